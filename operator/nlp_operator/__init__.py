@@ -1,0 +1,1 @@
+"""The operator: NLPModel and DevicePool in, Jobs and Triton servers out."""

@@ -1,0 +1,1 @@
+"""The API as the operator sees it: names, the typed spec and status, conditions."""

@@ -1,0 +1,26 @@
+"""What the objects we write need to know of this installation. The composition root fills it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class PlanSettings:
+    builder_image: str
+    """Image of the fetch and the build Jobs."""
+    serving_image: str
+    """Image of the server pods. Changing it rolls every server; nothing else of a release does."""
+    image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
+    store_claim_name: str = "nlp-store"
+    """The PersistentVolumeClaim every namespace with models has. Created where missing, never changed or deleted."""
+    store_size: str = "10Gi"
+    store_access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = "ReadWriteMany"
+    """ReadWriteOnce keeps all Jobs and servers of a namespace on one node; `Placed` says so."""
+    store_storage_class: str = ""
+    """Empty: the cluster's default StorageClass."""
+    run_as_user: int | None = 1000
+    """User, group and fsGroup of all our pods. `None`: the platform gives one (OpenShift)."""
+    agent_silence_seconds: float = 60.0
+    """An agent that does not answer for this long is not believed any more: six polls of ten seconds."""
