@@ -1,0 +1,178 @@
+"""The serving environment without a container: the same Triton, Envoy and packages as in the local image.
+
+Tests of the agent and `nlpctl serve` use it. What is installed is named by constraints/serving.txt (the
+agent's and the models' packages) and constraints/serving-local.txt (Triton and Envoy), by hash; it lands
+in a venv in the cache.
+
+    python -m localcluster.serving_env      # prints the environment as shell exports: eval "$(...)"
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from uv import find_uv_bin
+
+from localcluster import paths
+from localcluster.errors import ClusterError, CommandFailed, NotPossible
+from localcluster.locks import locked
+from localcluster.pip_settings import read_pip_settings
+from localcluster.progress import Progress
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+CONSTRAINTS = (REPOSITORY / "constraints/serving.txt", REPOSITORY / "constraints/serving-local.txt")
+
+TRITON_VERSION = "2.51.0"
+"""What the tritonserver in nvidia-pytriton 0.7.0 calls itself; the same fact stands in
+images/serving/Dockerfile.
+"""
+
+
+@dataclass(frozen=True)
+class ServingEnvironment:
+    """A folder with everything a server needs, and the variables by which the agent finds it."""
+
+    root: Path
+    variables: Mapping[str, str]
+    """NLP_TRITON_BINARY, _BACKENDS and _VERSION, NLP_ENVOY_BINARY, LD_LIBRARY_PATH and PATH."""
+
+    @property
+    def python(self) -> Path:
+        """The interpreter that has the agent's packages; the agent itself comes with PYTHONPATH."""
+        return self.root / "bin/python3"
+
+
+def serving_environment(progress: Progress | None = None) -> ServingEnvironment:
+    """Make the environment if it is not in the cache, and say where things are.
+
+    A few seconds from uv's cache, a minute with a cold one (about 130 MB to download); 0.05 s when it is
+    there.
+
+    Raises NotPossible when this machine cannot have it, CommandFailed when the packages cannot be
+    installed.
+    """
+    progress = progress or Progress(quiet=True)
+    library = _python_library()
+    root = paths.cache_dir() / f"serving-{_key()}"
+    ready = root / "ready"
+    if not ready.exists():
+        with locked(root, progress):
+            if not ready.exists():
+                with progress.step("serving environment (Triton, Envoy, packages)"):
+                    _install(root)
+                ready.touch()
+    return ServingEnvironment(root, _variables(root, library))
+
+
+def _key() -> str:
+    """Twelve hex digits for what the environment is made of: the pins, the interpreter, and this recipe."""
+    digest = hashlib.sha256(f"1 {sys.version} {Path(sys.base_prefix).resolve()}".encode())
+    for path in CONSTRAINTS:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _install(root: Path) -> None:
+    # A venv without `ready` was interrupted. It cannot be made elsewhere and renamed: a venv knows its
+    # path.
+    shutil.rmtree(root, ignore_errors=True)
+    uv = find_uv_bin()
+    base = getattr(sys, "_base_executable", sys.executable)
+    _run([uv, "venv", "--quiet", "--no-project", "--python", base, str(root)])
+    requirements = [argument for path in CONSTRAINTS for argument in ("--requirements", str(path))]
+    install = [uv, "pip", "install", "--quiet", "--python", str(root / "bin/python3"), "--compile-bytecode"]
+    _run([*install, "--no-deps", "--require-hashes", "--only-binary", ":all:", *requirements])
+    triton = _triton(root)
+    stub = triton / f"python_backend_stubs/{_minor()}/triton_python_backend_stub"
+    if not stub.exists():
+        offered = ", ".join(sorted((path.name for path in stub.parent.parent.iterdir()), key=_as_numbers))
+        raise NotPossible(
+            f"Triton {TRITON_VERSION} has no Python backend for Python {_minor()}; it has one for {offered}. "
+            "Make the project's environment with one of these."
+        )
+    shutil.copy(stub, triton / "backends/python/triton_python_backend_stub")
+
+
+def _run(command: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    # Variables that were set for uv itself win over what was meant for pip.
+    environment = read_pip_settings().for_uv() | environment
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise CommandFailed(command, done.returncode, done.stderr)
+
+
+def _variables(root: Path, library: Path) -> dict[str, str]:
+    triton = _triton(root)
+    packages = triton.parent.parent
+    # The Python backend's stub embeds the interpreter it finds as `python3` on PATH, and with it that
+    # venv's packages.
+    path = [str(root / "bin"), os.environ.get("PATH", os.defpath)]
+    return {
+        "NLP_TRITON_BINARY": str(triton / "bin/tritonserver"),
+        "NLP_TRITON_BACKENDS": str(triton / "backends"),
+        "NLP_TRITON_VERSION": TRITON_VERSION,
+        "NLP_ENVOY_BINARY": str(packages / "envoy/_bin/envoy"),
+        "LD_LIBRARY_PATH": str(library),
+        "PATH": ":".join(path),
+    }
+
+
+def _triton(root: Path) -> Path:
+    return root / f"lib/python{_minor()}/site-packages/pytriton/tritonserver"
+
+
+def _minor() -> str:
+    return f"{sys.version_info.major}.{sys.version_info.minor}"
+
+
+def _as_numbers(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split("."))
+
+
+def _python_library() -> Path:
+    """The folder of this interpreter's own libpython.
+
+    It must come first in LD_LIBRARY_PATH: with the distribution's libpython of another patch release the
+    stub starts and dies at `import ssl` (undefined symbol `_PyModule_Add`).
+    """
+    machine = (platform.system(), platform.machine())
+    if machine != ("Linux", "x86_64"):
+        raise NotPossible(
+            f"The wheel of Triton {TRITON_VERSION} is for Linux on x86_64; this is {' on '.join(machine)}."
+        )
+    name = f"libpython{_minor()}.so.1.0"
+    library = Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")
+    multiarch = sysconfig.get_config_var("MULTIARCH") or "x86_64-linux-gnu"
+    for folder in (library, library / multiarch):
+        if (folder / name).exists():
+            return folder
+    raise NotPossible(
+        f"{name} is neither in {library} nor in {library / multiarch}, and Triton's Python backend needs it. "
+        f"On Debian and Ubuntu: apt-get install libpython{_minor()}."
+    )
+
+
+def main() -> int:
+    try:
+        environment = serving_environment(Progress())
+    except ClusterError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for name, value in environment.variables.items():
+        print(f"export {name}={shlex.quote(value)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
