@@ -1,0 +1,81 @@
+"""What decides that a program is compiled again, and that the pins agree with each other."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from localcluster import binaries
+from localcluster.binaries import MODULES, Module, module_key, new_enough, parse_go_version
+
+MODULE = Module("sample", (("sample", "."),))
+
+
+def test_key_stays_when_nothing_changed() -> None:
+    files = {"go.mod": b"module x", "go.sum": b"a b"}
+    assert module_key(MODULE, "go1.26.8", files) == module_key(
+        MODULE, "go1.26.8", dict(reversed(files.items()))
+    )
+
+
+@pytest.mark.parametrize(
+    ("go_version", "files", "module"),
+    [
+        pytest.param("go1.26.9", {"go.mod": b"module x"}, MODULE, id="another Go"),
+        pytest.param("go1.26.8", {"go.mod": b"module y"}, MODULE, id="another pin"),
+        pytest.param("go1.26.8", {"go.mod": b"module x", "main.go": b""}, MODULE, id="another file"),
+        pytest.param("go1.26.8", {"go.mod": b"module x"}, Module("sample", (), "-s"), id="other flags"),
+    ],
+)
+def test_key_changes_when_an_input_changes(go_version: str, files: dict[str, bytes], module: Module) -> None:
+    assert module_key(module, go_version, files) != module_key(MODULE, "go1.26.8", {"go.mod": b"module x"})
+
+
+@pytest.mark.parametrize(
+    ("output", "version"),
+    [
+        ("go version go1.26.8 linux/amd64\n", "go1.26.8"),
+        ("go1.27\n", "go1.27"),
+        ("go: cannot find GOROOT directory", None),
+        ("", None),
+    ],
+)
+def test_go_version_is_read_from_what_go_prints(output: str, version: str | None) -> None:
+    assert parse_go_version(output) == version
+
+
+@pytest.mark.parametrize(
+    ("version", "enough"),
+    [
+        ("go1.25.9", False),
+        ("go1.26", True),
+        ("go1.26.8", True),
+        ("go1.27.3", True),
+        ("go2.0", True),
+        (None, False),
+    ],
+)
+def test_go_is_new_enough_from_the_minimum_on(version: str | None, enough: bool) -> None:
+    assert new_enough(version) is enough
+
+
+def test_kubernetes_version_is_the_one_that_is_compiled() -> None:
+    go_mod = (Path(binaries.__file__).parent / "go/kubernetes/go.mod").read_text()
+    pinned = re.search(r"k8s\.io/kubernetes (v\S+)", go_mod)
+    assert pinned is not None
+    assert pinned.group(1) == binaries.KUBERNETES_VERSION
+
+
+@pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
+def test_module_asks_for_no_newer_go_than_the_wheel_and_the_minimum(module: Module) -> None:
+    line = re.search(r"^go (\d+)\.(\d+)", (module.folder / "go.mod").read_text(), re.MULTILINE)
+    assert line is not None
+    assert (int(line.group(1)), int(line.group(2))) <= binaries.GO_MINIMUM
+    assert new_enough("go" + binaries.GO_WHEEL.split("==")[1])
+
+
+def test_unknown_program_is_refused_with_the_known_names() -> None:
+    with pytest.raises(ValueError, match="kube-apiserver"):
+        binaries.ensure(["kubeadm"])
