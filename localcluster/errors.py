@@ -16,19 +16,19 @@ class ClusterError(Exception):
     """Anything the local cluster could not do. The message is for the user."""
 
 
-class NotPossible(ClusterError):  # noqa: N818
+class NotPossible(ClusterError):
     """This machine or this user cannot do it. Nothing was changed."""
 
 
-class BuildFailed(ClusterError):  # noqa: N818
+class BuildFailed(ClusterError):
     """A program could not be compiled or fetched."""
 
 
-class StartFailed(ClusterError):  # noqa: N818
+class StartFailed(ClusterError):
     """A process did not become ready in time, or ended at once."""
 
 
-class CommandFailed(ClusterError):  # noqa: N818
+class CommandFailed(ClusterError):
     """A command ended with another code than 0."""
 
     def __init__(self, argv: Sequence[str], code: int, output: str) -> None:
