@@ -1,0 +1,574 @@
+"""The composition: processes, loops and the state they share, all on one event loop.
+
+Five loops run side by side. Two keep Triton and Envoy running; one looks at `server.json` and at the
+backends' processes; one asks each serving model a recorded question now and then; one does, one after the
+other, what `decisions.next_action` says. Only the last one changes what is loaded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import itertools
+import json
+import os
+import shutil
+import signal
+from collections.abc import Coroutine
+from dataclasses import asdict
+from typing import Any, TextIO
+
+import aiohttp
+
+from nlp_agent import decisions
+from nlp_agent.artifact import drop_unused
+from nlp_agent.backends import find_dead
+from nlp_agent.decisions import Bring, GiveUp, Heal, Model, Remove, Rest
+from nlp_agent.envoy import Envoy, replace_file
+from nlp_agent.errors import ConfigInvalid, Refused, RequestFailed, SettingsInvalid, TooSlow, TritonGone
+from nlp_agent.examples import Example, find_difference
+from nlp_agent.loader import Loader, Proof, RefusedAndLost
+from nlp_agent.log import log
+from nlp_agent.metrics import AgentMetrics, join_pages
+from nlp_agent.processes import Child, Processes
+from nlp_agent.report import Health, TritonState, make_report
+from nlp_agent.server_config import ServerConfig, Spec, parse_server_config
+from nlp_agent.settings import Settings
+from nlp_agent.triton import (
+    TritonClient,
+    child_environment,
+    clean_shared_memory,
+    new_key,
+    pick_ports,
+    triton_arguments,
+)
+from nlp_agent.web import Pages
+
+# A process that lived this long was well; its next end is not held against it.
+LONG_LIFE_SECONDS = 60.0
+LONGEST_RESTART_DELAY = 15.0
+START_SECONDS = 60.0
+
+
+class Agent:
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.loop = asyncio.get_running_loop()
+        self.config: ServerConfig | None = None
+        self.config_fault = ""
+        self.models: dict[str, Model] = {}
+        self.draining = False
+        self._last_content: bytes | None = None
+        self._proofs: dict[str, Proof] = {}
+        self._entry: tuple[str, ...] | None = None
+        self._settled = False
+        self._busy = ""
+        self._turned = self.loop.time()
+        self._published: tuple[list[str], list[str]] | None = None
+        self._wake = asyncio.Event()
+        self._canary_numbers = itertools.count()
+        self._processes = Processes()
+        self._ports = pick_ports()
+        self._triton: Child | None = None
+        self._client: TritonClient | None = None
+        self._triton_state: TritonState = "Starting"
+        self._triton_version = os.environ.get("NLP_TRITON_VERSION", "")
+        self._triton_failures = 0
+        self._envoy = Envoy(settings, self._processes, self._ports)
+        self._envoy_ready = False
+        self._session: aiohttp.ClientSession | None = None
+        self._lock: TextIO | None = None
+        self.metrics = AgentMetrics(lambda: self.models)
+
+    # -- what others read ------------------------------------------------------------------------------------
+
+    def health(self) -> Health:
+        return Health(
+            draining=self.draining,
+            triton=self._triton_state,
+            triton_failures=self._triton_failures,
+            envoy_ready=self._envoy_ready,
+            settled=self._settled,
+            serving=sum(model.live is not None for model in self.models.values()),
+            turn_age=self.loop.time() - self._turned,
+            hang=self.settings.timing.hang,
+        )
+
+    def report(self) -> dict[str, Any]:
+        return make_report(
+            self.config, self.config_fault, self.models, self._busy, self._triton_version, self._triton_state
+        )
+
+    async def metrics_page(self) -> str:
+        envoy, triton = await asyncio.gather(self._envoy.metrics(), self._triton_page())
+        return join_pages(self.metrics.page(), envoy, triton)
+
+    async def _triton_page(self) -> str:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=5))
+        try:
+            async with self._session.get(f"http://127.0.0.1:{self._ports.metrics}/metrics") as answer:
+                return await answer.text() if answer.status == 200 else ""
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return ""
+
+    # -- life ------------------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """Serve until SIGTERM or SIGINT; the exit code."""
+        stop, hurry = asyncio.Event(), asyncio.Event()
+
+        def on_signal() -> None:
+            (hurry if stop.is_set() else stop).set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self.loop.add_signal_handler(number, on_signal)
+        self._prepare()
+        code = 0
+        loops = [
+            self.loop.create_task(work, name=name)
+            for name, work in (
+                ("triton", self._keep_triton_running()),
+                ("envoy", self._keep_envoy_running()),
+                ("looking", self._keep_looking()),
+                ("asking", self._keep_asking()),
+                ("acting", self._keep_acting()),
+            )
+        ]
+        waiting = self.loop.create_task(stop.wait(), name="stop")
+        try:
+            done, _ = await asyncio.wait({waiting, *loops}, return_when=asyncio.FIRST_COMPLETED)
+            for task in done - {waiting}:
+                # A fault of ours: a new container starts clean, and the log says why.
+                code = 1
+                log(
+                    "a loop of the agent ended",
+                    level="error",
+                    loop=task.get_name(),
+                    error=repr(task.exception()),
+                )
+        finally:
+            self.draining = True
+            for task in (waiting, *loops):
+                task.cancel()
+            await asyncio.gather(waiting, *loops, return_exceptions=True)
+            await self._drain(hurry)
+        return code
+
+    def _prepare(self) -> None:
+        work = self.settings.work
+        work.mkdir(parents=True, exist_ok=True)
+        self._lock = (work / "lock").open("w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise SettingsInvalid(f"Another agent uses NLP_WORK {str(work)!r}.") from error
+        for folder in (self.settings.repository, self.settings.run, self.settings.tmp):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+        (work / "artifacts").mkdir(exist_ok=True)
+        removed = clean_shared_memory(work)
+        self._recall()
+        self._envoy.write_routes("", [], [])
+        log("agent started", server=self.config.server if self.config else "", sharedMemoryRemoved=removed)
+
+    async def _drain(self, hurry: asyncio.Event) -> None:
+        """Not ready, wait for the endpoints to go, finish what is under way, then stop the processes, in this
+        order.
+        """
+        timing = self.settings.timing
+        log("draining", delaySeconds=timing.drain_delay)
+        if self._envoy.child is not None and self._envoy.child.running:
+            await self._envoy.ask_clients_to_leave()
+            await self._unless(hurry, asyncio.sleep(timing.drain_delay))
+            await self._unless(hurry, self._envoy.close_door(timing.drain_requests))
+            await self._envoy.stop(2.0)
+        self._triton_state = "Stopping"
+        if self._triton is not None and self._triton.running:
+            # Envoy is gone and with it every connection into Triton, so nothing is lost when it takes too
+            # long.
+            await self._triton.stop(timing.triton_exit + 1.0)
+        if self._client is not None:
+            await self._client.close()
+        if self._session is not None:
+            await self._session.close()
+        await self._envoy.close()
+        self._processes.close()
+        clean_shared_memory(self.settings.work)
+        log("stopped")
+
+    @staticmethod
+    async def _unless(hurry: asyncio.Event, work: Coroutine[Any, Any, object]) -> None:
+        tasks = [asyncio.ensure_future(work), asyncio.ensure_future(hurry.wait())]
+        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    # -- what was proven, across containers ------------------------------------------------------------------
+
+    def _recall(self) -> None:
+        """A container that restarts on the same work folder brings back first what served last."""
+        try:
+            document = json.loads((self.settings.work / "proven.json").read_text())
+            for item in document["models"]:
+                spec = Spec(**item)
+                self.models[spec.name] = Model(spec.name, good=spec)
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            log("what was proven before cannot be read", level="warning", error=str(error))
+
+    def _remember(self) -> None:
+        good = [asdict(model.good) for _, model in sorted(self.models.items()) if model.good is not None]
+        replace_file(self.settings.work / "proven.json", {"version": 1, "models": good})
+        used = {spec["digest"] for spec in good}
+        if self.config is not None:
+            used |= {spec.digest for spec in self.config.models}
+        for digest in drop_unused(self.settings.work / "artifacts", used):
+            log("local copy removed", digest=digest)
+
+    # -- loop: Triton ----------------------------------------------------------------------------------------
+
+    async def _keep_triton_running(self) -> None:
+        while True:
+            started = self.loop.time()
+            key = new_key()
+            clean_shared_memory(self.settings.work)
+            self._triton = self._processes.start(
+                "triton", triton_arguments(self.settings, self._ports, key), child_environment(self.settings)
+            )
+            client = TritonClient(self._ports, key)
+            try:
+                await self._watch_triton(self._triton, client)
+            finally:
+                self._client = None
+                await client.close()
+            self._triton_state = "Restarting"
+            self._proofs.clear()
+            self.models = {name: decisions.triton_ended(model) for name, model in self.models.items()}
+            await self._publish(self.models)
+            short = self.loop.time() - started < LONG_LIFE_SECONDS
+            self._triton_failures = self._triton_failures + 1 if short else 0
+            self.metrics.restarts.labels("triton").inc()
+            log(
+                "triton ended",
+                level="error",
+                exitCode=self._triton.exited.result(),
+                lines=self._last_lines(5),
+            )
+            await asyncio.sleep(min(2.0 ** max(self._triton_failures - 2, 0) - 1, LONGEST_RESTART_DELAY))
+
+    async def _watch_triton(self, child: Child, client: TritonClient) -> None:
+        """Returns when the process has ended."""
+        timing = self.settings.timing
+        last_sign = self.loop.time()
+        while child.running:
+            alive = await client.is_live(timing.hang / 3)
+            now = self.loop.time()
+            if alive:
+                last_sign = now
+                if self._triton_state == "Hung":
+                    log("triton answers again", level="warning")
+                if self._client is None:
+                    self._triton_version = await self._ask_version(client)
+                    log("triton runs", version=self._triton_version, seconds=round(now - child.started, 3))
+                    self._client = client
+                    self._wake.set()
+                self._triton_state = "Running"
+            elif now - last_sign > (timing.hang if self._client else max(timing.hang, START_SECONDS)):
+                if self._triton_state != "Hung":
+                    log("triton hangs", level="error", seconds=round(now - last_sign, 1))
+                self._triton_state = "Hung"
+            pause = 1.0 if self._client else 0.05
+            await asyncio.wait([child.exited], timeout=pause)
+
+    async def _ask_version(self, client: TritonClient) -> str:
+        try:
+            return await client.version()
+        except TritonGone:
+            return self._triton_version
+
+    def _last_lines(self, count: int) -> list[str]:
+        return list(self._triton.lines)[-count:] if self._triton else []
+
+    # -- loop: Envoy -----------------------------------------------------------------------------------------
+
+    async def _keep_envoy_running(self) -> None:
+        failures = 0
+        while True:
+            started = self.loop.time()
+            child = self._envoy.start()
+            while child.running:
+                ready = await self._envoy.is_ready()
+                if ready and not self._envoy_ready:
+                    log("envoy is up", seconds=round(self.loop.time() - started, 3))
+                self._envoy_ready = ready
+                await asyncio.wait([child.exited], timeout=1.0 if ready else 0.05)
+            self._envoy_ready = False
+            failures = failures + 1 if self.loop.time() - started < LONG_LIFE_SECONDS else 0
+            self.metrics.restarts.labels("envoy").inc()
+            log("envoy ended", level="error", exitCode=child.exited.result(), lines=list(child.lines)[-5:])
+            await asyncio.sleep(min(2.0 ** max(failures - 2, 0) - 1, LONGEST_RESTART_DELAY))
+
+    async def _publish(self, models: dict[str, Model]) -> None:
+        """Make Envoy route to exactly the models that serve in `models`; returns when it does."""
+        config = self.config
+        wanted = config.wanted() if config else {}
+        serving = sorted(name for name, model in models.items() if model.live is not None)
+        waiting = sorted(wanted.keys() - set(serving))
+        if config is None or self._published == (serving, waiting):
+            return
+        versions = self._envoy.write_routes(config.namespace, serving, waiting)
+        self._published = (serving, waiting)
+        if self._envoy_ready:
+            await self._envoy.wait_for_routes(versions)
+
+    # -- loop: looking ---------------------------------------------------------------------------------------
+
+    async def _keep_looking(self) -> None:
+        while True:
+            self._turned = self.loop.time()
+            self._look_at_config()
+            self._look_at_backends()
+            await asyncio.sleep(self.settings.timing.look)
+
+    def _look_at_config(self) -> None:
+        """The whole file is read each time: it is small, and the kubelet swaps links, which no time stamp
+        shows safely.
+        """
+        try:
+            content = self.settings.config.read_bytes()
+        except OSError as error:
+            if self.config_fault != (fault := f"server.json cannot be read: {error.strerror}."):
+                self.config_fault = fault
+                log("configuration missing", level="error", error=fault)
+            self._last_content = None
+            return
+        if content == self._last_content:
+            return
+        self._last_content = content
+        try:
+            config = parse_server_config(content)
+        except ConfigInvalid as error:
+            self.config_fault = str(error)
+            self.metrics.config_faults.inc()
+            log("configuration refused; the last good one stays", level="error", error=str(error))
+            return
+        self.config, self.config_fault = config, ""
+        if self._entry is None:
+            self._entry = tuple(config.wanted())
+        log(
+            "configuration read",
+            hash=config.hash,
+            models={spec.name: spec.digest[:12] for spec in config.models},
+        )
+        self._wake.set()
+
+    def _look_at_backends(self) -> None:
+        if self._client is None or self._triton is None:
+            return
+        for name, pids in find_dead(
+            self._triton.pid, {n: p.stubs for n, p in self._proofs.items() if p.stubs}
+        ).items():
+            if name != self._busy:
+                self._fall_ill(name, f"{len(pids)} of its processes died (pids {sorted(pids)}).")
+
+    def _fall_ill(self, name: str, why: str) -> None:
+        model = self.models.get(name)
+        if model is None or model.live is None or model.sick:
+            return
+        self.models[name] = decisions.fell_ill(model, why, self.loop.time(), self.settings.timing)
+        log("backend is sick", level="error", model=name, why=why)
+        self._wake.set()
+
+    # -- loop: asking ----------------------------------------------------------------------------------------
+
+    async def _keep_asking(self) -> None:
+        while True:
+            await asyncio.sleep(self.settings.timing.canary)
+            names = [name for name, model in self.models.items() if model.live and not model.sick]
+            await asyncio.gather(*(self._canary(name) for name in names))
+
+    async def _canary(self, name: str) -> None:
+        """Two failures in a row make a backend sick; slowness never does."""
+        proof, client = self._proofs.get(name), self._client
+        if proof is None or client is None:
+            return
+        example = proof.examples[next(self._canary_numbers) % len(proof.examples)]
+        for _ in range(2):
+            if name == self._busy or self._proofs.get(name) is not proof:
+                return
+            result, fault = await self._ask_canary(client, name, example)
+            self.metrics.canaries.labels(name, result).inc()
+            if result not in ("failed", "wrong"):
+                return
+        if name != self._busy and self._proofs.get(name) is proof:
+            self._fall_ill(name, fault)
+
+    async def _ask_canary(self, client: TritonClient, name: str, example: Example) -> tuple[str, str]:
+        try:
+            answers = await client.ask(name, example, self.settings.timing.answer)
+        except RequestFailed as error:
+            return "failed", f"Example {example.name!r} failed: {error}"
+        except TooSlow:
+            return "slow", ""
+        except TritonGone:
+            return "unreachable", ""
+        difference = find_difference(example, answers)
+        return ("wrong", difference) if difference else ("right", "")
+
+    # -- loop: acting ----------------------------------------------------------------------------------------
+
+    async def _keep_acting(self) -> None:
+        while True:
+            self._wake.clear()
+            client, triton, config = self._client, self._triton, self.config
+            if client is None or triton is None or config is None:
+                await self._wake.wait()
+                continue
+            await self._publish(self.models)
+            action = decisions.next_action(
+                config.wanted(), self.models, self.loop.time(), self.settings.timing
+            )
+            if isinstance(action, Rest):
+                await self._rest(action.until)
+                continue
+            self._busy = action.name
+            loader = Loader(self.settings, config, client, triton.pid, self._triton_version)
+            try:
+                await self._act(action, loader)
+            except TritonGone as gone:
+                await self._after_triton_went(action, triton, gone)
+            finally:
+                self._busy = ""
+            if not self._settled and self._entry is not None:
+                wanted = self.config.wanted() if self.config else {}
+                self._settled = decisions.settled(
+                    [name for name in self._entry if name in wanted], self.models
+                )
+
+    async def _rest(self, until: float | None) -> None:
+        try:
+            async with asyncio.timeout_at(until):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+
+    async def _act(self, action: Bring | Heal | GiveUp | Remove, loader: Loader) -> None:
+        if isinstance(action, Remove):
+            await self._forget(action.name, loader)
+        elif isinstance(action, GiveUp):
+            model = self._refuse(action.spec, Refused("BackendDied", action.message), None)
+            await self._publish({**self.models, action.name: model})
+            await loader.remove(action.name)
+            self._proofs.pop(action.name, None)
+            self.models[action.name] = model
+        elif isinstance(action, Heal):
+            log("reloading a backend", model=action.name, why=action.why)
+            self.metrics.reloads.labels(action.name).inc()
+            await self._try(loader, action.spec, action.spec, loader.heal(action.spec))
+        else:
+            log(
+                "bringing a model",
+                model=action.name,
+                digest=action.spec.digest,
+                update=action.beside is not None,
+            )
+            await self._try(loader, action.spec, action.beside, loader.bring(action.spec, action.beside))
+
+    async def _try(
+        self, loader: Loader, spec: Spec, before: Spec | None, work: Coroutine[Any, Any, Proof]
+    ) -> None:
+        name = spec.name
+        try:
+            proof = await work
+        except RefusedAndLost as refused:
+            model = self._refuse(spec, refused, None)
+            self._proofs.pop(name, None)
+        except Refused as refused:
+            model = self._refuse(spec, self._explain(refused), before)
+        except OSError as error:
+            fault = f"Its files cannot be handled here: {error.strerror or error} ({error.filename})."
+            model = self._refuse(spec, Refused("LoadFailed", fault), before)
+        else:
+            model = decisions.proven(
+                self._known(name), spec, len(proof.examples), proof.load_seconds, proof.memory_bytes
+            )
+            self._proofs[name] = proof
+            self.metrics.loads.labels(name).inc()
+            log(
+                "model proven",
+                model=name,
+                digest=spec.digest,
+                examples=len(proof.examples),
+                loadSeconds=round(proof.load_seconds, 3),
+                memoryBytes=proof.memory_bytes,
+            )
+        await self._publish({**self.models, name: model})
+        if self._client is not loader.client:
+            raise TritonGone("Triton ended meanwhile; the model will be brought back.")
+        self.models[name] = model
+        self._remember()
+
+    def _known(self, name: str) -> Model:
+        return self.models.get(name, Model(name))
+
+    def _refuse(self, spec: Spec, refused: Refused, live: Spec | None) -> Model:
+        now = self.loop.time()
+        model = decisions.refused(
+            self._known(spec.name), spec, refused.reason, refused.message, live, now, self.settings.timing
+        )
+        self.metrics.refusals.labels(spec.name, refused.reason).inc()
+        log(
+            "model refused",
+            level="error",
+            model=spec.name,
+            digest=spec.digest,
+            reason=refused.reason,
+            message=refused.message,
+            serving=live.digest if live else "",
+            retryInSeconds=round(model.refusal.retry_at - now, 1) if model.refusal else 0,
+        )
+        return model
+
+    def _explain(self, refused: Refused) -> Refused:
+        """Triton says `failed to poll` and gives the reason in its log only."""
+        if refused.reason != "LoadFailed" or "failed to poll" not in refused.message:
+            return refused
+        hints = [line for line in self._last_lines(50) if "Poll failed" in line]
+        return Refused("LoadFailed", f"{refused.message} {hints[-1]}") if hints else refused
+
+    async def _forget(self, name: str, loader: Loader) -> None:
+        remaining = {other: model for other, model in self.models.items() if other != name}
+        await self._publish(remaining)
+        if self._known(name).live is not None:
+            await loader.remove(name)
+        self.models.pop(name, None)
+        self._proofs.pop(name, None)
+        self._remember()
+        log("model removed", model=name)
+
+    async def _after_triton_went(
+        self, action: Bring | Heal | GiveUp | Remove, triton: Child, gone: TritonGone
+    ) -> None:
+        """No model is to blame, unless Triton ended while it loaded one: then that one waits, or it would end
+        it again.
+        """
+        await asyncio.wait([triton.exited], timeout=self.settings.timing.hang)
+        if isinstance(action, Bring) and not triton.running:
+            refused = Refused("LoadFailed", f"Triton ended during its load and proof: {gone}")
+            self.models[action.name] = self._refuse(action.spec, refused, None)
+        log("triton went away during an action", level="warning", model=action.name, error=str(gone))
+        if triton.running:
+            await asyncio.sleep(1.0)
+
+
+async def serve(settings: Settings) -> int:
+    agent = Agent(settings)
+    pages = Pages(agent)
+    await pages.start()
+    try:
+        return await agent.run()
+    finally:
+        await pages.stop()

@@ -1,0 +1,190 @@
+"""Every decision of the agent, pure: what is wanted and what is known, to the next thing to do.
+
+One action at a time, because loads compete for memory and a second load would blur the measurement of the
+first. The rules, in order:
+
+1. A model that is no longer wanted leaves.
+2. A sick backend is reloaded; one that keeps dying is given up, alone.
+3. A model that does not serve is brought in. What served last comes back first: after a crash of Triton
+   the proven version is the one to trust, the update follows once it serves.
+4. A model that serves another spec than the wanted one is updated beside it.
+
+A refused spec is left alone until its back-off has passed or `server.json` asks for another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from nlp_agent.errors import Reason
+from nlp_agent.server_config import Spec
+from nlp_agent.settings import Timing
+
+
+@dataclass(frozen=True)
+class Refusal:
+    spec: Spec
+    reason: Reason
+    message: str
+    attempts: int
+    retry_at: float
+
+
+@dataclass(frozen=True)
+class Model:
+    """What is known of one model. Moments are seconds of one monotonic clock."""
+
+    name: str
+    live: Spec | None = None
+    """Loaded under its own name and proven: this takes requests."""
+    good: Spec | None = None
+    """Proven last. It survives the end of Triton and of the container, `live` does not."""
+    sick: str = ""
+    """Why the live backend must be reloaded; empty when it is well."""
+    deaths: tuple[float, ...] = ()
+    refusal: Refusal | None = None
+    examples: int = 0
+    load_seconds: float = 0.0
+    memory_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Remove:
+    name: str
+
+
+@dataclass(frozen=True)
+class Heal:
+    """Reload the backend in place, prove it again."""
+
+    name: str
+    spec: Spec
+    why: str
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Unload a model whose backend keeps dying."""
+
+    name: str
+    spec: Spec
+    message: str
+
+
+@dataclass(frozen=True)
+class Bring:
+    """Fetch, load and prove; `beside` means that another version serves meanwhile and must go on serving."""
+
+    name: str
+    spec: Spec
+    beside: Spec | None
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Nothing to do before `until` (None: before something changes)."""
+
+    until: float | None
+
+
+Action = Remove | Heal | GiveUp | Bring | Rest
+
+
+def next_action(
+    wanted: Mapping[str, Spec], models: Mapping[str, Model], now: float, timing: Timing
+) -> Action:
+    for name in models:
+        if name not in wanted:
+            return Remove(name)
+    known = {name: models.get(name, Model(name)) for name in wanted}
+    for name, model in known.items():
+        if model.live is not None and model.sick:
+            if len(recent_deaths(model, now, timing)) >= timing.deaths_limit:
+                return GiveUp(name, model.live, give_up_message(model, now, timing))
+            return Heal(name, model.live, model.sick)
+    for name, model in known.items():
+        if model.live is None:
+            if model.good is not None and model.good != wanted[name]:
+                return Bring(name, model.good, beside=None)
+            if may_try(model, wanted[name], now):
+                return Bring(name, wanted[name], beside=None)
+    for name, model in known.items():
+        if model.live is not None and model.live != wanted[name] and may_try(model, wanted[name], now):
+            return Bring(name, wanted[name], beside=model.live)
+    return Rest(_next_retry(known.values()))
+
+
+def may_try(model: Model, spec: Spec, now: float) -> bool:
+    return model.refusal is None or model.refusal.spec != spec or model.refusal.retry_at <= now
+
+
+def _next_retry(models: Iterable[Model]) -> float | None:
+    moments = [model.refusal.retry_at for model in models if model.refusal is not None]
+    return min(moments, default=None)
+
+
+def recent_deaths(model: Model, now: float, timing: Timing) -> tuple[float, ...]:
+    return tuple(moment for moment in model.deaths if now - moment <= timing.deaths_window)
+
+
+def give_up_message(model: Model, now: float, timing: Timing) -> str:
+    count = len(recent_deaths(model, now, timing))
+    return (
+        f"The backend failed {count} times within {timing.deaths_window:g} s, at last: {model.sick} "
+        f"It is unloaded and tried again later; a changed model is tried at once."
+    )
+
+
+def fell_ill(model: Model, why: str, now: float, timing: Timing) -> Model:
+    return replace(model, sick=why, deaths=(*recent_deaths(model, now, timing), now))
+
+
+def proven(model: Model, spec: Spec, examples: int, load_seconds: float, memory_bytes: int) -> Model:
+    """The model after a proof; a refusal of another spec stays, so that its reason stays in the report."""
+    kept = model.refusal if model.refusal is not None and model.refusal.spec != spec else None
+    return replace(
+        model,
+        live=spec,
+        good=spec,
+        sick="",
+        refusal=kept,
+        examples=examples,
+        load_seconds=load_seconds,
+        memory_bytes=memory_bytes,
+    )
+
+
+def refused(
+    model: Model, spec: Spec, reason: Reason, message: str, live: Spec | None, now: float, timing: Timing
+) -> Model:
+    """The model after a refusal of `spec`; `live` is what still serves, if anything does."""
+    again = model.refusal is not None and model.refusal.spec == spec
+    attempts = model.refusal.attempts + 1 if again and model.refusal is not None else 1
+    if reason == "BackendDied":
+        # It was proven in between, so attempts start anew each time; the deaths remember how long this goes
+        # on.
+        attempts = max(attempts, len(recent_deaths(model, now, timing)) - timing.deaths_limit + 1)
+    delay = min(timing.first_retry * 2.0 ** min(attempts - 1, 30), timing.longest_retry)
+    # A version that was proven once and is refused now is no longer the one to go back to.
+    good = model.good if live is not None or model.good != spec else None
+    return replace(
+        model,
+        live=live,
+        good=good,
+        sick="",
+        refusal=Refusal(spec, reason, message, attempts, now + delay),
+    )
+
+
+def triton_ended(model: Model) -> Model:
+    """Nothing is loaded any more; what was proven will be brought back."""
+    return replace(model, live=None, sick="", memory_bytes=0)
+
+
+def settled(wanted: Iterable[str], models: Mapping[str, Model]) -> bool:
+    """Every model is proven or refused: the set at start is decided."""
+    return all(
+        (model := models.get(name)) is not None and (model.live is not None or model.refusal is not None)
+        for name in wanted
+    )

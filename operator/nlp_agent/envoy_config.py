@@ -1,0 +1,311 @@
+"""Envoy's configuration, pure: limits and models to bootstrap and routes.
+
+Envoy is the only door. What is not named here does not exist from outside: control, shared memory,
+statistics, traces and logs of Triton answer 404 (UNIMPLEMENTED over gRPC). The bootstrap is written once; the
+two route tables are files that Envoy watches, replaced by rename when the set of proven models changes.
+
+A model's requests go through routes whose `stat_prefix` is its name, which gives it a latency histogram and
+counters of its own: over HTTP the path names the model, over gRPC only the body does, so there the authority
+tells (a Service is named as its model). An authority that names no model is counted under `unattributed`, or
+under the model when the server has just one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from nlp_agent.settings import Limits, Ports
+from nlp_agent.triton import TritonPorts
+
+Json = dict[str, Any]
+
+HTTP_ROUTES = "http_routes"
+GRPC_ROUTES = "grpc_routes"
+UNATTRIBUTED = "unattributed"
+# Milliseconds. Fine from 1 ms to 1 s, where latency targets lie: a quantile is wrong by at most a quarter or
+# so.
+LATENCY_BUCKETS = (
+    1, 2, 3, 4, 5, 7.5, 10, 15, 20, 30, 40, 50, 75, 100, 125, 150, 200, 250, 300, 400, 500,
+    750, 1000, 1500, 2000, 3000, 5000, 10000, 30000, 60000, 120000,
+)  # fmt: skip
+TYPE = "type.googleapis.com/envoy"
+INFERENCE_SERVICE = "/inference.GRPCInferenceService/"
+GRPC_METADATA = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata")
+
+
+def make_bootstrap(ports: Ports, limits: Limits, triton: TritonPorts, folder: str, admin: str) -> Json:
+    """`folder` holds the route files, `admin` is the path of the admin page's socket."""
+    return {
+        "node": {"id": "nlp-agent", "cluster": "nlp-agent"},
+        # The admin page can stop Envoy: a socket in the work folder, no port.
+        "admin": {"address": {"pipe": {"path": admin, "mode": 0o600}}},
+        "stats_flush_interval": "1s",
+        "stats_config": {
+            "histogram_bucket_settings": [
+                {"match": {"suffix": "upstream_rq_time"}, "buckets": [float(b) for b in LATENCY_BUCKETS]}
+            ]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": f"{TYPE}.extensions.resource_monitors.downstream_connections.v3."
+                        "DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": limits.connections,
+                    },
+                }
+            ]
+        },
+        "static_resources": {
+            "listeners": [
+                _listener("http", ports.address, ports.http, limits, folder, HTTP_ROUTES),
+                _listener("grpc", ports.address, ports.grpc, limits, folder, GRPC_ROUTES),
+            ],
+            "clusters": [
+                _cluster("triton_http", triton.http, limits, http2=False),
+                _cluster("triton_grpc", triton.grpc, limits, http2=True),
+            ],
+        },
+    }
+
+
+def _seconds(value: float) -> str:
+    return f"{value:g}s"
+
+
+def _listener(name: str, address: str, port: int, limits: Limits, folder: str, routes: str) -> Json:
+    return {
+        "name": name,
+        "address": {"socket_address": {"address": address, "port_value": port}},
+        "per_connection_buffer_limit_bytes": 1024 * 1024,
+        "filter_chains": [
+            {
+                "filters": [
+                    {
+                        "name": "envoy.filters.network.http_connection_manager",
+                        "typed_config": _connection_manager(name, limits, folder, routes),
+                    }
+                ]
+            }
+        ],
+    }
+
+
+def _connection_manager(name: str, limits: Limits, folder: str, routes: str) -> Json:
+    return {
+        "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": name,
+        "codec_type": "AUTO",
+        "generate_request_id": False,
+        "server_header_transformation": "PASS_THROUGH",
+        "strip_any_host_port": True,
+        # A path is matched as Triton will read it: no `..`, no `//`, no escaped slashes.
+        "normalize_path": True,
+        "merge_slashes": True,
+        "path_with_escaped_slashes_action": "REJECT_REQUEST",
+        "max_request_headers_kb": limits.header_kibibytes,
+        "request_headers_timeout": "10s",
+        "request_timeout": _seconds(limits.request_seconds),
+        "stream_idle_timeout": _seconds(limits.request_seconds),
+        "drain_timeout": "5s",
+        "common_http_protocol_options": {
+            "idle_timeout": _seconds(limits.idle_seconds),
+            "max_connection_duration": _seconds(limits.connection_seconds),
+            "max_headers_count": 100,
+        },
+        "http2_protocol_options": {"max_concurrent_streams": 256},
+        "rds": {
+            "route_config_name": routes,
+            "config_source": {
+                "resource_api_version": "V3",
+                "path_config_source": {
+                    "path": f"{folder}/{routes}.json",
+                    "watched_directory": {"path": folder},
+                },
+            },
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.buffer",
+                "typed_config": {
+                    "@type": f"{TYPE}.extensions.filters.http.buffer.v3.Buffer",
+                    "max_request_bytes": limits.body_bytes,
+                },
+            },
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": f"{TYPE}.extensions.filters.http.router.v3.Router"},
+            },
+        ],
+    }
+
+
+def _cluster(name: str, port: int, limits: Limits, http2: bool) -> Json:
+    protocol: Json = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
+    return {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "circuit_breakers": {
+            "thresholds": [
+                {
+                    "max_connections": limits.active_requests,
+                    "max_pending_requests": limits.active_requests,
+                    "max_requests": limits.active_requests,
+                }
+            ]
+        },
+        "typed_extension_protocol_options": {
+            f"{TYPE.removeprefix('type.googleapis.com/')}.extensions.upstreams.http.v3.HttpProtocolOptions": {
+                "@type": f"{TYPE}.extensions.upstreams.http.v3.HttpProtocolOptions",
+                # An idle connection into Triton keeps it from stopping for the whole exit timeout (measured).
+                "common_http_protocol_options": {"idle_timeout": "10s"},
+                "explicit_http_config": protocol,
+            }
+        },
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [
+                {
+                    "lb_endpoints": [
+                        {
+                            "endpoint": {
+                                "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+                            }
+                        }
+                    ]
+                }
+            ],
+        },
+    }
+
+
+def make_http_routes(limits: Limits, serving: Sequence[str], waiting: Sequence[str]) -> Json:
+    """`serving` are proven; `waiting` are wanted and answer 503, so that a client tries again."""
+    routes = [
+        _route({"path": "/v2"}, "GET", "triton_http", limits),
+        _route({"path": "/v2/health/live"}, "GET", "triton_http", limits),
+        _route({"path": "/v2/health/ready"}, "GET", "triton_http", limits),
+    ]
+    for name in sorted(serving):
+        model = f"/v2/models/{name}(/versions/[0-9]+)?"
+        routes += [
+            _route(_regex(f"{model}/(infer|generate)"), "POST", "triton_http", limits, name),
+            _route(_regex(f"{model}/generate_stream"), "POST", "triton_http", limits, name, stream=True),
+            _route(_regex(f"{model}(/ready)?"), "GET", "triton_http", limits),
+        ]
+    for name in sorted(waiting):
+        routes.append(
+            {
+                "match": {"path_separated_prefix": f"/v2/models/{name}"},
+                **_say(503, f"Model '{name}' does not serve yet; GET :8003/v1/status says why."),
+            }
+        )
+    routes.append({"match": {"prefix": "/"}, **_say(404, "No such path or model on this server.")})
+    return _versioned(HTTP_ROUTES, [{"name": "http", "domains": ["*"], "routes": routes}])
+
+
+def make_grpc_routes(limits: Limits, namespace: str, serving: Sequence[str], waiting: Sequence[str]) -> Json:
+    hosts = []
+    alone = len(serving) == 1 and not waiting
+    for name in sorted(serving):
+        domains = ["*"] if alone else _authorities(name, namespace)
+        hosts.append({"name": name, "domains": domains, "routes": _grpc_model_routes(limits, name)})
+    for name in sorted(waiting):
+        message = f"Model '{name}' does not serve yet; GET :8003/v1/status says why."
+        hosts.append(
+            {
+                "name": name,
+                "domains": _authorities(name, namespace),
+                "routes": [{"match": {"prefix": INFERENCE_SERVICE}, **_say(503, message)}, _no_such_method()],
+            }
+        )
+    if not alone:
+        routes = _grpc_model_routes(limits, UNATTRIBUTED) if serving else _grpc_common_routes(limits)
+        hosts.append({"name": UNATTRIBUTED, "domains": ["*"], "routes": routes})
+    return _versioned(GRPC_ROUTES, hosts)
+
+
+def _authorities(name: str, namespace: str) -> list[str]:
+    """The names of a model's Service, from short to full; the cluster's domain may be any."""
+    return [name, f"{name}.{namespace}", f"{name}.{namespace}.svc", f"{name}.{namespace}.svc.*"]
+
+
+def _grpc_model_routes(limits: Limits, name: str) -> list[Json]:
+    stream = _route(
+        {"path": f"{INFERENCE_SERVICE}ModelStreamInfer"}, "POST", "triton_grpc", limits, name, stream=True
+    )
+    # Holding back a stream until it ends would be its end; Triton bounds each message of it.
+    stream["typed_per_filter_config"] = {
+        "envoy.filters.http.buffer": {
+            "@type": f"{TYPE}.extensions.filters.http.buffer.v3.BufferPerRoute",
+            "disabled": True,
+        }
+    }
+    infer = _route({"path": f"{INFERENCE_SERVICE}ModelInfer"}, "POST", "triton_grpc", limits, name)
+    return [infer, stream, *_grpc_common_routes(limits)]
+
+
+def _grpc_common_routes(limits: Limits) -> list[Json]:
+    metadata = [
+        _route({"path": INFERENCE_SERVICE + method}, "POST", "triton_grpc", limits)
+        for method in GRPC_METADATA
+    ]
+    health = _route({"path": "/grpc.health.v1.Health/Check"}, "POST", "triton_grpc", limits)
+    return [*metadata, health, _no_such_method()]
+
+
+def _no_such_method() -> Json:
+    return {"match": {"prefix": "/"}, **_say(404, "No such method on this server.")}
+
+
+def _regex(pattern: str) -> Json:
+    return {"safe_regex": {"regex": pattern}}
+
+
+def _route(
+    match: Json, method: str, cluster: str, limits: Limits, model: str = "", stream: bool = False
+) -> Json:
+    action: Json = {
+        "cluster": cluster,
+        "timeout": "0s" if stream else _seconds(limits.request_seconds),
+        # Only what Triton never saw is tried again.
+        "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
+    }
+    route: Json = {
+        "match": {**match, "headers": [{"name": ":method", "string_match": {"exact": method}}]},
+        "route": action,
+    }
+    if model:
+        route["stat_prefix"] = model
+    return route
+
+
+def _say(status: int, message: str) -> Json:
+    """An answer of Envoy's own, in the form of Triton's errors; gRPC callers get it as a status and its
+    message.
+    """
+    return {
+        "direct_response": {"status": status, "body": {"inline_string": json.dumps({"error": message})}},
+        "response_headers_to_add": [
+            {
+                "header": {"key": "content-type", "value": "application/json"},
+                "append_action": "OVERWRITE_IF_EXISTS_OR_ADD",
+            }
+        ],
+    }
+
+
+def _versioned(name: str, virtual_hosts: list[Json]) -> Json:
+    """A discovery response whose version is the hash of its content; Envoy reports the version it applied."""
+    resource = {
+        "@type": f"{TYPE}.config.route.v3.RouteConfiguration",
+        "name": name,
+        "virtual_hosts": virtual_hosts,
+    }
+    version = hashlib.sha256(json.dumps(resource, sort_keys=True).encode()).hexdigest()[:16]
+    return {"version_info": version, "resources": [resource]}

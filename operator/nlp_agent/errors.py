@@ -1,0 +1,51 @@
+"""What can go wrong, by what the agent does about it.
+
+AgentError
+├── SettingsInvalid   the environment is wrong: say so and exit 2
+├── ConfigInvalid     server.json is wrong: keep the last good one, say so in the report
+├── Refused           this model, as wanted, may not serve: quarantine it or keep the old version, try later
+├── TritonGone        Triton did not answer: no model is to blame; the supervisor restarts it
+├── RequestFailed     Triton answered a request with an error: in a proof a refusal, later a sick backend
+└── TooSlow           no answer in time: in a proof a refusal, later no offence at all
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+Reason = Literal[
+    "ArtifactMissing", "ArtifactDamaged", "TargetMissing", "LoadFailed", "WrongAnswers", "BackendDied"
+]
+
+
+class AgentError(Exception):
+    """Root of the tree."""
+
+
+class SettingsInvalid(AgentError):
+    """A variable of the environment is missing or wrong."""
+
+
+class ConfigInvalid(AgentError):
+    """`server.json` cannot be read or does not follow its contract."""
+
+
+class Refused(AgentError):
+    """A model may not serve; `reason` and the message go to the report as they are."""
+
+    def __init__(self, reason: Reason, message: str) -> None:
+        super().__init__(message)
+        self.reason: Reason = reason
+        self.message = message
+
+
+class TritonGone(AgentError):
+    """Triton does not run or did not answer a control call."""
+
+
+class RequestFailed(AgentError):
+    """Triton answered a request with an error."""
+
+
+class TooSlow(AgentError):
+    """No answer in time."""

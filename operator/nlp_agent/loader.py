@@ -1,0 +1,211 @@
+"""Brings one model into Triton and proves it. Every step may say `Refused`; then what served before serves
+again.
+
+A new version first proves itself under a temporary name, beside the one that serves. Only then is it loaded
+under the real name: Triton swaps the two without failing a request (measured), while unload and load would
+fail thousands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from nlp_agent import repository
+from nlp_agent.artifact import fetch
+from nlp_agent.backends import find_stubs, memory_of
+from nlp_agent.errors import Refused, RequestFailed, TooSlow
+from nlp_agent.examples import Example, double, find_difference, parse_examples
+from nlp_agent.log import log
+from nlp_agent.model_config import check_device, read_built_config, write_model_config
+from nlp_agent.server_config import ServerConfig, Spec
+from nlp_agent.settings import Settings
+from nlp_agent.triton import TritonClient
+
+# After a change of the instances only, surplus ones end within 4 s (measured).
+INSTANCES_SECONDS = 10.0
+
+
+@dataclass(frozen=True)
+class Proof:
+    """A model that answered all its examples."""
+
+    examples: tuple[Example, ...]
+    load_seconds: float
+    memory_bytes: int
+    stubs: frozenset[int]
+    """The backend's processes; empty for a backend inside Triton."""
+
+
+class RefusedAndLost(Refused):
+    """Refused, and what served before could not be brought back."""
+
+
+@dataclass(frozen=True)
+class Loader:
+    settings: Settings
+    config: ServerConfig
+    client: TritonClient
+    triton_pid: int
+    triton_version: str
+
+    async def bring(self, spec: Spec, beside: Spec | None) -> Proof:
+        """Raises `Refused` with the old version serving, `RefusedAndLost` without, `TritonGone`."""
+        artifact, built = await asyncio.to_thread(self._fetch, spec)
+        examples = parse_examples((artifact / "examples.json").read_bytes())
+        if beside is None:
+            return await self._bring_first(spec, artifact, built, examples)
+        if beside.digest != spec.digest:
+            await self._prove_candidate(spec, artifact, built, examples)
+        return await self._replace(spec, beside, artifact, built, examples)
+
+    async def heal(self, spec: Spec) -> Proof:
+        """New backend processes for what is loaded.
+
+        Raises `RefusedAndLost`, with the model unloaded, when that is no cure.
+        """
+        artifact = self.settings.work / "artifacts" / spec.digest
+        try:
+            examples = parse_examples((artifact / "examples.json").read_bytes())
+            before = self._stubs(spec.name)
+            repository.renew(self.settings.repository / spec.name)
+            return await self._load_and_prove(spec, spec.name, examples, before)
+        except Refused as refused:
+            await self.remove(spec.name)
+            raise RefusedAndLost(refused.reason, refused.message) from refused
+
+    async def remove(self, name: str) -> None:
+        await self.client.unload(name)
+        repository.remove(self.settings.repository, name)
+
+    async def _bring_first(
+        self, spec: Spec, artifact: Path, built: str, examples: tuple[Example, ...]
+    ) -> Proof:
+        # Envoy has no route to the name before the proof, so no caller meets an unproven model.
+        repository.place(
+            self.settings.repository, spec.name, artifact, self._config_text(built, spec, spec.name)
+        )
+        try:
+            return await self._load_and_prove(spec, spec.name, examples, frozenset())
+        except Refused:
+            await self.remove(spec.name)
+            raise
+
+    async def _prove_candidate(
+        self, spec: Spec, artifact: Path, built: str, examples: tuple[Example, ...]
+    ) -> None:
+        name = repository.candidate_name(spec.name)
+        repository.place(self.settings.repository, name, artifact, self._config_text(built, spec, name))
+        try:
+            await self._load_and_prove(spec, name, examples, frozenset())
+        finally:
+            await self.remove(name)
+
+    async def _replace(
+        self, spec: Spec, beside: Spec, artifact: Path, built: str, examples: tuple[Example, ...]
+    ) -> Proof:
+        text = self._config_text(built, spec, spec.name)
+        same_process = (beside.digest, beside.max_batch_size) == (spec.digest, spec.max_batch_size)
+        undo: Callable[[], None]
+        if same_process:
+            undo = repository.rewrite_config(self.settings.repository, spec.name, text)
+        else:
+            undo = repository.place(self.settings.repository, spec.name, artifact, text)
+        before = frozenset() if same_process else self._stubs(spec.name)
+        try:
+            proof = await self._load_and_prove(spec, spec.name, examples, before)
+        except Refused as refused:
+            undo()
+            await self._back_to(beside, refused)
+            raise
+        repository.keep(self.settings.repository, spec.name)
+        return proof
+
+    async def _back_to(self, spec: Spec, refused: Refused) -> None:
+        """The folder is as before; make Triton follow and prove it, for its backend may have gone with the
+        attempt.
+        """
+        log("going back to the version before", model=spec.name, digest=spec.digest, reason=refused.reason)
+        try:
+            artifact, _ = await asyncio.to_thread(self._fetch, spec)
+            examples = parse_examples((artifact / "examples.json").read_bytes())
+            await self._load_and_prove(spec, spec.name, examples, frozenset())
+        except Refused as second:
+            await self.remove(spec.name)
+            message = f"{refused.message} Going back failed too: {second.message}"
+            raise RefusedAndLost(refused.reason, message) from second
+
+    def _fetch(self, spec: Spec) -> tuple[Path, str]:
+        work = self.settings.work
+        try:
+            artifact = fetch(self.settings.store, spec.digest, work / "artifacts", self.settings.tmp)
+            built = read_built_config(artifact, self.config.device, self.triton_version)
+        except OSError as error:
+            message = f"Its files cannot be handled here: {error.strerror or error} ({error.filename})."
+            raise Refused("LoadFailed", message) from error
+        if not (artifact / "examples.json").is_file():
+            raise Refused(
+                "ArtifactDamaged", "The artifact has no examples.json, so nothing can prove the model."
+            )
+        return artifact, built
+
+    def _config_text(self, built: str, spec: Spec, name: str) -> str:
+        return write_model_config(built, spec, name, self.config.device, self.config.devices)
+
+    def _stubs(self, name: str) -> frozenset[int]:
+        return find_stubs(self.triton_pid, self.settings.repository).get(name, frozenset())
+
+    async def _load_and_prove(
+        self, spec: Spec, name: str, examples: tuple[Example, ...], before: frozenset[int]
+    ) -> Proof:
+        """`before` are the processes of the version that this load replaces."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        await self.client.load(name, self.settings.timing.load)
+        seconds = loop.time() - started
+        loaded = await self.client.loaded_config(name)
+        check_device(loaded, self.config.device)
+        await prove(self.client, name, examples, loaded.max_batch_size, self.settings.timing.answer)
+        stubs = self._stubs(name) - before
+        if not before:
+            stubs = await self._settle(name, spec.instances, stubs)
+        return Proof(examples, seconds, memory_of(stubs), stubs)
+
+    async def _settle(self, name: str, instances: int, stubs: frozenset[int]) -> frozenset[int]:
+        """Wait for surplus instances to end: their end must not look like a death."""
+        deadline = asyncio.get_running_loop().time() + INSTANCES_SECONDS
+        while len(stubs) > instances * self.config.devices:
+            if asyncio.get_running_loop().time() > deadline:
+                return frozenset()
+            await asyncio.sleep(0.1)
+            stubs = self._stubs(name)
+        return stubs
+
+
+async def prove(
+    client: TritonClient, name: str, examples: tuple[Example, ...], max_batch_size: int, patience: float
+) -> None:
+    """Every example, then the first one twice in a batch. Raises `Refused` (WrongAnswers, or LoadFailed when
+    slow).
+    """
+    asked = list(examples)
+    with contextlib.suppress(StopIteration):
+        asked.append(next(twice for example in examples if (twice := double(example, max_batch_size))))
+    for example in asked:
+        difference = await ask(client, name, example, patience)
+        if difference:
+            raise Refused("WrongAnswers", difference)
+
+
+async def ask(client: TritonClient, name: str, example: Example, patience: float) -> str:
+    """A sentence on what is wrong with the answer to a proof's example; empty when it is right."""
+    try:
+        answers = await client.ask(name, example, patience)
+    except RequestFailed as error:
+        return f"Example {example.name!r} failed: {error}"
+    except TooSlow as error:
+        raise Refused("LoadFailed", f"Example {example.name!r}: {error}") from error
+    return find_difference(example, answers)

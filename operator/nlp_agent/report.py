@@ -1,0 +1,106 @@
+"""What the agent says of itself, pure: the report of `/v1/status`, and when the probes say yes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from nlp_agent.decisions import Model
+from nlp_agent.server_config import ServerConfig, Spec
+
+TritonState = Literal["Starting", "Running", "Restarting", "Hung", "Stopping"]
+MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Health:
+    """What the probes are decided from."""
+
+    draining: bool
+    triton: TritonState
+    triton_failures: int
+    """Starts in a row that did not live long."""
+    envoy_ready: bool
+    settled: bool
+    """Every model of the set at start was proven or quarantined once; later additions do not clear it."""
+    serving: int
+    turn_age: float
+    """Seconds since the agent's loop turned."""
+    hang: float
+
+
+# Then a new container is the better cure: the fifth start comes some 30 s after the first.
+TRITON_FAILURES_LIMIT = 5
+
+
+def why_not_alive(health: Health) -> str:
+    """Empty when alive. A drain is bounded by itself; killing it would fail the requests it waits for."""
+    if health.draining:
+        return ""
+    if health.turn_age > health.hang:
+        return f"The agent's loop has not turned for {health.turn_age:.0f} s."
+    if health.triton == "Hung":
+        return f"Triton has not answered for {health.hang:g} s."
+    if health.triton_failures >= TRITON_FAILURES_LIMIT:
+        return f"Triton ended right after its start {health.triton_failures} times in a row."
+    return ""
+
+
+def why_not_ready(health: Health) -> str:
+    """Empty when ready."""
+    if health.draining:
+        return "The server is draining."
+    if health.triton != "Running":
+        return f"Triton is {health.triton.lower()}."
+    if not health.envoy_ready:
+        return "Envoy is not up."
+    if not health.settled:
+        return "Not every model was proven or quarantined yet."
+    if not health.serving:
+        return "No model serves."
+    return ""
+
+
+def model_report(spec: Spec, model: Model | None, busy: bool) -> dict[str, Any]:
+    model = model or Model(spec.name)
+    refusal = model.refusal
+    if model.live is not None:
+        state = "Serving"
+    elif refusal is not None:
+        # A retry of a quarantined model is not news until it ends.
+        state = "Quarantined"
+    else:
+        state = "Loading" if busy else "Pending"
+    return {
+        "name": spec.name,
+        "wanted": spec.digest,
+        "serving": model.live.digest if model.live else "",
+        "state": state,
+        "reason": refusal.reason if refusal else "",
+        "message": refusal.message if refusal else "",
+        "examples": model.examples if model.live else 0,
+        "loadSeconds": round(model.load_seconds, 3),
+        "memoryMebibytes": round(model.memory_bytes / MEBIBYTE),
+    }
+
+
+def make_report(
+    config: ServerConfig | None,
+    config_fault: str,
+    models: Mapping[str, Model],
+    busy: str,
+    triton_version: str,
+    triton_state: TritonState,
+) -> dict[str, Any]:
+    return {
+        "version": 1,
+        "server": config.server if config else "",
+        "configHash": config.hash if config else "",
+        "configFault": config_fault,
+        "triton": {"version": triton_version, "state": triton_state},
+        "models": [
+            model_report(spec, models.get(spec.name), busy == spec.name)
+            for spec in (config.models if config else ())
+        ],
+    }

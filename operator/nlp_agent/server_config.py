@@ -1,0 +1,108 @@
+"""`server.json`: what this server should serve. Contract: docs/architecture.md, section 5."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from nlp_agent.errors import ConfigInvalid
+
+# The name becomes a folder, a URL path and a gRPC authority. No underscore: the agent's temporary names have
+# one.
+NAME = re.compile(r"^[a-z]([-a-z0-9]{0,61}[a-z0-9])?$")
+DIGEST = re.compile(r"^[0-9a-f]{64}$")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One model as wanted. Two equal specs are served by the same bytes in the same way."""
+
+    name: str
+    digest: str
+    max_batch_size: int
+    instances: int
+
+
+@dataclass(frozen=True)
+class ServerConfig:
+    server: str
+    namespace: str
+    device: str
+    """`cpu` or `gpu`; picks the target of every model's configuration."""
+    devices: int
+    models: tuple[Spec, ...]
+    hash: str
+    """sha256 of the bytes of the file, hex."""
+
+    def wanted(self) -> dict[str, Spec]:
+        return {spec.name: spec for spec in self.models}
+
+
+def parse_server_config(content: bytes) -> ServerConfig:
+    """Raises `ConfigInvalid` with every fault, each with its path in the file."""
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise ConfigInvalid(f"server.json is not JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise ConfigInvalid(f"server.json holds a {type(document).__name__}; it must hold an object.")
+    if document.get("version") != 1:
+        raise ConfigInvalid(
+            f"server.json has version {document.get('version')!r}; this agent reads version 1."
+        )
+    faults: list[str] = []
+
+    def text(where: str, holder: dict[str, Any], key: str, pattern: re.Pattern[str] | None = None) -> str:
+        value = holder.get(key)
+        if isinstance(value, str) and (pattern is None or pattern.match(value)):
+            return value
+        allowed = f"a string like {pattern.pattern}" if pattern else "a string"
+        faults.append(f"{where}{key} is {value!r}; it must be {allowed}")
+        return ""
+
+    def whole(where: str, holder: dict[str, Any], key: str, lowest: int) -> int:
+        value = holder.get(key)
+        if isinstance(value, int) and not isinstance(value, bool) and value >= lowest:
+            return value
+        faults.append(f"{where}{key} is {value!r}; it must be a whole number of at least {lowest}")
+        return lowest
+
+    specs: list[Spec] = []
+    entries = document.get("models")
+    if not isinstance(entries, list):
+        faults.append(f"models is {entries!r}; it must be a list")
+        entries = []
+    for index, entry in enumerate(entries):
+        where = f"models[{index}]."
+        if not isinstance(entry, dict):
+            faults.append(f"models[{index}] is {entry!r}; it must be an object")
+            continue
+        specs.append(
+            Spec(
+                name=text(where, entry, "name", NAME),
+                digest=text(where, entry, "digest", DIGEST),
+                max_batch_size=whole(where, entry, "maxBatchSize", 0),
+                instances=whole(where, entry, "instances", 1),
+            )
+        )
+    names = [spec.name for spec in specs if spec.name]
+    faults += [
+        f"models names {name!r} more than once" for name in sorted({n for n in names if names.count(n) > 1})
+    ]
+    device = text("", document, "device")
+    if device and device not in ("cpu", "gpu"):
+        faults.append(f"device is {device!r}; it must be 'cpu' or 'gpu'")
+    config = ServerConfig(
+        server=text("", document, "server"),
+        namespace=text("", document, "namespace"),
+        device=device,
+        devices=whole("", document, "devices", 1),
+        models=tuple(specs),
+        hash=hashlib.sha256(content).hexdigest(),
+    )
+    if faults:
+        raise ConfigInvalid("server.json is wrong: " + "; ".join(faults) + ".")
+    return config

@@ -1,0 +1,213 @@
+"""Triton as a child process, and its control interface through tritonclient.
+
+Triton listens on loopback only, and its control interface wants a random key of this start in a header. The
+key stands on Triton's command line (it reads it nowhere else), so processes of the same user in the same pod
+could read it there: model code is trusted as much as the agent, callers from outside are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import os
+import secrets
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tritonclient.grpc
+import tritonclient.grpc.aio
+from tritonclient.utils import InferenceServerException
+
+from nlp_agent.errors import Refused, RequestFailed, TooSlow, TritonGone
+from nlp_agent.examples import Array, Example
+from nlp_agent.settings import Settings
+
+KEY_HEADER = "nlp-agent-key"
+# Everything but health, metadata and inference needs the key.
+RESTRICTED = "model-repository,model-config,shared-memory,statistics,trace,logging"
+GONE = ("StatusCode.UNAVAILABLE", "StatusCode.CANCELLED")
+SLOW = ("StatusCode.DEADLINE_EXCEEDED", "StatusCode.RESOURCE_EXHAUSTED")
+# These replace tritonclient's own. Its second between two attempts to connect would be most of a start.
+CHANNEL = [
+    ("grpc.max_send_message_length", -1),
+    ("grpc.max_receive_message_length", -1),
+    ("grpc.initial_reconnect_backoff_ms", 50),
+]
+# Health and control calls that do no work.
+CALL_SECONDS = 10.0
+UNLOAD_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class TritonPorts:
+    http: int
+    grpc: int
+    metrics: int
+
+
+def pick_ports() -> TritonPorts:
+    """Three free ports of loopback; all are held until the last is found, so they differ."""
+    sockets = [socket.socket() for _ in range(3)]
+    try:
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        http, grpc, metrics = (one.getsockname()[1] for one in sockets)
+    finally:
+        for one in sockets:
+            one.close()
+    return TritonPorts(http, grpc, metrics)
+
+
+def shm_prefix(work: Path) -> str:
+    """Names Triton's shared memory after the work folder, which has one agent: what carries it at a start is
+    refuse.
+    """
+    return "nlp_agent_" + hashlib.sha256(str(work).encode()).hexdigest()[:12] + "_"
+
+
+def clean_shared_memory(work: Path, shm: Path = Path("/dev/shm")) -> int:  # noqa: S108 - the system's, by name
+    """Remove the regions that an earlier, killed Triton of this work folder left; how many there were."""
+    leftovers = list(shm.glob(shm_prefix(work) + "*"))
+    for path in leftovers:
+        path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def triton_arguments(settings: Settings, ports: TritonPorts, key: str) -> list[str]:
+    return [
+        str(settings.programs.triton),
+        f"--model-repository={settings.repository}",
+        f"--backend-directory={settings.programs.backends}",
+        "--model-control-mode=explicit",
+        # A failed load would otherwise turn the server's readiness off for ever, with good models loaded.
+        "--strict-readiness=false",
+        "--exit-on-error=false",
+        # Ten times faster loads, and a configuration that is written out is not guessed.
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={max(1, round(settings.timing.triton_exit))}",
+        "--http-address=127.0.0.1",
+        f"--http-port={ports.http}",
+        "--grpc-address=127.0.0.1",
+        f"--grpc-port={ports.grpc}",
+        "--metrics-address=127.0.0.1",
+        f"--metrics-port={ports.metrics}",
+        f"--http-restricted-api={RESTRICTED}:{KEY_HEADER}={key}",
+        f"--grpc-restricted-protocol={RESTRICTED}:{KEY_HEADER}={key}",
+        f"--backend-config=python,shm-region-prefix-name={shm_prefix(settings.work)}",
+        f"--backend-config=python,stub-timeout-seconds={round(settings.timing.load)}",
+        "--metrics-config=summary_latencies=true",
+    ]
+
+
+def child_environment(settings: Settings, env: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What Triton and Envoy get: ours, with temporary files in the work folder."""
+    return {
+        **(os.environ if env is None else env),
+        "TMPDIR": str(settings.tmp),
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+class TritonClient:
+    """The calls the agent makes to one start of Triton.
+
+    Every method may raise `TritonGone`. A client belongs to one start: gRPC waits up to two minutes before it
+    tries a lost connection again.
+    """
+
+    def __init__(self, ports: TritonPorts, key: str) -> None:
+        self._client = tritonclient.grpc.aio.InferenceServerClient(
+            f"127.0.0.1:{ports.grpc}", channel_args=CHANNEL
+        )
+        # The prefix is Triton's own rule for gRPC metadata.
+        self._headers = {f"triton-grpc-protocol-{KEY_HEADER}": key}
+
+    async def close(self) -> None:
+        await self._client.close()
+
+    async def is_live(self, patience: float) -> bool:
+        try:
+            return bool(await self._client.is_server_live(client_timeout=patience))
+        except InferenceServerException:
+            return False
+
+    async def version(self) -> str:
+        try:
+            metadata = await self._client.get_server_metadata(client_timeout=CALL_SECONDS)
+        except InferenceServerException as error:
+            raise TritonGone(str(error)) from error
+        return str(metadata.version)
+
+    async def load(self, name: str, patience: float) -> None:
+        """Load, or load anew when the folder changed. Raises `Refused` (LoadFailed)."""
+        try:
+            await self._client.load_model(name, headers=self._headers, client_timeout=patience)
+        except InferenceServerException as error:
+            if error.status() in GONE:
+                raise TritonGone(f"Triton ended while it loaded {name!r}.") from error
+            if error.status() in SLOW:
+                raise Refused("LoadFailed", f"Triton did not load it within {patience:g} s.") from error
+            raise Refused("LoadFailed", f"Triton refused to load it: {error.message()}.") from error
+
+    async def unload(self, name: str) -> None:
+        """Unload and wait until it is gone: its memory is needed by what comes next."""
+        try:
+            await self._client.unload_model(name, headers=self._headers, client_timeout=CALL_SECONDS)
+        except InferenceServerException as error:
+            if error.status() in GONE:
+                raise TritonGone(str(error)) from error
+            return  # not loaded
+        deadline = asyncio.get_running_loop().time() + UNLOAD_SECONDS
+        while await self._state(name) == "UNLOADING":
+            if asyncio.get_running_loop().time() > deadline:
+                return  # a hung instance; Triton never ends it
+            await asyncio.sleep(0.05)
+
+    async def _state(self, name: str) -> str:
+        try:
+            index = await self._client.get_model_repository_index(
+                headers=self._headers, client_timeout=CALL_SECONDS
+            )
+        except InferenceServerException as error:
+            raise TritonGone(str(error)) from error
+        return next((str(model.state) for model in index.models if model.name == name), "")
+
+    async def loaded_config(self, name: str) -> Any:
+        """The ModelConfig as Triton completed it."""
+        try:
+            answer = await self._client.get_model_config(
+                name, headers=self._headers, client_timeout=CALL_SECONDS
+            )
+        except InferenceServerException as error:
+            if error.status() in GONE:
+                raise TritonGone(str(error)) from error
+            raise Refused(
+                "LoadFailed", f"Triton does not say how it loaded it: {error.message()}."
+            ) from error
+        return answer.config
+
+    async def ask(self, model: str, example: Example, patience: float) -> dict[str, Array | None]:
+        """The recorded request's outputs. Raises `RequestFailed`, `TooSlow`."""
+        inputs = []
+        for tensor in example.inputs:
+            one = tritonclient.grpc.InferInput(tensor.name, list(tensor.shape), tensor.datatype)
+            one.set_data_from_numpy(np.ascontiguousarray(tensor.value))
+            inputs.append(one)
+        outputs = [tritonclient.grpc.InferRequestedOutput(tensor.name) for tensor in example.outputs]
+        try:
+            result = await self._client.infer(model, inputs, outputs=outputs, client_timeout=patience)
+        except InferenceServerException as error:
+            if error.status() in SLOW:
+                raise TooSlow(f"No answer within {patience:g} s.") from error
+            if error.status() in GONE:
+                raise TritonGone(str(error)) from error
+            raise RequestFailed(str(error.message())) from error
+        return {tensor.name: result.as_numpy(tensor.name) for tensor in example.outputs}
+
+
+def new_key() -> str:
+    return secrets.token_hex(24)
