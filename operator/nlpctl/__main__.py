@@ -1,0 +1,334 @@
+"""The command line: words in, calls, words out. See `nlpctl --help`."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+
+from nlpctl import show
+from nlpctl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, NlpctlError, NotFound, NotReady, WrongUse
+from nlpctl.report import read_model
+
+if TYPE_CHECKING:  # loading the Kubernetes client takes a second, which `--help` should not cost
+    from nlpctl import kube
+
+EXIT_CODES = """\b
+Exit codes:
+  0  done, or: yes
+  1  no: not ready, nothing serves the model
+  2  the command line is wrong
+  3  the cluster cannot be reached, or refuses these credentials
+  4  no such model, or the operator is not installed
+  5  the model was reached and refused the request
+  70 a bug in nlpctl
+  130 interrupted"""
+
+
+@dataclass(frozen=True)
+class Globals:
+    kubeconfig: str | None
+    context: str | None
+
+    def connect(self) -> kube.Cluster:
+        from nlpctl import kube
+
+        return kube.connect(self.kubeconfig, self.context)
+
+
+def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "--json", "as_json", is_flag=True, help="Print JSON on stdout, and nothing else there."
+    )(command)
+
+
+def namespace_option(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option(
+        "-n", "--namespace", metavar="NAME", help="Namespace; default: the one of the kubeconfig's context."
+    )(command)
+
+
+@click.group(
+    epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
+)
+@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig; default: $KUBECONFIG, then ~/.kube/config.")
+@click.option("--context", metavar="NAME", help="Context of the kubeconfig; default: the current one.")
+@click.version_option(package_name="nlp-operator", message="nlpctl %(version)s")
+@click.pass_context
+def cli(ctx: click.Context, kubeconfig: str | None, context: str | None) -> None:
+    """Ask NLP models that run on Kubernetes, and ask why they are where they are.
+
+    \b
+    A first walk:
+      nlpctl cluster up                        a real Kubernetes on this machine
+      kubectl apply -k manifests/default       the operator
+      kubectl apply -f manifests/samples/      a device pool and a model
+      nlpctl status korean-novels --wait 120   from text to a served model
+      nlpctl infer korean-novels 막걸리         what is near to it?
+      nlpctl why korean-novels                 which pool, and why not the others
+
+    As a kubectl plugin the same commands are `kubectl nlp infer ...`.
+    """
+    ctx.obj = Globals(kubeconfig, context)
+
+
+@cli.command()
+@click.argument("model")
+@click.argument("text")
+@click.option("--pair", metavar="TEXT", help="A second text: the answer then holds how similar the two are.")
+@click.option(
+    "--role",
+    type=click.Choice(["word", "document", "text"]),
+    help="What TEXT is; default: the model finds out.",
+)
+@click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="How many neighbours to give.")
+@click.option(
+    "--input", "more", multiple=True, metavar="NAME=VALUE", help="Any other input of the model; repeatable."
+)
+@click.option("--protocol", type=click.Choice(["http", "grpc"]), default="http", show_default=True)
+@click.option("--address", metavar="HOST:PORT", help="Ask this server, without looking at any cluster.")
+@click.option(
+    "--via",
+    type=click.Choice(["auto", "service", "forward"]),
+    default="auto",
+    show_default=True,
+    help="The way to the model: its Service's address, a port-forward, or whichever works.",
+)
+@click.option("--timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True, metavar="SECONDS")
+@namespace_option
+@json_option
+@click.pass_obj
+def infer(
+    settings: Globals,
+    model: str,
+    text: str,
+    pair: str | None,
+    role: str | None,
+    top_k: int | None,
+    more: Sequence[str],
+    protocol: Any,
+    address: str | None,
+    via: Any,
+    timeout: float,
+    namespace: str | None,
+    as_json: bool,
+) -> None:
+    """Send TEXT to MODEL and print the answer.
+
+    \b
+    Examples:
+      nlpctl infer korean-novels 막걸리
+      nlpctl infer korean-novels 막걸리 --pair 선술집
+      nlpctl infer korean-novels "운수 좋은 날" --role document --top-k 3
+      nlpctl infer korean-novels 기차 --protocol grpc --json | jq .outputs.word_vector.data
+      nlpctl infer korean-novels 기차 --address 127.0.0.1:8000
+    """
+    from nlpctl import ask
+    from nlpctl.reach import Reached, reach
+
+    given = {"text": text} | named_inputs(more)
+    given |= {"text_pair": pair} if pair is not None else {}
+    given |= {"role": role} if role is not None else {}
+    given |= {"top_k": str(top_k)} if top_k is not None else {}
+
+    def put(reached: Reached, where: str) -> None:
+        connection = reached.connection
+        takes = connection.takes(model)
+        answer = connection.ask(model, ask.choose_inputs(takes, given), takes)
+        if as_json:
+            facts = {"address": connection.address, "protocol": connection.protocol, "via": reached.via}
+            click.echo(show.as_json(show.answer_value(answer, namespace=where, **facts)))
+            return
+        console = Console()
+        for table in show.answer_tables(answer):
+            console.print(table)
+        milliseconds = f"{answer.seconds * 1000:.1f} ms"
+        console.print(
+            f"[dim]{model} answered in {milliseconds} over {protocol} ({reached.via} {connection.address})[/]"
+        )
+
+    if address is not None:
+        if ":" not in address:
+            raise WrongUse(f"--address is {address!r}; it must be HOST:PORT, such as 127.0.0.1:8000.")
+        with ask.Connection(address, protocol, authority=model, timeout_seconds=timeout) as connection:
+            put(Reached(connection, "address"), namespace or "")
+        return
+    cluster = settings.connect()
+    where = namespace or cluster.namespace
+    with reach(cluster, where, model, protocol=protocol, via=via, timeout_seconds=timeout) as reached:
+        put(reached, where)
+
+
+def named_inputs(pairs: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` words as a dict; a value may hold further equals signs."""
+    given = {}
+    for pair in pairs:
+        name, equals, value = pair.partition("=")
+        if not name or not equals:
+            raise WrongUse(f"--input is {pair!r}; it must be NAME=VALUE, such as top_k=3.")
+        given[name] = value
+    return given
+
+
+@cli.command()
+@click.argument("model", required=False)
+@click.option("-A", "--all-namespaces", is_flag=True, help="List the models of every namespace.")
+@click.option(
+    "--wait",
+    type=click.FloatRange(min=0),
+    metavar="SECONDS",
+    help="Wait this long for MODEL to become ready.",
+)
+@namespace_option
+@json_option
+@click.pass_obj
+def status(
+    settings: Globals,
+    model: str | None,
+    all_namespaces: bool,
+    wait: float | None,
+    namespace: str | None,
+    as_json: bool,
+) -> None:
+    """Tell in sentences how MODEL is, or list all models.
+
+    The exit code is 0 when it is ready (of a list: when all are), else 1.
+
+    \b
+    Examples:
+      nlpctl status
+      nlpctl status -A
+      nlpctl status korean-novels
+      nlpctl status korean-novels --wait 120 && nlpctl infer korean-novels 기차
+    """
+    if model is None and wait is not None:
+        raise WrongUse("--wait needs the name of one model: nlpctl status MODEL --wait 120.")
+    if model is not None and all_namespaces:
+        raise WrongUse("-A lists the models of every namespace and goes without MODEL; -n chooses one.")
+    cluster = settings.connect()
+    where = namespace or cluster.namespace
+    if model is None:
+        list_models(cluster, None if all_namespaces else where, as_json=as_json)
+        return
+    report = read_model(cluster.model(where, model))
+    deadline = time.monotonic() + (wait or 0)
+    said = ""
+    while not report.ready and time.monotonic() < deadline:
+        if report.headline != said:
+            said = report.headline
+            click.echo(said, err=True)
+        time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
+        report = read_model(cluster.model(where, model))
+    if as_json:
+        click.echo(show.as_json(show.report_value(report)))
+    else:
+        show.print_report(Console(), report, datetime.now(UTC))
+    sys.exit(EXIT_OK if report.ready else NotReady.exit_code)
+
+
+def list_models(cluster: kube.Cluster, namespace: str | None, *, as_json: bool) -> None:
+    reports = [read_model(obj) for obj in cluster.models(namespace)]
+    if as_json:
+        click.echo(show.as_json([show.report_value(report) for report in reports]))
+    elif not reports:
+        scope = f"namespace {namespace!r}" if namespace else "the cluster"
+        click.echo(f"There is no NLPModel in {scope}. Try: kubectl apply -f manifests/samples/", err=True)
+    else:
+        Console().print(show.list_table(reports, datetime.now(UTC), with_namespace=namespace is None))
+    sys.exit(EXIT_OK if all(report.ready for report in reports) else NotReady.exit_code)
+
+
+@cli.group()
+def cluster() -> None:
+    """Run a real Kubernetes on this machine: etcd, API server, kubelet, containerd.
+
+    \b
+    Examples:
+      nlpctl cluster up          says what it will install and change, and asks
+      nlpctl cluster status
+      nlpctl cluster down        takes everything away that `up` made
+    """
+
+
+PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}
+
+
+@cluster.command(context_settings=PASS_ON)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def up(words: Sequence[str]) -> None:
+    """Start it; `nlpctl cluster up --help` lists the options."""
+    run_localcluster("up", words)
+
+
+@cluster.command(context_settings=PASS_ON)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def down(words: Sequence[str]) -> None:
+    """Stop it, and leave the machine as it was."""
+    run_localcluster("down", words)
+
+
+@cluster.command("status", context_settings=PASS_ON)
+@click.argument("words", nargs=-1, type=click.UNPROCESSED)
+def cluster_status(words: Sequence[str]) -> None:
+    """Tell what runs, and where its kubeconfig is."""
+    run_localcluster("status", words)
+
+
+def run_localcluster(command: str, words: Sequence[str]) -> None:
+    """Hand the words over to the program that owns them, and end with its exit code."""
+    try:
+        from localcluster.__main__ import main as localcluster_main
+    except ImportError as error:
+        raise NotFound(
+            "The local cluster is not installed. Install nlp-operator with its extra: "
+            "pip install 'nlp-operator[cli,localcluster]'."
+        ) from error
+    sys.exit(localcluster_main([command, *words]))
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run, and turn every failure into a sentence and an exit code; NLPCTL_DEBUG=1 shows tracebacks."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    name = "kubectl nlp" if os.path.basename(sys.argv[0]).startswith("kubectl") else "nlpctl"  # noqa: PTH119
+    try:
+        cli.main(args=words, prog_name=name, standalone_mode=False)
+    except NlpctlError as error:
+        if os.environ.get("NLPCTL_DEBUG"):
+            raise
+        report_failure(str(error), error.kind, as_json="--json" in words)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:  # `nlpctl ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(EXIT_OK)
+    except Exception as error:
+        if os.environ.get("NLPCTL_DEBUG"):
+            raise
+        found = f"{type(error).__name__}: {error}".rstrip(": ")
+        report_failure(
+            f"This is a bug in nlpctl: {found}. NLPCTL_DEBUG=1 shows where.", "Bug", as_json="--json" in words
+        )
+        sys.exit(EXIT_BUG)
+
+
+def report_failure(message: str, kind: str, *, as_json: bool) -> None:
+    """One sentence on stderr; with --json also an object on stdout, so that a script parses every outcome."""
+    if as_json:
+        click.echo(show.as_json({"error": {"kind": kind, "message": message}}))
+    click.echo(f"nlpctl: {message}", err=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,198 @@
+"""Puts answers and reports on the terminal; all of it is also to be had as JSON.
+
+rich measures text by terminal cells, so Korean (two cells a character) lines up.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from nlpctl.report import Condition, Happening, ModelReport, ago
+
+if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
+    from nlpctl.ask import Answer, Tensor
+
+MARKS = {"True": "[green]✓[/]", "False": "[red]✗[/]", "Unknown": "[yellow]…[/]"}
+
+# Conditions whose True is bad news.
+ALARMS = {"Stalled", "ScaleLimited"}
+
+VECTOR_LIMIT = 12
+"""A vector longer than this is shown by its first elements and its length; `--json` has all of it."""
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def number(value: float) -> str:
+    """Whole numbers without a point, others with four significant digits: 1, 0.9806, 1.234e-05."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+
+
+def value(item: Any) -> str:
+    return number(item) if isinstance(item, float | int) and not isinstance(item, bool) else str(item)
+
+
+def vector(items: Sequence[Any]) -> str:
+    shown = ", ".join(value(item) for item in items[:VECTOR_LIMIT])
+    more = f", … ({len(items)} in all)" if len(items) > VECTOR_LIMIT else ""
+    return f"[{shown}{more}]"
+
+
+def pairs_of(answer: Answer) -> list[tuple[Tensor, Tensor]]:
+    """Ranked lists: an output of texts `x` with one of as many numbers `x_similarity` or `x_score`."""
+    pairs = []
+    for texts in answer.outputs:
+        for suffix in ("_similarity", "_score"):
+            numbers = answer.output(texts.name + suffix)
+            if texts.datatype == "BYTES" and numbers is not None and len(numbers.data) == len(texts.data):
+                pairs.append((texts, numbers))
+    return pairs
+
+
+def title_of(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def answer_tables(answer: Answer) -> Iterable[Table]:
+    """One table of single values and vectors, then a table for each ranked list."""
+    pairs = pairs_of(answer)
+    ranked = {tensor.name for pair in pairs for tensor in pair}
+    facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    facts.add_column(style="bold", no_wrap=True)
+    facts.add_column(overflow="fold")
+    for tensor in answer.outputs:
+        if tensor.name in ranked or not tensor.data:
+            continue
+        text = value(tensor.data[0]) if len(tensor.data) == 1 else vector(tensor.data)
+        facts.add_row(title_of(tensor.name), escape(text))
+    yield facts
+    for texts, numbers in pairs:
+        if not texts.data:
+            continue
+        table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+        table.add_column("", justify="right", style="dim")
+        table.add_column(title_of(texts.name), overflow="fold")
+        table.add_column(title_of(numbers.name.removeprefix(texts.name).lstrip("_")), justify="right")
+        for place, (text, score) in enumerate(zip(texts.data, numbers.data, strict=True), start=1):
+            table.add_row(str(place), escape(str(text)), number(score))
+        yield table
+
+
+def answer_value(answer: Answer, *, namespace: str, address: str, protocol: str, via: str) -> dict[str, Any]:
+    return {
+        "model": answer.model,
+        "namespace": namespace,
+        "version": answer.version,
+        "protocol": protocol,
+        "via": via,
+        "address": address,
+        "seconds": round(answer.seconds, 6),
+        "outputs": {
+            tensor.name: {"datatype": tensor.datatype, "shape": list(tensor.shape), "data": list(tensor.data)}
+            for tensor in answer.outputs
+        },
+    }
+
+
+def mark(condition: Condition) -> str:
+    if condition.type in ALARMS and condition.status == "True":
+        return MARKS["False"]
+    if condition.type == "Reconciling":
+        return MARKS["Unknown"]
+    return MARKS.get(condition.status, MARKS["Unknown"])
+
+
+def list_table(reports: Sequence[ModelReport], now: datetime, *, with_namespace: bool) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    if with_namespace:
+        table.add_column("NAMESPACE")
+    for title in ("", "NAME", "ARCHITECTURE", "POOL", "READY", "SINCE", "REASON"):
+        table.add_column(title, overflow="fold")
+    for report in reports:
+        ready = report.condition("Ready")
+        pools = ",".join(dict.fromkeys(server.pool for server in report.servers))
+        counts = f"{sum(s.ready_replicas for s in report.servers)}/{sum(s.replicas for s in report.servers)}"
+        state = MARKS["Unknown"] if ready is None or report.stale else mark(ready)
+        row = [state, report.name, report.architecture, pools, counts]
+        row += (
+            [ago(ready.since, now), "Unseen" if report.stale else ready.reason] if ready else ["", "Unseen"]
+        )
+        table.add_row(*([report.namespace] if with_namespace else []), *row)
+    return table
+
+
+def print_report(console: Console, report: ModelReport, now: datetime) -> None:
+    console.print(escape(report.headline))
+    console.print()
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for condition in report.conditions:
+        if condition.type == "Ready":
+            continue
+        said = f"{condition.reason}: {condition.message}" if condition.message else condition.reason
+        table.add_row(
+            mark(condition), f"[bold]{escape(condition.type)}[/]", ago(condition.since, now), escape(said)
+        )
+    console.print(table)
+    for server in report.servers:
+        ready = f"{server.ready_replicas} of {server.replicas} ready"
+        console.print(f"  server {server.name} on pool {server.pool}: {ready}", highlight=False)
+    if report.digest:
+        metrics = ", ".join(f"{name} {amount}" for name, amount in report.metrics)
+        console.print(f"  artifact {report.digest[:12]}{f' ({metrics})' if metrics else ''}", highlight=False)
+    if report.url:
+        console.print(f"  in the cluster at {report.url}", highlight=False)
+
+
+def report_value(report: ModelReport) -> dict[str, Any]:
+    return {
+        "namespace": report.namespace,
+        "name": report.name,
+        "ready": report.ready,
+        "stale": report.stale,
+        "headline": report.headline,
+        "architecture": report.architecture,
+        "digest": report.digest,
+        "url": report.url,
+        "metrics": dict(report.metrics),
+        "conditions": [
+            {
+                "type": condition.type,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+                "since": condition.since.isoformat() if condition.since else None,
+            }
+            for condition in report.conditions
+        ],
+        "servers": [
+            {
+                "name": server.name,
+                "pool": server.pool,
+                "replicas": server.replicas,
+                "readyReplicas": server.ready_replicas,
+            }
+            for server in report.servers
+        ],
+    }
+
+
+def events_table(happenings: Sequence[Happening], now: datetime) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for event in happenings:
+        times = f" (×{event.count})" if event.count > 1 else ""
+        style = "red" if event.type == "Warning" else ""
+        table.add_row(
+            ago(event.when, now),
+            f"[{style}]{event.reason}[/]" if style else event.reason,
+            escape(event.message + times),
+        )
+    return table

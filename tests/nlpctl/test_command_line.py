@@ -1,0 +1,115 @@
+"""The command line as a user runs it, judged by exit code and by what it prints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from nlpctl.__main__ import main
+
+SOURCES = Path(__file__).resolve().parents[2] / "operator"
+
+
+@dataclass(frozen=True)
+class Result:
+    code: int
+    stdout: str
+    stderr: str
+
+
+class Terminal:
+    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
+        self.capsys = capsys
+
+    def __call__(self, *words: str) -> Result:
+        code: object = 0
+        try:
+            main(words)
+        except SystemExit as ended:
+            code = ended.code
+        out, err = self.capsys.readouterr()
+        return Result(code if isinstance(code, int) else 0, out, err)
+
+
+@pytest.fixture
+def nlpctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Terminal:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "none"))
+    return Terminal(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "sentence"),
+    [
+        pytest.param(("status",), 3, "No usable kubeconfig", id="no kubeconfig"),
+        pytest.param(("infer", "novels"), 2, "Missing argument 'TEXT'", id="text left out"),
+        pytest.param(
+            ("infer", "novels", "x", "--address", "nowhere"),
+            2,
+            "it must be HOST:PORT",
+            id="address without port",
+        ),
+        pytest.param(
+            ("infer", "novels", "x", "--input", "k"), 2, "it must be NAME=VALUE", id="input without value"
+        ),
+        pytest.param(
+            ("infer", "novels", "x", "--address", "127.0.0.1:1"),
+            3,
+            "Connection refused",
+            id="nobody listens, http",
+        ),
+        pytest.param(
+            ("infer", "novels", "x", "--address", "127.0.0.1:1", "--protocol", "grpc"),
+            3,
+            "Connection refused",
+            id="nobody listens, grpc",
+        ),
+        pytest.param(("status", "--wait", "3"), 2, "--wait needs the name", id="wait without a model"),
+        pytest.param(("dance",), 2, "No such command 'dance'", id="unknown command"),
+    ],
+)
+def test_a_failure_is_a_sentence_and_an_exit_code(
+    nlpctl: Terminal, words: tuple[str, ...], code: int, sentence: str
+) -> None:
+    result = nlpctl(*words)
+    assert (result.code, sentence in result.stderr) == (code, True), result.stderr
+    assert "Traceback" not in result.stderr
+    assert result.stdout == ""
+
+
+def test_json_tells_a_failure_too(nlpctl: Terminal) -> None:
+    result = nlpctl("infer", "novels", "x", "--address", "127.0.0.1:1", "--json")
+    assert json.loads(result.stdout)["error"]["kind"] == "ClusterUnreachable"
+
+
+@pytest.mark.parametrize("command", [(), ("infer",), ("status",), ("cluster",)])
+def test_help_teaches_with_examples(nlpctl: Terminal, command: tuple[str, ...]) -> None:
+    result = nlpctl(*command, "--help")
+    assert result.code == 0
+    assert "nlpctl " in result.stdout.split("Options:")[0].split("\n", 1)[1]
+
+
+def test_an_api_server_that_does_not_answer_is_named(
+    nlpctl: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kubeconfig = tmp_path / "kubeconfig"
+    kubeconfig.write_text(
+        "{apiVersion: v1, kind: Config, current-context: c,"
+        " contexts: [{name: c, context: {cluster: k, user: u}}],"
+        " clusters: [{name: k, cluster: {server: 'http://127.0.0.1:1'}}], users: [{name: u, user: {}}]}"
+    )
+    monkeypatch.setenv("KUBECONFIG", str(kubeconfig))
+    result = nlpctl("status")
+    assert result.code == 3
+    assert "The Kubernetes API at http://127.0.0.1:1 cannot be reached (Connection refused)." in result.stderr
+
+
+def test_module_runs_as_a_program() -> None:
+    command = [sys.executable, "-m", "nlpctl", "--help"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60, cwd=SOURCES)
+    assert (result.returncode, result.stdout.split()[:2]) == (0, ["Usage:", "nlpctl"]), result.stderr

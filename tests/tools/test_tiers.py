@@ -1,0 +1,53 @@
+"""The plugin in a real pytest, on a small tree of tests of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "tests" / "cluster").mkdir(parents=True)
+    (tmp_path / "pytest.ini").write_text("[pytest]\nmarkers =\n    triton\n    cluster\n    node\n")
+    (tmp_path / "tests" / "test_plain.py").write_text(
+        "import pytest\n"
+        "def test_good(): pass\n"
+        "def test_bad(): assert False\n"
+        "def test_skipped(): pytest.skip('no')\n"
+        "@pytest.fixture\ndef broken(): raise OSError\n"
+        "def test_error(broken): pass\n"
+        "@pytest.mark.node\ndef test_elsewhere(): assert False\n"
+    )
+    (tmp_path / "tests" / "cluster" / "test_api.py").write_text("def test_api(): pass\n")
+    return tmp_path
+
+
+def run(tree: Path, tier: str) -> dict[str, int]:
+    report = tree / "report.json"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    words = ["-p", "tools.tiers", "--tier", tier, "--tier-report", str(report), "-q"]
+    subprocess.run(
+        [sys.executable, "-m", "pytest", *words], cwd=tree, env=environment, capture_output=True, check=False
+    )
+    numbers: dict[str, int] = json.loads(report.read_text())
+    return numbers
+
+
+def test_only_the_tests_of_the_tier_run_and_an_error_counts_as_failed(tree: Path) -> None:
+    assert run(tree, "fast") == {"passed": 1, "failed": 2, "skipped": 1, "exit": 1}
+
+
+def test_a_folder_is_a_tier(tree: Path) -> None:
+    assert run(tree, "cluster") == {"passed": 1, "failed": 0, "skipped": 0, "exit": 0}
+
+
+def test_a_tier_without_tests_reports_zeroes(tree: Path) -> None:
+    assert run(tree, "triton") == {"passed": 0, "failed": 0, "skipped": 0, "exit": 5}

@@ -1,0 +1,142 @@
+"""Run the tests, tier by tier, and say what passed, failed and was skipped in each: `make test`.
+
+    python -m tools.run_tests                     every tier
+    python -m tools.run_tests fast triton         these tiers
+    python -m tools.run_tests cluster -- -k drift -x     words after -- go to pytest
+
+The exit code is 0 when nothing failed. With CI=true in the environment it is 1 also when the cluster or the
+node tier ran nothing or skipped any test: a machine that cannot run them must not look as if it had. The
+last line is always `N passed, N failed, N skipped`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.tiers import TIERS
+
+ROOT = Path(__file__).resolve().parent.parent
+
+MUST_RUN_IN_CI = ("cluster", "node")
+
+NO_TESTS_COLLECTED = 5  # pytest's exit code
+TESTS_FAILED = 1
+
+
+@dataclass(frozen=True)
+class TierResult:
+    tier: str
+    passed: int
+    failed: int
+    skipped: int
+    seconds: float
+    problem: str = ""
+    """Why the tier failed apart from failed tests, in a sentence; empty: it did not."""
+
+    @property
+    def ran(self) -> int:
+        return self.passed + self.failed
+
+
+def judge(result: TierResult, *, ci: bool) -> tuple[str, ...]:
+    """Every reason why this tier does not count as good, as sentences."""
+    reasons = []
+    if result.failed:
+        reasons.append(f"{result.tier}: {result.failed} failed.")
+    if result.problem:
+        reasons.append(f"{result.tier}: {result.problem}")
+    if ci and result.tier in MUST_RUN_IN_CI:
+        if not result.ran:
+            reasons.append(f"{result.tier}: no test ran; in CI this tier must run.")
+        if result.skipped:
+            reasons.append(
+                f"{result.tier}: {result.skipped} skipped; in CI nothing of this tier may be skipped."
+            )
+    return tuple(reasons)
+
+
+def table(results: Sequence[TierResult]) -> str:
+    rows = [("tier", "passed", "failed", "skipped", "wall")]
+    rows += [(r.tier, str(r.passed), str(r.failed), str(r.skipped), f"{r.seconds:.1f} s") for r in results]
+    return "\n".join(f"{row[0]:<8}" + "".join(f"{cell:>10}" for cell in row[1:]) for row in rows)
+
+
+def closing_line(results: Sequence[TierResult]) -> str:
+    passed, failed, skipped = (
+        sum(getattr(r, field) for r in results) for field in ("passed", "failed", "skipped")
+    )
+    return f"{passed} passed, {failed} failed, {skipped} skipped"
+
+
+def run_tier(tier: str, words: Sequence[str]) -> TierResult:
+    """Run one tier in a pytest of its own; its output goes to the terminal as it comes."""
+    started = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder, "report.json")
+        command = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-p",
+            "tools.tiers",
+            "--tier",
+            tier,
+            "--tier-report",
+            str(report),
+        ]
+        code = subprocess.run([*command, *words], cwd=ROOT, check=False).returncode
+        numbers = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
+    return understand(tier, code, numbers, time.monotonic() - started)
+
+
+def understand(tier: str, code: int, numbers: dict[str, int], seconds: float) -> TierResult:
+    """What pytest's exit code and numbers say; a run that broke off is a failure even when no test failed."""
+    passed, failed, skipped = (numbers.get(name, 0) for name in ("passed", "failed", "skipped"))
+    problem = ""
+    if code not in (0, NO_TESTS_COLLECTED) and not (code == TESTS_FAILED and failed):
+        problem = f"pytest ended with exit code {code} before its end; its output above says why."
+        failed = max(failed, 1)
+    return TierResult(tier, passed, failed, skipped, seconds, problem)
+
+
+def main(words: Sequence[str]) -> int:
+    names, rest = split(words)
+    unknown = [name for name in names if name not in TIERS]
+    if unknown:
+        print(
+            __doc__
+            if unknown[0] in ("-h", "--help")
+            else f"No tier {unknown[0]!r}; there are {', '.join(TIERS)}."
+        )
+        return 0 if unknown[0] in ("-h", "--help") else 2
+    ci = os.environ.get("CI", "").lower() in ("1", "true", "yes")
+    results = []
+    for tier in names or TIERS:
+        print(f"\n== tier {tier}", flush=True)
+        results.append(run_tier(tier, rest))
+    reasons = [reason for result in results for reason in judge(result, ci=ci)]
+    print(f"\n{table(results)}\n")
+    for reason in reasons:
+        print(reason)
+    print(closing_line(results), flush=True)
+    return 1 if reasons else 0
+
+
+def split(words: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The words before the first `--`, and those after it."""
+    if "--" not in words:
+        return list(words), []
+    at = list(words).index("--")
+    return list(words[:at]), list(words[at + 1 :])
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,83 @@
+"""A pytest plugin that runs one tier of the tests: `pytest -p tools.tiers --tier cluster`.
+
+Every test belongs to exactly one tier, by what it needs:
+
+    fast      nothing: no network, no cluster, no server
+    triton    a real Triton (and Envoy) on this machine        mark `triton`
+    cluster   a real Kubernetes API server                     mark `cluster`, or under tests/cluster
+    node      a real kubelet and containerd, as root           mark `node`, or under tests/node
+    faults    the witnesses' own tests, with an API server     under tests/faults
+
+The folder rules first; of several marks the most demanding one counts. With `--tier-report FILE` the counts
+are written as JSON, so that `tools/run_tests.py` need not read them off the screen.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+import pytest
+
+TIERS = ("fast", "triton", "cluster", "node", "faults")
+
+FOLDERS = {"node": "node", "cluster": "cluster", "faults": "faults"}
+
+MARKS = ("node", "cluster", "triton")
+"""The most demanding first."""
+
+
+def tier_of(path: PurePath, marks: Collection[str]) -> str:
+    """The tier of a test in the file `path` (relative to `tests/`) with these marks."""
+    folder = path.parts[0] if len(path.parts) > 1 else ""
+    if folder in FOLDERS:
+        return FOLDERS[folder]
+    return next((mark for mark in MARKS if mark in marks), "fast")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--tier", choices=TIERS, help="Run only the tests of this tier.")
+    parser.addoption("--tier-report", metavar="FILE", help="Write the numbers of the run to FILE, as JSON.")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    tier = config.getoption("--tier")
+    if tier is None:
+        return
+    chosen: list[pytest.Item] = []
+    left: list[pytest.Item] = []
+    for item in items:
+        marks = {mark.name for mark in item.iter_markers()}
+        (chosen if tier_of(below_tests(item.path, config.rootpath), marks) == tier else left).append(item)
+    items[:] = chosen
+    if left:
+        config.hook.pytest_deselected(items=left)
+
+
+def below_tests(path: Path, root: Path) -> PurePath:
+    tests = root / "tests"
+    return path.relative_to(tests) if path.is_relative_to(tests) else PurePath(path.name)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: Any, exitstatus: int, config: pytest.Config) -> None:
+    report = config.getoption("--tier-report")
+    if report:
+        numbers = count(terminalreporter.stats)
+        Path(report).write_text(json.dumps(numbers | {"exit": int(exitstatus)}), encoding="utf-8")
+
+
+def count(stats: dict[str, Sequence[Any]]) -> dict[str, int]:
+    """pytest's categories as three numbers: an error is failed; an expected failure, skipped."""
+
+    def of(*categories: str) -> int:
+        return sum(len(stats.get(category, ())) for category in categories)
+
+    return {
+        "passed": of("passed", "xpassed"),
+        "failed": of("failed", "error"),
+        "skipped": of("skipped", "xfailed"),
+    }
