@@ -1,0 +1,227 @@
+"""`python -m model_builders`: the two Jobs, the same by hand, and the contracts' page."""
+
+import argparse
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from model_builders.errors import (
+    EXIT_DONE,
+    EXIT_KILLED,
+    EXIT_TERMINATED,
+    EXIT_TRY_AGAIN,
+    JobError,
+    Terminated,
+)
+from model_builders.messages import (
+    BuildRequest,
+    FetchRequest,
+    InputOfBuild,
+    InputToFetch,
+    Json,
+    build_key,
+    encode_result,
+    failure,
+    failure_of,
+    parse_build_request,
+    parse_fetch_request,
+)
+
+logger = logging.getLogger("model_builders")
+
+TERMINATION_LOG = "/dev/termination-log"
+DEFAULT_MAX_INPUT_BYTES = 50 * 10**9
+
+EPILOG = """\
+In a Job, fetch and build read their request from the environment variable NLP_REQUEST and write their result
+to /dev/termination-log (docs/architecture.md, section 3). By hand, give the store and the inputs instead:
+
+  python -m model_builders build --store /tmp/store --architecture TermDocumentMatrix \\
+      --input corpus=novels.tsv --parameters '{"weighting": "TfIdf"}' --quality documents=4
+
+The artifact is then in /tmp/store/artifacts/<digest>, the whole result in /tmp/store/results/<key>.json.
+
+environment:
+  NLP_REQUEST           the request of a Job, JSON
+  NLP_STORE             where the store is mounted; /store when unset
+  NLP_INPUTS            where the inputs' volumes are mounted; /inputs when unset
+  NLP_TERMINATION_LOG   where the result is written; /dev/termination-log when unset
+  NLP_MAX_INPUT_BYTES   the largest input that is fetched; 50,000,000,000 when unset
+
+exit codes: 0 done, 10 the user has to change something (the message says what), 143 terminated, any other:
+try again.
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.command == "contracts":
+        return _contracts(options)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
+    handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
+    logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    os.umask(0o022)  # what the store holds is read by other users: servers run with an id of their own
+    signal.signal(signal.SIGTERM, _terminate)
+    return _run(parser, options)
+
+
+def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    """Run a Job, say how it ended in one result, and return the exit code that says what Kubernetes should
+    do."""
+    try:
+        result = _run_job(parser, options)
+        code = EXIT_DONE
+    except JobError as error:
+        logger.error("%s: %s", error.reason, error.message)
+        result, code = failure_of(error), error.exit_code
+    except Terminated:
+        logger.error("terminated; nothing was published")
+        result, code = failure("BuildFailed", "The Job was terminated before it was done."), EXIT_TERMINATED
+    except MemoryError:
+        logger.exception("out of memory")
+        result, code = failure("BuildFailed", "The Job ran out of memory."), EXIT_KILLED
+    except Exception as error:
+        logger.exception("a defect of the builder")
+        text = f"The builder failed with {type(error).__name__}: {error}. Its log has the details."
+        result, code = failure("BuildFailed", text), EXIT_TRY_AGAIN
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the result is written whole, whatever arrives now
+    _write_result(result)
+    return code
+
+
+def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Json:
+    # Loading numpy and onnx takes a good part of a second, which --help does not need.
+    from model_builders.build import build
+    from model_builders.fetch import fetch
+    from model_builders.store import Store
+
+    store = Store(Path(options.store or os.environ.get("NLP_STORE", "/store")).absolute())
+    volumes = Path(os.environ.get("NLP_INPUTS", "/inputs"))
+    max_bytes = int(os.environ.get("NLP_MAX_INPUT_BYTES", DEFAULT_MAX_INPUT_BYTES))
+    request = os.environ.get("NLP_REQUEST")
+    if request is not None and not options.input:
+        if options.command == "fetch":
+            return fetch(parse_fetch_request(request), store, volumes, max_bytes).to_json()
+        return build(parse_build_request(request), store).to_json()
+
+    if not options.input or not options.store:
+        parser.error("no request in NLP_REQUEST; give --store and --input instead")
+    store.root.mkdir(parents=True, exist_ok=True)
+    wanted = tuple(InputToFetch(name, str(Path(path).absolute()), "") for name, path in options.input)
+    fetched = fetch(FetchRequest("local", 3600, wanted), store, volumes, max_bytes)
+    if options.command == "fetch":
+        return fetched.to_json()
+    inputs = tuple(InputOfBuild(found.name, found.sha256) for found in fetched.inputs)
+    quality = tuple({"metric": name, "atLeast": value} for name, value in options.quality)
+    export = {"precision": "Auto"}
+    key = build_key(options.architecture, options.parameters, quality, export, inputs)
+    return build(
+        BuildRequest("local", 3600, key, options.architecture, options.parameters, quality, export, inputs),
+        store,
+    ).to_json()
+
+
+def _write_result(result: Json) -> None:
+    """To the termination log where there is one; by hand, to the terminal."""
+    encoded = encode_result(result)
+    given = os.environ.get("NLP_TERMINATION_LOG")
+    path = Path(given or TERMINATION_LOG)
+    if given or path.exists():
+        try:
+            path.write_bytes(encoded)
+            return
+        except OSError as error:
+            logger.error("the result could not be written to %s: %s", path, error.strerror)
+    sys.stdout.write(encoded.decode("utf-8") + "\n")
+
+
+def _contracts(options: argparse.Namespace) -> int:
+    from model_builders.page import render
+
+    page = render()
+    if options.write:
+        options.write.parent.mkdir(parents=True, exist_ok=True)
+        options.write.write_text(page, encoding="utf-8")
+    elif options.check:
+        if not options.check.is_file() or options.check.read_text(encoding="utf-8") != page:
+            sys.stderr.write(
+                f"{options.check} is not what the builders say; run python -m model_builders "
+                f"contracts --write {options.check}\n"
+            )
+            return EXIT_TRY_AGAIN
+    else:
+        sys.stdout.write(page)
+    return EXIT_DONE
+
+
+def _terminate(*_: object) -> None:
+    raise Terminated
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m model_builders",
+        description="Fetch inputs into a store and build artifacts that Triton serves.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{fetch,build,contracts}")
+    fetch = commands.add_parser("fetch", help="copy inputs into the store, named by their sha256")
+    build = commands.add_parser("build", help="build an artifact from inputs")
+    for command in (fetch, build):
+        command.add_argument("--store", metavar="DIR", help="folder of the store, made when missing")
+        command.add_argument(
+            "--input",
+            action="append",
+            default=[],
+            type=_pair,
+            metavar="NAME=PATH",
+            help="a file or folder; may be repeated",
+        )
+    build.add_argument(
+        "--architecture", default="TermDocumentMatrix", help="what to build (default: %(default)s)"
+    )
+    build.add_argument(
+        "--parameters", type=_object, default={}, metavar="JSON", help="as the member of spec.build"
+    )
+    build.add_argument(
+        "--quality",
+        action="append",
+        default=[],
+        type=_pair,
+        metavar="METRIC=ATLEAST",
+        help="a floor; may be repeated",
+    )
+    contracts = commands.add_parser("contracts", help="print the request contract of every architecture")
+    which = contracts.add_mutually_exclusive_group()
+    which.add_argument("--write", type=Path, metavar="FILE", help="write the page to a file")
+    which.add_argument("--check", type=Path, metavar="FILE", help="exit 1 when the file is not the page")
+    return parser
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def _object(text: str) -> Json:
+    try:
+        value = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise argparse.ArgumentTypeError(f"{text!r} is not a JSON object")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

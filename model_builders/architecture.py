@@ -1,0 +1,61 @@
+"""What an architecture has to offer so that the build Job can run it.
+
+    Architecture ──prepare──> Recipe ──train──> Model ──export, check_export──> done
+      may raise: ParameterInvalid      InputInvalid …   ExportDiffers
+
+The two lines above are the whole life of a build; quality is compared between train and export.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from model_builders.contract import Contract, Example
+from model_builders.messages import Json
+from model_builders.source import Source
+
+
+@dataclass(frozen=True)
+class Exported:
+    contract: Contract
+    examples: tuple[Example, ...]
+    """Recorded from the model as it was before the export."""
+
+
+class Model(Protocol):
+    @property
+    def metrics(self) -> Mapping[str, float]:
+        """Every measured number. The first five are shown in the NLPModel's status."""
+
+    @property
+    def summary(self) -> str:
+        """What was built, in one sentence."""
+
+    def export(self, folder: Path) -> Exported:
+        """Write Triton's version folder, free of pickle."""
+
+    def check_export(self, folder: Path, scratch: Path) -> float:
+        """Load the written files in a fresh process and compare; return the largest difference found.
+
+        Raises Refused (`ExportDiffers`).
+        """
+
+
+class Recipe(Protocol):
+    def train(self, sources: tuple[Source, ...]) -> Model:
+        """Raises Refused for inputs that cannot be used."""
+
+
+class Architecture(Protocol):
+    name: str
+    """As in `spec.build.architecture`."""
+    contract: Contract
+    """With names for the lengths that depend on the data."""
+    metrics: Mapping[str, str]
+    """Every metric that may stand in `spec.build.quality`, with what it says."""
+    page: str
+    """What the request contract's page says about this architecture beside its tensors, in Markdown."""
+
+    def prepare(self, parameters: Json, export: Json) -> Recipe:
+        """Raises Refused (`ParameterInvalid`) naming every parameter that does not fit."""

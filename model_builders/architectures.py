@@ -1,0 +1,10 @@
+"""Every architecture that can be built, by its name in `spec.build.architecture`."""
+
+from collections.abc import Mapping
+
+from model_builders.architecture import Architecture
+from model_builders.term_document_matrix.builder import TermDocumentMatrixArchitecture
+
+ARCHITECTURES: Mapping[str, Architecture] = {
+    architecture.name: architecture for architecture in (TermDocumentMatrixArchitecture(),)
+}

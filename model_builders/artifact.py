@@ -1,0 +1,55 @@
+"""Writes the files around Triton's version folder (docs/architecture.md, section 4).
+
+The manifest comes last.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from model_builders import VERSION
+from model_builders.architecture import Exported
+from model_builders.digests import FileDigest, digest_of_folder, digests_in
+from model_builders.messages import BuildRequest
+from model_builders.store import MANIFEST
+from model_builders.triton import TARGETS, config_for
+
+VERSION_FOLDER = "1"
+
+
+def write_artifact(
+    folder: Path, request: BuildRequest, exported: Exported, metrics: Mapping[str, float]
+) -> tuple[str, int]:
+    """Complete an artifact whose version folder is written; return its digest and size in bytes.
+
+    The digest covers every file but the manifest, so that a newer builder that makes the same files makes the
+    same artifact.
+    """
+    for target in TARGETS:
+        path = folder / "configs" / f"{target.name}.pbtxt"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(config_for(exported.contract, target), encoding="utf-8")
+    examples = [example.to_json(exported.contract) for example in exported.examples]
+    _write(folder / "contract.json", exported.contract.to_json())
+    _write(folder / "examples.json", {"version": 1, "examples": examples})
+    _write(folder / "metrics.json", {"metrics": dict(metrics)})
+    files = digests_in(folder)
+    digest = digest_of_folder(files)
+    _write(folder / MANIFEST, _manifest(request, digest, files))
+    return digest, sum(file.size for file in files)
+
+
+def _manifest(request: BuildRequest, digest: str, files: list[FileDigest]) -> dict[str, object]:
+    return {
+        "version": 1,
+        "digest": digest,
+        "architecture": request.architecture,
+        "key": request.key,
+        "builder": {"version": VERSION},
+        "files": [file.to_json() for file in files],
+        "inputs": [{"name": i.name, "sha256": i.sha256} for i in request.inputs],
+    }
+
+
+def _write(path: Path, content: Mapping[str, object]) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")

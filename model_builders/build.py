@@ -1,0 +1,152 @@
+"""The build Job: from inputs in the store to an artifact in the store, or to a sentence that says why not.
+
+The order is the promise: nothing is trained with parameters that cannot work, nothing is exported below its
+quality floor, nothing is published whose written files answer otherwise than the model did. The artifact's
+rename and then its result are the last two acts.
+"""
+
+import logging
+import time
+from pathlib import Path
+
+from model_builders.architecture import Architecture
+from model_builders.architectures import ARCHITECTURES
+from model_builders.artifact import VERSION_FOLDER, write_artifact
+from model_builders.errors import JobError, Refused
+from model_builders.fetch import in_words, verify_source
+from model_builders.messages import BuildRequest, BuildResult, Json, failure_of
+from model_builders.quality import as_text, check_metric_names, check_quality
+from model_builders.source import Source
+from model_builders.store import DATA, Damaged, Store, read_manifest, verify
+
+logger = logging.getLogger(__name__)
+
+
+def build(request: BuildRequest, store: Store) -> BuildResult:
+    """Build, or find what was built before.
+
+    Raises JobError; then results/<key>.json holds the failure and what was measured.
+    """
+    store.prepare()
+    store.sweep(time.time())
+    earlier = _find_earlier(request, store)
+    if earlier is not None:
+        logger.info("already built as %s", earlier.digest)
+        return earlier
+    with store.staging("build", time.time(), request.deadline_seconds) as staging:
+        measured: dict[str, float] = {}
+        try:
+            result = _build(request, store, staging, measured)
+        except JobError as error:
+            _keep_failure(request, error, measured, store, staging)
+            raise
+        store.write_result(request.key, {**result.to_json(), "allMetrics": _as_texts(measured)}, staging)
+        return result
+
+
+def _build(request: BuildRequest, store: Store, staging: Path, measured: dict[str, float]) -> BuildResult:
+    architecture = find_architecture(request.architecture)
+    recipe = architecture.prepare(request.parameters, request.export)
+    check_metric_names(request.quality, architecture.metrics)
+    sources = tuple(_open_source(i.name, i.sha256, store) for i in request.inputs)
+
+    model = recipe.train(sources)
+    metrics = dict(model.metrics)
+    measured.update(metrics)
+    logger.info("%s", model.summary)
+    check_quality(request.quality, metrics)
+
+    folder, scratch = staging / "artifact", staging / "scratch"
+    with store.writing():
+        (folder / VERSION_FOLDER).mkdir(parents=True)
+        scratch.mkdir()
+        exported = model.export(folder / VERSION_FOLDER)
+        digest, size = write_artifact(folder, request, exported, metrics)
+        difference = model.check_export(folder / VERSION_FOLDER, scratch)
+    # Not in the artifact: this number may differ in its last digit from one processor to another, the
+    # artifact must not.
+    measured["exportMaxDifference"] = difference
+    logger.info("the exported model answers as the built one does; largest difference %.1e", difference)
+
+    final = store.artifact(digest)
+    if final.exists():
+        try:
+            verify(final, total=digest)
+        except Damaged as damage:
+            logger.warning("artifact %s in the store is damaged, writing it again: %s", digest, damage)
+            store.put_aside(final, staging)
+    if not final.exists():
+        store.publish(folder, final)
+    shown = {name: as_text(value) for name, value in metrics.items()}
+    return BuildResult(
+        request.key, digest, size, shown, f"{model.summary} Its artifact has {in_words(size)}."
+    )
+
+
+def find_architecture(name: str) -> Architecture:
+    if name not in ARCHITECTURES:
+        raise Refused(
+            "ParameterInvalid",
+            f"spec.build.architecture is {name!r}; this builder builds {', '.join(sorted(ARCHITECTURES))}.",
+        )
+    return ARCHITECTURES[name]
+
+
+def _find_earlier(request: BuildRequest, store: Store) -> BuildResult | None:
+    """The result of an earlier build of the same key whose artifact is whole."""
+    result = store.read_result(request.key)
+    if result is None or result.get("ok") is not True:
+        return None
+    digest, size, metrics = result.get("digest"), result.get("bytes"), result.get("metrics")
+    if not isinstance(digest, str) or not isinstance(size, int) or not isinstance(metrics, dict):
+        return None
+    try:
+        verify(store.artifact(digest), total=digest)
+    except (Damaged, ValueError) as damage:
+        logger.warning("the artifact of the earlier build is damaged, building again: %s", damage)
+        return None
+    return BuildResult(request.key, digest, size, metrics, str(result.get("message", "")))
+
+
+def _open_source(name: str, sha256: str, store: Store) -> Source:
+    folder = store.source(sha256)
+    if not folder.is_dir():
+        raise Refused(
+            "InputMissing",
+            f"Input {name!r}: {sha256} is not in the store any more. Set spec.build.trigger to "
+            f"a new value to fetch it again.",
+        )
+    try:
+        files = verify_source(store, sha256)
+        kind = read_manifest(folder).get("kind")
+    except Damaged as damage:
+        raise Refused(
+            "HashMismatch",
+            f"Input {name!r}: what the store holds as {sha256} is damaged: {damage}. "
+            "Set spec.build.trigger to a new value to fetch it again.",
+        ) from damage
+    logger.info("input %s: %s, verified", name, in_words(sum(file.size for file in files)))
+    return Source(
+        name, "File" if kind == "File" else "Folder", folder / DATA, tuple(file.path for file in files)
+    )
+
+
+def _keep_failure(
+    request: BuildRequest, error: JobError, measured: dict[str, float], store: Store, staging: Path
+) -> None:
+    """Leave the whole result of a failed build.
+
+    A store that cannot take it must not hide why the build failed.
+    """
+    content: Json = {**failure_of(error), "key": request.key, "allMetrics": _as_texts(measured)}
+    try:
+        store.write_result(request.key, content, staging)
+    except JobError as second:
+        logger.warning("the result could not be kept in the store: %s", second.message)
+
+
+def _as_texts(metrics: dict[str, float]) -> dict[str, str]:
+    return {
+        name: as_text(value) if value == 0 or abs(value) >= 1e-6 else f"{value:.1e}"
+        for name, value in metrics.items()
+    }

@@ -1,0 +1,188 @@
+"""The fetch Job: copy every input into the store under the digest of its bytes.
+
+An input is read twice when it is new and once when the store already has it. The first reading decides, so
+that an unchanged input writes nothing and a pinned one is refused before a byte is copied; the second proves
+that the bytes did not change in between.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from model_builders.digests import CHUNK_BYTES, FileDigest, digest_of_folder
+from model_builders.errors import Refused
+from model_builders.inputs import Input, changed_while_read, explain, find_input
+from model_builders.messages import FetchedInput, FetchRequest, FetchResult, InputToFetch
+from model_builders.store import DATA, MANIFEST, Damaged, Store, read_manifest, verify
+
+logger = logging.getLogger(__name__)
+
+PROGRESS_SECONDS = 10.0
+
+
+def fetch(request: FetchRequest, store: Store, volumes: Path, max_bytes: int) -> FetchResult:
+    """Bring all inputs into the store.
+
+    Raises JobError; inputs that were complete by then stay, and are found the next time.
+    """
+    store.prepare()
+    store.sweep(time.time())
+    fetched = []
+    with store.staging("fetch", time.time(), request.deadline_seconds) as staging:
+        for wanted in request.inputs:
+            found = find_input(wanted.name, wanted.path, volumes, max_bytes)
+            logger.info("input %s: %s files, %s", wanted.name, len(found.entries), in_words(found.bytes))
+            fetched.append(_fetch_one(wanted, found, store, staging))
+    files, size = sum(f.files for f in fetched), sum(f.bytes for f in fetched)
+    noun = "file" if files == 1 else "files"
+    return FetchResult(tuple(fetched), f"Fetched {files:,} {noun}, {in_words(size)}.")
+
+
+def _fetch_one(wanted: InputToFetch, found: Input, store: Store, staging: Path) -> FetchedInput:
+    files = _read(found, lambda index: None)
+    digest = digest_of(found, files)
+    if wanted.sha256 and digest != wanted.sha256:
+        raise Refused(
+            "HashMismatch",
+            f"Input {wanted.name!r}: {found.shown!r} has the sha256 {digest}, but the spec pins "
+            f"{wanted.sha256}. "
+            "Put back the data that was pinned, or change the pin.",
+        )
+    result = FetchedInput(wanted.name, digest, len(files), sum(file.size for file in files))
+    final = store.source(digest)
+    if final.exists():
+        try:
+            verify_source(store, digest)
+        except Damaged as damage:
+            logger.warning("source %s in the store is damaged, writing it again: %s", digest, damage)
+            store.put_aside(final, staging)
+        else:
+            logger.info("input %s: already in the store as %s", wanted.name, digest)
+            return result
+
+    folder = staging / wanted.name
+    with store.writing():
+        folder.mkdir()
+        (folder / DATA).mkdir()
+    copied = _read(found, lambda index: folder / DATA / found.entries[index].path, store)
+    if copied != files:
+        changed = next((new.path for old, new in zip(files, copied, strict=True) if old != new), found.shown)
+        raise changed_while_read(wanted.name, changed)
+    manifest = {
+        "version": 1,
+        "kind": found.kind,
+        "sha256": digest,
+        "files": [file.to_json() for file in copied],
+    }
+    with store.writing():
+        (folder / MANIFEST).write_text(
+            json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
+        )
+    if not store.publish(folder, final):
+        logger.info("input %s: another Job stored it at the same time", wanted.name)
+    logger.info("input %s: stored as %s", wanted.name, digest)
+    return result
+
+
+def digest_of(found: Input, files: list[FileDigest]) -> str:
+    return files[0].sha256 if found.kind == "File" else digest_of_folder(files)
+
+
+def verify_source(store: Store, digest: str) -> tuple[FileDigest, ...]:
+    """Check that a source in the store is what its name says. Raises Damaged."""
+    folder = store.source(digest)
+    is_file = read_manifest(folder).get("kind") == "File"
+    files = verify(folder, DATA, None if is_file else digest)
+    if is_file and (len(files) != 1 or files[0].sha256 != digest):
+        raise Damaged(f"its file is not the one with the sha256 {digest}")
+    return files
+
+
+def _read(found: Input, target: Callable[[int], Path | None], store: Store | None = None) -> list[FileDigest]:
+    """Read every byte of an input; write each file to `target(index)` where that gives a path."""
+    done, said = 0, time.monotonic()
+    files = []
+    for index, entry in enumerate(found.entries):
+        sha256, size = hashlib.sha256(), 0
+        path = target(index)
+        with found.open(index) as descriptor, _Copy(path, store) as copy:
+            before = os.fstat(descriptor)
+            while chunk := _read_chunk(descriptor, found, index):
+                sha256.update(chunk)
+                size += len(chunk)
+                copy.write(chunk)
+                if time.monotonic() - said > PROGRESS_SECONDS:
+                    said = time.monotonic()
+                    verb = "copied" if path else "read"
+                    logger.info(
+                        "input %s: %s %s of %s",
+                        found.name,
+                        verb,
+                        in_words(done + size),
+                        in_words(found.bytes),
+                    )
+            after = os.fstat(descriptor)
+        if (before.st_size, before.st_mtime_ns) != (
+            after.st_size,
+            after.st_mtime_ns,
+        ) or size != after.st_size:
+            raise changed_while_read(found.name, entry.path)
+        done += size
+        files.append(FileDigest(entry.path, size, sha256.hexdigest()))
+    return files
+
+
+def _read_chunk(descriptor: int, found: Input, index: int) -> bytes:
+    try:
+        return os.read(descriptor, CHUNK_BYTES)
+    except OSError as error:
+        raise explain(
+            error, found.name, found.entries[index].path, found.root / found.real_names[index]
+        ) from error
+
+
+class _Copy:
+    """The file being written, or nothing at all.
+
+    Errors of its file system are the store's, not the input's.
+    """
+
+    def __init__(self, path: Path | None, store: Store | None) -> None:
+        self._path = path
+        self._store = store
+        self._descriptor: int | None = None
+
+    def __enter__(self) -> "_Copy":
+        if self._path is not None and self._store is not None:
+            with self._store.writing():
+                self._path.parent.mkdir(parents=True, exist_ok=True)
+                self._descriptor = os.open(
+                    self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644
+                )
+        return self
+
+    def write(self, chunk: bytes) -> None:
+        if self._descriptor is None or self._store is None:
+            return
+        with self._store.writing():
+            view = memoryview(chunk)
+            while view:
+                view = view[os.write(self._descriptor, view) :]
+
+    def __exit__(self, *_: object) -> None:
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+
+
+def in_words(size: int) -> str:
+    """Bytes as a user reads them: `1.2 kB`."""
+    value = float(size)
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{size} bytes" if unit == "bytes" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -1,0 +1,263 @@
+"""The JSON that goes into a Job and comes out of it (docs/architecture.md, section 3).
+
+Requests are written by the operator, so a request that does not fit is a disagreement between two programs,
+not a mistake of the user: it says `BuildFailed` and names the field.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import cast
+
+from model_builders.errors import JobError, Reason, TryAgain
+
+VERSION = 1
+MAX_RESULT_BYTES = 4096
+"""The kubelet keeps this much of a termination message and cuts the rest in the middle of a character."""
+MAX_METRICS = 5
+
+SHA256 = re.compile(r"[0-9a-f]{64}")
+INPUT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+Json = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class InputToFetch:
+    name: str
+    path: str
+    sha256: str
+    """What the user pinned the input to; empty when not pinned."""
+
+
+@dataclass(frozen=True)
+class FetchRequest:
+    model: str
+    deadline_seconds: int
+    inputs: tuple[InputToFetch, ...]
+
+
+@dataclass(frozen=True)
+class InputOfBuild:
+    name: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    model: str
+    deadline_seconds: int
+    key: str
+    architecture: str
+    parameters: Json
+    quality: tuple[Json, ...]
+    export: Json
+    inputs: tuple[InputOfBuild, ...]
+
+
+@dataclass(frozen=True)
+class FetchedInput:
+    name: str
+    sha256: str
+    files: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class FetchResult:
+    inputs: tuple[FetchedInput, ...]
+    message: str
+
+    def to_json(self) -> dict[str, object]:
+        inputs = [
+            {"name": i.name, "sha256": i.sha256, "files": i.files, "bytes": i.bytes} for i in self.inputs
+        ]
+        return {"version": VERSION, "ok": True, "inputs": inputs, "message": self.message}
+
+
+@dataclass(frozen=True)
+class BuildResult:
+    """`metrics` holds the few the user sees in the status, as decimal strings."""
+
+    key: str
+    digest: str
+    bytes: int
+    metrics: Mapping[str, str]
+    message: str
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "version": VERSION,
+            "ok": True,
+            "key": self.key,
+            "digest": self.digest,
+            "bytes": self.bytes,
+            "metrics": dict(list(self.metrics.items())[:MAX_METRICS]),
+            "message": self.message,
+        }
+
+
+def failure(reason: Reason, message: str) -> dict[str, object]:
+    return {"version": VERSION, "ok": False, "reason": reason, "message": message}
+
+
+def encode_result(result: Json) -> bytes:
+    """The result as JSON of at most MAX_RESULT_BYTES.
+
+    A longer message is cut at a character and ends in an ellipsis.
+    """
+    encoded = _dumps(result)
+    message = str(result.get("message", ""))
+    while len(encoded) > MAX_RESULT_BYTES and message:
+        # A character takes between 1 and 12 bytes here (a control character escaped by JSON is the worst), so
+        # step by step.
+        message = message[: max(0, len(message) - max(1, (len(encoded) - MAX_RESULT_BYTES) // 4))]
+        encoded = _dumps({**result, "message": message.rstrip() + "…"})
+    return encoded
+
+
+def build_key(
+    architecture: str, parameters: Json, quality: Sequence[Json], export: Json, inputs: Sequence[InputOfBuild]
+) -> str:
+    """What makes two builds the same build: sha256 of the canonical JSON of everything that goes in.
+
+    Canonical: keys sorted, no blanks, UTF-8. The operator computes the same from the spec.
+    """
+    content = {
+        "architecture": architecture,
+        "parameters": parameters,
+        "quality": list(quality),
+        "export": export,
+        "inputs": [{"name": i.name, "sha256": i.sha256} for i in inputs],
+    }
+    return hashlib.sha256(_dumps(content)).hexdigest()
+
+
+def _dumps(value: object) -> bytes:
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode(
+        "utf-8", "backslashreplace"
+    )
+
+
+@dataclass
+class _Fields:
+    """Reads the fields of one JSON object and collects what is wrong with them, to report all at once."""
+
+    where: str
+    content: Json
+    problems: list[str] = field(default_factory=list)
+
+    def text(self, name: str, default: str | None = None, pattern: re.Pattern[str] | None = None) -> str:
+        value = self.content.get(name, default)
+        if not isinstance(value, str):
+            self.problems.append(f"{self.where}{name} is {value!r}; it must be a string")
+            return ""
+        if pattern and not pattern.fullmatch(value):
+            self.problems.append(f"{self.where}{name} is {value!r}; it must match {pattern.pattern}")
+        return value
+
+    def seconds(self, name: str) -> int:
+        value = self.content.get(name)
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            self.problems.append(f"{self.where}{name} is {value!r}; it must be a whole number of at least 1")
+            return 1
+        return value
+
+    def member(self, name: str) -> Json:
+        value = self.content.get(name, {})
+        if not isinstance(value, Mapping):
+            self.problems.append(f"{self.where}{name} is {value!r}; it must be an object")
+            return {}
+        return cast(Json, value)
+
+    def members(self, name: str) -> list["_Fields"]:
+        value = self.content.get(name, [])
+        if not isinstance(value, list) or not all(isinstance(item, Mapping) for item in value):
+            self.problems.append(f"{self.where}{name} is {value!r}; it must be a list of objects")
+            return []
+        items = enumerate(cast(list[Json], value))
+        return [_Fields(f"{self.where}{name}[{index}].", item, self.problems) for index, item in items]
+
+
+def parse_fetch_request(text: str) -> FetchRequest:
+    """Raises TryAgain (`BuildFailed`) naming every field that does not fit."""
+    fields = _request(text)
+    inputs = tuple(
+        InputToFetch(
+            name=item.text("name", pattern=INPUT_NAME),
+            path=item.text("path"),
+            sha256=item.text("sha256", "", re.compile(f"({SHA256.pattern})?")),
+        )
+        for item in fields.members("inputs")
+    )
+    _check_inputs(fields, [i.name for i in inputs])
+    request = FetchRequest(fields.text("model"), fields.seconds("deadlineSeconds"), inputs)
+    _raise_problems(fields)
+    return request
+
+
+def parse_build_request(text: str) -> BuildRequest:
+    """Raises TryAgain (`BuildFailed`) naming every field that does not fit, or when the key is not that of
+    the content."""
+    fields = _request(text)
+    inputs = tuple(
+        InputOfBuild(item.text("name", pattern=INPUT_NAME), item.text("sha256", pattern=SHA256))
+        for item in fields.members("inputs")
+    )
+    _check_inputs(fields, [i.name for i in inputs])
+    request = BuildRequest(
+        model=fields.text("model"),
+        deadline_seconds=fields.seconds("deadlineSeconds"),
+        key=fields.text("key", pattern=SHA256),
+        architecture=fields.text("architecture"),
+        parameters=fields.member("parameters"),
+        quality=tuple(item.content for item in fields.members("quality")),
+        export=fields.member("export"),
+        inputs=inputs,
+    )
+    _raise_problems(fields)
+    expected = build_key(
+        request.architecture, request.parameters, request.quality, request.export, request.inputs
+    )
+    if request.key != expected:
+        # Storing a result under a key that is not its own would hand it to another model.
+        raise TryAgain(
+            "BuildFailed",
+            f"The build request's key is {request.key}, but its content has the key {expected}. "
+            "Operator and builder are of releases that do not fit together; install both from "
+            "the same release.",
+        )
+    return request
+
+
+def _request(text: str) -> _Fields:
+    try:
+        content = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise TryAgain("BuildFailed", f"The Job's request in NLP_REQUEST is not JSON: {error}.") from error
+    if not isinstance(content, dict):
+        raise TryAgain(
+            "BuildFailed", f"The Job's request in NLP_REQUEST is {content!r}; it must be an object."
+        )
+    fields = _Fields("", content)
+    if content.get("version") != VERSION:
+        fields.problems.append(f"version is {content.get('version')!r}; this builder reads version {VERSION}")
+    return fields
+
+
+def _check_inputs(fields: _Fields, names: list[str]) -> None:
+    if not names:
+        fields.problems.append("inputs is empty; at least one is needed")
+    for name in sorted({name for name in names if names.count(name) > 1}):
+        fields.problems.append(f"inputs holds the name {name!r} twice; names must differ")
+
+
+def _raise_problems(fields: _Fields) -> None:
+    if fields.problems:
+        raise TryAgain("BuildFailed", f"The Job's request does not fit: {'; '.join(fields.problems)}.")
+
+
+def failure_of(error: JobError) -> dict[str, object]:
+    return failure(error.reason, error.message)

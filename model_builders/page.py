@@ -1,0 +1,102 @@
+"""Writes docs/api/inference.md, the request contract of every architecture, from the builders themselves."""
+
+import json
+
+from model_builders.architecture import Architecture
+from model_builders.architectures import ARCHITECTURES
+from model_builders.contract import Contract, Tensor
+
+HEADER = """\
+# The request contract
+
+Which tensors each architecture takes and gives. The same over HTTP and gRPC, which both speak the KServe v2
+protocol (`/v2/models/MODEL/infer`); every shape below has the batch dimension before it. A `*` is a length
+that differs from answer to answer. The numbers of one built model stand in its artifact, in `contract.json`.
+
+This page is written by `python -m model_builders contracts --write docs/api/inference.md`; `make check` fails
+when it is out of date.
+"""
+
+
+def render() -> str:
+    return "\n".join([HEADER, *(_section(ARCHITECTURES[name]) for name in sorted(ARCHITECTURES))])
+
+
+def _section(architecture: Architecture) -> str:
+    contract = architecture.contract
+    return "\n".join(
+        [
+            f"## {architecture.name}",
+            "",
+            architecture.page,
+            f"At most {contract.max_batch_size} rows a request.",
+            "",
+            "### Inputs",
+            "",
+            "| tensor | type | shape | needed | what |",
+            "| --- | --- | --- | --- | --- |",
+            *(f"{_row(t)} {'no' if t.optional else 'yes'} | {t.description} |" for t in contract.inputs),
+            "",
+            "### Outputs",
+            "",
+            "| tensor | type | shape | what |",
+            "| --- | --- | --- | --- |",
+            *(f"{_row(t)} {t.description} |" for t in contract.outputs),
+            "",
+            "### Metrics for `spec.build.quality`",
+            "",
+            "| metric | what |",
+            "| --- | --- |",
+            *(f"| `{name}` | {text} |" for name, text in architecture.metrics.items()),
+            "",
+            "### Examples",
+            "",
+            _http_example(contract),
+            _grpc_example(contract),
+        ]
+    )
+
+
+def _row(tensor: Tensor) -> str:
+    shape = ", ".join("*" if size == -1 else str(size) for size in tensor.shape)
+    return f"| `{tensor.name}` | {tensor.datatype} | [{shape}] |"
+
+
+def _http_example(contract: Contract) -> str:
+    first = contract.inputs[0]
+    body = {
+        "inputs": [{"name": first.name, "datatype": first.datatype, "shape": [1, 1], "data": ["막걸리"]}],
+        "outputs": [{"name": name} for name in _shown(contract)],
+    }
+    text = json.dumps(body, ensure_ascii=False)
+    return f"""\
+HTTP, with the model's Service as host:
+
+```bash
+curl http://korean-novels.demo:8000/v2/models/korean-novels/infer -d '{text}'
+```
+"""
+
+
+def _grpc_example(contract: Contract) -> str:
+    first, shown = contract.inputs[0].name, _shown(contract)
+    outputs = ", ".join(f'InferRequestedOutput("{name}")' for name in shown)
+    return f"""\
+gRPC, in Python with `tritonclient`:
+
+```python
+import numpy as np
+from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
+
+client = InferenceServerClient("korean-novels.demo:8001")
+{first} = InferInput("{first}", [1, 1], "BYTES")
+{first}.set_data_from_numpy(np.array([["막걸리".encode()]], dtype=object))
+answer = client.infer("korean-novels", [{first}], outputs=[{outputs}])
+print(answer.as_numpy("{shown[0]}"))
+```
+"""
+
+
+def _shown(contract: Contract) -> list[str]:
+    """Two outputs are enough for an example: the second and the fourth say most of a word."""
+    return [tensor.name for tensor in contract.outputs][1:4:2]

@@ -1,0 +1,72 @@
+"""Compares what was measured with what the spec asks for."""
+
+import math
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+
+from model_builders.errors import Refused
+from model_builders.messages import Json
+
+
+def check_metric_names(quality: Sequence[Json], known: Mapping[str, str]) -> None:
+    """Before anything is built: raises Refused (`ParameterInvalid`) naming every bound that can never be
+    checked."""
+    problems = []
+    for index, bound in enumerate(quality):
+        if bound.get("metric") not in known:
+            problems.append(
+                f"spec.build.quality[{index}].metric is {bound.get('metric')!r}; measured are "
+                f"{', '.join(known)}"
+            )
+        for side in ("atLeast", "atMost"):
+            if side in bound and _decimal(bound[side]) is None:
+                problems.append(
+                    f"spec.build.quality[{index}].{side} is {bound[side]!r}; it must be a "
+                    f"decimal such as '0.25'"
+                )
+    if problems:
+        raise Refused("ParameterInvalid", f"{'; '.join(problems)}.")
+
+
+def check_quality(quality: Sequence[Json], metrics: Mapping[str, float]) -> None:
+    """Raises Refused (`QualityBelowFloor`) naming every bound that does not hold.
+
+    A number that is not finite passes none.
+    """
+    missed = []
+    for bound in quality:
+        name = str(bound["metric"])
+        found = metrics[name]
+        lowest, highest = _decimal(bound.get("atLeast")), _decimal(bound.get("atMost"))
+        if lowest is not None and not (math.isfinite(found) and to_decimal(found) >= lowest):
+            missed.append(f"{name} is {as_text(found)}, at least {lowest} was asked for")
+        if highest is not None and not (math.isfinite(found) and to_decimal(found) <= highest):
+            missed.append(f"{name} is {as_text(found)}, at most {highest} was asked for")
+    if missed:
+        raise Refused(
+            "QualityBelowFloor",
+            f"The model was built but is not good enough: {'; '.join(missed)}. Change the data, "
+            f"the parameters or the bound.",
+        )
+
+
+def to_decimal(value: float) -> Decimal:
+    """As the number is shown, so that what a user reads as 0.25 is at least 0.25."""
+    return Decimal(as_text(value))
+
+
+def as_text(value: float) -> str:
+    """A metric as a string in the status: whole numbers without a point, others with at most six decimals."""
+    if not math.isfinite(value):
+        return str(value)
+    if float(value).is_integer():
+        return str(int(value))
+    return f"{value:.6f}".rstrip("0").rstrip(".")
+
+
+def _decimal(value: object) -> Decimal | None:
+    try:
+        number = Decimal(str(value))
+    except InvalidOperation:
+        return None
+    return number if number.is_finite() else None

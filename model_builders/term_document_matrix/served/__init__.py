@@ -1,0 +1,1 @@
+"""What every artifact of a term-document matrix holds in its version folder, byte for byte."""
