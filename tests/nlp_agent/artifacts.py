@@ -10,7 +10,6 @@ from typing import Any
 
 # Counts characters and echoes the text. The greeting tells versions apart; some texts make it
 # misbehave on purpose.
-# purpose.
 MODEL = """
 import os
 import time

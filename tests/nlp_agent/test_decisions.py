@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nlp_agent import decisions
+from nlp_agent.decisions import Action, Bring, GiveUp, Heal, Model, Refusal, Remove, Rest, next_action
+from nlp_agent.server_config import Spec
+from nlp_agent.settings import Timing
+
+TIMING = Timing()
+OLD = Spec("words", "a" * 64, 8, 1)
+NEW = Spec("words", "b" * 64, 8, 1)
+OTHER = Spec("other", "c" * 64, 8, 1)
+NOW = 1000.0
+
+
+def make_refusal(spec: Spec, retry_in: float = 10.0, attempts: int = 1) -> Refusal:
+    return Refusal(spec, "WrongAnswers", "No.", attempts, NOW + retry_in)
+
+
+def serving(spec: Spec, **more: Any) -> Model:
+    return Model(spec.name, live=spec, good=spec, **more)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "models", "expected"),
+    [
+        pytest.param([NEW], [], Bring("words", NEW, None), id="a new model is brought"),
+        pytest.param([OLD], [serving(OLD)], Rest(None), id="what serves is left alone"),
+        pytest.param([NEW], [serving(OLD)], Bring("words", NEW, OLD), id="an update is brought beside"),
+        pytest.param([], [serving(OLD)], Remove("words"), id="an unwanted model leaves"),
+        pytest.param([OTHER], [serving(OLD)], Remove("words"), id="leaving comes before bringing"),
+        pytest.param([OLD], [serving(OLD, sick="x")], Heal("words", OLD, "x"), id="a sick backend is healed"),
+        pytest.param(
+            [NEW], [serving(OLD, sick="x")], Heal("words", OLD, "x"), id="healing comes before an update"
+        ),
+        pytest.param(
+            [OTHER, OLD],
+            [serving(OLD, sick="x")],
+            Heal("words", OLD, "x"),
+            id="healing comes before a new model",
+        ),
+        pytest.param(
+            [OLD, OTHER],
+            [serving(OLD, deaths=(NOW,) * 9)],
+            Bring("other", OTHER, None),
+            id="past deaths do not count",
+        ),
+        pytest.param(
+            [NEW, OTHER],
+            [serving(OLD)],
+            Bring("other", OTHER, None),
+            id="a model that does not serve comes first",
+        ),
+        pytest.param(
+            [OLD], [Model("words", refusal=make_refusal(OLD))], Rest(NOW + 10), id="a refused model waits"
+        ),
+        pytest.param(
+            [OLD],
+            [Model("words", refusal=make_refusal(OLD, -1))],
+            Bring("words", OLD, None),
+            id="and is tried again",
+        ),
+        pytest.param(
+            [NEW],
+            [Model("words", refusal=make_refusal(OLD))],
+            Bring("words", NEW, None),
+            id="a changed one at once",
+        ),
+        pytest.param(
+            [NEW], [serving(OLD, refusal=make_refusal(NEW))], Rest(NOW + 10), id="a refused update waits"
+        ),
+        pytest.param(
+            [NEW],
+            [Model("words", good=OLD)],
+            Bring("words", OLD, None),
+            id="what served last comes back first",
+        ),
+        pytest.param(
+            [NEW],
+            [Model("words", good=OLD, refusal=make_refusal(NEW))],
+            Bring("words", OLD, None),
+            id="also when the update was refused",
+        ),
+    ],
+)
+def test_next_action(wanted: list[Spec], models: list[Model], expected: Action) -> None:
+    found = next_action(
+        {spec.name: spec for spec in wanted}, {model.name: model for model in models}, NOW, TIMING
+    )
+    assert found == expected
+
+
+def test_backend_that_keeps_dying_is_given_up_alone() -> None:
+    dying = serving(OLD)
+    for moment in (NOW - 20, NOW - 10, NOW):
+        dying = decisions.fell_ill(dying, "it died", moment, TIMING)
+    action = next_action(
+        {"words": OLD, "other": OTHER}, {"words": dying, "other": serving(OTHER)}, NOW, TIMING
+    )
+    assert isinstance(action, GiveUp)
+    assert action.spec == OLD
+    assert "3 times" in action.message
+
+
+def test_deaths_outside_the_window_are_forgotten() -> None:
+    dying = serving(OLD, deaths=(NOW - 400, NOW - 301))
+    assert decisions.fell_ill(dying, "it died", NOW, TIMING).deaths == (NOW,)
+
+
+def test_refusals_back_off_and_a_changed_spec_starts_anew() -> None:
+    model, delays = Model("words"), []
+    for _ in range(8):
+        model = decisions.refused(model, OLD, "LoadFailed", "No.", None, NOW, TIMING)
+        assert model.refusal is not None
+        delays.append(model.refusal.retry_at - NOW)
+    assert delays == [5, 10, 20, 40, 80, 160, 300, 300]
+    model = decisions.refused(model, NEW, "LoadFailed", "No.", None, NOW, TIMING)
+    assert model.refusal is not None
+    assert model.refusal.retry_at - NOW == 5
+
+
+def test_backend_that_dies_after_each_proof_backs_off() -> None:
+    model, delays = serving(OLD), []
+    for death in range(6):
+        model = decisions.fell_ill(decisions.proven(model, OLD, 1, 1, 1), "it died", NOW + death, TIMING)
+        model = decisions.refused(model, OLD, "BackendDied", "No.", None, NOW + death, TIMING)
+        assert model.refusal is not None
+        delays.append(model.refusal.retry_at - NOW - death)
+    assert delays == [5, 5, 5, 10, 20, 40]
+
+
+def test_refused_update_leaves_the_old_version_serving() -> None:
+    model = decisions.refused(serving(OLD), NEW, "WrongAnswers", "No.", OLD, NOW, TIMING)
+    assert (model.live, model.good) == (OLD, OLD)
+    assert model.refusal is not None
+
+
+def test_version_that_cannot_come_back_is_no_longer_the_good_one() -> None:
+    model = decisions.refused(Model("words", good=OLD), OLD, "LoadFailed", "No.", None, NOW, TIMING)
+    assert model.good is None
+
+
+def test_proof_of_the_old_version_keeps_the_reason_of_the_refused_one() -> None:
+    refusal = make_refusal(NEW)
+    assert decisions.proven(Model("words", refusal=refusal), OLD, 1, 1, 1).refusal == refusal
+    assert decisions.proven(Model("words", refusal=refusal), NEW, 1, 1, 1).refusal is None
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        pytest.param([], False, id="nothing yet"),
+        pytest.param([serving(OLD)], False, id="one of two"),
+        pytest.param([serving(OLD), serving(OTHER)], True, id="both proven"),
+        pytest.param([serving(OLD), Model("other", refusal=make_refusal(OTHER))], True, id="one refused"),
+        pytest.param([serving(OLD), Model("other", good=OTHER)], False, id="one remembered only"),
+    ],
+)
+def test_set_is_settled(models: list[Model], expected: bool) -> None:
+    assert decisions.settled(["words", "other"], {model.name: model for model in models}) is expected
