@@ -1,0 +1,219 @@
+"""Asks the agents of our server pods how they are, and keeps the last answer of each.
+
+An agent is asked at once when its pod becomes ready, gets a new configuration or appears; every second until
+its models have settled (they load for seconds, and the user waits); then every ten seconds. What counts as a
+change is what it says, not that it said it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import aiohttp
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, deleting, dig, labels, name, namespace, uid
+from nlp_operator.api.objects import annotations as annotations_of
+from nlp_operator.engine.clock import Clock
+from nlp_operator.planning.agent_report import AgentReport, parse_agent_report
+
+log = logging.getLogger(__name__)
+
+SETTLED = ("Serving", "Quarantined")
+LARGEST_ANSWER = 256 * 1024
+"""Bytes; a report of a hundred models is a tenth of this. What is larger is not our agent."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A server pod as the poller sees it. Another value means: ask now."""
+
+    uid: str
+    namespace: str
+    name: str
+    model: str
+    address: str
+    ready: bool
+    config_hash: str
+
+
+def target_of(pod: Obj) -> Target | None:
+    """The pod as a target; `None` when there is nobody to ask (not one of our servers, no address yet, ended,
+    going away)."""
+    if labels(pod).get(names.LABEL_COMPONENT) != names.COMPONENT_SERVER or deleting(pod):
+        return None
+    address = str(dig(pod, "status", "podIP", default=""))
+    if not address or dig(pod, "status", "phase") not in ("Running", "Pending"):
+        return None
+    if not any(
+        dig(status, "state", "running") is not None
+        for status in dig(pod, "status", "containerStatuses", default=[])
+    ):
+        return None
+    conditions = dig(pod, "status", "conditions", default=[])
+    return Target(
+        uid=uid(pod),
+        namespace=namespace(pod),
+        name=name(pod),
+        model=labels(pod).get(names.LABEL_MODEL, ""),
+        address=address,
+        ready=any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions),
+        config_hash=annotations_of(pod).get(names.ANNOTATION_CONFIG_HASH, ""),
+    )
+
+
+class Agents:
+    """`on_change(namespace, model)` is called when what an agent of that model says has changed."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        port: int,
+        on_change: Callable[[str, str], None],
+        every: float = 10.0,
+        every_unsettled: float = 1.0,
+        timeout: float = 3.0,
+        at_once: int = 32,
+        on_poll: Callable[[str], None] = lambda result: None,
+    ) -> None:
+        self.reports: dict[str, AgentReport] = {}
+        """By pod uid."""
+        self._clock = clock
+        self._port = port
+        self._on_change = on_change
+        self._every = every
+        self._every_unsettled = every_unsettled
+        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._slots = asyncio.Semaphore(at_once)
+        self._on_poll = on_poll
+        self._targets: dict[str, Target] = {}
+        self._pokes: dict[str, asyncio.Event] = {}
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._session: aiohttp.ClientSession | None = None
+        self._unasked: set[str] = set()
+        self._first_round: asyncio.Event | None = None
+
+    def see(self, old: Obj | None, new: Obj | None) -> None:
+        """A pod changed (a listener of the pod store)."""
+        if new is None:
+            if old is not None:
+                self._drop(uid(old))
+            return
+        target = target_of(new)
+        if target is None:
+            self._drop(uid(new))
+        elif self._targets.get(target.uid) != target:
+            self._targets[target.uid] = target
+            self._ask_now(target.uid)
+
+    def _ask_now(self, pod: str) -> None:
+        if self._session is None:
+            return
+        if pod not in self._tasks:
+            self._pokes[pod] = asyncio.Event()
+            self._tasks[pod] = asyncio.create_task(self._follow(pod), name=f"agent {self._targets[pod].name}")
+        self._pokes[pod].set()
+
+    def _drop(self, pod: str) -> None:
+        self._targets.pop(pod, None)
+        self._pokes.pop(pod, None)
+        self.reports.pop(pod, None)
+        task = self._tasks.pop(pod, None)
+        if task is not None:
+            task.cancel()
+        self._asked(pod)
+
+    async def run(self, first_round: asyncio.Event) -> None:
+        """Until cancelled. `first_round` is set when every pod known at the start has been asked once, answer
+        or not.
+
+        Planning waits for it: a pod that was never asked looks like one that serves nothing.
+        """
+        async with aiohttp.ClientSession(
+            timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0)
+        ) as session:
+            self._session = session
+            try:
+                self._unasked = set(self._targets)
+                self._first_round = first_round
+                for pod in self._unasked.copy():
+                    self._ask_now(pod)
+                self._asked("")
+                await asyncio.Event().wait()
+            finally:
+                self._session = None
+                for pod in list(self._tasks):
+                    self._tasks.pop(pod).cancel()
+
+    def _asked(self, pod: str) -> None:
+        self._unasked.discard(pod)
+        if not self._unasked and self._first_round is not None:
+            self._first_round.set()
+
+    async def _follow(self, pod: str) -> None:
+        """One pod, for as long as it is a target."""
+        while True:
+            poke = self._pokes[pod]
+            poke.clear()
+            target = self._targets[pod]
+            async with self._slots:
+                report = await self._ask(target)
+            if self._targets.get(pod) is None:
+                return
+            self._keep(target, report)
+            try:
+                async with asyncio.timeout(
+                    self._every if _settled(target, report) else self._every_unsettled
+                ):
+                    await poke.wait()
+            except TimeoutError:
+                pass
+
+    async def _ask(self, target: Target) -> AgentReport:
+        """The agent's answer; when there is none, the last one with the time since which the agent has been
+        silent."""
+        now = self._clock.now()
+        host = f"[{target.address}]" if ":" in target.address else target.address
+        try:
+            assert self._session is not None
+            # A redirect could point anywhere; our agent sends none.
+            async with self._session.get(
+                f"http://{host}:{self._port}/v1/status", allow_redirects=False
+            ) as response:
+                if response.status != 200:
+                    raise ValueError(f"the agent answered with HTTP {response.status}")
+                body = await response.content.read(LARGEST_ANSWER + 1)
+                while not response.content.at_eof() and len(body) <= LARGEST_ANSWER:
+                    body += await response.content.read(LARGEST_ANSWER + 1 - len(body))
+                report = parse_agent_report(body, now)
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            self._on_poll("failed")
+            log.debug("Agent of %s/%s: %s", target.namespace, target.name, error or type(error).__name__)
+            known = self.reports.get(target.uid, AgentReport(taken=None))
+            return replace(known, silent_since=known.silent_since or now)
+        self._on_poll("ok")
+        return report
+
+    def _keep(self, target: Target, report: AgentReport) -> None:
+        old = self.reports.get(target.uid)
+        self.reports[target.uid] = report
+        self._asked(target.uid)
+        if old is None or replace(old, taken=None) != replace(report, taken=None):
+            self._on_change(target.namespace, target.model)
+
+
+def _settled(target: Target, report: AgentReport) -> bool:
+    """Whether nothing is expected to change soon.
+
+    A silent agent whose pod is not ready is starting; one whose pod is ready is in trouble, which the usual
+    pace is enough for.
+    """
+    if report.silent_since is not None:
+        return target.ready
+    if target.config_hash and not report.config_hash.startswith(target.config_hash):
+        return False  # It has not read its new configuration yet.
+    return target.ready and bool(report.models) and all(model.state in SETTLED for model in report.models)

@@ -1,0 +1,314 @@
+"""The composition root: settings in, tasks out.
+
+    kopf (host, signals, wakes) ─┐
+    informers (caches) ──────────┼─> queue ─> workers ─> reconcile ─> writer ─> API server
+    agents (reports) ────────────┘              │ gated by: lease held, caches complete, agents asked once
+    leader (Lease) · recorder (Events) · pulse · probes and metrics
+
+A standby runs all of it but the workers and the agents' polling, so that taking over needs no list.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from collections.abc import Callable, Coroutine
+from contextlib import AsyncExitStack
+from typing import Any
+
+import uvloop
+
+from nlp_operator import errors, health
+from nlp_operator.agents.poller import Agents
+from nlp_operator.cluster import kinds
+from nlp_operator.cluster.caches import Caches
+from nlp_operator.cluster.client import Cluster, make_configuration
+from nlp_operator.cluster.events import EventPoster
+from nlp_operator.cluster.lease import ClusterLease
+from nlp_operator.cluster.writer import Writer
+from nlp_operator.controllers import wakeups
+from nlp_operator.controllers.keys import Key, model_key
+from nlp_operator.controllers.models import reconcile_model
+from nlp_operator.controllers.pools import reconcile_pool
+from nlp_operator.controllers.world import World
+from nlp_operator.engine.bucket import TokenBucket
+from nlp_operator.engine.clock import Clock, system_clock
+from nlp_operator.engine.leader import Leader
+from nlp_operator.engine.pulse import Pulse
+from nlp_operator.engine.queue import KeyedQueue, Priority
+from nlp_operator.engine.recorder import Recorder
+from nlp_operator.engine.store import ObjectKey, older, version_of
+from nlp_operator.engine.workers import Done, Failed, Fatal, Retry, Workers
+from nlp_operator.handlers import run_kopf
+from nlp_operator.logs import set_up_logging
+from nlp_operator.metrics import Metrics
+from nlp_operator.planning.plan import PlanSettings
+from nlp_operator.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+class Stopped(Exception):
+    """A signal asked this process to end."""
+
+
+def plan_settings_of(settings: Settings) -> PlanSettings:
+    return PlanSettings(
+        builder_image=settings.builder_image,
+        serving_image=settings.serving_image,
+        image_pull_policy=settings.image_pull_policy,  # type: ignore[arg-type]
+        store_claim_name=settings.store_claim_name,
+        store_size=settings.store_size,
+        store_access_mode=settings.store_access_mode,  # type: ignore[arg-type]
+        store_storage_class=settings.store_storage_class,
+        run_as_user=settings.run_as_user,
+        agent_silence_seconds=settings.agent_silence_seconds,
+    )
+
+
+def judge(error: Exception) -> Retry:
+    """What each class of error asks of the queue. Waiting errors are retried too (a quota may be raised), but
+    seldom."""
+    if isinstance(error, errors.Throttled):
+        return Retry(at_least=error.seconds or 0.0, quiet=True)
+    if isinstance(error, errors.Waits):
+        return Retry(at_least=20.0, quiet=True)
+    return Retry(quiet=isinstance(error, errors.OperatorError | TimeoutError))
+
+
+class KopfBeside:
+    """Two watches see the same objects, Kopf's and ours. What the other saw and ours still has not is a watch
+    gone deaf."""
+
+    def __init__(self, caches: Caches, clock: Clock) -> None:
+        self._caches = caches
+        self._clock = clock
+        self._ahead: dict[Key, tuple[str, bool, float]] = {}
+
+    def seen_by_kopf(self, key: Key, version: str, deleted: bool) -> bool:
+        """Note what Kopf saw; True when our own watch has not shown it yet."""
+        if self._caught_up(key, version, deleted):
+            self._ahead.pop(key, None)
+            return False
+        since = self._ahead.get(key, ("", False, self._clock.monotonic()))[2]
+        self._ahead[key] = (version, deleted, since)
+        return True
+
+    def _caught_up(self, key: Key, version: str, deleted: bool) -> bool:
+        ours = self._caches.stores[key.kind].get(ObjectKey(key.namespace, key.name))
+        if ours is None:
+            return deleted
+        return not older(version_of(ours), than=version)
+
+    def behind(self) -> list[tuple[str, float]]:
+        now = self._clock.monotonic()
+        self._ahead = {
+            key: (version, deleted, since)
+            for key, (version, deleted, since) in self._ahead.items()
+            if not self._caught_up(key, version, deleted)
+        }
+        return [(str(key), now - since) for key, (_, _, since) in self._ahead.items()]
+
+
+class App:
+    """Everything one process is made of, wired but not yet running."""
+
+    def __init__(self, settings: Settings, cluster: Cluster, metrics: Metrics, clock: Clock) -> None:
+        self.settings = settings
+        self.clock = clock
+        self.metrics = metrics
+        self.queue: KeyedQueue[Key] = KeyedQueue(clock)
+        self.caches = Caches(
+            cluster,
+            clock=clock,
+            namespaces=settings.namespaces,
+            store_claim=settings.store_claim_name,
+            on_sign=metrics.on_sign,
+        )
+        self.leader = Leader(
+            ClusterLease(cluster, settings.lease_namespace, settings.lease_name),
+            settings.identity,
+            clock=clock,
+        )
+        self.recorder = Recorder(EventPoster(cluster, settings.identity), clock=clock)
+        self.agents = Agents(
+            clock=clock,
+            port=settings.agent_port,
+            every=settings.agent_poll_seconds,
+            on_change=lambda namespace, model: self.queue.add(model_key(namespace, model), Priority.SIGNAL),
+            on_poll=metrics.on_poll,
+        )
+        bucket = TokenBucket(
+            clock, per_second=settings.writes_per_second, burst=4 * settings.writes_per_second
+        )
+        self.world = World(
+            clock=clock,
+            plan_settings=plan_settings_of(settings),
+            stores=self.caches.stores,
+            cluster=cluster,
+            writer=Writer(cluster, self.caches.stores, bucket=bucket, fence=self.leader.check),
+            agents=self.agents,
+            recorder=self.recorder,
+            queue=self.queue,
+            look_seconds=settings.look_seconds,
+        )
+        wakeups.connect(self.world)
+        self.pulse = Pulse(clock)
+        self.beside = KopfBeside(self.caches, clock)
+        self.working = False
+        self._gauges()
+
+    def _gauges(self) -> None:
+        metrics, queue = self.metrics, self.queue
+        self.queue.on_wait = metrics.queue_wait_seconds.observe
+        metrics.gauge("queue_depth", "Keys that are ready and wait for a worker.", queue.depth)
+        metrics.gauge("queue_failing", "Keys whose last reconcile failed.", queue.failing)
+        metrics.gauge(
+            "queue_oldest_seconds", "How long the oldest ready key has waited.", queue.oldest_ready_age
+        )
+        metrics.gauge("leader", "1 when this process is the active one.", lambda: float(self.leader.valid()))
+        metrics.gauge(
+            "loop_lag_seconds", "Greatest lateness of the event loop lately.", lambda: self.pulse.worst
+        )
+        metrics.gauge(
+            "events_dropped", "Events not posted because there were too many.", lambda: self.recorder.dropped
+        )
+        metrics.gauge(
+            "watch_age_seconds",
+            "Time since the quietest informer gave a sign.",
+            lambda: max(informer.age() for informer in self.caches.informers),
+        )
+        for kind, store in self.caches.stores.items():
+            metrics.gauge(f"cached_{kind.lower()}s", f"Objects of kind {kind} in the cache.", store.__len__)
+
+    def facts(self) -> health.Facts:
+        return health.Facts(
+            watch_ages=[(informer.name, informer.age()) for informer in self.caches.informers],
+            unsynced=self.caches.unsynced(),
+            working=self.working,
+            oldest_ready=self.queue.oldest_ready_age(),
+            longest_active=self.queue.longest_active_age(),
+            renewal_age=self.leader.renewal_age(),
+            behind_kopf=self.beside.behind(),
+        )
+
+    def wake(self, kind: str, namespace: str, name: str, version: str, deleted: bool) -> None:
+        """Kopf saw something. When our own watch has shown it already, it has woken the key itself."""
+        key = Key(kind, namespace, name)
+        if self.beside.seen_by_kopf(key, version, deleted):
+            self.queue.add(key, Priority.CHILD)
+
+    async def reconcile(self, key: Key) -> Done:
+        return await (reconcile_model if key.kind == kinds.MODEL.name else reconcile_pool)(key, self.world)
+
+    def ended(self, key: Key, how: Done | Failed, seconds: float) -> None:
+        failed = isinstance(how, Failed)
+        self.metrics.reconcile_seconds.labels(key.kind, "failed" if failed else "done").observe(seconds)
+        if isinstance(how, Failed):
+            self.metrics.errors.labels(key.kind, type(how.error).__name__).inc()
+
+    async def work(self, group: asyncio.TaskGroup) -> None:
+        """The gate, then the workers."""
+        await self.caches.synced()
+        log.info(
+            "The caches are complete.",
+            extra={name: len(store) for name, store in self.caches.stores.items() if len(store)},
+        )
+        await self.leader.held.wait()
+        asked = asyncio.Event()
+        group.create_task(self.agents.run(asked), name="agents")
+        await asked.wait()
+        self.world.seed_ledger()
+        # What was loaded at the start stays for ever; walking it in every full collection stops the loop for
+        # 0.3 s at 10,000 models.
+        gc.collect()
+        gc.freeze()
+        self.working = True
+        workers = Workers(
+            self.queue,
+            self.reconcile,
+            clock=self.clock,
+            count=self.settings.workers,
+            judge=judge,
+            on_end=self.ended,
+        )
+        await workers.run()
+
+    async def run(self) -> None:
+        """Until a signal (`Stopped`) or something that this process cannot go on with (`Fatal`, or what Kopf
+        raises)."""
+        stop, ready = asyncio.Event(), asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, task in self._tasks(group).items():
+                    group.create_task(task(), name=name)
+                await run_kopf(
+                    self.wake,
+                    kubeconfig=self.settings.kubeconfig,
+                    namespaces=self.settings.namespaces,
+                    stop=stop,
+                    ready=ready,
+                )
+                raise Stopped
+        finally:
+            self.working = False
+            await self.leader.release()
+
+    def _tasks(self, group: asyncio.TaskGroup) -> dict[str, Callable[[], Coroutine[Any, Any, None]]]:
+        return {
+            "informers": self.caches.run,
+            "leader": self.leader.run,
+            "recorder": self.recorder.run,
+            "pulse": self.pulse.run,
+            "workers": lambda: self.work(group),
+        }
+
+
+async def serve(settings: Settings) -> None:
+    async with AsyncExitStack() as stack:
+        metrics, clock = Metrics(), system_clock()
+        cluster = Cluster(await make_configuration(settings.kubeconfig), on_call=metrics.on_call)
+        stack.push_async_callback(cluster.close)
+        app = App(settings, cluster, metrics, clock)
+        for what, pages, port in (
+            ("health", health.make_health_app(app.facts, health.Limits()), settings.health_port),
+            ("metrics", health.make_metrics_app(metrics), settings.metrics_port),
+        ):
+            runner, taken = await health.listen(pages, settings.listen_address, port)
+            stack.push_async_callback(runner.cleanup)
+            log.info("Listening for %s.", what, extra={"address": settings.listen_address, "port": taken})
+        await app.run()
+
+
+def run(settings: Settings) -> int:
+    """The exit code: 0 after a signal, 1 when this process could not go on."""
+    set_up_logging(settings.log_format, settings.log_level)
+    log.info(
+        "Starting.",
+        extra={"identity": settings.identity, "namespaces": ",".join(settings.namespaces) or "all"},
+    )
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except BaseExceptionGroup as group:
+        return _exit_code(group)
+    except (Stopped, KeyboardInterrupt):
+        return 0
+    except (errors.OperatorError, OSError) as error:
+        log.error("Cannot start: %s", error)
+        return 1
+    return 0
+
+
+def _exit_code(group: BaseExceptionGroup[BaseException]) -> int:
+    _, rest = group.split(Stopped)
+    if rest is None:
+        log.info("Stopped.")
+        return 0
+    fatal, others = rest.split(Fatal)
+    for error in fatal.exceptions if fatal is not None else ():
+        log.error("This process ends: %s", error)
+    if others is not None:
+        log.error("This process ends.", exc_info=others)
+    return 1

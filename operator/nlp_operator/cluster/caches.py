@@ -1,0 +1,116 @@
+"""What the operator knows of the cluster: one store a kind, filled by one informer a kind and namespace.
+
+Nothing is planned before every informer has taken its first list: a plan made from half a view would delete
+the other half.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, labels, namespace
+from nlp_operator.cluster import kinds
+from nlp_operator.cluster.client import Cluster
+from nlp_operator.cluster.kinds import Kind
+from nlp_operator.cluster.source import ClusterSource
+from nlp_operator.cluster.writer import controller_uid
+from nlp_operator.engine.clock import Clock
+from nlp_operator.engine.informer import Informer
+from nlp_operator.engine.store import Store
+
+OURS = {"labelSelector": f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"}
+OUR_PODS = {"labelSelector": names.LABEL_MODEL}
+
+
+def _by_owner(obj: Obj) -> tuple[str, ...]:
+    owner = controller_uid(obj)
+    return (owner,) if owner else ()
+
+
+def _by_model(obj: Obj) -> tuple[str, ...]:
+    model = labels(obj).get(names.LABEL_MODEL)
+    return (f"{namespace(obj)}/{model}",) if model else ()
+
+
+def _by_namespace(obj: Obj) -> tuple[str, ...]:
+    return (namespace(obj),)
+
+
+def slim_node(obj: Obj) -> Obj:
+    """A node without what changes every few minutes (heartbeats, images, addresses): equal means that nothing
+    changed."""
+    status = obj.get("status") or {}
+    ready = [
+        {"type": "Ready", "status": condition.get("status")}
+        for condition in status.get("conditions") or ()
+        if condition.get("type") == "Ready"
+    ]
+    spec = obj.get("spec") or {}
+    metadata = obj["metadata"]
+    return {
+        "apiVersion": "v1",
+        "kind": "Node",
+        "metadata": {
+            key: metadata[key]
+            for key in ("name", "uid", "labels", "resourceVersion", "deletionTimestamp")
+            if key in metadata
+        },
+        "spec": {key: spec[key] for key in ("taints", "unschedulable") if key in spec},
+        "status": {
+            "allocatable": status.get("allocatable") or {},
+            "capacity": status.get("capacity") or {},
+            "conditions": ready,
+        },
+    }
+
+
+class Caches:
+    """`namespaces`: those to look at; empty means all of the cluster. `stores` is by kind name."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        clock: Clock,
+        namespaces: Sequence[str] = (),
+        store_claim: str,
+        on_sign: Callable[[str, str], None] | None = None,
+    ) -> None:
+        self.stores: dict[str, Store] = {
+            kinds.MODEL.name: Store(indices={"namespace": _by_namespace}),
+            kinds.POOL.name: Store(),
+            kinds.NODE.name: Store(project=slim_node),
+            kinds.POD.name: Store(indices={"model": _by_model}),
+            kinds.CLAIM.name: Store(),
+            **{kind.name: Store(indices={"owner": _by_owner}) for kind in kinds.CHILDREN},
+        }
+        selectors: Mapping[Kind, Mapping[str, str]] = {
+            kinds.POD: OUR_PODS,
+            kinds.CLAIM: {"fieldSelector": f"metadata.name={store_claim}"},
+            **dict.fromkeys(kinds.CHILDREN, OURS),
+        }
+        self.informers: list[Informer] = []
+        for kind in (kinds.MODEL, kinds.POOL, kinds.NODE, kinds.POD, kinds.CLAIM, *kinds.CHILDREN):
+            for scope in (namespaces or ("",)) if kind.namespaced else ("",):
+                source = ClusterSource(cluster, kind, scope, selectors.get(kind, {}))
+                title = f"{kind.plural} in {scope}" if scope else kind.plural
+                store = self.stores[kind.name]
+                self.informers.append(
+                    Informer(title, source, store, clock=clock, scope=scope, on_sign=on_sign)
+                )
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for informer in self.informers:
+                group.create_task(informer.run(), name=f"informer {informer.name}")
+
+    async def synced(self) -> None:
+        """Waits until every informer has taken its first list."""
+        for informer in self.informers:
+            await informer.synced.wait()
+
+    def unsynced(self) -> list[str]:
+        return [informer.name for informer in self.informers if not informer.facts.synced]

@@ -1,0 +1,256 @@
+"""Every write of the operator. Writes only what differs, only to what is ours, only while this process may.
+
+* First write: POST, so that an object of the same name which is not ours is noticed, never overwritten.
+* Later writes: server-side apply with the uid of the object that was seen, so that one which was deleted and
+  made anew by somebody else meanwhile is not touched.
+* What a POST set belongs to the field manager's "Update" entry, which an apply would not take fields out of.
+  So before the first apply to an object that entry is turned into an "Apply" one (as client-go's csaupgrade
+  does).
+* Ours is what has the model as its controller, by uid. In addition an object we have seen as ours keeps being
+  so while this process lives, so that a stripped owner reference is repaired instead of being taken for a
+  stranger.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nlp_operator import errors
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, deleting, dig, name, namespace, uid
+from nlp_operator.api.objects import annotations as annotations_of
+from nlp_operator.cluster import kinds
+from nlp_operator.cluster.client import Cluster
+from nlp_operator.cluster.drift import drift, merge_patch
+from nlp_operator.cluster.kinds import Kind
+from nlp_operator.engine.bucket import TokenBucket
+from nlp_operator.engine.store import ObjectKey, Store
+
+log = logging.getLogger(__name__)
+
+
+def controller_uid(obj: Obj) -> str:
+    """The uid of the object's controller; empty when it has none."""
+    for reference in dig(obj, "metadata", "ownerReferences", default=[]):
+        if reference.get("controller"):
+            return str(reference.get("uid", ""))
+    return ""
+
+
+class Writer:
+    """`fence` raises when this process may not write (its lease is not valid). `stores` are the caches, by
+    kind."""
+
+    def __init__(
+        self, cluster: Cluster, stores: Mapping[str, Store], *, bucket: TokenBucket, fence: Callable[[], None]
+    ) -> None:
+        self._cluster = cluster
+        self._stores = stores
+        self._bucket = bucket
+        self._fence = fence
+        self._owned: dict[str, str] = {}
+        """uid of a child -> uid of the model it was seen to belong to."""
+        self._applied: set[str] = set()
+        """uids of objects whose field ownership is known to be an "Apply" entry."""
+        for kind in kinds.CHILDREN:
+            stores[kind.name].listen(self._remember)
+
+    def _remember(self, old: Obj | None, new: Obj | None) -> None:
+        if new is None and old is not None:
+            # It may only have lost the label we watch by; `_owned` is kept until the model goes (`forget`).
+            return
+        owner = controller_uid(new) if new is not None else ""
+        if new is not None and owner:
+            self._owned[uid(new)] = owner
+
+    def forget(self, model_uid: str) -> None:
+        """The model is gone; so is what was remembered of its children."""
+        for child in [child for child, owner in self._owned.items() if owner == model_uid]:
+            del self._owned[child]
+            self._applied.discard(child)
+
+    async def _turn(self) -> None:
+        await self._bucket.take()
+        self._fence()
+
+    async def ensure(self, wanted: Obj, model_uid: str) -> bool:
+        """Make the cluster hold this manifest. True when something was written.
+
+        Raises `NameTaken` when the name belongs to somebody else, and what the API server answers otherwise.
+        """
+        kind = kinds.BY_NAME[wanted["kind"]]
+        seen = self._stores[kind.name].get(ObjectKey(namespace(wanted), name(wanted)))
+        if seen is None:
+            return await self._create(kind, wanted, model_uid)
+        if kind is kinds.CLAIM:
+            return False
+        if not self._is_ours(seen, model_uid):
+            raise self._taken(kind, seen)
+        if deleting(seen) or kind.name in kinds.CREATE_ONLY:
+            return False
+        why = self._why_write(wanted, seen)
+        if why is None:
+            return False
+        await self._apply(kind, wanted, uid(seen), why)
+        return True
+
+    def _why_write(self, wanted: Obj, seen: Obj) -> str | None:
+        hash_wanted = annotations_of(wanted).get(names.ANNOTATION_HASH)
+        if annotations_of(seen).get(names.ANNOTATION_HASH) != hash_wanted:
+            return "the manifest changed"
+        where = drift(wanted, seen)
+        return None if where is None else f"{where} was changed by somebody else"
+
+    def _is_ours(self, seen: Obj, model_uid: str) -> bool:
+        return controller_uid(seen) == model_uid or (
+            not controller_uid(seen) and self._owned.get(uid(seen)) == model_uid
+        )
+
+    def _taken(self, kind: Kind, seen: Obj) -> errors.NameTaken:
+        return errors.NameTaken(
+            f"A {kind.name} {name(seen)!r} exists in namespace {namespace(seen)!r} and does not belong to "
+            f"this model. Delete it, or give the model another name."
+        )
+
+    async def _create(self, kind: Kind, wanted: Obj, model_uid: str) -> bool:
+        await self._turn()
+        try:
+            created = await self._cluster.create(kind, wanted)
+        except errors.AlreadyExists:
+            return await self._meet(kind, wanted, model_uid)
+        self._stores[kind.name].put(created)
+        log.info("Created %s %s/%s.", kind.name, namespace(wanted), name(wanted))
+        return True
+
+    async def _meet(self, kind: Kind, wanted: Obj, model_uid: str) -> bool:
+        """The name exists and the cache does not have it: read it, and find out whose it is."""
+        live = await self._cluster.get(kind, namespace(wanted), name(wanted))
+        if kind is kinds.CLAIM:
+            return False
+        if not self._is_ours(live, model_uid):
+            raise self._taken(kind, live)
+        if deleting(live) or (kind.name in kinds.CREATE_ONLY and self._labelled(live)):
+            self._stores[kind.name].put(live)
+            return False
+        if kind.name in kinds.CREATE_ONLY:
+            # Its labels were taken away. Only those are put back: the rest is immutable or finished.
+            await self._apply(kind, _labels_only(wanted), uid(live), "its labels were removed")
+            return True
+        await self._apply(kind, wanted, uid(live), "the cache did not have it")
+        return True
+
+    @staticmethod
+    def _labelled(obj: Obj) -> bool:
+        return bool(dig(obj, "metadata", "labels", names.LABEL_MANAGED_BY) == names.MANAGED_BY)
+
+    async def _apply(self, kind: Kind, wanted: Obj, seen_uid: str, why: str) -> None:
+        if seen_uid not in self._applied:
+            await self._own_by_apply(kind, wanted, seen_uid)
+        await self._turn()
+        body = {**wanted, "metadata": {**wanted["metadata"], "uid": seen_uid}}
+        self._stores[kind.name].put(await self._cluster.apply(kind, body))
+        log.info("Applied %s %s/%s: %s.", kind.name, namespace(wanted), name(wanted), why)
+
+    async def _own_by_apply(self, kind: Kind, wanted: Obj, seen_uid: str) -> None:
+        live = await self._cluster.get(kind, namespace(wanted), name(wanted))
+        if uid(live) != seen_uid:
+            raise errors.Conflict(f"{kind.name} {name(wanted)!r} was deleted and made anew meanwhile.")
+        upgraded = _as_apply(live["metadata"].get("managedFields") or [])
+        if upgraded is not None:
+            await self._turn()
+            metadata = {
+                "managedFields": upgraded,
+                "uid": seen_uid,
+                "resourceVersion": live["metadata"]["resourceVersion"],
+            }
+            await self._cluster.merge(kind, namespace(wanted), name(wanted), {"metadata": metadata})
+        self._applied.add(seen_uid)
+
+    async def remove(
+        self, kind_name: str, of_namespace: str, of_name: str, of_uid: str, propagation: str, model_uid: str
+    ) -> bool:
+        """Delete this very object, after having looked at it once more. True when it was still there and
+        ours."""
+        kind = kinds.BY_NAME[kind_name]
+        try:
+            live = await self._cluster.get(kind, of_namespace, of_name)
+        except errors.NotFound:
+            self._stores[kind.name].remove(ObjectKey(of_namespace, of_name))
+            return False
+        if uid(live) != of_uid or deleting(live) or not self._is_ours(live, model_uid):
+            self._stores[kind.name].put(live)
+            return False
+        await self._turn()
+        try:
+            await self._cluster.delete(kind, of_namespace, of_name, of_uid, propagation)
+        except (errors.NotFound, errors.Conflict):
+            return False
+        log.info("Deleted %s %s/%s.", kind.name, of_namespace, of_name)
+        return True
+
+    async def annotate(
+        self, kind_name: str, of_namespace: str, of_name: str, of_uid: str, key: str, value: str
+    ) -> None:
+        """Patch one annotation of this very object; one that is gone is none of our business any more."""
+        kind = kinds.BY_NAME[kind_name]
+        await self._turn()
+        patch = {"metadata": {"uid": of_uid, "annotations": {key: value}}}
+        try:
+            self._stores[kind.name].put(await self._cluster.merge(kind, of_namespace, of_name, patch))
+        except (errors.NotFound, errors.Conflict):
+            log.info("%s %s/%s went away before it could be annotated.", kind.name, of_namespace, of_name)
+
+    async def write_status(self, seen: Obj, wanted: Mapping[str, Any]) -> bool:
+        """Make the status of this very object what is wanted. True when it was written."""
+        kind = kinds.BY_NAME[seen["kind"]]
+        patch = merge_patch(seen.get("status") or {}, _without_none(wanted))
+        if not patch:
+            return False
+        await self._turn()
+        body = {"metadata": {"uid": uid(seen)}, "status": patch}
+        try:
+            written = await self._cluster.merge(kind, namespace(seen), name(seen), body, "status")
+        except errors.NotFound:
+            return False  # Deleted meanwhile; the watch will say so.
+        self._stores[kind.name].put(written)
+        return True
+
+
+def _without_none(value: Any) -> Any:
+    """A merge patch takes null for "remove", so a status never holds one."""
+    if isinstance(value, Mapping):
+        return {key: _without_none(item) for key, item in value.items() if item is not None}
+    if isinstance(value, list | tuple):
+        return [_without_none(item) for item in value]
+    return value
+
+
+def _labels_only(wanted: Obj) -> Obj:
+    metadata = wanted["metadata"]
+    kept = {
+        key: metadata[key]
+        for key in ("name", "namespace", "labels", "annotations", "ownerReferences")
+        if key in metadata
+    }
+    return {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": kept}
+
+
+def _as_apply(entries: list[Obj]) -> list[Obj] | None:
+    """managedFields with our "Update" entry turned into an "Apply" one; `None` when there is nothing to
+    turn."""
+
+    def ours(entry: Obj, operation: str) -> bool:
+        return (
+            entry.get("manager") == names.FIELD_MANAGER
+            and entry.get("operation") == operation
+            and not entry.get("subresource")
+        )
+
+    if not any(ours(entry, "Update") for entry in entries):
+        return None
+    if any(ours(entry, "Apply") for entry in entries):
+        # The apply already says which fields are ours; the other entry only keeps old ones alive.
+        return [entry for entry in entries if not ours(entry, "Update")]
+    return [{**entry, "operation": "Apply"} if ours(entry, "Update") else entry for entry in entries]

@@ -1,0 +1,1 @@
+"""observe, plan, apply: one file a loop."""

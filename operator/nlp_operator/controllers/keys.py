@@ -1,0 +1,32 @@
+"""What the work queue holds."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nlp_operator.api.objects import Obj, name, namespace
+from nlp_operator.cluster.kinds import MODEL, POOL
+
+
+class Key(NamedTuple):
+    """One NLPModel or one DevicePool (whose namespace is empty)."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        where = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {where}"
+
+
+def model_key(of_namespace: str, of_name: str) -> Key:
+    return Key(MODEL.name, of_namespace, of_name)
+
+
+def pool_key(of_name: str) -> Key:
+    return Key(POOL.name, "", of_name)
+
+
+def key_of_object(obj: Obj) -> Key:
+    return Key(obj["kind"], namespace(obj), name(obj))

@@ -1,0 +1,104 @@
+"""Which change wakes which key. Nothing here decides anything: a key woken for nothing costs a fraction of a
+millisecond."""
+
+from __future__ import annotations
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, namespace, uid
+from nlp_operator.cluster import kinds
+from nlp_operator.controllers.keys import Key, key_of_object, model_key, pool_key
+from nlp_operator.controllers.world import World
+from nlp_operator.engine.queue import Priority
+
+CALM_SECONDS = 1.0
+"""Nodes and pools change in bursts, and each change concerns everybody: wait so long for the burst to end."""
+
+
+def connect(world: World) -> None:
+    """Listen to every cache."""
+    stores = world.stores
+    stores[kinds.MODEL.name].listen(lambda old, new: _on_own_object(world, old, new))
+    stores[kinds.POOL.name].listen(lambda old, new: _on_pool(world, old, new))
+    stores[kinds.NODE.name].listen(lambda old, new: _on_node(world, old, new))
+    stores[kinds.POD.name].listen(lambda old, new: _on_pod(world, old, new))
+    stores[kinds.CLAIM.name].listen(lambda old, new: _on_claim(world, old, new))
+    for kind in kinds.CHILDREN:
+        stores[kind.name].listen(lambda old, new: _on_child(world, old, new))
+
+
+def _on_own_object(world: World, old: Obj | None, new: Obj | None) -> None:
+    some = new or old
+    assert some is not None
+    world.queue.add(key_of_object(some), Priority.EDIT if _is_edit(old, new) else Priority.CHILD)
+
+
+def _is_edit(old: Obj | None, new: Obj | None) -> bool:
+    """Whether a user did this: a new spec, a deletion, another object of that name. Not the status, which is
+    ours."""
+    if old is None or new is None:
+        return True
+    return (generation(old), uid(old), deleting(old)) != (generation(new), uid(new), deleting(new))
+
+
+def _on_pool(world: World, old: Obj | None, new: Obj | None) -> None:
+    _on_own_object(world, old, new)
+    if _is_edit(old, new):
+        _wake_all_models(world)
+
+
+def _on_node(world: World, old: Obj | None, new: Obj | None) -> None:
+    if _without_version(old) == _without_version(new):
+        return
+    for pool in world.stores[kinds.POOL.name]:
+        world.queue.add(key_of_object(pool), Priority.SIGNAL, after=CALM_SECONDS)
+    _wake_all_models(world)
+
+
+def _without_version(obj: Obj | None) -> Obj | None:
+    if obj is None:
+        return None
+    return {
+        **obj,
+        "metadata": {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"},
+    }
+
+
+def _wake_all_models(world: World) -> None:
+    for model in world.stores[kinds.MODEL.name]:
+        world.queue.add(key_of_object(model), Priority.SIGNAL, after=CALM_SECONDS)
+
+
+def _on_pod(world: World, old: Obj | None, new: Obj | None) -> None:
+    world.agents.see(old, new)
+    _on_child(world, old, new)
+    for obj in (old, new):
+        pool = labels(obj).get(names.LABEL_POOL) if obj is not None else None
+        if pool:
+            world.queue.add(pool_key(pool), Priority.SIGNAL, after=CALM_SECONDS)
+
+
+def _on_child(world: World, old: Obj | None, new: Obj | None) -> None:
+    for obj in (old, new):
+        key = _model_of(obj)
+        if key is not None:
+            world.queue.add(key, Priority.CHILD)
+
+
+def _model_of(obj: Obj | None) -> Key | None:
+    """By the owner reference, else by the label: either may have been edited away."""
+    if obj is None:
+        return None
+    for reference in dig(obj, "metadata", "ownerReferences", default=[]):
+        if reference.get("controller") and reference.get("kind") == kinds.MODEL.name:
+            return model_key(namespace(obj), str(reference.get("name")))
+    model = labels(obj).get(names.LABEL_MODEL)
+    return model_key(namespace(obj), model) if model else None
+
+
+def _on_claim(world: World, old: Obj | None, new: Obj | None) -> None:
+    if dig(old, "status", "phase") == dig(new, "status", "phase") and (old is None) == (new is None):
+        return
+    some = new or old
+    assert some is not None
+    for model in world.stores[kinds.MODEL.name].by("namespace", namespace(some)):
+        world.queue.add(key_of_object(model), Priority.CHILD)

@@ -1,0 +1,137 @@
+"""The world of a reconcile: what is seen (caches only), and the few ways to act on it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nlp_operator import errors
+from nlp_operator.agents.poller import Agents
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, dig, labels, name, namespace, uid
+from nlp_operator.cluster import kinds
+from nlp_operator.cluster.client import Cluster
+from nlp_operator.cluster.events import reference_to
+from nlp_operator.cluster.writer import Writer, controller_uid
+from nlp_operator.controllers.keys import Key, model_key
+from nlp_operator.controllers.ledger import Ledger
+from nlp_operator.engine.clock import Clock
+from nlp_operator.engine.queue import KeyedQueue, Priority
+from nlp_operator.engine.recorder import Recorder
+from nlp_operator.engine.store import ObjectKey, Store
+from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
+from nlp_operator.planning.snapshot import ModelSnapshot
+
+log = logging.getLogger(__name__)
+
+STRANGER_SECONDS = 25.0
+"""How long an object that took a name we want is believed to be still there, before it is looked up again."""
+
+
+@dataclass
+class World:
+    clock: Clock
+    plan_settings: PlanSettings
+    stores: Mapping[str, Store]
+    cluster: Cluster
+    writer: Writer
+    agents: Agents
+    recorder: Recorder
+    queue: KeyedQueue[Key]
+    ledger: Ledger = field(default_factory=Ledger)
+    look_seconds: float = 30.0
+    removals_per_pass: int = 5
+    uids: dict[Key, str] = field(default_factory=dict)
+    """uid under which a model was last planned: to clean up after it when it is gone or was made anew."""
+    waiting: set[Key] = field(default_factory=set)
+    """Models that have no place on any pool and want to know when there is room."""
+    strangers: dict[tuple[str, str, str], float] = field(default_factory=dict)
+    """(kind, namespace, name) of objects that are not ours and hold a name we want -> when they were last
+    seen."""
+
+    def get(self, key: Key) -> Obj | None:
+        return self.stores[key.kind].get(ObjectKey(key.namespace, key.name))
+
+    def observe(self, model: Obj) -> ModelSnapshot:
+        """Everything `plan_model` decides from, of this moment; no read of the API."""
+        of_namespace, of_uid = namespace(model), uid(model)
+        pods = self.stores[kinds.POD.name].by("model", f"{of_namespace}/{name(model)}")
+        claim = ObjectKey(of_namespace, self.plan_settings.store_claim_name)
+        reports = self.agents.reports
+        return ModelSnapshot(
+            model=model,
+            children=tuple(
+                child for kind in kinds.CHILDREN for child in self.stores[kind.name].by("owner", of_uid)
+            ),
+            pods=pods,
+            foreign=frozenset(
+                (kind, taken) for kind, where, taken in self.strangers if where == of_namespace
+            ),
+            store=self.stores[kinds.CLAIM.name].get(claim),
+            pools=tuple(self.stores[kinds.POOL.name]),
+            nodes=tuple(self.stores[kinds.NODE.name]),
+            agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
+            usage=self.ledger.usage_of_others(of_uid),
+        )
+
+    def reserve(self, model: Obj, placements: tuple[Placement, ...]) -> None:
+        """Write into the ledger what the plan takes, and wake who waits when it gives something back."""
+        key = model_key(namespace(model), name(model))
+        if placements:
+            self.waiting.discard(key)
+        else:
+            self.waiting.add(key)
+        if self.ledger.reserve(uid(model), namespace(model), placements):
+            self.wake_waiting(but=key)
+
+    def wake_waiting(self, but: Key | None = None) -> None:
+        for key in self.waiting:
+            if key != but:
+                self.queue.add(key, Priority.SIGNAL)
+
+    def forget_model(self, key: Key) -> None:
+        """The model is gone: its children follow by garbage collection, and its devices are free."""
+        self.waiting.discard(key)
+        of_uid = self.uids.pop(key, None)
+        if of_uid is None:
+            return
+        self.writer.forget(of_uid)
+        if self.ledger.release(of_uid):
+            self.wake_waiting()
+
+    def seed_ledger(self) -> None:
+        """After a start: what Deployments hold, until each model has been planned once."""
+        models = {uid(model): model for model in self.stores[kinds.MODEL.name]}
+        held: dict[str, list[Placement]] = {}
+        for deployment in self.stores[kinds.DEPLOYMENT.name]:
+            owner = models.get(controller_uid(deployment))
+            pool = labels(deployment).get(names.LABEL_POOL)
+            if owner is None or pool is None:
+                continue
+            per_replica = dig(owner, "spec", "serving", "devicesPerReplica", default=1)
+            replicas = dig(deployment, "spec", "replicas", default=1)
+            if isinstance(per_replica, int) and isinstance(replicas, int):
+                held.setdefault(uid(owner), []).append(Placement(pool, replicas * per_replica))
+        for owner_uid, placements in held.items():
+            self.ledger.reserve(owner_uid, namespace(models[owner_uid]), placements)
+
+    async def look_at_strangers(self, of_namespace: str) -> None:
+        """Find out whether those who took our names are still there; they are not in any cache of ours."""
+        now = self.clock.monotonic()
+        for stranger, seen in list(self.strangers.items()):
+            kind, where, taken = stranger
+            if where != of_namespace or now - seen < STRANGER_SECONDS:
+                continue
+            try:
+                await self.cluster.get(kinds.BY_NAME[kind], where, taken)
+                self.strangers[stranger] = now
+            except errors.NotFound:
+                del self.strangers[stranger]
+
+    def met_stranger(self, wanted: Obj) -> None:
+        self.strangers[(wanted["kind"], namespace(wanted), name(wanted))] = self.clock.monotonic()
+
+    def say(self, regarding: Obj, events: tuple[EventWanted, ...]) -> None:
+        for event in events:
+            self.recorder.record(reference_to(regarding), event.type, event.reason, event.message)

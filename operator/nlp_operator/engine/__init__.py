@@ -1,0 +1,1 @@
+"""Generic controller machinery: queue, workers, caches, informers, lease, events. Knows no NLPModel."""

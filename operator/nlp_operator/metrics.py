@@ -1,0 +1,75 @@
+"""What the operator tells Prometheus about itself. One registry a process, made by the composition root."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+
+from nlp_operator.cluster.kinds import Kind
+
+WRITES = frozenset({"create", "apply", "patch", "patch-status", "update", "delete"})
+FAST = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+
+
+class Metrics:
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        prefix = "nlp_operator"
+        self.reconcile_seconds = Histogram(
+            f"{prefix}_reconcile_seconds",
+            "Time of one reconcile, by kind and result (done, failed).",
+            ["kind", "result"],
+            buckets=FAST,
+            registry=self.registry,
+        )
+        self.queue_wait_seconds = Histogram(
+            f"{prefix}_queue_wait_seconds",
+            "Time a ready key waited for a worker.",
+            buckets=FAST,
+            registry=self.registry,
+        )
+        self.errors = Counter(
+            f"{prefix}_reconcile_errors",
+            "Failed reconciles, by kind and class of error.",
+            ["kind", "error"],
+            registry=self.registry,
+        )
+        self.writes = Counter(
+            f"{prefix}_writes",
+            "Writes that the API server took, by kind and verb (without the Lease).",
+            ["kind", "verb"],
+            registry=self.registry,
+        )
+        self.calls = Histogram(
+            f"{prefix}_api_call_seconds",
+            "Calls to the API server until the answer began, by verb and class of answer (2xx ... none).",
+            ["verb", "answer"],
+            buckets=FAST,
+            registry=self.registry,
+        )
+        self.watch_signs = Counter(
+            f"{prefix}_watch_signs",
+            "What informers saw: page, ADDED, MODIFIED, DELETED, BOOKMARK, end, expired, error.",
+            ["informer", "sign"],
+            registry=self.registry,
+        )
+        self.agent_polls = Counter(
+            f"{prefix}_agent_polls", "Questions to agents, by result.", ["result"], registry=self.registry
+        )
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge that is read when Prometheus asks."""
+        Gauge(f"nlp_operator_{name}", text, registry=self.registry).set_function(read)
+
+    def on_call(self, verb: str, kind: Kind, status: int, seconds: float) -> None:
+        self.calls.labels(verb, f"{status // 100}xx" if status else "none").observe(seconds)
+        if verb in WRITES and 200 <= status < 300 and kind.name != "Lease":
+            self.writes.labels(kind.name, verb).inc()
+
+    def on_sign(self, informer: str, sign: str) -> None:
+        self.watch_signs.labels(informer, sign).inc()
+
+    def on_poll(self, result: str) -> None:
+        self.agent_polls.labels(result).inc()

@@ -1,0 +1,245 @@
+"""Everything an administrator can set, each with a flag and an environment variable.
+
+`--builder-image X` and `NLP_OPERATOR_BUILDER_IMAGE=X` are the same; the flag wins. `python -m nlp_operator
+--help` prints this list.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import os
+import re
+import socket
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+PREFIX = "NLP_OPERATOR_"
+
+
+class SettingsError(ValueError):
+    """A setting cannot be used. The message names the key, the value, and what is allowed."""
+
+
+def _text(key: str, value: str) -> str:
+    return value
+
+
+def _name(key: str, value: str) -> str:
+    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", value):
+        raise SettingsError(
+            f"{key} is {value!r}; it must be a Kubernetes name: lower-case letters, digits, '-' and '.' "
+            "(at most 253)."
+        )
+    return value
+
+
+def _name_or_empty(key: str, value: str) -> str:
+    return value and _name(key, value)
+
+
+def _names(key: str, value: str) -> tuple[str, ...]:
+    return tuple(_name(key, one.strip()) for one in value.split(",") if one.strip())
+
+
+def _quantity(key: str, value: str) -> str:
+    if not re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?", value):
+        raise SettingsError(f"{key} is {value!r}; it must be a Kubernetes quantity of bytes, such as 50Gi.")
+    return value
+
+
+def _one_of(*allowed: str) -> Callable[[str, str], str]:
+    def parse(key: str, value: str) -> str:
+        if value not in allowed:
+            raise SettingsError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}.")
+        return value
+
+    return parse
+
+
+def _number(lowest: float, highest: float, whole: bool) -> Callable[[str, str], Any]:
+    def parse(key: str, value: str) -> Any:
+        try:
+            number = int(value) if whole else float(value)
+        except ValueError:
+            number = None
+        if number is None or not lowest <= number <= highest:
+            what = "a whole number" if whole else "a number"
+            raise SettingsError(f"{key} is {value!r}; it must be {what} from {lowest:g} to {highest:g}.")
+        return number
+
+    return parse
+
+
+def _user(key: str, value: str) -> int | None:
+    return None if value == "none" else int(_number(1, 2**31 - 1, whole=True)(key, value))
+
+
+def _setting(default: Any, parse: Callable[[str, str], Any], doc: str) -> Any:
+    return field(default=default, metadata={"parse": parse, "doc": doc})
+
+
+_PORT = _number(0, 65535, whole=True)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One process's settings. A field's description is its `doc`: it is what --help prints."""
+
+    builder_image: str = _setting("", _text, "Image of the fetch and build Jobs. Required.")
+    serving_image: str = _setting(
+        "",
+        _text,
+        "Image of the server pods (agent, Envoy, Triton). Changing it rolls every server. Required.",
+    )
+    image_pull_policy: str = _setting(
+        "IfNotPresent", _one_of("Always", "IfNotPresent", "Never"), "Pull policy of both images."
+    )
+    store_claim_name: str = _setting(
+        "nlp-store",
+        _name,
+        "PersistentVolumeClaim that holds a namespace's sources and artifacts; created where it is missing.",
+    )
+    store_size: str = _setting("10Gi", _quantity, "Size of a store claim that has to be created.")
+    store_access_mode: str = _setting(
+        "ReadWriteMany",
+        _one_of("ReadWriteMany", "ReadWriteOnce"),
+        "Access mode of a new store claim. ReadWriteOnce keeps all pods of a namespace on one node.",
+    )
+    store_storage_class: str = _setting(
+        "", _name_or_empty, "StorageClass of a new store claim; empty means the cluster's default."
+    )
+    run_as_user: int | None = _setting(
+        1000,
+        _user,
+        "User, group and fsGroup of the pods made here; 'none' leaves it to the platform (OpenShift).",
+    )
+    namespaces: tuple[str, ...] = _setting(
+        (), _names, "Namespaces to serve, separated by commas; empty means all (needs the ClusterRole)."
+    )
+    kubeconfig: str = _setting(
+        "",
+        _text,
+        "kubeconfig file; empty means this pod's ServiceAccount, else $KUBECONFIG or ~/.kube/config.",
+    )
+    identity: str = _setting(
+        "",
+        _text,
+        "Name in the Lease; must differ between live processes and survive a restart of the container. "
+        "Empty means $POD_NAME, else host name and a random part.",
+    )
+    lease_namespace: str = _setting(
+        "", _name_or_empty, "Namespace of the Lease; empty means $POD_NAMESPACE, else nlp-system."
+    )
+    lease_name: str = _setting("nlp-operator", _name, "Name of the Lease.")
+    health_port: int = _setting(
+        8080, _PORT, "Port of /healthz and /readyz; 0 means any free one (it is logged)."
+    )
+    metrics_port: int = _setting(9090, _PORT, "Port of /metrics; 0 means any free one (it is logged).")
+    listen_address: str = _setting(
+        "0.0.0.0",  # noqa: S104
+        _text,
+        "Address of both ports: the kubelet and Prometheus come from outside.",
+    )
+    agent_port: int = _setting(8003, _PORT, "Port on which the agents in server pods answer.")
+    agent_poll_seconds: float = _setting(
+        10.0, _number(1, 300, whole=False), "How often a settled agent is asked for its status."
+    )
+    agent_silence_seconds: float = _setting(
+        60.0, _number(5, 3600, whole=False), "An agent that is silent for so long is not believed any more."
+    )
+    workers: int = _setting(8, _number(1, 64, whole=True), "Objects worked on at the same time.")
+    writes_per_second: float = _setting(
+        50.0,
+        _number(1, 1000, whole=False),
+        "Ceiling of writes to the API server, with a burst of four seconds' worth.",
+    )
+    look_seconds: float = _setting(
+        30.0,
+        _number(5, 3600, whole=False),
+        "Every object is compared with the caches at least so often (drift, missed events).",
+    )
+    log_format: str = _setting("json", _one_of("json", "human"), "Shape of the log lines on stderr.")
+    log_level: str = _setting(
+        "info", _one_of("debug", "info", "warning", "error"), "Least level that is logged."
+    )
+
+    def __post_init__(self) -> None:
+        missing = [name for name in ("builder_image", "serving_image") if not getattr(self, name)]
+        if missing:
+            keys = " and ".join(f"{_flag(name)} (or {_variable(name)})" for name in missing)
+            raise SettingsError(f"{keys} must be set: which image runs the Jobs, and which the servers?")
+        if self.agent_silence_seconds < self.agent_poll_seconds:
+            raise SettingsError(
+                f"{_flag('agent_silence_seconds')} is {self.agent_silence_seconds:g}; it must not be "
+                f"less than {_flag('agent_poll_seconds')} ({self.agent_poll_seconds:g})."
+            )
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _shown(default: Any) -> str:
+    if isinstance(default, tuple):
+        return ",".join(default) or "empty"
+    return "none" if default is None else str(default) or "empty"
+
+
+def make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m nlp_operator",
+        description="Runs the operator: turns NLPModel resources into tested models served by Triton.",
+        epilog="Each flag may also be given by the environment variable named beside it; the flag wins.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    for one in dataclasses.fields(Settings):
+        parser.add_argument(
+            _flag(one.name),
+            dest=one.name,
+            metavar="VALUE",
+            help=f"{one.metadata['doc']} [{_variable(one.name)}; default: {_shown(one.default)}]".replace(
+                "%", "%%"
+            ),
+        )
+    return parser
+
+
+def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
+    """Flags over environment over defaults; raises `SettingsError` for the first value that cannot be
+    used."""
+    known = {_variable(one.name) for one in dataclasses.fields(Settings)}
+    unknown = sorted(key for key in environment if key.startswith(PREFIX) and key not in known)
+    if unknown:
+        # Kubernetes itself sets NLP_OPERATOR_SERVICE_HOST and the like in pods beside a Service of that name.
+        unknown = [key for key in unknown if not re.match(PREFIX + r"(.*_)?(SERVICE|PORT)(_|$)", key)]
+    if unknown:
+        raise SettingsError(f"{', '.join(unknown)} is no setting of this release; --help lists them all.")
+    given = vars(make_parser().parse_args(list(arguments)))
+    values: dict[str, Any] = {}
+    for one in dataclasses.fields(Settings):
+        flag, variable = given[one.name], environment.get(_variable(one.name))
+        key, raw = (_flag(one.name), flag) if flag is not None else (_variable(one.name), variable)
+        if raw is not None:
+            values[one.name] = one.metadata["parse"](key, raw)
+    values["identity"] = values.get("identity") or environment.get("POD_NAME") or _some_identity()
+    values["lease_namespace"] = (
+        values.get("lease_namespace") or environment.get("POD_NAMESPACE") or "nlp-system"
+    )
+    return Settings(**values)
+
+
+def _some_identity() -> str:
+    # Two processes of one machine must never share it: the second would take the lease from the first at
+    # once.
+    return f"{socket.gethostname()}-{uuid.uuid4().hex[:8]}"
+
+
+def settings_of_this_process(arguments: Sequence[str]) -> Settings:
+    return read_settings(arguments, os.environ)
