@@ -1,0 +1,77 @@
+# Every command of the project. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: install
+install: $(VENV)/.installed ## Make .venv with everything pinned by hash (about a minute)
+
+$(VENV)/.installed: constraints/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "make install: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed. Name another with: make install PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  v=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
+	  echo "make install: $(PYTHON) cannot make a virtual environment: its module ensurepip is missing. On Debian or Ubuntu: apt-get update && apt-get install -y $$v" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r constraints/dev.txt
+	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+.PHONY: demo
+demo: install ## From kubectl apply to an answer on a real Kubernetes on this machine (KEEP=1, KILL_EVERY=3, SEED=n, YES=1)
+	$(PY) -m localcluster.demo
+
+.PHONY: check
+check: install ## Lint, types, import contracts, generated files, words that must not appear
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(PY) -m tools.check
+
+.PHONY: format
+format: install ## Format the code
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: generate
+generate: install ## Write the generated documents again
+	$(PY) -m tools.check --write
+
+.PHONY: test-fast
+test-fast: install ## Tests without network, cluster or Triton (a minute)
+	$(PY) -m tools.run_tests fast
+
+.PHONY: test
+test: install ## Every tier: fast, real Triton, real API server, real kubelet
+	$(PY) -m tools.run_tests
+
+.PHONY: bench-control-plane
+bench-control-plane: install ## 100 NLPModels on a real API server: restart, writes, edit latency, memory
+	$(PY) -m benchmarks.control_plane --models 100 --json build/control_plane.json
+
+.PHONY: cluster-up
+cluster-up: install ## A real Kubernetes on this machine
+	$(BIN)/nlpctl cluster up
+
+.PHONY: cluster-down
+cluster-down: install ## End that Kubernetes and leave the machine as it was
+	$(BIN)/nlpctl cluster down
+
+LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
+.PHONY: lock
+lock: install ## Pin the newest allowed versions by hash in constraints/ (needs the network)
+	$(LOCK) --upgrade --extra dev -o constraints/dev.txt
+	$(LOCK) --upgrade --extra operator -o constraints/operator.txt -c constraints/dev.txt
+	$(LOCK) --upgrade --extra builder -o constraints/builder.txt -c constraints/dev.txt
+
+.PHONY: clean
+clean: ## Remove what was built here (not the cache)
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
