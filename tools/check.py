@@ -19,7 +19,7 @@ GENERATED: tuple[tuple[str, Sequence[str]], ...] = (
     ("docs/api/inference.md", ("-m", "model_builders", "contracts")),
     ("docs/api/nlpmodel.md", ("-m", "tools.api_reference")),
 )
-"""Each document with the command that writes it (`--write FILE`) and holds it against the code (`--check FILE`)."""
+"""Each document with its command, that writes it (`--write FILE`) or holds it (`--check FILE`)."""
 
 FORBIDDEN_IN_OPERATOR = re.compile(
     r"\b(kwok|pytest|unittest|emulator|emulated|localcluster|under test)\b", re.IGNORECASE
@@ -64,7 +64,8 @@ def stale_documents() -> Iterator[str]:
             check=False,
         )
         if ran.returncode:
-            yield f"{document} is not what the code says; write it again with `make generate`. {ran.stderr.strip()}"
+            reason = ran.stderr.strip()
+            yield f"{document} is not what the code says; write it again with `make generate`. {reason}"
 
 
 def words_of_tests_in_the_operator() -> Iterator[str]:
