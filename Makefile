@@ -13,15 +13,15 @@ help: ## Show this list
 .PHONY: install
 install: $(VENV)/.installed ## Make .venv with everything pinned by hash (about a minute)
 
-$(VENV)/.installed: constraints/dev.txt pyproject.toml
+$(VENV)/.installed: constraints/dev.txt constraints/uv.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "make install: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed. Name another with: make install PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
 	  v=$$($(PYTHON) -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])'); \
 	  echo "make install: $(PYTHON) cannot make a virtual environment: its module ensurepip is missing. On Debian or Ubuntu: apt-get update && apt-get install -y $$v" >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r constraints/dev.txt
-	$(BIN)/pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation -e .
+	$(BIN)/pip install --disable-pip-version-check --quiet --require-hashes -r constraints/uv.txt
+	$(PY) -P tools/install.py
 	@touch $@
 
 .PHONY: demo
@@ -69,8 +69,11 @@ LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-versio
 .PHONY: lock
 lock: install ## Pin the newest allowed versions by hash in constraints/ (needs the network)
 	$(LOCK) --upgrade --extra dev -o constraints/dev.txt
+	awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' constraints/dev.txt > constraints/uv.txt
 	$(LOCK) --upgrade --extra operator -o constraints/operator.txt -c constraints/dev.txt
 	$(LOCK) --upgrade --extra builder -o constraints/builder.txt -c constraints/dev.txt
+	$(LOCK) --upgrade --extra serving -o constraints/serving.txt
+	$(LOCK) --upgrade --no-deps --extra serving-local -o constraints/serving-local.txt
 
 .PHONY: clean
 clean: ## Remove what was built here (not the cache)
