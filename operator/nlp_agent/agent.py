@@ -385,10 +385,21 @@ class Agent:
     # -- loop: asking ----------------------------------------------------------------------------------------
 
     async def _keep_asking(self) -> None:
-        while True:
-            await asyncio.sleep(self.settings.timing.canary)
-            names = [name for name, model in self.models.items() if model.live and not model.sick]
-            await asyncio.gather(*(self._canary(name) for name in names))
+        """Each model has one canary at a time, and a slow one holds up no other."""
+        running: dict[str, asyncio.Task[None]] = {}
+        try:
+            while True:
+                await asyncio.sleep(self.settings.timing.canary)
+                for name, task in list(running.items()):
+                    if task.done():
+                        running.pop(name).result()
+                for name, model in self.models.items():
+                    if model.live and not model.sick and name not in running:
+                        running[name] = self.loop.create_task(self._canary(name))
+        finally:
+            for task in running.values():
+                task.cancel()
+            await asyncio.gather(*running.values(), return_exceptions=True)
 
     async def _canary(self, name: str) -> None:
         """Two failures in a row make a backend sick; slowness never does."""

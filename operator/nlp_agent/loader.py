@@ -16,7 +16,7 @@ from pathlib import Path
 
 from nlp_agent import repository
 from nlp_agent.artifact import fetch
-from nlp_agent.backends import find_stubs, memory_of
+from nlp_agent.backends import find_dead, find_stubs, memory_of
 from nlp_agent.errors import Refused, RequestFailed, TooSlow
 from nlp_agent.examples import Example, double, find_difference, parse_examples
 from nlp_agent.log import log
@@ -168,8 +168,16 @@ class Loader:
         seconds = loop.time() - started
         loaded = await self.client.loaded_config(name)
         check_device(loaded, self.config.device)
-        await prove(self.client, name, examples, loaded.max_batch_size, self.settings.timing.answer)
+        # Before the proof: one that dies during it is missed, and known as dead, not as absent.
         stubs = self._stubs(name) - before
+        try:
+            await prove(self.client, name, examples, loaded.max_batch_size, self.settings.timing.answer)
+        except Refused as refused:
+            gone = find_dead(self.triton_pid, {name: stubs})
+            if not gone:
+                raise
+            message = f"A process of the backend died during the proof. {refused.message}"
+            raise Refused("BackendDied", message) from refused
         if not before:
             stubs = await self._settle(name, spec.instances, stubs)
         return Proof(examples, seconds, memory_of(stubs), stubs)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from localcluster.serving_env import serving_environment
+from nlp_agent.triton import clean_shared_memory
 
 SOURCES = Path(__file__).resolve().parents[2] / "operator"
 # Generous, because the machine may be busy; nothing waits this long on a quiet one.
@@ -239,6 +240,7 @@ def running_agent(**settings: str) -> Iterator[RunningAgent]:
         yield agent
     finally:
         agent.end()
+        clean_shared_memory(agent.work)
         shutil.rmtree(root)
 
 

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from localcluster.serving_env import serving_environment
+from nlp_agent.envoy_config import (
+    GRPC_ROUTES,
+    HTTP_ROUTES,
+    UNATTRIBUTED,
+    make_bootstrap,
+    make_grpc_routes,
+    make_http_routes,
+)
+from nlp_agent.settings import Limits, Ports
+from nlp_agent.triton import TritonPorts
+
+LIMITS = Limits()
+
+
+def hosts(table: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {host["name"]: host for host in table["resources"][0]["virtual_hosts"]}
+
+
+def route_http(table: dict[str, Any], method: str, path: str) -> str:
+    """What becomes of a request: the model it counts for, `triton`, or the status of Envoy's own answer."""
+    for route in hosts(table)["http"]["routes"]:
+        match = route["match"]
+        methods = [header["string_match"]["exact"] for header in match.get("headers", [])]
+        prefix = match.get("path_separated_prefix")
+        fits = (
+            match.get("path") == path
+            or ("safe_regex" in match and re.fullmatch(match["safe_regex"]["regex"], path) is not None)
+            or (prefix is not None and (path == prefix or path.startswith(prefix + "/")))
+            or match.get("prefix") == "/"
+        )
+        if fits and (not methods or method in methods):
+            if "direct_response" in route:
+                return str(route["direct_response"]["status"])
+            return str(route.get("stat_prefix", "triton"))
+    return "none"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "expected"),
+    [
+        ("POST", "/v2/models/words/infer", "words"),
+        ("POST", "/v2/models/words/versions/1/infer", "words"),
+        ("POST", "/v2/models/words/generate", "words"),
+        ("POST", "/v2/models/words/generate_stream", "words"),
+        ("GET", "/v2/models/words", "triton"),
+        ("GET", "/v2/models/words/ready", "triton"),
+        ("GET", "/v2/models/words/versions/1/ready", "triton"),
+        ("GET", "/v2", "triton"),
+        ("GET", "/v2/health/live", "triton"),
+        ("GET", "/v2/health/ready", "triton"),
+        ("GET", "/v2/models/words/infer", "404"),
+        ("GET", "/v2/models/words/config", "404"),
+        ("GET", "/v2/models/words/stats", "404"),
+        ("POST", "/v2/models/words/trace/setting", "404"),
+        ("GET", "/v2/models/stats", "404"),
+        ("POST", "/v2/models/words_candidate/infer", "404"),
+        ("POST", "/v2/models/words-too/infer", "404"),
+        ("POST", "/v2/repository/index", "404"),
+        ("POST", "/v2/repository/models/words/unload", "404"),
+        ("POST", "/v2/systemsharedmemory/region/x/register", "404"),
+        ("GET", "/v2/trace/setting", "404"),
+        ("POST", "/v2/logging", "404"),
+        ("GET", "/metrics", "404"),
+        ("POST", "/v2/models/slow/infer", "503"),
+        ("GET", "/v2/models/slow/ready", "503"),
+    ],
+)
+def test_only_inference_metadata_and_health_pass(method: str, path: str, expected: str) -> None:
+    assert route_http(make_http_routes(LIMITS, ["words"], ["slow"]), method, path) == expected
+
+
+def test_grpc_models_are_told_apart_by_authority() -> None:
+    table = hosts(make_grpc_routes(LIMITS, "demo", ["letters", "words"], ["slow"]))
+    assert table["words"]["domains"] == ["words", "words.demo", "words.demo.svc", "words.demo.svc.*"]
+    assert table[UNATTRIBUTED]["domains"] == ["*"]
+    assert {name: host["routes"][0].get("stat_prefix") for name, host in table.items()} == {
+        "letters": "letters",
+        "words": "words",
+        "slow": None,
+        UNATTRIBUTED: UNATTRIBUTED,
+    }
+
+
+def test_any_authority_counts_for_the_only_model() -> None:
+    table = hosts(make_grpc_routes(LIMITS, "demo", ["words"], []))
+    assert {name: host["domains"] for name, host in table.items()} == {"words": ["*"]}
+
+
+def test_no_model_no_grpc_inference() -> None:
+    table = hosts(make_grpc_routes(LIMITS, "demo", [], []))
+    paths = [route["match"].get("path", "") for route in table[UNATTRIBUTED]["routes"]]
+    assert not any("ModelInfer" in path or "StreamInfer" in path for path in paths)
+
+
+def test_grpc_routes_are_a_list_of_allowed_methods() -> None:
+    table = hosts(make_grpc_routes(LIMITS, "demo", ["words"], []))
+    *allowed, last = table["words"]["routes"]
+    assert sorted(route["match"]["path"].rsplit("/", 1)[1] for route in allowed) == [
+        "Check",
+        "ModelInfer",
+        "ModelMetadata",
+        "ModelReady",
+        "ModelStreamInfer",
+        "ServerLive",
+        "ServerMetadata",
+        "ServerReady",
+    ]
+    assert last["match"] == {"prefix": "/"}
+    assert last["direct_response"]["status"] == 404
+
+
+def test_version_of_routes_changes_with_their_content() -> None:
+    first = make_http_routes(LIMITS, ["words"], [])["version_info"]
+    assert first == make_http_routes(LIMITS, ["words"], [])["version_info"]
+    assert first != make_http_routes(LIMITS, [], ["words"])["version_info"]
+
+
+@pytest.mark.triton
+def test_envoy_accepts_the_configuration(tmp_path: Path) -> None:
+    environment = serving_environment().variables
+    bootstrap = make_bootstrap(Ports(), LIMITS, TritonPorts(1, 2, 3), str(tmp_path), str(tmp_path / "a.sock"))
+    (tmp_path / f"{HTTP_ROUTES}.json").write_text(json.dumps(make_http_routes(LIMITS, ["words"], ["slow"])))
+    (tmp_path / f"{GRPC_ROUTES}.json").write_text(
+        json.dumps(make_grpc_routes(LIMITS, "demo", ["words"], ["slow"]))
+    )
+    path = tmp_path / "envoy.json"
+    path.write_text(json.dumps(bootstrap))
+    checked = subprocess.run(
+        [environment["NLP_ENVOY_BINARY"], "--mode", "validate", "--config-path", str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert checked.returncode == 0, checked.stderr
+    assert "deprecated" not in checked.stderr.lower()
