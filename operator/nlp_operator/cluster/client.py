@@ -262,6 +262,9 @@ def error_of(code: int, status: Mapping[str, Any], verb: str, kind: Kind) -> Exc
             if 'User "' in message and " cannot " in message
             else errors.AdmissionRefused(what)
         )
+    if code == 422 and any(cause.get("field") == "metadata.uid" for cause in details.get("causes") or ()):
+        # How an apply for a certain object is answered when one of that name was made anew since.
+        return errors.Conflict(what)
     if code in (400, 413, 415, 422):
         return errors.AdmissionRefused(what)
     return errors.Unreachable(what)

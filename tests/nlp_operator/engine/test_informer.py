@@ -24,7 +24,7 @@ def event(type: str, name: str, version: int) -> WatchEvent:
 
 
 class ScriptedSource:
-    """Answers lists and watches from two scripts; an exception in a script is raised. An ended script means silence."""
+    """Answers lists and watches from two scripts. Exceptions in a script are raised."""
 
     def __init__(self, lists: list[Any], watches: list[list[Any]]) -> None:
         self.lists = lists
@@ -51,6 +51,7 @@ class ScriptedSource:
             elif isinstance(step, float):
                 await asyncio.sleep(step)
             else:
+                assert isinstance(step, WatchEvent)
                 yield step
 
 
@@ -66,7 +67,7 @@ async def run(source: ScriptedSource, seconds: float) -> tuple[Store, Informer]:
 
 
 def names(store: Store) -> list[str]:
-    return sorted(key.name for key in store.keys())
+    return sorted(obj["metadata"]["name"] for obj in store)
 
 
 @in_virtual_time

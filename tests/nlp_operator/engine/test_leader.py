@@ -153,7 +153,7 @@ async def test_a_short_outage_does_not_lose_the_lease() -> None:
 
 @in_virtual_time
 async def test_a_process_that_was_stopped_past_its_lease_writes_nothing_when_it_wakes() -> None:
-    """SIGSTOP: its loop stands still and its clock goes on, so the check before each write is what holds it back."""
+    """SIGSTOP: its loop stands still and its clock goes on; the check before each write holds it back."""
     memory = MemoryLease()
     stopped = 0.0
     real = virtual_clock()

@@ -62,7 +62,7 @@ def test_a_list_removes_what_was_deleted_unseen_but_not_what_was_written_since()
     store.put(make_object("written since", "99"))
     told.clear()
     store.replace([make_object("kept", "4"), make_object("new", "8")], version="10")
-    assert sorted(key.name for key in store.keys()) == ["kept", "new", "written since"]
+    assert sorted(obj["metadata"]["name"] for obj in store) == ["kept", "new", "written since"]
     assert told == [(None, "8"), ("3", None)]
 
 
