@@ -15,7 +15,7 @@ from rich.console import Console
 
 from nlpctl import show
 from nlpctl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, NlpctlError, NotFound, NotReady, WrongUse
-from nlpctl.report import read_model
+from nlpctl.report import read_events, read_model
 
 if TYPE_CHECKING:  # loading the Kubernetes client takes a second, which `--help` should not cost
     from nlpctl import kube
@@ -243,6 +243,62 @@ def list_models(cluster: kube.Cluster, namespace: str | None, *, as_json: bool) 
     else:
         Console().print(show.list_table(reports, datetime.now(UTC), with_namespace=namespace is None))
     sys.exit(EXIT_OK if all(report.ready for report in reports) else NotReady.exit_code)
+
+
+@cli.command()
+@click.argument("model")
+@namespace_option
+@json_option
+@click.pass_obj
+def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> None:
+    """Tell which pool MODEL is on and why, why not the others, and what happened last.
+
+    The judgement of each pool comes from the code by which the operator itself decides.
+
+    \b
+    Examples:
+      nlpctl why korean-novels
+      nlpctl why korean-novels --json | jq '.pools[] | select(.verdict == "Refused")'
+    """
+    from nlpctl.why import explain
+
+    cluster = settings.connect()
+    where = namespace or cluster.namespace
+    obj = cluster.model(where, model)
+    report = read_model(obj)
+    unread: list[str] = []
+    pools = readable(cluster.pools, unread, "The pools cannot be read")
+    models = readable(lambda: cluster.models(None), unread, "Devices of other namespaces are not counted")
+    explanation = explain(obj, pools, models or cluster.models(where))
+    happenings = read_events(readable(lambda: cluster.events_of(obj), unread, "Events cannot be read"))
+    if as_json:
+        value = {**show.report_value(report), **show.explanation_value(explanation, happenings)}
+        click.echo(show.as_json(value | {"unread": unread}))
+        return
+    console = Console()
+    console.print(report.headline, markup=False)
+    placed = report.condition("Placed")
+    if placed is not None:
+        console.print(f"\n{placed.message or placed.reason}", markup=False)
+    for problem in explanation.problems:
+        console.print(problem, markup=False)
+    if explanation.pools:
+        console.print()
+        console.print(show.pools_table(explanation))
+    if happenings:
+        console.print()
+        console.print(show.events_table(happenings, datetime.now(UTC)))
+    for sentence in unread:
+        console.print(sentence, markup=False)
+
+
+def readable(read: Callable[[], list[Any]], unread: list[str], consequence: str) -> list[Any]:
+    """What can be read, or nothing and a sentence more in `unread`: explaining needs no right in full."""
+    try:
+        return read()
+    except NlpctlError as error:
+        unread.append(f"{consequence}: {error}")
+        return []
 
 
 @cli.group()

@@ -82,6 +82,15 @@ class Cluster:
                 "the operator is not installed. Install it with `kubectl apply -k manifests/default`."
             ) from error
 
+    def events_of(self, obj: Obj) -> list[Obj]:
+        """Events on this very object, not on an earlier one of its name."""
+        metadata = obj["metadata"]
+        selector = f"involvedObject.name={metadata['name']},involvedObject.uid={metadata['uid']}"
+        return self.items(f"/api/v1/namespaces/{metadata['namespace']}/events", {"fieldSelector": selector})
+
+    def pools(self) -> list[Obj]:
+        return self.items(f"{GROUP_VERSION}/devicepools")
+
 
 def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluster:
     """Log in as kubectl would: --kubeconfig, $KUBECONFIG, ~/.kube/config, the pod's own account."""

@@ -18,6 +18,7 @@ from nlpctl.report import Condition, Happening, ModelReport, ago
 
 if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
     from nlpctl.ask import Answer, Tensor
+    from nlpctl.why import Explanation
 
 MARKS = {"True": "[green]✓[/]", "False": "[red]✗[/]", "Unknown": "[yellow]…[/]"}
 
@@ -181,6 +182,40 @@ def report_value(report: ModelReport) -> dict[str, Any]:
                 "readyReplicas": server.ready_replicas,
             }
             for server in report.servers
+        ],
+    }
+
+
+VERDICTS = {"RunsHere": "[green]→[/]", "HasRoom": " ", "Refused": "[red]✗[/]"}
+
+
+def pools_table(explanation: Explanation) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in ("", "POOL", "PRICE", "WHY"):
+        table.add_column(title, overflow="fold")
+    for pool in explanation.pools:
+        # The name stands in its own column already.
+        message = pool.message.removeprefix(f"Pool {pool.pool}: ")
+        table.add_row(VERDICTS[pool.verdict], pool.pool, pool.price_per_hour, escape(message))
+    return table
+
+
+def explanation_value(explanation: Explanation, happenings: Sequence[Happening]) -> dict[str, Any]:
+    return {
+        "problems": list(explanation.problems),
+        "pools": [
+            {"pool": p.pool, "pricePerHour": p.price_per_hour, "verdict": p.verdict, "message": p.message}
+            for p in explanation.pools
+        ],
+        "events": [
+            {
+                "when": event.when.isoformat() if event.when else None,
+                "type": event.type,
+                "reason": event.reason,
+                "message": event.message,
+                "count": event.count,
+            }
+            for event in happenings
         ],
     }
 

@@ -87,7 +87,7 @@ def test_json_tells_a_failure_too(nlpctl: Terminal) -> None:
     assert json.loads(result.stdout)["error"]["kind"] == "ClusterUnreachable"
 
 
-@pytest.mark.parametrize("command", [(), ("infer",), ("status",), ("cluster",)])
+@pytest.mark.parametrize("command", [(), ("infer",), ("status",), ("why",), ("cluster",)])
 def test_help_teaches_with_examples(nlpctl: Terminal, command: tuple[str, ...]) -> None:
     result = nlpctl(*command, "--help")
     assert result.code == 0

@@ -1,0 +1,187 @@
+"""`python -m localcluster.demo`, which `make demo` runs. See --help."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import random
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import FrameType
+
+from localcluster import cluster, debian
+from localcluster.cluster import Cluster, UpOptions
+from localcluster.demo import report
+from localcluster.demo.api_only import partial
+from localcluster.demo.commands import ROOT, Commands, is_root
+from localcluster.demo.flow import Demo
+from localcluster.errors import ClusterError
+from localcluster.images import build_images
+from localcluster.progress import Progress
+
+EPILOG = """\
+exit codes: 0 every step did what it promised; 1 one did not; 130 interrupted.
+
+examples:
+  make demo                        the whole path, then everything is taken away again
+  make demo KEEP=1                 leave the cluster, to look around in it
+  make demo YES=1                  do not ask before installing
+  make demo KILL_EVERY=3           the path again while the operator is killed every 3 s
+  make demo KILL_EVERY=3 SEED=7    with the same moments as the run that printed seed 7
+"""
+
+
+def parse(words: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m localcluster.demo",
+        description="From nothing to a right answer on a real Kubernetes on this machine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "--yes", action="store_true", help="do not ask before installing (environment: YES=1)"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave all of it running at the end (KEEP=1)")
+    parser.add_argument(
+        "--kill-every", type=positive, metavar="SECONDS", help="kill the operator this often (KILL_EVERY)"
+    )
+    parser.add_argument(
+        "--seed", type=int, metavar="N", help="which moments of killing (SEED); default: drawn"
+    )
+    parser.add_argument(
+        "--json", type=Path, default=ROOT / "build" / "demo.json", metavar="FILE", help="%(default)s"
+    )
+    for name, value in from_environment(os.environ).items():
+        parser.set_defaults(**{name: value})
+    return parser.parse_args(words)
+
+
+def positive(text: str) -> float:
+    value = float(text)
+    if not value > 0:
+        raise argparse.ArgumentTypeError(f"{text!r} must be more than 0 seconds")
+    return value
+
+
+def from_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str, object]:
+    """Options given as make variables; an empty one is not given. SystemExit says what is wrong with one."""
+    given: dict[str, object] = {}
+    readers: dict[str, tuple[str, Callable[[str], object]]] = {
+        "YES": ("yes", switch),
+        "KEEP": ("keep", switch),
+        "KILL_EVERY": ("kill_every", positive),
+        "SEED": ("seed", int),
+    }
+    for variable, (name, read) in readers.items():
+        text = environment.get(variable, "")
+        if not text:
+            continue
+        try:
+            given[name] = read(text)
+        except (ValueError, argparse.ArgumentTypeError) as error:
+            raise SystemExit(f"error: {variable} is {text!r}; it must be {ALLOWED[variable]}.") from error
+    return given
+
+
+ALLOWED = {
+    "YES": "1 or 0",
+    "KEEP": "1 or 0",
+    "KILL_EVERY": "a number of seconds above 0",
+    "SEED": "a whole number",
+}
+
+
+def switch(text: str) -> bool:
+    if text not in {"0", "1"}:
+        raise ValueError(text)
+    return text == "1"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    options = parse(sys.argv[1:] if words is None else words)
+    signal.signal(signal.SIGTERM, interrupt)
+    progress = Progress()
+    facts: dict[str, object] = {}
+    answers: dict[str, object] = {}
+    code = 1
+    try:
+        walk(options, progress, answers, facts)
+        code = 0
+    except ClusterError as error:
+        print(f"\nerror: {error}", file=sys.stderr)
+        facts["error"] = str(error)
+    except KeyboardInterrupt:
+        print("\nInterrupted; everything the demo started is taken away.", file=sys.stderr)
+        facts["error"] = "interrupted"
+        code = 130
+    report.write(options.json, report.as_object(progress.steps, answers, facts))
+    print(f"\n{report.table(progress.steps)}\n\nWritten to {options.json}.")
+    return code
+
+
+def interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def walk(
+    options: argparse.Namespace, progress: Progress, answers: dict[str, object], facts: dict[str, object]
+) -> None:
+    """All steps. The cluster goes away at the end, unless it was there before or is to be kept."""
+    tools = image_tools_missing()
+    if tools:
+        progress.say(f"The demo installs the Debian packages {', '.join(tools)}, which stay.")
+    found = cluster.find()
+    # On a terminal `up` asks; elsewhere, having said what it does, it goes on: nobody is there to be asked.
+    agreed = options.yes or not sys.stdin.isatty()
+    try:
+        access = found or cluster.up(UpOptions(yes=agreed), progress)
+        demo = Demo(Commands(access, progress.say), progress, answers, facts)
+        if access.has_node:
+            whole(demo, access, options, tools)
+        else:
+            facts["didNotRun"] = partial(demo, access)
+        if found is not None and not options.keep:
+            demo.delete_everything()
+    finally:
+        if found is None and not options.keep:
+            cluster.down(progress)
+    if options.keep:
+        progress.say(
+            f"\nThe cluster is kept. export KUBECONFIG={access.kubeconfig}; `make cluster-down` ends it."
+        )
+
+
+def whole(demo: Demo, access: Cluster, options: argparse.Namespace, tools: Sequence[str]) -> None:
+    """The path with real pods."""
+    if tools:
+        with demo.progress.step("Debian packages for building images"):
+            debian.ensure(tools, demo.progress)
+    images = build_images(progress=demo.progress)
+    with demo.progress.step("images in the node's containerd"):
+        for image in images.values():
+            if not access.containerd.has_image(image.reference):
+                access.containerd.import_image(image.archive)
+    demo.install({name: image.reference for name, image in images.items()})
+    demo.run_calm()
+    if options.kill_every:
+        seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
+        demo.run_stormy(options.kill_every, seed)
+    else:
+        demo.apply_cached()
+        demo.kill_operator_once()
+    if not options.keep:
+        demo.delete_everything()
+
+
+def image_tools_missing() -> list[str]:
+    """Debian packages that building images needs and this machine lacks; without root nothing is built."""
+    if not is_root() or not debian.available():
+        return []
+    return [package for package in ("buildah", "debootstrap") if shutil.which(package) is None]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

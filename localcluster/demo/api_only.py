@@ -1,0 +1,78 @@
+"""The demo where no real pod can run: API server and operator are real, nodes are kwok's.
+
+Jobs and servers are then only objects, so the demo shows what the operator decides and writes, and says
+what did not run. No answer is asked for, because there is nobody who could give one.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from localcluster.cluster import Cluster
+from localcluster.demo.commands import ROOT, until
+from localcluster.demo.flow import CALM, OPERATOR, OPERATOR_NAMESPACE, Demo, DemoFailed
+from localcluster.processes import plain_environment
+
+DID_NOT_RUN = (
+    "images",
+    "fetch and build Jobs",
+    "Triton",
+    "questions and answers",
+)
+
+
+def partial(demo: Demo, access: Cluster) -> list[str]:
+    """What can be shown here; the parts that did not run."""
+    commands, progress = demo.commands, demo.progress
+    with progress.step("operator's rights and CRDs applied with kubectl"):
+        commands.kubectl("apply", "-k", ROOT / "manifests" / "default")
+        # There is no node on which its pod could run: it runs as a process, with the rights of its account.
+        commands.kubectl("scale", "-n", OPERATOR_NAMESPACE, f"deployment/{OPERATOR}", "--replicas=0")
+    access.add_kwok_nodes(1)
+    with operator_process(access):
+        with progress.step("sample applied, operator made its fetch Job"):
+            demo.apply_sample(CALM)
+            until(
+                "the operator made a fetch Job",
+                60,
+                lambda: bool(demo.commands.read("-n", CALM, "jobs")["items"]),
+            )
+        for line in commands.kubectl("get", "-n", CALM, "nlp,jobs").splitlines():
+            progress.say(f"      {line}")
+    progress.say(f"Did not run: {', '.join(DID_NOT_RUN)}. The lines above that begin with a dash say why.")
+    return list(DID_NOT_RUN)
+
+
+@contextmanager
+def operator_process(access: Cluster) -> Iterator[None]:
+    """The operator as a process of this machine, until the block ends."""
+    kubeconfig = access.kubeconfig_for(f"{OPERATOR_NAMESPACE}/{OPERATOR}")
+    log = access.folder / "operator.log"
+    environment = {
+        **plain_environment(),
+        "KUBECONFIG": str(kubeconfig),
+        "POD_NAME": "demo",
+        "POD_NAMESPACE": OPERATOR_NAMESPACE,
+    }
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nlp_operator"],
+            cwd=ROOT / "operator",
+            env=environment,
+            stdout=sink,
+            stderr=sink,
+        )
+    try:
+        yield
+        if process.poll() is not None:
+            raise DemoFailed(f"The operator ended with code {process.returncode}: {log.read_text()[-2000:]}")
+    finally:
+        process.terminate()
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+from typing import Any
+
+from nlpctl.why import explain, usage_of
+
+
+def make_pool(name: str, price: str = "1", max_devices: int = 4, **spec: Any) -> dict[str, Any]:
+    device = {"type": "Cpu", "cpu": {"cores": "1"}}
+    return {
+        "metadata": {"name": name},
+        "spec": {
+            "device": device,
+            "memoryMebibytes": 1024,
+            "maxDevices": max_devices,
+            "pricePerHour": price,
+            **spec,
+        },
+    }
+
+
+def make_model(name: str = "novels", pool: str = "", replicas: int = 1, **spec: Any) -> dict[str, Any]:
+    servers = [{"name": f"{name}-server", "pool": pool, "replicas": replicas}] if pool else []
+    corpus = {"name": "corpus", "source": {"configMap": {"name": "texts"}}}
+    build = {"architecture": "TermDocumentMatrix", "termDocumentMatrix": {}, "inputs": [corpus]}
+    return {
+        "metadata": {"namespace": "demo", "name": name, "uid": name},
+        "spec": {"build": build, **spec},
+        "status": {"servers": servers},
+    }
+
+
+def verdicts(
+    model: dict[str, Any], *pools: dict[str, Any], others: tuple[dict[str, Any], ...] = ()
+) -> list[str]:
+    return [f"{one.pool} {one.verdict}" for one in explain(model, pools, [model, *others]).pools]
+
+
+def test_the_pool_it_runs_on_comes_first_then_the_cheapest() -> None:
+    pools = (make_pool("dear", "9"), make_pool("cheap", "0.5"), make_pool("here", "2"))
+    assert verdicts(make_model(pool="here"), *pools) == ["here RunsHere", "cheap HasRoom", "dear HasRoom"]
+
+
+def test_a_pool_that_others_fill_is_refused_with_numbers() -> None:
+    other = make_model("other", pool="small", replicas=2)
+    explanation = explain(make_model(), [make_pool("small", max_devices=2)], [other])
+    assert [one.verdict for one in explanation.pools] == ["Refused"]
+    assert "1 devices are needed and 0 are left" in explanation.pools[0].message
+
+
+def test_the_model_itself_does_not_stand_in_its_own_way() -> None:
+    model = make_model(pool="other-pool", replicas=1)
+    model["status"]["servers"].append({"name": "s", "pool": "gone", "replicas": 5})
+    assert verdicts(model, make_pool("small", max_devices=1)) == ["small HasRoom"]
+
+
+def test_a_pool_that_is_not_named_is_refused_for_that_reason_only() -> None:
+    model = make_model(placement={"poolNames": ["a", "b"]})
+    explanation = explain(model, [make_pool("a"), make_pool("c")], [])
+    assert [(one.pool, one.verdict) for one in explanation.pools] == [("a", "HasRoom"), ("c", "Refused")]
+
+
+def test_an_invalid_spec_is_told_and_pools_are_not_judged() -> None:
+    explanation = explain(make_model(scaling={"minReplicas": 3, "maxReplicas": 1}), [make_pool("a")], [])
+    assert explanation.pools == ()
+    assert "axReplicas" in " ".join(explanation.problems)
+
+
+def test_an_invalid_pool_is_refused_and_does_not_stop_the_others() -> None:
+    pools = (make_pool("good"), {"metadata": {"name": "odd"}, "spec": {"device": 7}})
+    assert verdicts(make_model(), *pools) == ["good HasRoom", "odd Refused"]
+
+
+def test_usage_counts_devices_and_not_replicas() -> None:
+    two_each = make_model(pool="a", replicas=3, serving={"devicesPerReplica": 2})
+    assert usage_of([two_each, {"status": None}]) == {("a", "demo"): 6}
