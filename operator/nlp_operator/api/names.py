@@ -40,10 +40,12 @@ def hash8(*parts: str) -> str:
 
 
 def child_name(model: str, role: str, *parts: str) -> str:
-    """`<model>-<role>-<hash8>`. A model's name has at most 40 characters, so a child's has at most 56 (63 allowed)."""
+    """`<model>-<role>-<hash8>`. A model's name has at most 40 characters, so a child's has at most 56 (63
+    allowed)."""
     return f"{model}-{role}-{hash8(*parts)}"
 
 
 def server_name(model: str, pool: str) -> str:
-    """Name of the Deployment, ConfigMap, PodDisruptionBudget and NetworkPolicy of a model's server on a pool."""
+    """Name of the Deployment, ConfigMap, PodDisruptionBudget and NetworkPolicy of a model's server on a
+    pool."""
     return child_name(model, COMPONENT_SERVER, pool)

@@ -1,7 +1,5 @@
 """What a Kubernetes object is to this program: a plain dict, as the API server sends it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 
@@ -10,9 +8,11 @@ Obj = dict[str, Any]
 
 
 def dig(obj: Any, *path: str | int, default: Any = None) -> Any:
-    """The value at a path such as `("status", "containerStatuses", 0, "state")`; `default` where it ends early.
+    """The value at a path such as `("status", "containerStatuses", 0, "state")`; `default` where it ends
+    early.
 
-    Tolerant of any shape: whatever is not a mapping or a list on the way gives `default`, so that an odd object
+    Tolerant of any shape: whatever is not a mapping or a list on the way gives `default`, so that an odd
+    object
     (an older schema, a hand-edited status) is never a crash.
     """
     here = obj
@@ -54,9 +54,12 @@ def labels(obj: Obj) -> Mapping[str, str]:
     return value if isinstance(value, Mapping) else {}
 
 
-def annotations(obj: Obj) -> Mapping[str, str]:
+def annotations_of(obj: Obj) -> Mapping[str, str]:
     value = dig(obj, "metadata", "annotations", default={})
     return value if isinstance(value, Mapping) else {}
+
+
+annotations = annotations_of  # the name some callers still use
 
 
 def deleting(obj: Obj) -> bool:

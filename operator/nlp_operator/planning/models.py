@@ -1,12 +1,182 @@
-"""plan_model: one NLPModel, one snapshot, one plan."""
+"""plan_model: one NLPModel, one snapshot, one plan. Everything it decides is decided in the modules it
+calls."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime
 
-from nlp_operator.planning.plan import ModelPlan, PlanSettings
+from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace
+from nlp_operator.api.spec import ModelSpec, parse_model
+from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.artifact import plan_artifact
+from nlp_operator.planning.placement import Demand, NotPlaced, Placed, place
+from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
+from nlp_operator.planning.pods import VOLUMES_SECONDS, is_ready, waits_for_volumes
+from nlp_operator.planning.readiness import Facts
+from nlp_operator.planning.scaling import Replicas, wanted_replicas
+from nlp_operator.planning.servers import (
+    ServerObjects,
+    annotations_wanted,
+    current_pool,
+    observe_servers,
+    placements_of,
+    settled,
+    surplus,
+    wanted_objects,
+    whole,
+)
 from nlp_operator.planning.snapshot import ModelSnapshot
+from nlp_operator.planning.status import build_status, events_between, spec_invalid_status
+from nlp_operator.planning.violations import Violation
+from nlp_operator.resources.manifests import seal_of
+
+BEFORE_AN_ARTIFACT = frozenset({"NoSuchPool", "NoPoolFits", "SharedNotAvailable"})
+"""Reasons worth telling while the artifact is still being built; room is a question of the moment it is
+needed."""
 
 
 def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> ModelPlan:
-    raise NotImplementedError
+    """`now` is aware. The same snapshot and time give the same plan; carrying a plan out leaves nothing to
+    plan."""
+    if deleting(seen.model):
+        return ModelPlan()  # owner references do the rest
+    try:
+        spec = parse_model(seen.model)
+    except SpecInvalid as error:
+        return _plan_invalid(seen, error, now)
+    replicas = wanted_replicas(spec)
+    facts, refused = _find_out(seen, spec, replicas, settings, now)
+    status = build_status(seen.model, facts, replicas, now)
+    apply, delete = _writes(seen, facts, refused)
+    server = facts.server
+    before = dig(seen.model, "status", default={})
+    return ModelPlan(
+        apply=apply,
+        delete=delete,
+        annotate=()
+        if server is None or facts.wanted is None or spec.suspend
+        else annotations_wanted(seen, facts.wanted, server, seen.agents),
+        status=status,
+        events=events_between(before if isinstance(before, dict) else {}, status),
+        placements=placements_of(facts.servers, spec),
+        look_again_seconds=_look_again(seen, facts, settings, now),
+    )
+
+
+def _plan_invalid(seen: ModelSnapshot, error: SpecInvalid, now: datetime) -> ModelPlan:
+    before = dig(seen.model, "status", default={})
+    status = spec_invalid_status(seen.model, error.problems, now)
+    return ModelPlan(status=status, events=events_between(before if isinstance(before, dict) else {}, status))
+
+
+def _find_out(
+    seen: ModelSnapshot, spec: ModelSpec, replicas: Replicas, settings: PlanSettings, now: datetime
+) -> tuple[Facts, frozenset[tuple[str, str]]]:
+    """The facts, and the (kind, name) of manifests that somebody else's objects are in the way of."""
+    artifact = plan_artifact(seen, spec, settings, now)
+    placement: Placed | NotPlaced | None = _place(seen, spec, replicas, artifact.record.bytes)
+    digest = artifact.record.digest
+    if not digest and not (
+        isinstance(placement, NotPlaced) and placement.violation.reason in BEFORE_AN_ARTIFACT
+    ):
+        placement = None
+    wanted: ServerObjects | None = None
+    placed = placement if isinstance(placement, Placed) and digest and _may_serve(seen, spec) else None
+    if placed is not None:
+        wanted = wanted_objects(seen.model, spec, placed, digest, settings)
+    servers = observe_servers(seen, wanted, placed, settings, now)
+    manifests = (*artifact.apply, *(wanted.manifests if wanted is not None else ()))
+    taken = _taken(seen, manifests)
+    facts = Facts(
+        spec=spec,
+        artifact=artifact,
+        placement=placement,
+        wanted=wanted,
+        servers=servers,
+        name_taken=_name_taken(taken),
+        held_back=spec.suspend
+        and wanted is not None
+        and any(_is_change(seen, one) for one in wanted.manifests),
+    )
+    return facts, taken
+
+
+def _place(
+    seen: ModelSnapshot, spec: ModelSpec, replicas: Replicas, artifact_bytes: int
+) -> Placed | NotPlaced:
+    if spec.serving.isolation == "Shared":
+        return NotPlaced(
+            Violation(
+                "SharedNotAvailable",
+                "spec.serving.isolation is Shared, which this release does not have; set it to Dedicated.",
+            )
+        )
+    demand = Demand(namespace(seen.model), spec, replicas.desired, artifact_bytes)
+    current, running = current_pool(seen)
+    return place(demand, seen.pools, seen.usage, current, running)
+
+
+def _may_serve(seen: ModelSnapshot, spec: ModelSpec) -> bool:
+    """A suspended model gets no first server, but keeps (and gets back) the one it has."""
+    return not spec.suspend or current_pool(seen)[0] != ""
+
+
+def _taken(seen: ModelSnapshot, manifests: Iterable[Obj]) -> frozenset[tuple[str, str]]:
+    service = ("Service", name(seen.model))  # known before there is anything to serve: say so at once
+    wanted = {(kind(one), name(one)) for one in manifests} | {service}
+    return frozenset(wanted & seen.foreign)
+
+
+def _name_taken(taken: frozenset[tuple[str, str]]) -> Violation | None:
+    if not taken:
+        return None
+    listed = ", ".join(f"{kind_} {name_}" for kind_, name_ in sorted(taken))
+    return Violation(
+        "NameTaken",
+        f"{listed} exists in this namespace and does not belong to this model. It is left alone: delete it, "
+        "or give "
+        "the model another name.",
+    )
+
+
+def _writes(
+    seen: ModelSnapshot, facts: Facts, taken: frozenset[tuple[str, str]]
+) -> tuple[tuple[Obj, ...], tuple[Deletion, ...]]:
+    serving = facts.wanted.manifests if facts.wanted is not None else ()
+    if facts.spec.suspend:
+        serving = tuple(one for one in serving if not _is_change(seen, one))
+    wanted = (*facts.artifact.apply, *serving)
+    apply = tuple(one for one in wanted if (kind(one), name(one)) not in taken)
+    if facts.wanted is None or facts.server is None or facts.spec.suspend:
+        return apply, facts.artifact.delete
+    moved = settled(facts.server, facts.wanted) and whole(facts.server, facts.digest)
+    kept = facts.servers[:1] if moved else facts.servers
+    return apply, facts.artifact.delete + surplus(seen, facts.wanted, kept)
+
+
+def _is_change(seen: ModelSnapshot, manifest: Obj) -> bool:
+    """An existing object would be written anew (and not only put back as it was)."""
+    key = (kind(manifest), name(manifest))
+    present = next((one for one in seen.children if (kind(one), name(one)) == key), None)
+    return present is not None and seal_of(present) != seal_of(manifest)
+
+
+def _look_again(seen: ModelSnapshot, facts: Facts, settings: PlanSettings, now: datetime) -> float | None:
+    """When time alone changes the plan: the soonest of all that is known to."""
+    moments = [facts.artifact.look_again_seconds]
+    for server in facts.servers:
+        moments += [_until_silent(seen, pod, settings, now) for pod in server.pods if is_ready(pod)]
+        moments += [
+            VOLUMES_SECONDS for pod in server.pods if waits_for_volumes(pod) and server.held_up is None
+        ]
+    known = [seconds for seconds in moments if seconds is not None]
+    return min(known) if known else None
+
+
+def _until_silent(seen: ModelSnapshot, pod: Obj, settings: PlanSettings, now: datetime) -> float | None:
+    report = seen.agents.get(str(dig(pod, "metadata", "uid", default="")))
+    if report is None or report.silent_since is None:
+        return None
+    left = settings.agent_silence_seconds - (now - report.silent_since).total_seconds()
+    return max(1.0, left) if left > 0 else None

@@ -1,4 +1,5 @@
-"""What a pass wants: a value. The controllers carry it out in the order of its fields and write only what differs."""
+"""What a pass wants: a value. The controllers carry it out in the order of its fields and write only what
+differs."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class Annotation:
 
 @dataclass(frozen=True)
 class EventWanted:
-    """An Event on the planned object. Given on transitions of conditions only, so it repeats only when they do."""
+    """An Event on the planned object. Given on transitions of conditions only, so it repeats only when they
+    do."""
 
     type: Literal["Normal", "Warning"]
     reason: str
@@ -46,7 +48,8 @@ class EventWanted:
 
 @dataclass(frozen=True)
 class Placement:
-    """Devices of a pool this model holds (or is about to), for the ledger that keeps two models off the last one."""
+    """Devices of a pool this model holds (or is about to), for the ledger that keeps two models off the
+    last one."""
 
     pool: str
     devices: int
@@ -67,7 +70,8 @@ class ModelPlan:
     placements: tuple[Placement, ...] = ()
     """Every pool on which this model holds devices once the plan is carried out; two during a move."""
     look_again_seconds: float | None = None
-    """Something depends on time alone (a grace period, silence of an agent): plan again then. `None`: only on events."""
+    """Something depends on time alone (a grace period, silence of an agent): plan again then. `None`: only
+    on events."""
 
 
 @dataclass(frozen=True)

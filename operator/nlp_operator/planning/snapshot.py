@@ -14,17 +14,20 @@ PoolNamespace = tuple[str, str]
 
 @dataclass(frozen=True)
 class ModelSnapshot:
-    """Everything `plan_model` decides from. Objects are as the API server sends them, without managedFields."""
+    """Everything `plan_model` decides from. Objects are as the API server sends them, without
+    managedFields."""
 
     model: Obj
     """The NLPModel as last seen."""
     children: tuple[Obj, ...] = ()
-    """Jobs, Deployments, ConfigMaps, Services, NetworkPolicies and PodDisruptionBudgets whose controller owner's
+    """Jobs, Deployments, ConfigMaps, Services, NetworkPolicies and PodDisruptionBudgets whose controller
+    owner's
     uid is the model's. Also those being deleted."""
     pods: tuple[Obj, ...] = ()
     """Pods with the label `nlp-operator.io/model=<name>` in the namespace: of Jobs and of servers."""
     foreign: frozenset[tuple[str, str]] = frozenset()
-    """(kind, name) in this namespace of objects that are not ours and have a name we might want; at least Services."""
+    """(kind, name) in this namespace of objects that are not ours and have a name we might want; at least
+    Services."""
     store: Obj | None = None
     """The PersistentVolumeClaim of the namespace's store; `None` when there is none yet."""
     pools: tuple[Obj, ...] = ()
@@ -33,4 +36,5 @@ class ModelSnapshot:
     agents: Mapping[str, AgentReport] = field(default_factory=dict)
     """By pod uid. A pod that was never asked has no entry."""
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
-    """Devices that OTHER models use or have reserved, by pool and namespace (placed but not yet running counts)."""
+    """Devices that OTHER models use or have reserved, by pool and namespace (placed but not yet running
+    counts)."""

@@ -14,7 +14,7 @@ class PlanSettings:
     """Image of the server pods. Changing it rolls every server; nothing else of a release does."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     store_claim_name: str = "nlp-store"
-    """The PersistentVolumeClaim every namespace with models has. Created where missing, never changed or deleted."""
+    """The PersistentVolumeClaim every namespace with models has. Created where missing, else left alone."""
     store_size: str = "10Gi"
     store_access_mode: Literal["ReadWriteMany", "ReadWriteOnce"] = "ReadWriteMany"
     """ReadWriteOnce keeps all Jobs and servers of a namespace on one node; `Placed` says so."""

@@ -1,0 +1,426 @@
+"""The spec of NLPModel and DevicePool, typed. The schema in crds/ is the original; a test compares the two
+field by field.
+
+What the API server accepted a release ago may not fit any more, so every stored object is parsed again
+here: `parse_model` and
+`parse_pool` give the spec or raise `SpecInvalid` with a sentence for every invalid field.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Annotated, Any, Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic.alias_generators import to_camel
+from pydantic_core import ErrorDetails
+
+from nlp_operator.api.objects import Obj
+from nlp_operator.errors import SpecInvalid
+
+DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+OPTIONAL_DNS_NAME = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"
+QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
+
+ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_NAME)]
+PoolName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL)]
+SignedDecimal = Annotated[str, StringConstraints(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
+Quantity = Annotated[int | Annotated[str, StringConstraints(max_length=32, pattern=QUANTITY)], Field()]
+LabelValue = Annotated[str, StringConstraints(max_length=63)]
+LongText = Annotated[str, StringConstraints(max_length=4096)]
+
+
+class _Part(BaseModel):
+    """Unknown fields are dropped, as the API server does: a newer release may have written them."""
+
+    model_config = ConfigDict(
+        frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore", strict=True
+    )
+
+
+# --- build ---
+
+
+class TermDocumentMatrix(_Part):
+    weighting: Literal["Count", "TermFrequency", "TfIdf"] = "Count"
+    tokenizer: Literal["Whitespace", "Words"] = "Words"
+    case_folding: Literal["Preserve", "Lower"] = "Preserve"
+    vocabulary: (
+        list[Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S+$")]] | None
+    ) = Field(None, max_length=400)
+    min_documents: int = Field(1, ge=1, le=1_000_000)
+    max_terms: int = Field(50_000, ge=1, le=1_000_000)
+
+
+class OneHot(_Part):
+    case_folding: Literal["Preserve", "Lower"] = "Preserve"
+    max_terms: int = Field(50_000, ge=1, le=1_000_000)
+
+
+class ClaimSource(_Part):
+    claim_name: ObjectName
+    path: Annotated[str, StringConstraints(max_length=1024)] = ""
+
+    @model_validator(mode="after")
+    def _path_stays_inside(self) -> Self:
+        if self.path.startswith("/") or ".." in self.path.split("/"):
+            raise ValueError(
+                f'path is {self.path!r}; it must be relative to the claim\'s root and must not contain "..".'
+            )
+        return self
+
+
+class ConfigMapSource(_Part):
+    name: ObjectName
+    key: Annotated[str, StringConstraints(max_length=253, pattern=r"^[-._a-zA-Z0-9]*$")] = ""
+
+    @model_validator(mode="after")
+    def _key_is_a_file_name(self) -> Self:
+        if self.key in (".", ".."):
+            raise ValueError(f"key is {self.key!r}; it must be the name of an entry.")
+        return self
+
+
+class Source(_Part):
+    persistent_volume_claim: ClaimSource | None = None
+    config_map: ConfigMapSource | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.persistent_volume_claim is None) == (self.config_map is None):
+            raise ValueError("Exactly one of persistentVolumeClaim and configMap must be set.")
+        return self
+
+
+class Input(_Part):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=DNS_LABEL)]
+    source: Source
+    sha256: Annotated[str, StringConstraints(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
+
+
+class QualityBound(_Part):
+    metric: Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^[a-zA-Z][a-zA-Z0-9]*$")]
+    at_least: SignedDecimal | None = None
+    at_most: SignedDecimal | None = None
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError("Exactly one of atLeast and atMost must be set.")
+        return self
+
+
+class Export(_Part):
+    precision: Literal["Auto", "Float32"] = "Auto"
+
+
+class Resources(_Part):
+    requests: dict[str, Quantity] = Field(default_factory=dict, max_length=3)
+    limits: dict[str, Quantity] = Field(default_factory=dict, max_length=3)
+
+    @model_validator(mode="after")
+    def _no_devices(self) -> Self:
+        refused = sorted((set(self.requests) | set(self.limits)) - {"cpu", "memory", "ephemeral-storage"})
+        if refused:
+            raise ValueError(
+                f"{', '.join(refused)} cannot be set here; only cpu, memory and ephemeral-storage can."
+            )
+        return self
+
+
+class SecretName(_Part):
+    name: ObjectName
+
+
+class BuildPod(_Part):
+    resources: Resources | None = None
+    deadline_seconds: int = Field(3600, ge=10, le=604_800)
+    image_pull_secrets: list[SecretName] = Field(default_factory=list, max_length=8)
+
+
+class Build(_Part):
+    architecture: Literal["TermDocumentMatrix", "OneHot"]
+    term_document_matrix: TermDocumentMatrix | None = None
+    one_hot: OneHot | None = None
+    inputs: list[Input] = Field(min_length=1, max_length=8)
+    quality: list[QualityBound] = Field(default_factory=list, max_length=16)
+    export: Export = Export()
+    trigger: Annotated[str, StringConstraints(max_length=256)] = ""
+    pod: BuildPod = BuildPod()
+
+    @model_validator(mode="after")
+    def _exactly_the_member_of_that_name(self) -> Self:
+        members = {"TermDocumentMatrix": self.term_document_matrix, "OneHot": self.one_hot}
+        for architecture, member in members.items():
+            if (member is not None) != (architecture == self.architecture):
+                raise ValueError(
+                    f"{to_camel_name(architecture)} must be set exactly when the architecture is "
+                    f"{architecture}."
+                )
+        names = [one.name for one in self.inputs]
+        if len(set(names)) != len(names):
+            raise ValueError("Two inputs have the same name.")
+        return self
+
+    @property
+    def parameters(self) -> _Part:
+        """The member the architecture names."""
+        member = self.term_document_matrix if self.architecture == "TermDocumentMatrix" else self.one_hot
+        assert member is not None, "validated above"
+        return member
+
+
+def to_camel_name(architecture: str) -> str:
+    """`TermDocumentMatrix` is set in the member `termDocumentMatrix`."""
+    return architecture[0].lower() + architecture[1:]
+
+
+# --- serving ---
+
+
+class EnvVar(_Part):
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")]
+    value: LongText = ""
+
+    @model_validator(mode="after")
+    def _not_ours(self) -> Self:
+        if self.name.startswith("NLP_"):
+            raise ValueError(f"name is {self.name!r}; names that start with NLP_ belong to the operator.")
+        return self
+
+
+class TopologySpread(_Part):
+    max_skew: int = Field(1, ge=1, le=1000)
+    topology_key: Annotated[str, StringConstraints(min_length=1, max_length=317)]
+    when_unsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"] = "ScheduleAnyway"
+
+
+OUR_LABELS = ("nlp-operator.io/", "app.kubernetes.io/")
+OUR_ANNOTATIONS = ("nlp-operator.io/",)
+
+
+def _refuse_ours(field: str, keys: Iterable[str], ours: tuple[str, ...]) -> None:
+    taken = sorted(key for key in keys if key.startswith(ours))
+    if taken:
+        raise ValueError(
+            f"{field} has {', '.join(taken)}; keys that start with {' or '.join(ours)} belong to "
+            "the operator."
+        )
+
+
+class ServerPod(_Part):
+    resources: Resources | None = None
+    env: list[EnvVar] = Field(default_factory=list, max_length=32)
+    labels: dict[str, LabelValue] = Field(default_factory=dict, max_length=16)
+    annotations: dict[str, LongText] = Field(default_factory=dict, max_length=16)
+    image_pull_secrets: list[SecretName] = Field(default_factory=list, max_length=8)
+    service_account_name: Annotated[str, StringConstraints(max_length=253, pattern=OPTIONAL_DNS_NAME)] = ""
+    topology_spread_constraints: list[TopologySpread] = Field(default_factory=list, max_length=4)
+
+    @model_validator(mode="after")
+    def _keys_are_the_users(self) -> Self:
+        _refuse_ours("labels", self.labels, OUR_LABELS)
+        _refuse_ours("annotations", self.annotations, OUR_ANNOTATIONS)
+        return self
+
+
+class ServiceShape(_Part):
+    type: Literal["ClusterIP", "NodePort", "LoadBalancer"] = "ClusterIP"
+    annotations: dict[str, LongText] = Field(default_factory=dict, max_length=16)
+
+    @model_validator(mode="after")
+    def _keys_are_the_users(self) -> Self:
+        _refuse_ours("annotations", self.annotations, OUR_ANNOTATIONS)
+        return self
+
+
+class Serving(_Part):
+    isolation: Literal["Dedicated", "Shared"] = "Dedicated"
+    max_batch_size: int = Field(32, ge=0, le=4096)
+    memory_mebibytes: int = Field(0, ge=0, le=16_777_216)
+    devices_per_replica: int = Field(1, ge=1, le=16)
+    pod: ServerPod = ServerPod()
+    service: ServiceShape = ServiceShape()
+
+
+class PlacementWish(_Part):
+    pool_names: list[PoolName] = Field(default_factory=list, max_length=16)
+
+
+class LatencyTarget(_Part):
+    quantile: Annotated[str, StringConstraints(max_length=8, pattern=r"^0\.[0-9]{1,5}$")] = "0.95"
+    milliseconds: int = Field(ge=1, le=600_000)
+
+
+class Scaling(_Part):
+    mode: Literal["Automatic", "Advisory", "External"] = "Automatic"
+    min_replicas: int = Field(1, ge=1, le=1000)
+    max_replicas: int | None = Field(None, ge=1, le=1000)
+    latency_target: LatencyTarget | None = None
+    priority: int = Field(100, ge=0, le=1_000_000)
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> Self:
+        if self.max_replicas is not None and self.max_replicas < self.min_replicas:
+            raise ValueError(
+                f"maxReplicas is {self.max_replicas}; it must not be below minReplicas ({self.min_replicas})."
+            )
+        return self
+
+
+class Rollout(_Part):
+    allow_disruption: bool = False
+
+
+class ModelSpec(_Part):
+    build: Build
+    serving: Serving = Serving()
+    placement: PlacementWish = PlacementWish()
+    scaling: Scaling = Scaling()
+    replicas: int | None = Field(None, ge=0, le=1000)
+    rollout: Rollout = Rollout()
+    suspend: bool = False
+
+    @model_validator(mode="after")
+    def _replicas_only_with_external(self) -> Self:
+        external = self.scaling.mode == "External"
+        if external and self.replicas is None:
+            raise ValueError("replicas is required when scaling.mode is External.")
+        if not external and self.replicas is not None:
+            raise ValueError(
+                "replicas is used only when scaling.mode is External; remove it or change the mode."
+            )
+        return self
+
+
+# --- pools ---
+
+
+class Toleration(_Part):
+    key: Annotated[str, StringConstraints(max_length=317)] = ""
+    operator: Literal["Exists", "Equal"] = "Equal"
+    value: LabelValue = ""
+    effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
+    toleration_seconds: int | None = Field(None, ge=0, le=31_536_000)
+
+
+class PoolNodes(_Part):
+    selector: dict[str, LabelValue] = Field(default_factory=dict, max_length=16)
+    tolerations: list[Toleration] = Field(default_factory=list, max_length=16)
+    runtime_class_name: Annotated[str, StringConstraints(max_length=253, pattern=OPTIONAL_DNS_NAME)] = ""
+
+
+class CpuDevice(_Part):
+    cores: Annotated[
+        int | Annotated[str, StringConstraints(max_length=16, pattern=r"^[0-9]+(\.[0-9]{1,3}|m)?$")], Field()
+    ]
+
+    @model_validator(mode="after")
+    def _more_than_nothing(self) -> Self:
+        if self.millicores <= 0:
+            raise ValueError(f"cores is {self.cores!r}; it must be more than 0.")
+        return self
+
+    @property
+    def millicores(self) -> int:
+        text = str(self.cores)
+        return int(text[:-1]) if text.endswith("m") else int(Decimal(text) * 1000)
+
+
+class ExtendedResource(_Part):
+    name: Annotated[
+        str,
+        StringConstraints(
+            min_length=3,
+            max_length=253,
+            pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$",
+        ),
+    ]
+
+
+class Device(_Part):
+    type: Literal["Cpu", "ExtendedResource"]
+    cpu: CpuDevice | None = None
+    extended_resource: ExtendedResource | None = None
+
+    @model_validator(mode="after")
+    def _exactly_the_member_of_that_name(self) -> Self:
+        for kind, member in (("Cpu", self.cpu), ("ExtendedResource", self.extended_resource)):
+            if (member is not None) != (kind == self.type):
+                raise ValueError(f"{to_camel_name(kind)} must be set exactly when the type is {kind}.")
+        return self
+
+
+class PoolNamespace(_Part):
+    name: PoolName
+    max_devices: int | None = Field(None, ge=0, le=100_000)
+    highest_priority: int | None = Field(None, ge=0, le=1_000_000)
+
+
+class PoolSpec(_Part):
+    nodes: PoolNodes = PoolNodes()
+    device: Device
+    memory_mebibytes: int = Field(ge=64, le=16_777_216)
+    sharing: Literal["Exclusive", "TimeSlicing", "MPS", "MIG"] = "Exclusive"
+    price_per_hour: Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")] = "0"
+    max_devices: int = Field(ge=0, le=100_000)
+    provisioning: Literal["Static", "OnDemand"] = "Static"
+    provision_timeout_seconds: int = Field(900, ge=10, le=86_400)
+    spot: Literal["Never", "Always", "Mixed"] = "Never"
+    namespaces: list[PoolNamespace] = Field(default_factory=list, max_length=128)
+
+
+# --- parsing ---
+
+
+T = TypeVar("T", bound=BaseModel)
+
+
+def parse_model(model: Obj) -> ModelSpec:
+    """Raises SpecInvalid with a sentence for every invalid field."""
+    return _parse(ModelSpec, model)
+
+
+def parse_pool(pool: Obj) -> PoolSpec:
+    """Raises SpecInvalid with a sentence for every invalid field."""
+    return _parse(PoolSpec, pool)
+
+
+def _parse(shape: type[T], obj: Obj) -> T:
+    try:
+        return shape.model_validate(_without_nulls(obj.get("spec")))
+    except ValidationError as error:
+        problems = tuple(dict.fromkeys(_sentence(detail) for detail in error.errors(include_url=False)))
+        raise SpecInvalid(problems) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    """A null is a field that is not set, as in Kubernetes."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
+    if isinstance(value, list):
+        return [_without_nulls(inner) for inner in value]
+    return value
+
+
+def _sentence(detail: ErrorDetails) -> str:
+    """`spec.serving.maxBatchSize is -4: input should be greater than or equal to 0.`"""
+    where = _path(detail["loc"])
+    if detail["type"] == "value_error":  # one of our own rules, already a sentence
+        return f"{where}: {detail['ctx']['error']}"
+    if detail["type"] == "missing":
+        return f"{where} is missing."
+    found = detail["input"]
+    shown = repr(found) if isinstance(found, str | int | float | bool) else f"a {type(found).__name__}"
+    return f"{where} is {shown[:80]}: {detail['msg'][0].lower()}{detail['msg'][1:]}."
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """`("build", "inputs", 0, "name")` is `spec.build.inputs[0].name`."""
+    # The members of "integer or string" come as steps of their own.
+    steps = [
+        step for step in location if step not in ("int", "str") and not str(step).startswith("constrained-")
+    ]
+    return "spec" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps)

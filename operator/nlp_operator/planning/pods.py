@@ -1,0 +1,124 @@
+"""What a pod's status says about why it does not run, and how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from nlp_operator.api.conditions import parse_timestamp, shorten
+from nlp_operator.api.objects import Obj, deleting, dig, labels, name
+from nlp_operator.planning.violations import Violation
+
+IMAGE_REFUSED = frozenset({"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"})
+"""Waiting reasons after which only the user (or the registry) can help. ErrImagePull is the first try: may
+pass."""
+VOLUMES_SECONDS = 20.0
+"""A scheduled pod whose containers are still being created after this long most likely waits for a volume;
+the kubelet
+says which in an event of the pod only."""
+LONGEST_QUOTE = 512
+"""Characters of a foreign message that are quoted."""
+
+
+def condition_status(obj: Obj, type_: str) -> str:
+    """`True`, `False`, `Unknown`, or empty when the object has no such condition."""
+    return next(
+        (str(dig(one, "status", default="")) for one in _conditions(obj) if dig(one, "type") == type_), ""
+    )
+
+
+def condition_field(obj: Obj, type_: str, field: str) -> str:
+    return next(
+        (str(dig(one, field, default="")) for one in _conditions(obj) if dig(one, "type") == type_), ""
+    )
+
+
+def _conditions(obj: Obj) -> list[Obj]:
+    listed = dig(obj, "status", "conditions", default=[])
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+def is_ready(pod: Obj) -> bool:
+    return not deleting(pod) and condition_status(pod, "Ready") == "True"
+
+
+def is_over(pod: Obj) -> bool:
+    return dig(pod, "status", "phase") in ("Succeeded", "Failed")
+
+
+def with_label(pods: Iterable[Obj], key: str, value: str) -> list[Obj]:
+    return [pod for pod in pods if labels(pod).get(key) == value]
+
+
+def container_statuses(pod: Obj) -> list[Obj]:
+    listed = dig(pod, "status", "containerStatuses", default=[])
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+def quote(message: object) -> str:
+    """A foreign message in one line, shortened."""
+    return shorten(" ".join(str(message).split()), LONGEST_QUOTE)
+
+
+def held_up(pod: Obj, now: datetime) -> Violation | None:
+    """Why a pod that should run does not, as far as its status says; `None` when nothing is wrong (yet)."""
+    for status in container_statuses(pod):
+        waiting = dig(status, "state", "waiting", default={})
+        found = _waiting(
+            pod, status, str(dig(waiting, "reason", default="")), dig(waiting, "message", default="")
+        )
+        if found is not None:
+            return found
+    if condition_status(pod, "PodScheduled") == "False":
+        return Violation(
+            "Unschedulable",
+            f"Pod {name(pod)} finds no node: {quote(condition_field(pod, 'PodScheduled', 'message'))}",
+            stalled=False,
+        )
+    if waits_for_volumes(pod) and _seconds_since_scheduled(pod, now) >= VOLUMES_SECONDS:
+        return Violation(
+            "VolumesPending",
+            f"Pod {name(pod)} waits for its volumes; `kubectl describe pod {name(pod)}` says for which.",
+            stalled=False,
+        )
+    return None
+
+
+def waits_for_volumes(pod: Obj) -> bool:
+    """Scheduled, and no container has been made yet."""
+    if (
+        dig(pod, "status", "phase", default="Pending") != "Pending"
+        or condition_status(pod, "PodScheduled") != "True"
+    ):
+        return False
+    return all(
+        dig(status, "state", "waiting", "reason", default="") in ("", "ContainerCreating", "PodInitializing")
+        and dig(status, "state", "running") is None
+        for status in container_statuses(pod)
+    )
+
+
+def _seconds_since_scheduled(pod: Obj, now: datetime) -> float:
+    since = parse_timestamp(condition_field(pod, "PodScheduled", "lastTransitionTime"))
+    return (now - since).total_seconds() if since is not None else 0.0
+
+
+def _waiting(pod: Obj, status: Obj, reason: str, message: object) -> Violation | None:
+    if reason in IMAGE_REFUSED:
+        image = dig(status, "image", default="its image")
+        return Violation(
+            "ImageNotPullable",
+            f"Pod {name(pod)} cannot get the image {image} ({reason}): {quote(message)} "
+            "Check that the image exists and that its pull secrets are named.",
+        )
+    if reason == "CrashLoopBackOff":
+        last = dig(status, "lastState", "terminated", default={})
+        why = quote(dig(last, "message", default="") or dig(last, "reason", default="no reason given"))
+        return Violation(
+            "ServerCrashes",
+            f"Pod {name(pod)} keeps ending with exit code {dig(last, 'exitCode', default='unknown')}: {why} "
+            f"`kubectl logs --previous {name(pod)}` says more.",
+        )
+    if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
+        return Violation("ContainerNotCreated", f"Pod {name(pod)} cannot start ({reason}): {quote(message)}")
+    return None

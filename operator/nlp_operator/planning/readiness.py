@@ -1,0 +1,145 @@
+"""When a model is Ready: a chain of named checks over what a pass found out. Their order is the explanation
+the user gets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nlp_operator.api.spec import ModelSpec
+from nlp_operator.planning.artifact import DAMAGE, ArtifactPlan
+from nlp_operator.planning.placement import NotPlaced, Placed
+from nlp_operator.planning.servers import Server, ServerObjects, deployment_trouble, settled, whole
+from nlp_operator.planning.violations import Violation
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a pass found out, for the checks and the conditions."""
+
+    spec: ModelSpec
+    artifact: ArtifactPlan
+    placement: Placed | NotPlaced | None
+    """`None`: not decided before there is an artifact."""
+    wanted: ServerObjects | None
+    """`None` while nothing can be served yet, or nowhere."""
+    servers: tuple[Server, ...]
+    """The wanted one first, then those it replaces."""
+    name_taken: Violation | None = None
+    held_back: bool = False
+    """spec.suspend keeps changes from being written."""
+
+    @property
+    def digest(self) -> str:
+        """The artifact to serve: the last good one, whatever becomes of a newer."""
+        return self.artifact.record.digest
+
+    @property
+    def server(self) -> Server | None:
+        return self.servers[0] if self.wanted is not None and self.servers else None
+
+
+Check = Callable[[Facts], Violation | None]
+
+
+def artifact_not_built(facts: Facts) -> Violation | None:
+    return facts.artifact.violation
+
+
+def name_taken(facts: Facts) -> Violation | None:
+    return facts.name_taken
+
+
+def not_placed(facts: Facts) -> Violation | None:
+    return facts.placement.violation if isinstance(facts.placement, NotPlaced) else None
+
+
+def changes_held_back(facts: Facts) -> Violation | None:
+    if not facts.held_back:
+        return None
+    return Violation(
+        "Suspended",
+        "spec.suspend is true: changes wait until it is false, and what serves keeps serving.",
+        False,
+    )
+
+
+def new_version_refused(facts: Facts) -> Violation | None:
+    for server in facts.servers[:1]:
+        for report in server.ready:
+            if report.refused is not None:
+                refused = report.refused
+                return Violation(
+                    refused.reason,
+                    f"Pod {report.pod} does not serve artifact {refused.wanted[:12]}: {refused.message}",
+                    stalled=refused.reason not in DAMAGE,
+                )
+    return None
+
+
+def pods_held_up(facts: Facts) -> Violation | None:
+    return facts.server.held_up if facts.server is not None else None
+
+
+def deployment_in_trouble(facts: Facts) -> Violation | None:
+    return deployment_trouble(facts.server) if facts.server is not None else None
+
+
+def agents_silent(facts: Facts) -> Violation | None:
+    silent = sorted(report.pod for server in facts.servers for report in server.ready if report.silent)
+    if not silent:
+        return None
+    return Violation(
+        "AgentSilent",
+        f"The agent of {', '.join(silent)} does not answer the operator; what it serves is not known. "
+        "Check that the operator can reach port 8003 of the pod.",
+        stalled=False,
+    )
+
+
+def server_not_there(facts: Facts) -> Violation | None:
+    server = facts.server
+    if server is None or facts.wanted is None or settled(server, facts.wanted):
+        return None
+    return Violation(
+        "Starting", f"Server {server.name} starts or changes on pool {server.pool}.", stalled=False
+    )
+
+
+def not_loaded(facts: Facts) -> Violation | None:
+    server = facts.server
+    if server is None or whole(server, facts.digest):
+        return None
+    return Violation(
+        "Loading",
+        f"Artifact {facts.digest[:12]} is not proven on every replica of server {server.name} yet.",
+        stalled=False,
+    )
+
+
+def old_server_left(facts: Facts) -> Violation | None:
+    if facts.wanted is None or len(facts.servers) < 2:
+        return None
+    old = ", ".join(f"{server.name} on pool {server.pool}" for server in facts.servers[1:])
+    return Violation("Moving", f"The model has moved; {old} ends.", stalled=False)
+
+
+READINESS: tuple[Check, ...] = (
+    artifact_not_built,
+    name_taken,
+    not_placed,
+    changes_held_back,
+    new_version_refused,
+    pods_held_up,
+    deployment_in_trouble,
+    agents_silent,
+    server_not_there,
+    not_loaded,
+    old_server_left,
+)
+
+
+def violations(facts: Facts) -> list[Violation]:
+    """All that is in the way, what waits for the user first."""
+    found = [violation for violation in (check(facts) for check in READINESS) if violation is not None]
+    return sorted(found, key=lambda violation: not violation.stalled)

@@ -1,0 +1,328 @@
+"""The server objects of a model, and what its pods do.
+
+A Dedicated model has one server. While it moves to another pool it has two: the old one goes when the new
+one is whole.
+A new artifact is a new line in `server.json`; it replaces no pod.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import (
+    Obj,
+    annotations_of,
+    deleting,
+    dig,
+    generation,
+    kind,
+    labels,
+    name,
+    namespace,
+    uid,
+)
+from nlp_operator.api.spec import ModelSpec
+from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from nlp_operator.planning.placement import Placed
+from nlp_operator.planning.plan import Annotation, Deletion, Placement, PlanSettings
+from nlp_operator.planning.pods import (
+    condition_field,
+    condition_status,
+    held_up,
+    is_over,
+    is_ready,
+    quote,
+    with_label,
+)
+from nlp_operator.planning.snapshot import ModelSnapshot
+from nlp_operator.planning.violations import Violation
+from nlp_operator.resources.manifests import seal_of
+from nlp_operator.resources.policies import build_server_policy
+from nlp_operator.resources.server import (
+    ServedModel,
+    build_config_map,
+    build_deployment,
+    config_hash,
+    instances_on,
+    server_config,
+)
+from nlp_operator.resources.services import build_disruption_budget, build_service
+
+SERVER_KINDS = ("Deployment", "PodDisruptionBudget", "ConfigMap", "NetworkPolicy")
+"""The objects that share a server's name."""
+
+
+@dataclass(frozen=True)
+class PodReport:
+    """What one ready pod is known to serve."""
+
+    pod: str
+    serving: str
+    """Digest; empty when it is not known, or none."""
+    current: bool
+    """It has read the configuration as it is now, as far as is known."""
+    refused: ModelReport | None = None
+    """The report of a model that is refused, with the reason."""
+    silent: bool = False
+
+
+@dataclass(frozen=True)
+class Server:
+    """One server as it is."""
+
+    name: str
+    pool: str
+    deployment: Obj | None
+    replicas: int
+    """Wanted, as far as this pass decides it."""
+    pods: tuple[Obj, ...]
+    ready: tuple[PodReport, ...]
+    held_up: Violation | None
+
+    @property
+    def digest(self) -> str:
+        """What every ready pod serves; empty when they differ or it is not known."""
+        serving = {report.serving for report in self.ready}
+        return serving.pop() if len(serving) == 1 else ""
+
+
+@dataclass(frozen=True)
+class ServerObjects:
+    """The manifests of the wanted server, in the order to write them, and what follows from them."""
+
+    manifests: tuple[Obj, ...]
+    name: str
+    config: str
+
+    @property
+    def config_hash(self) -> str:
+        return config_hash(self.config)
+
+    def of_kind(self, kind_: str) -> Obj | None:
+        return next((one for one in self.manifests if kind(one) == kind_), None)
+
+
+def wanted_objects(
+    model: Obj, spec: ModelSpec, placed: Placed, digest: str, settings: PlanSettings
+) -> ServerObjects:
+    server = names.server_name(name(model), placed.pool)
+    devices = spec.serving.devices_per_replica
+    served = ServedModel(
+        name=name(model),
+        digest=digest,
+        max_batch_size=spec.serving.max_batch_size,
+        instances=instances_on(placed.pool_spec, devices),
+    )
+    config = server_config(server, namespace(model), placed.pool, placed.pool_spec, devices, [served])
+    manifests = [
+        build_server_policy(model, server, placed.pool),
+        build_config_map(model, server, placed.pool, config),
+        build_deployment(model, spec, server, placed.pool, placed.pool_spec, placed.replicas, settings),
+    ]
+    if placed.replicas > 1:
+        manifests.append(build_disruption_budget(model, server, placed.pool))
+    manifests.append(build_service(model, spec.serving.service))
+    return ServerObjects(tuple(manifests), server, config)
+
+
+def server_deployments(seen: ModelSnapshot) -> list[Obj]:
+    return sorted(
+        (child for child in seen.children if kind(child) == "Deployment" and not deleting(child)), key=name
+    )
+
+
+def current_pool(seen: ModelSnapshot) -> tuple[str, int]:
+    """The pool the model runs on, and its replicas there: of several, the one the status calls its own,
+    else the one
+    with most ready pods. Empty when it runs on none."""
+    known = [str(dig(one, "name", default="")) for one in _status_servers(seen.model)]
+    deployments = server_deployments(seen)
+    if not deployments:
+        return _remembered_pool(seen.model)
+
+    def rank(deployment: Obj) -> tuple[int, int, str]:
+        place_in_status = known.index(name(deployment)) if name(deployment) in known else len(known)
+        ready = dig(deployment, "status", "readyReplicas", default=0)
+        return (place_in_status, -ready if isinstance(ready, int) else 0, name(deployment))
+
+    best = min(deployments, key=rank)
+    return labels(best).get(names.LABEL_POOL, ""), _replicas(best)
+
+
+def _remembered_pool(model: Obj) -> tuple[str, int]:
+    """A Deployment that was deleted by hand comes back where it was."""
+    first = next(iter(_status_servers(model)), None)
+    replicas = dig(first, "replicas", default=0)
+    return str(dig(first, "pool", default="")), replicas if isinstance(replicas, int) else 0
+
+
+def _status_servers(model: Obj) -> list[Obj]:
+    listed = dig(model, "status", "servers", default=[])
+    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+
+
+def _replicas(deployment: Obj) -> int:
+    replicas = dig(deployment, "spec", "replicas", default=0)
+    return replicas if isinstance(replicas, int) else 0
+
+
+def observe_servers(
+    seen: ModelSnapshot,
+    wanted: ServerObjects | None,
+    placed: Placed | None,
+    settings: PlanSettings,
+    now: datetime,
+) -> tuple[Server, ...]:
+    """The wanted server first, then those it is to replace."""
+    found = []
+    if wanted is not None and placed is not None:
+        deployment = next((one for one in server_deployments(seen) if name(one) == wanted.name), None)
+        found.append(
+            _observe(seen, wanted.name, placed.pool, deployment, placed.replicas, wanted, settings, now)
+        )
+    for deployment in server_deployments(seen):
+        if wanted is None or name(deployment) != wanted.name:
+            pool = labels(deployment).get(names.LABEL_POOL, "")
+            replicas = _replicas(deployment)
+            found.append(_observe(seen, name(deployment), pool, deployment, replicas, None, settings, now))
+    return tuple(found)
+
+
+def _observe(
+    seen: ModelSnapshot,
+    server: str,
+    pool: str,
+    deployment: Obj | None,
+    replicas: int,
+    wanted: ServerObjects | None,
+    settings: PlanSettings,
+    now: datetime,
+) -> Server:
+    pods = sorted(with_label(seen.pods, names.LABEL_SERVER, server), key=name)
+    alive = [pod for pod in pods if not deleting(pod) and not is_over(pod)]
+    before = next((one for one in _status_servers(seen.model) if dig(one, "name") == server), None)
+    remembered = str(dig(before, "digest", default=""))
+    ready = [
+        _pod_report(pod, name(seen.model), seen.agents.get(uid(pod)), remembered, wanted, settings, now)
+        for pod in alive
+        if is_ready(pod)
+    ]
+    waiting = [found for found in (held_up(pod, now) for pod in alive if not is_ready(pod)) if found]
+    return Server(server, pool, deployment, replicas, tuple(alive), tuple(ready), next(iter(waiting), None))
+
+
+def _pod_report(
+    pod: Obj,
+    model: str,
+    report: AgentReport | None,
+    remembered: str,
+    wanted: ServerObjects | None,
+    settings: PlanSettings,
+    now: datetime,
+) -> PodReport:
+    """A pod whose agent was not asked yet (the operator has just started) serves what the status remembers:
+    it is ready,
+    and a pod is ready only when its models are proven."""
+    if report is None or (report.taken is None and not _silent(report, settings, now)):
+        return PodReport(name(pod), remembered, current=True)
+    ours = report.of(model)
+    current = wanted is None or report.config_hash == wanted.config_hash
+    refused = ours if ours is not None and ours.reason and ours.serving != ours.wanted else None
+    serving = ours.serving if ours is not None else ""
+    return PodReport(
+        name(pod), serving, current, refused if current else None, _silent(report, settings, now)
+    )
+
+
+def _silent(report: AgentReport, settings: PlanSettings, now: datetime) -> bool:
+    since = report.silent_since
+    return since is not None and (now - since).total_seconds() >= settings.agent_silence_seconds
+
+
+def annotations_wanted(
+    seen: ModelSnapshot, wanted: ServerObjects, server: Server, agents: Mapping[str, AgentReport]
+) -> tuple[Annotation, ...]:
+    """Pods whose agent still reads an older `server.json`: a changed annotation makes the kubelet sync the
+    volume at once
+    (0.2 s measured, up to 72 s without). A pod that has just started needs none: it mounts the newest."""
+    patches = []
+    for pod in server.pods:
+        report = agents.get(uid(pod))
+        if report is None or report.taken is None or report.config_hash == wanted.config_hash:
+            continue
+        if annotations_of(pod).get(names.ANNOTATION_CONFIG_HASH) == wanted.config_hash:
+            continue
+        patches.append(
+            Annotation(namespace(pod), name(pod), uid(pod), names.ANNOTATION_CONFIG_HASH, wanted.config_hash)
+        )
+    return tuple(patches)
+
+
+def settled(server: Server, wanted: ServerObjects) -> bool:
+    """The Deployment is as wanted, and its controller is done with it."""
+    deployment = server.deployment
+    manifest = wanted.of_kind("Deployment")
+    if deployment is None or manifest is None or seal_of(deployment) != seal_of(manifest):
+        return False
+    status = dig(deployment, "status", default={})
+    counts = [dig(status, field, default=0) for field in ("updatedReplicas", "availableReplicas", "replicas")]
+    observed = dig(status, "observedGeneration", default=0)
+    return bool(
+        isinstance(observed, int)
+        and observed >= generation(deployment)
+        and all(count == server.replicas for count in counts)
+    )
+
+
+def whole(server: Server, digest: str) -> bool:
+    """Every wanted replica takes requests and serves the digest."""
+    proven = [
+        report for report in server.ready if report.serving == digest and report.current and not report.silent
+    ]
+    return bool(digest) and len(proven) >= server.replicas
+
+
+def surplus(
+    seen: ModelSnapshot, wanted: ServerObjects | None, keep_servers: Sequence[Server]
+) -> tuple[Deletion, ...]:
+    """Objects of servers that are not kept, and the budget of a server that has one replica only."""
+    kept_names = {server.name for server in keep_servers} | ({wanted.name} if wanted is not None else set())
+    gone = []
+    ours = [child for child in seen.children if kind(child) in SERVER_KINDS]
+    for child in sorted(ours, key=lambda child: (SERVER_KINDS.index(kind(child)), name(child))):
+        if deleting(child) or names.LABEL_SERVER not in labels(child):
+            continue
+        unneeded_budget = (
+            kind(child) == "PodDisruptionBudget"
+            and wanted is not None
+            and name(child) == wanted.name
+            and wanted.of_kind("PodDisruptionBudget") is None
+        )
+        if name(child) not in kept_names or unneeded_budget:
+            gone.append(Deletion(kind(child), namespace(child), name(child), uid(child)))
+    return tuple(gone)
+
+
+def placements_of(servers: Sequence[Server], spec: ModelSpec) -> tuple[Placement, ...]:
+    """What the model holds, with every server that exists or is to exist."""
+    held: dict[str, int] = {}
+    for server in servers:
+        running = _replicas(server.deployment) if server.deployment is not None else 0
+        devices = max(running, server.replicas) * spec.serving.devices_per_replica
+        held[server.pool] = held.get(server.pool, 0) + devices
+    return tuple(Placement(pool, devices) for pool, devices in sorted(held.items()) if pool and devices)
+
+
+def deployment_trouble(server: Server) -> Violation | None:
+    """What the Deployment's own controller complains of."""
+    if server.deployment is None:
+        return None
+    complaints = (("ReplicaFailure", "True", "PodsNotCreated"), ("Progressing", "False", "RolloutStuck"))
+    for type_, bad, reason in complaints:
+        if condition_status(server.deployment, type_) == bad:
+            message = quote(condition_field(server.deployment, type_, "message"))
+            return Violation(reason, f"Deployment {server.name}: {message}")
+    return None

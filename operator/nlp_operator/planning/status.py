@@ -1,0 +1,182 @@
+"""The one writer of an NLPModel's status: gathers fragments, decides nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from nlp_operator.api import names
+from nlp_operator.api.conditions import (
+    AVAILABLE,
+    LOADED,
+    PLACED,
+    READY,
+    RECONCILING,
+    SCALE_LIMITED,
+    STALLED,
+    Condition,
+    read_conditions,
+    write_conditions,
+)
+from nlp_operator.api.objects import Obj, dig, generation, name, namespace
+from nlp_operator.planning.artifact import write_record
+from nlp_operator.planning.placement import NotPlaced
+from nlp_operator.planning.plan import EventWanted
+from nlp_operator.planning.readiness import Facts, agents_silent, new_version_refused, violations
+from nlp_operator.planning.scaling import Replicas, signals_condition
+from nlp_operator.planning.servers import Server, whole
+from nlp_operator.resources.services import model_selector
+
+
+def build_status(model: Obj, facts: Facts, replicas: Replicas, now: datetime) -> Obj:
+    conditions = [
+        *_summary(facts),
+        facts.artifact.condition,
+        _placed(facts),
+        _loaded(facts),
+        _available(facts),
+        signals_condition(),
+        *_scale_limited(facts),
+    ]
+    status: Obj = {
+        "observedGeneration": generation(model),
+        "replicas": sum(_seen_replicas(server.deployment) for server in facts.servers),
+        "selector": ",".join(f"{key}={value}" for key, value in model_selector(name(model)).items()),
+        "url": f"http://{name(model)}.{namespace(model)}.svc:{names.HTTP_PORT}/v2/models/{name(model)}",
+        "conditions": write_conditions(conditions, model, generation(model), now),
+        "scaling": {"desired": replicas.desired, "reason": replicas.reason},
+    }
+    artifact = write_record(facts.artifact.record)
+    if artifact:
+        status["artifact"] = artifact
+    servers = [_server(server) for server in facts.servers]
+    if servers:
+        status["servers"] = servers
+    return status
+
+
+def spec_invalid_status(model: Obj, problems: Sequence[str], now: datetime) -> Obj:
+    """All that was known stays; only the conditions say that this release cannot read the spec."""
+    message = " ".join(problems) + " Correct the spec; what serves keeps serving meanwhile."
+    kept = [one for one in read_conditions(model) if one.type not in (READY, STALLED, RECONCILING)]
+    conditions = [
+        Condition(READY, "False", "SpecInvalid", message),
+        Condition(STALLED, "True", "SpecInvalid", message),
+        *kept,
+    ]
+    before = dig(model, "status", default={})
+    known = dict(before) if isinstance(before, dict) else {}
+    written = write_conditions(conditions, model, generation(model), now)
+    return {**known, "observedGeneration": generation(model), "conditions": written}
+
+
+def _summary(facts: Facts) -> list[Condition]:
+    """Ready, and of Reconciling and Stalled the one that is true."""
+    found = violations(facts)
+    if not found:
+        return [_ready(facts)]
+    first = found[0]
+    summary = [Condition(READY, "False", first.reason, first.message)]
+    if first.stalled:
+        summary.append(Condition(STALLED, "True", first.reason, first.message))
+    elif first.reason != "Suspended":
+        summary.append(Condition(RECONCILING, "True", first.reason, first.message))
+    return summary
+
+
+def _ready(facts: Facts) -> Condition:
+    server = facts.server
+    if server is not None and server.replicas == 0:
+        return Condition(READY, "True", "ScaledToZero", "spec.replicas is 0: nothing runs, as wanted.")
+    where = f" on pool {server.pool}" if server is not None else ""
+    return Condition(
+        READY, "True", "Serving", f"Artifact {facts.digest[:12]} is proven and takes requests{where}."
+    )
+
+
+def _placed(facts: Facts) -> Condition:
+    if facts.placement is None:
+        return Condition(PLACED, "Unknown", "NotBuilt", "A pool is chosen when there is an artifact.")
+    if isinstance(facts.placement, NotPlaced):
+        found = facts.placement.violation
+        return Condition(PLACED, "False", found.reason, found.message)
+    return Condition(PLACED, "True", "Placed", facts.placement.message)
+
+
+def _loaded(facts: Facts) -> Condition:
+    server = facts.server
+    if server is None:
+        return Condition(LOADED, "Unknown", "NoServer", "No server is wanted yet, or none can be placed.")
+    refused, silent = new_version_refused(facts), agents_silent(facts)
+    if refused is not None:
+        return Condition(LOADED, "False", refused.reason, refused.message)
+    if silent is not None:
+        return Condition(LOADED, "Unknown", silent.reason, silent.message)
+    if server.replicas == 0:
+        return Condition(LOADED, "False", "ScaledToZero", "No replica is wanted.")
+    if whole(server, facts.digest):
+        return Condition(LOADED, "True", "Proven", f"Every replica serves artifact {facts.digest[:12]}.")
+    message = f"Artifact {facts.digest[:12]} is not proven on every replica yet."
+    return Condition(LOADED, "Unknown", "Loading", message)
+
+
+def _available(facts: Facts) -> Condition:
+    ready = sum(len(server.ready) for server in facts.servers)
+    if ready:
+        wanted = facts.server.replicas if facts.server is not None else ready
+        return Condition(AVAILABLE, "True", "Serving", f"{ready} of {wanted} replicas take requests.")
+    if facts.server is not None and facts.server.replicas == 0:
+        return Condition(AVAILABLE, "False", "ScaledToZero", "No replica is wanted.")
+    return Condition(AVAILABLE, "False", "NoReplicaReady", "No replica takes requests.")
+
+
+def _scale_limited(facts: Facts) -> list[Condition]:
+    if facts.placement is None or isinstance(facts.placement, NotPlaced) or not facts.placement.limited:
+        return []
+    return [Condition(SCALE_LIMITED, "True", "NoRoom", facts.placement.limited)]
+
+
+def _seen_replicas(deployment: Obj | None) -> int:
+    replicas = dig(deployment, "status", "replicas", default=0)
+    return replicas if isinstance(replicas, int) else 0
+
+
+def _server(server: Server) -> Obj:
+    return {
+        "name": server.name,
+        "pool": server.pool,
+        "replicas": server.replicas,
+        "readyReplicas": len(server.ready),
+        "digest": server.digest,
+    }
+
+
+# --- events ---
+
+
+def events_between(before: Obj, after: Obj) -> tuple[EventWanted, ...]:
+    """Events for the transitions between two statuses; none when nothing turned."""
+    old = {one.type: one for one in read_conditions({"status": before})}
+    new = {one.type: one for one in read_conditions({"status": after})}
+    events = []
+    if _turned(old, new, READY, "True"):
+        events.append(EventWanted("Normal", "Ready", new[READY].message))
+    stalled, was = new.get(STALLED), old.get(STALLED)
+    if stalled is not None and (was is None or was.reason != stalled.reason):
+        events.append(EventWanted("Warning", stalled.reason, stalled.message))
+    if _digest(after) and _digest(after) != _digest(before):
+        events.append(EventWanted("Normal", "Built", f"Artifact {_digest(after)[:12]} is built."))
+    if _turned(old, new, PLACED, "True"):
+        events.append(EventWanted("Normal", "Placed", new[PLACED].message))
+    if _turned(old, new, AVAILABLE, "False") and AVAILABLE in old:
+        events.append(EventWanted("Warning", "Unavailable", new[AVAILABLE].message))
+    return tuple(events)
+
+
+def _turned(old: dict[str, Condition], new: dict[str, Condition], type_: str, to: str) -> bool:
+    before, after = old.get(type_), new.get(type_)
+    return after is not None and after.status == to and (before is None or before.status != to)
+
+
+def _digest(status: Obj) -> str:
+    return str(dig(status, "artifact", "digest", default=""))

@@ -1,0 +1,224 @@
+"""The fetch and the build Job (docs/architecture.md, section 3)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, name, namespace
+from nlp_operator.api.spec import Build, Input
+from nlp_operator.resources.manifests import canonical_json, child_labels, child_metadata, sealed, sha256_of
+from nlp_operator.resources.pods import bare_pod, container_security, merged_resources
+from nlp_operator.resources.settings import PlanSettings
+from nlp_operator.resources.store import store_mount, store_volume
+
+REQUEST_VERSION = 1
+EXIT_USER = 10
+"""The user has to change something; another try is in vain."""
+EXIT_KILLED = 137
+"""128 + SIGKILL: out of memory, as the kubelet's reason then says."""
+BACKOFF_LIMIT = 2
+GRACE_SECONDS = 30
+"""From SIGTERM to SIGKILL: time to leave nothing half written."""
+
+DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
+DEFAULT_LIMITS = {"memory": "2Gi"}
+"""Enough for the samples; a larger build says what it needs in spec.build.pod.resources."""
+
+
+@dataclass(frozen=True)
+class FetchedInput:
+    name: str
+    sha256: str
+    files: int = 0
+    bytes: int = 0
+
+
+def inputs_hash(build: Build) -> str:
+    """Names one fetch: the inputs as declared, and the trigger."""
+    declared = [one.model_dump(by_alias=True, exclude_none=True) for one in build.inputs]
+    return names.hash8(canonical_json(declared), build.trigger)
+
+
+def build_key(build: Build, fetched: Sequence[FetchedInput]) -> str:
+    """Equal key, no second build (docs/architecture.md, section 3)."""
+    return sha256_of(
+        canonical_json(
+            {
+                "architecture": build.architecture,
+                "parameters": build_parameters(build),
+                "quality": _quality(build),
+                "export": build.export.model_dump(by_alias=True),
+                "inputs": [{"name": one.name, "sha256": one.sha256} for one in fetched],
+            }
+        )
+    )
+
+
+def build_parameters(build: Build) -> dict[str, Any]:
+    return build.parameters.model_dump(by_alias=True, exclude_none=True)
+
+
+def _quality(build: Build) -> list[dict[str, str]]:
+    return [bound.model_dump(by_alias=True, exclude_none=True) for bound in build.quality]
+
+
+def fetch_job_name(model: Obj, build: Build) -> str:
+    return f"{name(model)}-{names.COMPONENT_FETCH}-{inputs_hash(build)}"
+
+
+def build_job_name(model: Obj, key: str, trigger: str, repair_of: str = "") -> str:
+    """`repair_of`: digest of an artifact found damaged; gives the one Job that builds it again a name of
+    its own."""
+    parts = [key, trigger, *([f"repair {repair_of}"] if repair_of else [])]
+    return names.child_name(name(model), names.COMPONENT_BUILD, *parts)
+
+
+def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
+    request = {
+        "version": REQUEST_VERSION,
+        "model": f"{namespace(model)}/{name(model)}",
+        "deadlineSeconds": build.pod.deadline_seconds,
+        "inputs": [{"name": one.name, "path": input_path(one), "sha256": one.sha256} for one in build.inputs],
+    }
+    return _job(
+        model,
+        fetch_job_name(model, build),
+        names.COMPONENT_FETCH,
+        request,
+        build,
+        settings,
+        volumes=[_input_volume(number, one) for number, one in enumerate(build.inputs)],
+        mounts=[
+            {"name": f"input-{number}", "mountPath": _mount_path(one), "readOnly": True}
+            for number, one in enumerate(build.inputs)
+        ],
+    )
+
+
+def build_build_job(
+    model: Obj, build: Build, fetched: Sequence[FetchedInput], settings: PlanSettings, repair_of: str = ""
+) -> Obj:
+    key = build_key(build, fetched)
+    request = {
+        "version": REQUEST_VERSION,
+        "model": f"{namespace(model)}/{name(model)}",
+        "deadlineSeconds": build.pod.deadline_seconds,
+        "key": key,
+        "architecture": build.architecture,
+        "parameters": build_parameters(build),
+        "quality": _quality(build),
+        "export": build.export.model_dump(by_alias=True),
+        "inputs": [{"name": one.name, "sha256": one.sha256} for one in fetched],
+    }
+    return _job(
+        model,
+        build_job_name(model, key, build.trigger, repair_of),
+        names.COMPONENT_BUILD,
+        request,
+        build,
+        settings,
+        annotations={names.ANNOTATION_BUILD_KEY: key},
+    )
+
+
+def input_path(one: Input) -> str:
+    """Where the fetch Job finds the source."""
+    if one.source.config_map is not None:
+        inside = one.source.config_map.key
+    else:
+        assert one.source.persistent_volume_claim is not None, "validated: exactly one source"
+        inside = one.source.persistent_volume_claim.path.strip("/")
+    return f"{_mount_path(one)}/{inside}" if inside else _mount_path(one)
+
+
+def _mount_path(one: Input) -> str:
+    return f"/inputs/{one.name}"
+
+
+def _input_volume(number: int, one: Input) -> Obj:
+    volume: Obj = {"name": f"input-{number}"}
+    if one.source.config_map is not None:
+        source: Obj = {"name": one.source.config_map.name}
+        key = one.source.config_map.key
+        if key:
+            source["items"] = [{"key": key, "path": key}]
+        return {**volume, "configMap": source}
+    assert one.source.persistent_volume_claim is not None, "validated: exactly one source"
+    claim = {"claimName": one.source.persistent_volume_claim.claim_name, "readOnly": True}
+    return {**volume, "persistentVolumeClaim": claim}
+
+
+def _job(
+    model: Obj,
+    job_name: str,
+    component: str,
+    request: Obj,
+    build: Build,
+    settings: PlanSettings,
+    volumes: Sequence[Obj] = (),
+    mounts: Sequence[Obj] = (),
+    annotations: dict[str, str] | None = None,
+) -> Obj:
+    labels = child_labels(name(model), component)
+    container: Obj = {
+        "name": component,
+        "image": settings.builder_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": [component],  # the image's entry point is `python -m model_builders`
+        "env": [
+            {"name": "NLP_REQUEST", "value": canonical_json(request)},
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - an emptyDir of this pod
+        ],
+        "resources": merged_resources(DEFAULT_REQUESTS, DEFAULT_LIMITS, build.pod.resources),
+        "securityContext": container_security(),
+        # A program that died before it could write its message is known by the end of its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            store_mount(read_only=False),
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
+            *mounts,
+        ],
+    }
+    pod: Obj = {
+        **bare_pod(settings, build.pod.image_pull_secrets),
+        "restartPolicy": "Never",
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "containers": [container],
+        "volumes": [store_volume(settings, read_only=False), {"name": "tmp", "emptyDir": {}}, *volumes],
+    }
+    return sealed(
+        {
+            "apiVersion": "batch/v1",
+            "kind": "Job",
+            "metadata": child_metadata(model, job_name, labels, annotations),
+            "spec": {
+                "completions": 1,
+                "parallelism": 1,
+                "backoffLimit": BACKOFF_LIMIT,
+                "activeDeadlineSeconds": build.pod.deadline_seconds,
+                # Never two pods of one Job at once: they would write the same store.
+                "podReplacementPolicy": "Failed",
+                "podFailurePolicy": {"rules": _failure_rules(component)},
+                "template": {"metadata": {"labels": labels}, "spec": pod},
+            },
+        }
+    )
+
+
+def _failure_rules(component: str) -> list[Obj]:
+    """In order, first match: a pod that was taken away does not count; what cannot get better fails the Job
+    at once."""
+    return [
+        {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
+        {
+            "action": "FailJob",
+            "onExitCodes": {
+                "containerName": component,
+                "operator": "In",
+                "values": [EXIT_USER, EXIT_KILLED],
+            },
+        },
+    ]

@@ -1,0 +1,233 @@
+"""A server: the Deployment whose pods hold a set of models, and the ConfigMap that tells them which."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, name
+from nlp_operator.api.spec import ModelSpec, PoolSpec, ServerPod
+from nlp_operator.resources.manifests import child_labels, child_metadata, sealed, sha256_of
+from nlp_operator.resources.pods import bare_pod, container_security, merged_resources
+from nlp_operator.resources.settings import PlanSettings
+from nlp_operator.resources.store import STORE_PATH, store_mount, store_volume
+
+CONFIG_VERSION = 1
+CONFIG_PATH = "/etc/nlp"
+WORK_PATH = "/work"
+CONTAINER = "server"
+
+GRACE_SECONDS = 45
+"""The agent's drain: 5 s until the endpoints are gone, 20 s for requests in flight, 5 s for Triton, and room.
+It waits by itself after SIGTERM, so there is no preStop hook."""
+SHARED_MEMORY = "256Mi"
+"""Size of the shared memory Triton's Python backend passes tensors through; counted as memory of the pod."""
+DEFAULT_MEMORY = "4Gi"
+"""Host memory of a pod on a device pool whose memory is the device's own; a guess that holds one model of a
+GiB."""
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """One entry of `server.json`."""
+
+    name: str
+    digest: str
+    max_batch_size: int
+    instances: int
+
+
+def server_config(
+    server: str, namespace_: str, pool_name: str, pool: PoolSpec, devices: int, models: Sequence[ServedModel]
+) -> str:
+    """The text of `server.json` (docs/architecture.md, section 5)."""
+    config = {
+        "version": CONFIG_VERSION,
+        "server": server,
+        "namespace": namespace_,
+        "pool": pool_name,
+        "device": "cpu" if pool.device.type == "Cpu" else "gpu",
+        "devices": devices,
+        "models": [
+            {
+                "name": model.name,
+                "digest": model.digest,
+                "maxBatchSize": model.max_batch_size,
+                "instances": model.instances,
+            }
+            for model in sorted(models, key=lambda model: model.name)
+        ],
+    }
+    return json.dumps(config, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def config_hash(config: str) -> str:
+    """As the agent reports it: sha256 of the file."""
+    return sha256_of(config)
+
+
+def build_config_map(model: Obj, server: str, pool_name: str, config: str) -> Obj:
+    labels = child_labels(name(model), names.COMPONENT_SERVER, server=server, pool=pool_name)
+    return sealed(
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": child_metadata(model, server, labels),
+            "data": {names.SERVER_CONFIG_KEY: config},
+        }
+    )
+
+
+def build_deployment(
+    model: Obj,
+    spec: ModelSpec,
+    server: str,
+    pool_name: str,
+    pool: PoolSpec,
+    replicas: int,
+    settings: PlanSettings,
+) -> Obj:
+    """The pod template depends on the spec, the pool and the settings only: a new artifact or a new release
+    of the
+    operator replaces no pod."""
+    labels = child_labels(name(model), names.COMPONENT_SERVER, server=server, pool=pool_name)
+    wishes = spec.serving.pod
+    pod_metadata: Obj = {"labels": {**wishes.labels, **labels}}
+    if wishes.annotations:
+        pod_metadata["annotations"] = dict(wishes.annotations)
+    return sealed(
+        {
+            "apiVersion": "apps/v1",
+            "kind": "Deployment",
+            "metadata": child_metadata(model, server, labels),
+            "spec": {
+                "replicas": replicas,
+                "revisionHistoryLimit": 2,
+                "selector": {"matchLabels": {names.LABEL_SERVER: server}},
+                "strategy": {
+                    "type": "RollingUpdate",
+                    "rollingUpdate": {
+                        "maxSurge": 1,
+                        # 0: the new pod first, which needs a device to spare; 1: an old one may go first.
+                        "maxUnavailable": 1 if spec.rollout.allow_disruption else 0,
+                    },
+                },
+                "template": {
+                    "metadata": pod_metadata,
+                    "spec": _pod(spec, server, pool, settings),
+                },
+            },
+        }
+    )
+
+
+def _pod(spec: ModelSpec, server: str, pool: PoolSpec, settings: PlanSettings) -> Obj:
+    wishes = spec.serving.pod
+    pod: Obj = {
+        **bare_pod(settings, wishes.image_pull_secrets),
+        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "containers": [_container(spec, pool, settings)],
+        "volumes": [
+            {"name": "config", "configMap": {"name": server}},
+            store_volume(settings, read_only=True),
+            {"name": "work", "emptyDir": {}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
+        ],
+    }
+    if wishes.service_account_name:
+        pod["serviceAccountName"] = wishes.service_account_name
+    if pool.nodes.selector:
+        pod["nodeSelector"] = dict(pool.nodes.selector)
+    if pool.nodes.tolerations:
+        pod["tolerations"] = [_toleration(one.model_dump(by_alias=True)) for one in pool.nodes.tolerations]
+    if pool.nodes.runtime_class_name:
+        pod["runtimeClassName"] = pool.nodes.runtime_class_name
+    spread = _topology_spread(wishes, server)
+    if spread:
+        pod["topologySpreadConstraints"] = spread
+    return pod
+
+
+def _toleration(fields: Obj) -> Obj:
+    return {key: value for key, value in fields.items() if value not in ("", None)}
+
+
+def _topology_spread(wishes: ServerPod, server: str) -> list[Obj]:
+    return [
+        {
+            "maxSkew": one.max_skew,
+            "topologyKey": one.topology_key,
+            "whenUnsatisfiable": one.when_unsatisfiable,
+            "labelSelector": {"matchLabels": {names.LABEL_SERVER: server}},
+        }
+        for one in wishes.topology_spread_constraints
+    ]
+
+
+def _container(spec: ModelSpec, pool: PoolSpec, settings: PlanSettings) -> Obj:
+    return {
+        "name": CONTAINER,
+        "image": settings.serving_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "env": [
+            # The user's come first; those of ours have names the schema keeps to us.
+            *({"name": one.name, "value": one.value} for one in spec.serving.pod.env),
+            {"name": "NLP_SERVER_CONFIG", "value": f"{CONFIG_PATH}/{names.SERVER_CONFIG_KEY}"},
+            {"name": "NLP_STORE", "value": STORE_PATH},
+            {"name": "NLP_WORK", "value": WORK_PATH},
+            {"name": "NLP_AGENT_PORT", "value": str(names.AGENT_PORT)},
+        ],
+        "ports": [
+            {"name": "http", "containerPort": names.HTTP_PORT, "protocol": "TCP"},
+            {"name": "grpc", "containerPort": names.GRPC_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": names.METRICS_PORT, "protocol": "TCP"},
+            {"name": "agent", "containerPort": names.AGENT_PORT, "protocol": "TCP"},
+        ],
+        "resources": _resources(spec, pool),
+        "securityContext": container_security(),
+        # A second from the start of the agent to its first answer; two minutes before it counts as failed.
+        "startupProbe": _probe("/livez", periodSeconds=1, failureThreshold=120, timeoutSeconds=2),
+        "livenessProbe": _probe("/livez", periodSeconds=10, failureThreshold=3, timeoutSeconds=5),
+        "readinessProbe": _probe("/readyz", periodSeconds=2, failureThreshold=2, timeoutSeconds=2),
+        "volumeMounts": [
+            {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True},
+            store_mount(read_only=True),
+            {"name": "work", "mountPath": WORK_PATH},
+            {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a memory-backed emptyDir of this pod
+        ],
+    }
+
+
+def _probe(path: str, **numbers: int) -> Obj:
+    return {"httpGet": {"path": path, "port": "agent", "scheme": "HTTP"}, **numbers}
+
+
+def _resources(spec: ModelSpec, pool: PoolSpec) -> Obj:
+    """What one replica takes of a pool. The device is the pool's to give, never the user's to ask for.
+
+    On a Cpu pool the device is cores and memory; memory is a limit, cores are a request only, for a limit on
+    cores would throttle a start that the node has room for.
+    """
+    devices = spec.serving.devices_per_replica
+    wish = spec.serving.pod.resources
+    if pool.device.cpu is not None:
+        memory = f"{pool.memory_mebibytes * devices}Mi"
+        merged = merged_resources({"memory": memory}, {"memory": memory}, wish)
+        merged["requests"]["cpu"] = f"{pool.device.cpu.millicores * devices}m"
+        return merged
+    assert pool.device.extended_resource is not None, "validated: a device is cpu or extendedResource"
+    merged = merged_resources({"cpu": "500m", "memory": "1Gi"}, {"memory": DEFAULT_MEMORY}, wish)
+    merged["limits"][pool.device.extended_resource.name] = str(devices)
+    merged["requests"][pool.device.extended_resource.name] = str(devices)
+    return merged
+
+
+def instances_on(pool: PoolSpec, devices: int) -> int:
+    """Triton instances of one model in a pod: one for each whole core (one thread each was fastest under
+    load,
+    measured), one on other devices."""
+    if pool.device.cpu is None:
+        return 1
+    return max(1, pool.device.cpu.millicores * devices // 1000)
