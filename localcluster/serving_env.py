@@ -44,7 +44,7 @@ class ServingEnvironment:
 
     root: Path
     variables: Mapping[str, str]
-    """NLP_TRITON_BINARY, _BACKENDS and _VERSION, NLP_ENVOY_BINARY, LD_LIBRARY_PATH and PATH."""
+    """NLP_TRITON_BINARY, _BACKENDS and _VERSION, NLP_ENVOY_BINARY; LD_LIBRARY_PATH, PATH and the like."""
 
     @property
     def python(self) -> Path:
@@ -125,6 +125,8 @@ def _variables(root: Path, library: Path) -> dict[str, str]:
         "NLP_ENVOY_BINARY": str(packages / "envoy/_bin/envoy"),
         "LD_LIBRARY_PATH": str(library),
         "PATH": ":".join(path),
+        # ONNX Runtime from 1.29 on reports model names and hashes to its maker unless told not to.
+        "ORT_DISABLE_TELEMETRY": "1",
     }
 
 
