@@ -18,6 +18,7 @@ from model_builders.errors import (
     JobError,
     Terminated,
 )
+from model_builders.fetch import fetch
 from model_builders.messages import (
     BuildRequest,
     FetchRequest,
@@ -31,6 +32,7 @@ from model_builders.messages import (
     parse_build_request,
     parse_fetch_request,
 )
+from model_builders.store import Store
 
 logger = logging.getLogger("model_builders")
 
@@ -97,11 +99,6 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
 
 
 def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Json:
-    # Loading numpy and onnx takes a good part of a second, which --help does not need.
-    from model_builders.build import build
-    from model_builders.fetch import fetch
-    from model_builders.store import Store
-
     store = Store(Path(options.store or os.environ.get("NLP_STORE", "/store")).absolute())
     volumes = Path(os.environ.get("NLP_INPUTS", "/inputs"))
     max_bytes = int(os.environ.get("NLP_MAX_INPUT_BYTES", DEFAULT_MAX_INPUT_BYTES))
@@ -109,7 +106,7 @@ def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Js
     if request is not None and not options.input:
         if options.command == "fetch":
             return fetch(parse_fetch_request(request), store, volumes, max_bytes).to_json()
-        return build(parse_build_request(request), store).to_json()
+        return _build(parse_build_request(request), store)
 
     if not options.input or not options.store:
         parser.error("no request in NLP_REQUEST; give --store and --input instead")
@@ -122,10 +119,17 @@ def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Js
     quality = tuple({"metric": name, "atLeast": value} for name, value in options.quality)
     export = {"precision": "Auto"}
     key = build_key(options.architecture, options.parameters, quality, export, inputs)
-    return build(
+    return _build(
         BuildRequest("local", 3600, key, options.architecture, options.parameters, quality, export, inputs),
         store,
-    ).to_json()
+    )
+
+
+def _build(request: BuildRequest, store: Store) -> Json:
+    # Loading numpy and onnx takes a second or more, which neither a fetch nor --help needs.
+    from model_builders.build import build
+
+    return build(request, store).to_json()
 
 
 def _write_result(result: Json) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from model_builders.digests import CHUNK_BYTES, FileDigest, digest_of_folder
 from model_builders.errors import Refused
-from model_builders.inputs import Input, changed_while_read, explain, find_input
+from model_builders.inputs import Input, changed_while_read, find_input
 from model_builders.messages import FetchedInput, FetchRequest, FetchResult, InputToFetch
 from model_builders.store import DATA, MANIFEST, Damaged, Store, read_manifest, verify
 
@@ -130,7 +130,7 @@ def _read(found: Input, target: Callable[[int], Path | None], store: Store | Non
             after.st_size,
             after.st_mtime_ns,
         ) or size != after.st_size:
-            raise changed_while_read(found.name, entry.path)
+            raise changed_while_read(found.name, found.shown_path(index))
         done += size
         files.append(FileDigest(entry.path, size, sha256.hexdigest()))
     return files
@@ -140,9 +140,7 @@ def _read_chunk(descriptor: int, found: Input, index: int) -> bytes:
     try:
         return os.read(descriptor, CHUNK_BYTES)
     except OSError as error:
-        raise explain(
-            error, found.name, found.entries[index].path, found.root / found.real_names[index]
-        ) from error
+        raise found.explain(error, index) from error
 
 
 class _Copy:

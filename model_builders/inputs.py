@@ -67,23 +67,31 @@ class Input:
 
         Raises JobError when it is no longer a readable regular file.
         """
-        with self._explained(self.real_names[index]):
+        with self._explained(index):
             descriptor = _open_below(self.root, self.real_names[index])
         try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise changed_while_read(self.name, self.real_names[index])
+                raise changed_while_read(self.name, self.shown_path(index))
             yield descriptor
         finally:
             os.close(descriptor)
 
+    def shown_path(self, index: int) -> str:
+        """How the user knows an entry: by its path in the input, or by the path of the input when that is the
+        file."""
+        return self.shown if self.kind == "File" else self.entries[index].path
+
     @contextmanager
-    def _explained(self, relative: str) -> Iterator[None]:
+    def _explained(self, index: int) -> Iterator[None]:
         try:
             yield
         except (FileNotFoundError, NotADirectoryError) as error:
-            raise changed_while_read(self.name, relative) from error
+            raise changed_while_read(self.name, self.shown_path(index)) from error
         except OSError as error:
-            raise explain(error, self.name, relative, self.root / relative) from error
+            raise self.explain(error, index) from error
+
+    def explain(self, error: OSError, index: int) -> JobError:
+        return explain(error, self.name, self.shown_path(index), self.root / self.real_names[index])
 
 
 def changed_while_read(name: str, relative: str) -> TryAgain:

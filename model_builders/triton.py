@@ -23,13 +23,11 @@ class TritonVersion:
     """The container release that holds it."""
     devices: tuple[Device, ...]
     """What is served with it. A config is written for every one of them."""
-    accepts_model_metrics: bool
-    """Whether a config may hold `model_metrics`; an older Triton refuses the whole file for it."""
 
 
 VERSIONS = (
-    TritonVersion("2.51", "24.10", ("cpu",), accepts_model_metrics=False),
-    TritonVersion("2.70", "26.06", ("cpu", "gpu"), accepts_model_metrics=True),
+    TritonVersion("2.51", "24.10", ("cpu",)),
+    TritonVersion("2.70", "26.06", ("cpu", "gpu")),
 )
 """2.51 is what the serving image of the local cluster holds, 2.70 the oldest that the production image may
 hold."""

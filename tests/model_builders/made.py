@@ -64,9 +64,20 @@ class Jobs:
         export: Mapping[str, Any] | None = None,
         **environment: str,
     ) -> Ran:
+        request = self.build_request(digest, parameters, quality, architecture, export)
+        return self.run("build", request, **environment)
+
+    def build_request(
+        self,
+        digest: str,
+        parameters: Mapping[str, Any] | None = None,
+        quality: Sequence[Mapping[str, str]] = (),
+        architecture: str = "TermDocumentMatrix",
+        export: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any]:
         inputs = [InputOfBuild("corpus", digest)]
         parameters, export = dict(parameters or {}), dict(export or {"precision": "Auto"})
-        request = {
+        return {
             "version": 1,
             "model": "demo/korean-novels",
             "deadlineSeconds": 3600,
@@ -77,7 +88,6 @@ class Jobs:
             "export": export,
             "inputs": [{"name": "corpus", "sha256": digest}],
         }
-        return self.run("build", request, **environment)
 
     def run(self, job: str, request: object, prefix: Sequence[str] = (), **environment: str) -> Ran:
         termination_log = self.folder / "termination-log"

@@ -4,6 +4,7 @@ Runs with the standard library, numpy and onnxruntime alone. The interpreter tha
 locale, so every text is decoded and encoded by name.
 """
 
+import json
 import locale
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,7 +25,9 @@ class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
         folder = Path(args["model_repository"]) / args["model_version"]
-        self._answering = load(folder, providers=_providers(args))
+        parameters = json.loads(args["model_config"])["parameters"]
+        threads = int(parameters["threads"]["string_value"])
+        self._answering = load(folder, threads, _providers(args))
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
         """One pass through the model for all requests that Triton batched.
