@@ -1,0 +1,114 @@
+"""Numbers out of what the witnesses saw: pure functions, tested without a cluster."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from tests.faults.audit import Entry
+
+MODEL_LABEL = "nlp-operator.io/model"
+GROUP = "nlp-operator.io"
+
+
+def quantile(values: Sequence[float], q: float) -> float:
+    """The nearest-rank quantile: a value that was measured, never one between two. NaN of nothing.
+
+    Of 100 values, 0.99 gives the second largest: rank ceil(0.99 * 100) = 99.
+    """
+    if not values:
+        return math.nan
+    ranked = sorted(values)
+    return ranked[max(0, math.ceil(q * len(ranked)) - 1)]
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One change of one model's spec: when the API server received it, and the generation it made."""
+
+    namespace: str
+    model: str
+    received: datetime
+    generation: int
+
+
+@dataclass(frozen=True)
+class Reaction:
+    """How long after an edit the operator wrote, in milliseconds by the API server's clock; None: it did
+    not."""
+
+    edit: Edit
+    child_milliseconds: float | None
+    status_milliseconds: float | None
+
+
+def edits_of(entries: Iterable[Entry], user: str) -> list[Edit]:
+    """The spec edits a user made: patches and updates of NLPModels themselves, with the generation in the
+    answer."""
+    return [
+        Edit(
+            entry.namespace,
+            entry.name,
+            entry.received,
+            int(((entry.response or {}).get("metadata") or {}).get("generation", 0)),
+        )
+        for entry in entries
+        if entry.user == user
+        and entry.counted
+        and (entry.group, entry.resource, entry.subresource) == (GROUP, "nlpmodels", "")
+        and entry.verb in ("patch", "update")
+    ]
+
+
+def model_of(entry: Entry) -> str:
+    """The model a child belongs to, from its label in the answer or the request; empty when it has none."""
+    for body in (entry.response, entry.request):
+        labels = ((body or {}).get("metadata") or {}).get("labels") or {}
+        if MODEL_LABEL in labels:
+            return str(labels[MODEL_LABEL])
+    return ""
+
+
+def reactions(edits: Iterable[Edit], entries: Iterable[Entry], operator: str) -> list[Reaction]:
+    """For each edit, the time from its arrival at the API server to the arrival of the operator's writes
+    that follow it.
+
+    From arrival to arrival: the time the API server takes for the edit itself and the watch that carries it
+    count against the operator. The first child written after the edit and the first status that observes
+    the edit's generation are looked for separately.
+    """
+    children: dict[tuple[str, str], list[datetime]] = {}
+    statuses: dict[tuple[str, str], list[tuple[datetime, int]]] = {}
+    for entry in entries:
+        if entry.user != operator or not entry.counted:
+            continue
+        if entry.group == GROUP and entry.subresource == "status":
+            status = ((entry.response or {}).get("status")) or {}
+            observed = int(status.get("observedGeneration", 0))
+            statuses.setdefault((entry.namespace, entry.name), []).append((entry.received, observed))
+        else:
+            children.setdefault((entry.namespace, model_of(entry)), []).append(entry.received)
+    found = []
+    for edit in edits:
+        key = (edit.namespace, edit.model)
+        child = min((at for at in children.get(key, []) if at >= edit.received), default=None)
+        status = min(
+            (at for at, seen in statuses.get(key, []) if at >= edit.received and seen >= edit.generation),
+            default=None,
+        )
+        found.append(Reaction(edit, _milliseconds(edit, child), _milliseconds(edit, status)))
+    return found
+
+
+def _milliseconds(edit: Edit, at: datetime | None) -> float | None:
+    return None if at is None else (at - edit.received).total_seconds() * 1000
+
+
+def table(rows: Sequence[tuple[str, str, str]]) -> str:
+    """Three columns (what, value, how it was measured) as Markdown that also reads well in a terminal."""
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
+    rule = " | ".join("-" * width for width in widths)
+    return "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])
