@@ -472,9 +472,11 @@ class Agent:
         elif isinstance(action, GiveUp):
             model = self._refuse(action.spec, Refused("BackendDied", action.message), None)
             await self._publish({**self.models, action.name: model})
-            await loader.remove(action.name)
-            self._proofs.pop(action.name, None)
+            # Said before the unload: that of a dead backend takes seconds, and some never end.
             self.models[action.name] = model
+            self._proofs.pop(action.name, None)
+            self._remember()
+            await loader.remove(action.name)
         elif isinstance(action, Heal):
             log("reloading a backend", model=action.name, why=action.why)
             self.metrics.reloads.labels(action.name).inc()

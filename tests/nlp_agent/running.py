@@ -241,6 +241,9 @@ def running_agent(**settings: str) -> Iterator[RunningAgent]:
     finally:
         agent.end()
         clean_shared_memory(agent.work)
+        if agent.log.exists():
+            # pytest shows it when the test failed.
+            print(agent.log.read_text(errors="replace"))
         shutil.rmtree(root)
 
 
