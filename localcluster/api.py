@@ -89,6 +89,15 @@ class Api:
         query = {"fieldManager": FIELD_MANAGER, "force": "true"}
         return self._call("PATCH", path_of(manifest), query, manifest, "application/apply-patch+yaml")
 
+    def wait_for_change(self, path: str, resource_version: str, seconds: int) -> None:
+        """Return at the first change in a list after `resource_version`, or after `seconds`."""
+        query = {"watch": "1", "resourceVersion": resource_version, "timeoutSeconds": str(seconds)}
+        try:
+            with self._opener.open(f"{self.url}{path}?{urlencode(query)}", timeout=seconds + 10) as answer:
+                answer.readline()
+        except OSError as error:
+            raise ClusterError(f"watching {path} ended: {error}") from error
+
     def _call(
         self,
         method: str,

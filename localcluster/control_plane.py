@@ -95,9 +95,15 @@ class ControlPlane(Access):
             raise
         return plane
 
-    def __init__(self, folder: Path, options: Options, progress: Progress | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        options: Options,
+        progress: Progress | None = None,
+        processes: Processes | None = None,
+    ) -> None:
         self.options = options
-        self.processes = Processes(folder)
+        self.processes = processes or Processes(folder)
         self._progress = progress or Progress(quiet=True)
         self._programs = binaries.ensure(_programs(options), self._progress)
         self._ports = Ports()

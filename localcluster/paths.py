@@ -16,12 +16,11 @@ def cache_dir() -> Path:
 
 
 def state_dir() -> Path:
-    """`/run/nlp-operator` for root, where a reboot clears it; else `$XDG_STATE_HOME` or `~/.local/state`.
+    """`$XDG_STATE_HOME/nlp-operator`, or `~/.local/state/nlp-operator`, for root too.
 
-    `XDG_STATE_HOME`, when it is set, holds for root too.
+    Not /run: a cluster's data is gigabytes, and /run is memory. Records of processes carry the boot they
+    belong to, so nothing in here is mistaken for alive after a reboot.
     """
-    if os.geteuid() == 0 and not os.environ.get("XDG_STATE_HOME"):
-        return Path("/run/nlp-operator")
     return _base("XDG_STATE_HOME", ".local/state") / "nlp-operator"
 
 

@@ -1,0 +1,426 @@
+"""The one cluster with a real node: up, down, status.
+
+`up` looks before it touches anything, says what it will do, and undoes all of it when it is interrupted or
+fails. `down` needs nothing but the records in the state folder, so it also ends what a killed `up` began.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import struct
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TextIO
+
+from localcluster import binaries, cgroups, debian, kwok, paths
+from localcluster.access import Access
+from localcluster.api import Object
+from localcluster.certificates import Pair
+from localcluster.containerd import Containerd
+from localcluster.control_plane import ControlPlane, Options
+from localcluster.errors import ClusterError, NotPossible
+from localcluster.network import Networks, choose_networks, connect, networks_taken
+from localcluster.node import DEBIAN_PACKAGES, DEBIAN_PROGRAMS, Node
+from localcluster.processes import Processes
+from localcluster.progress import Progress
+from localcluster.room import end_room, find_room, make_room, wait_for
+
+DISK_GIGABYTES = 15
+"""Programs 1.2, the Go compiler's cache 3, images and their layers 4, volumes; with room to spare."""
+
+MEMORY_GIGABYTES = 6
+"""The parts take 0.8, a server with Triton 0.5; a build and its data the rest."""
+
+
+@dataclass(frozen=True)
+class UpOptions:
+    """What `up` shall do."""
+
+    yes: bool = False
+    """Do not ask. Also given by YES=1 or CI=true in the environment."""
+    kwok_nodes: int = 0
+    """Nodes that do not exist, beside the real one, with a taint that keeps ordinary pods away."""
+    api_only: bool = False
+    """Start no node even where one is possible."""
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a decision needs to know about this machine."""
+
+    linux: bool
+    root: bool
+    apt: bool
+    tools_missing: tuple[str, ...]
+    cgroup_version: int
+    disk_free_gigabytes: float
+    memory_free_gigabytes: float
+    go_programs_missing: int
+    packages_missing: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What `up` will do on this machine."""
+
+    node: bool
+    node_reasons: tuple[str, ...]
+    """Why there will be no real node; empty when there will."""
+    steps: tuple[str, ...]
+    """What will be downloaded, compiled and changed, in sentences."""
+    notes: tuple[str, ...]
+    """What was not tried on a machine like this."""
+
+
+@dataclass(frozen=True)
+class Status:
+    """What runs."""
+
+    running: bool
+    node: bool = False
+    url: str = ""
+    kubeconfig: str = ""
+    audit_log: str = ""
+    processes: Mapping[str, bool] = field(default_factory=dict)
+    """By name: whether it is alive."""
+
+
+class Cluster(Access):
+    """The running cluster, for this or a later process."""
+
+    def __init__(self, folder: Path) -> None:
+        state = json.loads((folder / "state.json").read_text())
+        super().__init__(
+            url=state["url"],
+            folder=folder,
+            authority=Path(state["authority"]),
+            admin=Pair(Path(state["admin"][0]), Path(state["admin"][1])),
+            kubectl=Path(state["kubectl"]),
+        )
+        self.has_node: bool = state["node"]
+        self.notes: list[str] = state["notes"]
+        self.processes = Processes(folder)
+
+    @property
+    def containerd(self) -> Containerd:
+        """The node's containerd: `has_image(reference)`, `import_image(archive)`."""
+        room = find_room(self.processes)
+        programs = debian.unpacked(DEBIAN_PACKAGES, DEBIAN_PROGRAMS)
+        if room is None or programs is None:
+            raise NotPossible("This cluster has no real node, so there is no place for images.")
+        return Containerd(room, programs)
+
+    def volume(self, namespace: str, claim: str) -> Path:
+        """The folder behind a bound claim of the storage class `local`."""
+        bound = self.api.get(f"/api/v1/namespaces/{namespace}/persistentvolumeclaims/{claim}")
+        name = bound["spec"].get("volumeName")
+        if not name:
+            raise ClusterError(f"The claim {namespace}/{claim} is not bound yet.")
+        return Path(self.api.get(f"/api/v1/persistentvolumes/{name}")["spec"]["hostPath"]["path"])
+
+    def add_kwok_nodes(
+        self,
+        count: int,
+        *,
+        prefix: str = "kwok",
+        labels: Mapping[str, str] | None = None,
+        capacity: Mapping[str, str | int] | None = None,
+    ) -> list[str]:
+        """Nodes that do not exist. Where there is a real one beside them they carry kwok's taint."""
+        names = [f"{prefix}-{number}" for number in range(count)]
+        taints: list[Object] = [kwok.TAINT] if self.has_node else []
+        for name in names:
+            self.api.apply(kwok.make_node(name, labels, capacity, taints))
+        return names
+
+
+def make_plan(facts: Facts, options: UpOptions) -> Plan:
+    """Decide what is possible here. Raises NotPossible when not even an API server is."""
+    if not facts.linux:
+        raise NotPossible("The local cluster runs on Linux only.")
+    if facts.disk_free_gigabytes < DISK_GIGABYTES:
+        raise NotPossible(
+            f"{facts.disk_free_gigabytes:.1f} GB of disk are free for {paths.cache_dir()}; it takes "
+            f"{DISK_GIGABYTES} GB. Free some, or point XDG_CACHE_HOME at a larger disk."
+        )
+    if facts.memory_free_gigabytes < MEMORY_GIGABYTES:
+        raise NotPossible(
+            f"{facts.memory_free_gigabytes:.1f} GB of memory are free; the cluster with one model server "
+            f"takes {MEMORY_GIGABYTES} GB. End something large first."
+        )
+    reasons = _why_no_node(facts, options)
+    steps = []
+    if facts.go_programs_missing:
+        steps.append(
+            f"compile {facts.go_programs_missing} programs of Kubernetes from their Go modules, into "
+            f"{paths.cache_dir()} (up to 10 minutes; once)"
+        )
+    if not reasons:
+        if facts.packages_missing:
+            steps.append(
+                f"download the Debian packages {', '.join(DEBIAN_PACKAGES)} and unpack them into the cache "
+                "(nothing is installed)"
+            )
+        steps.append(
+            "make namespaces for the node's mounts, network and processes, one link into them with routes to "
+            f"two unused networks, and a control group {cgroups.NAME!r}"
+        )
+    steps.append(f"start the parts of Kubernetes as processes, with their data in {_folder()}")
+    notes = []
+    if not reasons and facts.cgroup_version == 2:
+        notes.append("Control groups of version 2: not tried here, the project's own tests ran on version 1.")
+    if not reasons and platform.machine() != "x86_64":
+        notes.append(f"{platform.machine()}: not tried here, the project's own tests ran on x86_64.")
+    return Plan(not reasons, tuple(reasons), tuple(steps), tuple(notes))
+
+
+def _why_no_node(facts: Facts, options: UpOptions) -> list[str]:
+    reasons = []
+    if options.api_only:
+        reasons.append("It was asked for without one.")
+    if not facts.root:
+        reasons.append("A kubelet needs root; run this as root for real pods.")
+    if not facts.apt and facts.packages_missing:
+        reasons.append(f"{', '.join(DEBIAN_PACKAGES)} come as Debian packages, and this machine has no apt.")
+    if facts.tools_missing:
+        reasons.append(f"These tools are missing: {', '.join(facts.tools_missing)} (util-linux, iproute2).")
+    if facts.cgroup_version == 0:
+        reasons.append("No control groups are mounted under /sys/fs/cgroup.")
+    return reasons
+
+
+def gather_facts() -> Facts:
+    cache = paths.cache_dir()
+    existing = next(path for path in (cache, *cache.parents) if path.exists())
+    tools = ("unshare", "nsenter", "ip", "mount")
+    return Facts(
+        linux=sys.platform == "linux",
+        root=os.geteuid() == 0,
+        apt=debian.available(),
+        tools_missing=tuple(tool for tool in tools if shutil.which(tool) is None),
+        cgroup_version=cgroups.current_version(),
+        disk_free_gigabytes=shutil.disk_usage(existing).free / 1e9,
+        memory_free_gigabytes=_memory_available() / 1e9,
+        go_programs_missing=len(binaries.missing()),
+        packages_missing=debian.unpacked(DEBIAN_PACKAGES, DEBIAN_PROGRAMS) is None,
+    )
+
+
+def _memory_available() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cluster:
+    """Start the cluster, or find it running. Raises ClusterError; whatever was begun is then undone."""
+    options = options or UpOptions(yes=True)
+    progress = progress or Progress()
+    with _one_at_a_time():
+        folder = _folder()
+        if _is_whole(folder):
+            progress.say(f"The cluster is running. KUBECONFIG={folder / 'admin.kubeconfig'}")
+            return Cluster(folder)
+        facts = gather_facts()
+        plan = make_plan(facts, options)
+        _tell(plan, progress)
+        _ask(options, sys.stdin, progress)
+        _take_down(folder)  # what a killed `up` or a reboot left
+        with _interrupts_raise():
+            try:
+                return _start(folder, plan, options, progress)
+            except BaseException:
+                progress.say("  undoing what was begun")
+                _take_down(folder)
+                raise
+
+
+def down(progress: Progress | None = None) -> bool:
+    """End the cluster and everything of it but the cache. Whether there was anything to end."""
+    progress = progress or Progress()
+    with _one_at_a_time():
+        folder = _folder()
+        if not folder.exists() and not cgroups.leftovers():
+            return False
+        with progress.step("end the cluster"):
+            _take_down(folder)
+        return True
+
+
+def status() -> Status:
+    """What runs. Changes nothing and needs no API server to answer."""
+    folder = _folder()
+    if not (folder / "state.json").exists():
+        return Status(running=False)
+    cluster = Cluster(folder)
+    expected = json.loads((folder / "state.json").read_text())["processes"]
+    alive = cluster.processes.running()
+    return Status(
+        running=_is_whole(folder),
+        node=cluster.has_node,
+        url=cluster.url,
+        kubeconfig=str(cluster.kubeconfig),
+        audit_log=str(cluster.audit_log),
+        processes={name: name in alive for name in expected},
+    )
+
+
+def find() -> Cluster | None:
+    """The running cluster, if there is one."""
+    folder = _folder()
+    return Cluster(folder) if _is_whole(folder) else None
+
+
+def _folder() -> Path:
+    return paths.state_dir() / "cluster"
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether `up` came to its end and everything it started still runs."""
+    path = folder / "state.json"
+    if not path.exists():
+        return False
+    alive = Processes(folder).running()
+    return all(name in alive for name in json.loads(path.read_text())["processes"])
+
+
+def _start(folder: Path, plan: Plan, options: UpOptions, progress: Progress) -> Cluster:
+    folder.mkdir(parents=True, mode=0o700)
+    binaries.ensure(progress=progress)
+    programs = debian.unpack(DEBIAN_PACKAGES, DEBIAN_PROGRAMS, progress) if plan.node else None
+    processes = Processes(folder)
+    networks: Networks | None = None
+    room = None
+    if programs is not None:
+        networks = choose_networks(networks_taken())
+        with progress.step("make the node's namespaces"):
+            pause = binaries.ensure(["pause"])["pause"]
+            room = make_room(processes, folder, [folder, paths.cache_dir()], pause)
+            connect(room, networks)
+    address = {"address": networks.host, "service_network": networks.services} if networks else {}
+    wanted = Options(controllers=True, scheduler=True, kwok=True, **address)
+    plane = ControlPlane(folder, wanted, progress, processes)
+    with progress.step("start etcd, API server, controllers, scheduler, kwok"):
+        plane.run()
+    if programs is not None and room is not None and networks is not None:
+        node = Node(folder=folder, room=room, networks=networks, programs=programs, plane=plane)
+        node.run(progress)
+        with progress.step("resolve a name through a Service"):
+            wait_for("CoreDNS did not answer through its Service", lambda: resolves(networks.dns), 60)
+    state = {
+        "node": plan.node,
+        "notes": list(plan.notes),
+        "url": plane.url,
+        "authority": str(plane.authority),
+        "admin": [str(plane.pki.admin.certificate), str(plane.pki.admin.key)],
+        "kubectl": str(binaries.ensure(["kubectl"])["kubectl"]),
+        "processes": list(plane.processes.running()),
+        "networks": asdict(networks) if networks else None,
+    }
+    scratch = folder / "state.json.new"
+    scratch.write_text(json.dumps(state, indent=2))
+    scratch.rename(folder / "state.json")
+    cluster = Cluster(folder)
+    cluster.add_kwok_nodes(options.kwok_nodes)
+    return cluster
+
+
+def _take_down(folder: Path) -> None:
+    """End our processes, the room first, and remove what the kernel does not remove with them."""
+    processes = Processes(folder)
+    end_room(processes)
+    processes.stop_all()
+    cgroups.remove()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _tell(plan: Plan, progress: Progress) -> None:
+    progress.say("This will")
+    for step in plan.steps:
+        progress.say(f"  - {step};")
+    progress.say("`down` ends and removes all of it but the cache.")
+    if not plan.node:
+        progress.say("There will be no real node, only nodes of kwok, whose pods exist in the API alone:")
+        for reason in plan.node_reasons:
+            progress.say(f"  - {reason}")
+    for note in plan.notes:
+        progress.say(f"Note: {note}")
+
+
+def _ask(options: UpOptions, terminal: TextIO, progress: Progress) -> None:
+    """Get a yes, or raise NotPossible."""
+    if options.yes or os.environ.get("YES") == "1" or os.environ.get("CI") == "true":
+        return
+    if not terminal.isatty():
+        raise NotPossible(
+            "Nobody can be asked, because the input is no terminal. Set YES=1 (or use --yes) to agree "
+            "to the above."
+        )
+    print("Go ahead? [y/N] ", end="", file=progress.stream, flush=True)
+    if terminal.readline().strip().lower() not in ("y", "yes"):
+        raise NotPossible("Nothing was changed.")
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """One `up` or `down` at a time on this machine, whoever's state folder it uses.
+
+    The link's name and the control group's are of the machine. A running cluster does not hold this lock.
+    """
+    base = Path(tempfile.gettempdir()) / f"nlp-operator-{os.geteuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    with (base / "cluster.lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise NotPossible("Another `up` or `down` is under way on this machine; wait for it.") from None
+        yield
+
+
+@contextmanager
+def _interrupts_raise() -> Iterator[None]:
+    """SIGTERM and SIGHUP become a KeyboardInterrupt, as SIGINT is already, so that they undo things too."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt(signal.Signals(number).name)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def dns_question(name: str) -> bytes:
+    """A DNS message that asks for the IPv4 addresses of a name."""
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack(">HHHHHH", 0x6E6C, 0x0100, 1, 0, 0, 0) + labels + b"\0" + struct.pack(">HH", 1, 1)
+
+
+def resolves(server: str, name: str = "kubernetes.default.svc.cluster.local") -> bool:
+    """Whether a DNS server answers within a second with at least one address."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as client:
+        client.settimeout(1)
+        try:
+            client.sendto(dns_question(name), (server, 53))
+            answer = client.recv(512)
+        except OSError:
+            return False
+    return len(answer) >= 12 and struct.unpack(">H", answer[6:8])[0] > 0
