@@ -35,7 +35,7 @@ class Model(Protocol):
     def export(self, folder: Path) -> Exported:
         """Write Triton's version folder, free of pickle."""
 
-    def check_export(self, folder: Path, scratch: Path) -> float:
+    def check_export(self, folder: Path) -> float:
         """Load the written files in a fresh process and compare; return the largest difference found.
 
         Raises Refused (`ExportDiffers`).

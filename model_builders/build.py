@@ -56,13 +56,12 @@ def _build(request: BuildRequest, store: Store, staging: Path, measured: dict[st
     logger.info("%s", model.summary)
     check_quality(request.quality, metrics)
 
-    folder, scratch = staging / "artifact", staging / "scratch"
+    folder = staging / "artifact"
     with store.writing():
         (folder / VERSION_FOLDER).mkdir(parents=True)
-        scratch.mkdir()
         exported = model.export(folder / VERSION_FOLDER)
         digest, size = write_artifact(folder, request, exported, metrics)
-        difference = model.check_export(folder / VERSION_FOLDER, scratch)
+    difference = model.check_export(folder / VERSION_FOLDER)
     # Not in the artifact: this number may differ in its last digit from one processor to another, the
     # artifact must not.
     measured["exportMaxDifference"] = difference

@@ -145,7 +145,7 @@ def find_input(name: str, path: str, volumes: Path, max_bytes: int) -> Input:
         raise Refused(
             "InputTooLarge",
             f"Input {name!r}: {shown!r} holds {found.bytes:,} bytes; at most {max_bytes:,} are fetched. "
-            "Point the source at a smaller folder, or raise NLP_MAX_INPUT_BYTES in the operator's settings.",
+            "Point the source at less.",
         )
     return found
 

@@ -1,9 +1,11 @@
 """Builds, measures, exports and checks a term-document matrix."""
 
+import io
 import json
 import logging
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable, Mapping
@@ -166,14 +168,12 @@ class TermDocumentMatrixModel:
         lengths = {"documents": len(self.matrix.documents), "terms": len(self.matrix.terms)}
         return Exported(CONTRACT.with_lengths(lengths), record_examples(self.eager))
 
-    def check_export(self, folder: Path, scratch: Path) -> float:
+    def check_export(self, folder: Path) -> float:
         """Ask the written files in a fresh process: each question alone, and all of them as one batch."""
         questions = sample_questions(self.matrix)
         batches = [[question] for question in questions] + [questions]
         asked = [[vars(question) for question in batch] for batch in batches]
-        _write_json(scratch / "questions.json", asked)
-        _run_fresh(folder, scratch / "questions.json", scratch / "answers.npz")
-        with np.load(scratch / "answers.npz", allow_pickle=False) as answers:
+        with np.load(io.BytesIO(_ask_fresh(folder, asked)), allow_pickle=False) as answers:
             served_vectors = [
                 {name: answers[f"{index}/{name}"] for name in COMPARED if f"{index}/{name}" in answers}
                 for index in range(len(batches))
@@ -350,27 +350,32 @@ def _inputs(batch: list[Question]) -> dict[str, NDArray[Any]]:
     return inputs
 
 
-def _run_fresh(folder: Path, questions: Path, answers: Path) -> None:
-    """Answer in a new interpreter: nothing loaded or patched here can make the export look right."""
-    program = "model_builders.term_document_matrix.fresh"
-    command = [sys.executable, "-B", "-m", program, str(folder), str(questions), str(answers)]
+def _ask_fresh(folder: Path, asked: list[list[dict[str, object]]]) -> bytes:
+    """Answer in a new interpreter: nothing loaded or patched here can make the export look right.
+
+    Returns an .npz. Questions and answers go through pipes: the store may be full and there may be no /tmp.
+    """
+    command = [sys.executable, "-B", "-m", "model_builders.term_document_matrix.fresh", str(folder)]
+    questions = json.dumps(asked).encode("ascii")
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, encoding="utf-8", timeout=CHECK_SECONDS, check=False
+            command, input=questions, capture_output=True, timeout=CHECK_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
         raise TryAgain(
             "BuildFailed", f"The exported model did not answer within {CHECK_SECONDS} seconds."
         ) from error
-    if done.returncode == -9:
+    if done.returncode == -signal.SIGKILL:
         # The kernel took the child for want of memory. The container's memory is one, and its exit code ours.
         raise SystemExit(EXIT_KILLED)
     if done.returncode:
-        last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-        logger.error("%s", done.stderr)
+        text = done.stderr.decode("utf-8", "replace").strip()
+        logger.error("%s", text)
+        last = (text.splitlines() or ["no message"])[-1]
         raise Refused(
             "ExportDiffers", f"The exported model cannot be loaded in a fresh process: {last[:300]}"
         )
+    return done.stdout
 
 
 def _write_json(path: Path, content: object) -> None:

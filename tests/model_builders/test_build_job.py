@@ -171,7 +171,7 @@ def test_exported_model_agrees_with_the_built_one(tmp_path: Path, weighting: Wei
     model = train(tmp_path / "in", weighting)
     (tmp_path / "1").mkdir()
     model.export(tmp_path / "1")
-    assert model.check_export(tmp_path / "1", tmp_path) <= 1e-6
+    assert model.check_export(tmp_path / "1") <= 1e-6
 
 
 def test_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_export_that_answers_otherwise_is_refused(tmp_path: Path) -> None:
     model.export(tmp_path / "1")
     (tmp_path / "1/model.onnx").write_bytes(build_graph(other.matrix).SerializeToString())
     with pytest.raises(Refused, match="vector differs from the built one's by") as caught:
-        model.check_export(tmp_path / "1", tmp_path)
+        model.check_export(tmp_path / "1")
     assert caught.value.reason == "ExportDiffers"
 
 
@@ -190,7 +190,7 @@ def test_export_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     model.export(tmp_path / "1")
     (tmp_path / "1/model.onnx").write_bytes(b"not a model")
     with pytest.raises(Refused, match="cannot be loaded in a fresh process") as caught:
-        model.check_export(tmp_path / "1", tmp_path)
+        model.check_export(tmp_path / "1")
     assert caught.value.reason == "ExportDiffers"
 
 
