@@ -238,17 +238,17 @@ class App:
     async def run(self) -> None:
         """Until a signal (`Stopped`) or something that this process cannot go on with (`Fatal`, or what Kopf
         raises)."""
-        stop, ready = asyncio.Event(), asyncio.Event()
+        stopping = asyncio.Event()
         try:
             async with asyncio.TaskGroup() as group:
+                group.create_task(_stop_at(stopping), name="stop")
                 for name, task in self._tasks(group).items():
                     group.create_task(task(), name=name)
                 await run_kopf(
                     self.wake,
                     kubeconfig=self.settings.kubeconfig,
                     namespaces=self.settings.namespaces,
-                    stop=stop,
-                    ready=ready,
+                    stopping=stopping,
                 )
                 raise Stopped
         finally:
@@ -263,6 +263,11 @@ class App:
             "pulse": self.pulse.run,
             "workers": lambda: self.work(group),
         }
+
+
+async def _stop_at(stopping: asyncio.Event) -> None:
+    await stopping.wait()
+    raise Stopped
 
 
 async def serve(settings: Settings) -> None:

@@ -78,7 +78,7 @@ def make_settings() -> kopf.OperatorSettings:
     return settings
 
 
-def make_registry(wake: Wake, kubeconfig: str) -> kopf.OperatorRegistry:
+def make_registry(wake: Wake, kubeconfig: str, stopping: asyncio.Event) -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     in_pod = SERVICE_ACCOUNT.exists()
 
@@ -106,7 +106,11 @@ def make_registry(wake: Wake, kubeconfig: str) -> kopf.OperatorRegistry:
 
     kopf.on.event(names.GROUP, names.VERSION, names.MODEL_PLURAL, registry=registry)(on_model)
     kopf.on.event(names.GROUP, names.VERSION, names.POOL_PLURAL, registry=registry)(on_pool)
+    async def cleanup(**_: Any) -> None:
+        stopping.set()
+
     kopf.on.login(registry=registry)(login)
+    kopf.on.cleanup(registry=registry)(cleanup)
     assert_only_events(registry)
     return registry
 
@@ -118,18 +122,18 @@ def assert_only_events(registry: kopf.OperatorRegistry) -> None:
 
 
 async def run_kopf(
-    wake: Wake, *, kubeconfig: str, namespaces: Sequence[str], stop: asyncio.Event, ready: asyncio.Event
+    wake: Wake, *, kubeconfig: str, namespaces: Sequence[str], stopping: asyncio.Event
 ) -> None:
-    """Until a signal arrives or `stop` is set; raises when Kopf breaks (a watch that died, say: since 1.45 it
-    says so)."""
+    """Until a signal arrives; raises when Kopf breaks (a watch that died, say: since 1.45 it says so).
+
+    `stopping` is set at the signal: Kopf waits five seconds for tasks that are not its own; ours should end.
+    """
     if kubeconfig:
         os.environ["KUBECONFIG"] = kubeconfig  # Kopf's loader has no other way to be told.
     await kopf.operator(
-        registry=make_registry(wake, kubeconfig),
+        registry=make_registry(wake, kubeconfig, stopping),
         settings=make_settings(),
         clusterwide=not namespaces,
         namespaces=list(namespaces),
         standalone=True,
-        stop_flag=stop,
-        ready_flag=ready,
     )
