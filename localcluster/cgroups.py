@@ -33,7 +33,9 @@ def current_version() -> int:
 def make() -> None:
     """Make our group in every hierarchy; the kubelet insists on finding it."""
     mounts = parse_mounts(_MOUNTS.read_text())
-    for root, _ in mounts:
+    for root, kind in mounts:
+        if version(mounts) == 1 and kind == "cgroup2":
+            continue  # the second hierarchy of `hybrid` carries no controller a pod needs
         folder = root / NAME
         folder.mkdir(exist_ok=True)
         # A new cpuset of version 1 has no processors at all, and nothing can be put in it.

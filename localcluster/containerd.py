@@ -11,7 +11,7 @@ import io
 import json
 import platform
 import tarfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from localcluster.debian import Unpacked
@@ -99,16 +99,19 @@ class Containerd:
 
 def write_pause_image(program: Path, archive: Path) -> str:
     """Make the image of a pod's sandbox from one static program; its reference. Nothing to pull."""
-    content = program.read_bytes()
-    reference = f"nlp-operator.local/pause:{hashlib.sha256(content).hexdigest()[:12]}"
-    layer = _tar({"pause": content}, mode=0o755)
+    return write_image("pause", {"pause": program.read_bytes()}, ["/pause"], archive)
+
+
+def write_image(name: str, files: Mapping[str, bytes], entrypoint: Sequence[str], archive: Path) -> str:
+    """Make an image that holds just these (executable) files; its reference, named by its content."""
+    layer = _tar(files, mode=0o755)
+    reference = f"nlp-operator.local/{name}:{hashlib.sha256(layer).hexdigest()[:12]}"
+    machine = platform.machine()
     config = _json(
         {
-            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(
-                platform.machine(), platform.machine()
-            ),
+            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(machine, machine),
             "os": "linux",
-            "config": {"Entrypoint": ["/pause"], "User": "65535:65535"},
+            "config": {"Entrypoint": list(entrypoint), "User": "65535:65535"},
             "rootfs": {"type": "layers", "diff_ids": [_digest(layer)]},
         }
     )

@@ -327,7 +327,9 @@ def _make_pki(folder: Path, options: Options) -> _Pki:
         authority=authority,
         server=authority.issue("kube-apiserver", "kube-apiserver", hosts=hosts),
         admin=authority.issue("admin", "admin", "system:masters"),
-        kubelet_client=authority.issue("kubelet-client", "kube-apiserver-kubelet-client", "system:masters"),
+        kubelet_client=authority.issue(
+            "apiserver-to-kubelet", "kube-apiserver-kubelet-client", "system:masters"
+        ),
         tokens=make_signing_key(folder, "tokens"),
         etcd_authority=etcd.certificate,
         etcd_server=etcd.issue("server", "etcd", hosts=["127.0.0.1"]),

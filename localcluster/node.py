@@ -122,7 +122,7 @@ class Node:
             yaml.safe_dump(kubelet_config(self.networks, self.plane.authority, pair.certificate, pair.key))
         )
         kubeconfig = self.plane.component_kubeconfig(
-            "kubelet-client", f"system:node:{HOSTNAME}", "system:nodes"
+            "kubelet-to-apiserver", f"system:node:{HOSTNAME}", "system:nodes"
         )
         own = {
             "config": str(config),
