@@ -33,6 +33,9 @@ def build_jobs_policy(model: Obj) -> Obj:
                     ],
                 },
                 "policyTypes": ["Ingress", "Egress"],
+                # Said, though empty: a field nobody owns could be filled by hand and would stay.
+                "ingress": [],
+                "egress": [],
             },
         }
     )
@@ -51,6 +54,7 @@ def build_server_policy(model: Obj, server: str, pool: str) -> Obj:
                 "podSelector": {"matchLabels": {names.LABEL_SERVER: server}},
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in ports]}],
+                "egress": [],
             },
         }
     )

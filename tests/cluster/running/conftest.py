@@ -1,0 +1,123 @@
+"""A real API server with controllers, scheduler and kwok, the shipped operator beside it under its own
+ServiceAccount.
+
+One cluster and one operator for the whole folder; every test has a namespace. A test that kills or stops the
+operator leaves it running again. Nothing here is told to the operator that an administrator could not set.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import yaml
+
+from localcluster.control_plane import ControlPlane
+from localcluster.progress import Progress
+from nlp_operator.api.objects import Obj
+from tests.cluster.running.agents import Agents
+from tests.cluster.running.rig import ROOT, OperatorProcess, Scene, free_port, make_pool
+
+STORES = 80
+"""PersistentVolumes made beforehand: each namespace binds one as its store."""
+
+
+@pytest.fixture(scope="session")
+def plane() -> Iterator[ControlPlane]:
+    stages = [Path(__file__).parent / "stages.yaml"]
+    with ControlPlane.start(
+        controllers=True,
+        scheduler=True,
+        kwok=True,
+        kwok_stages=stages,
+        kwok_pod_network="127.77.0.0/16",
+        progress=Progress(quiet=True),
+    ) as cluster:
+        install(cluster)
+        yield cluster
+
+
+def install(cluster: ControlPlane) -> None:
+    """As `kubectl apply -k manifests/default`, but for the Deployment: its process is started by the
+    tests."""
+    rendered = list(yaml.safe_load_all(cluster.kubectl("kustomize", ROOT / "manifests" / "default")))
+    crds = [obj for obj in rendered if obj["kind"] == "CustomResourceDefinition"]
+    rest = [obj for obj in rendered if obj["kind"] not in ("CustomResourceDefinition", "Deployment")]
+    cluster.apply(*crds)
+    cluster.kubectl(
+        "wait",
+        "--for=condition=Established",
+        "--timeout=30s",
+        *(f"crd/{obj['metadata']['name']}" for obj in crds),
+    )
+    cluster.apply(
+        *[obj for obj in rest if obj["kind"] == "Namespace"],
+        *[obj for obj in rest if obj["kind"] != "Namespace"],
+    )
+    cluster.add_kwok_nodes(3)
+    cluster.apply(make_pool("test-cpu"), *(make_volume(number) for number in range(STORES)))
+
+
+def make_volume(number: int) -> dict[str, object]:
+    return {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": f"store-{number}"},
+        "spec": {
+            "capacity": {"storage": "20Gi"},
+            "accessModes": ["ReadWriteMany"],
+            "hostPath": {"path": "/nowhere"},
+            "persistentVolumeReclaimPolicy": "Retain",
+        },
+    }
+
+
+@pytest.fixture(scope="session")
+def agent_port() -> int:
+    return free_port()
+
+
+@pytest.fixture(scope="session")
+def agents(plane: ControlPlane, agent_port: int) -> Iterator[Agents]:
+    running = Agents(plane, agent_port)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture(scope="session")
+def operator(plane: ControlPlane, agents: Agents, agent_port: int) -> Iterator[OperatorProcess]:
+    # Patience of a sixth of the default, so that the test of silence does not take a minute.
+    process = OperatorProcess(plane, agent_port, agent_poll_seconds="2", agent_silence_seconds="10")
+    process.start()
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def scene(plane: ControlPlane, operator: OperatorProcess, request: pytest.FixtureRequest) -> Iterator[Scene]:
+    """A fresh namespace that enforces Pod Security `restricted`, with the operator at work."""
+    if operator._process is None:
+        operator.start()
+    name = f"test-{secrets.token_hex(4)}"
+    levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+    plane.api.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": levels}})
+    yield Scene(plane, name)
+    if plane.api.find(f"/api/v1/namespaces/{name}") is not None:
+        plane.api.delete(f"/api/v1/namespaces/{name}")
+    if operator._process is None:
+        operator.start()
+
+
+@pytest.fixture
+def operator_errors(operator: OperatorProcess) -> list[Obj]:
+    """Filled on use: what the operator has logged as a warning or worse since the test began."""
+    start = len(operator.lines())
+
+    class Lines(list[Obj]):
+        def __iter__(self) -> Iterator[Obj]:
+            return iter(line for line in operator.lines()[start:] if line["level"] in ("warning", "error"))
+
+    return Lines()

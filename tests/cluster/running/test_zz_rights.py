@@ -1,0 +1,59 @@
+"""Least privilege, judged by the audit log: what is granted is used, and nothing was refused.
+
+Runs last in its folder (pytest keeps the order of files), so that the log holds what all other tests made the
+operator do.
+"""
+
+from __future__ import annotations
+
+import yaml
+
+from tests.cluster.running.rig import OPERATOR_USER, ROOT, Scene
+from tests.faults.audit import rights_used
+
+ROLE = ROOT / "manifests" / "operator"
+
+UNUSED_FOR_A_REASON = {
+    (
+        "update",
+        "nlp-operator.io",
+        "nlpmodels/finalizers",
+    ): "for OwnerReferencesPermissionEnforcement",
+    ("get", "apps", "deployments"): "the second look, which these tests may not have come to",
+}
+
+
+def granted() -> set[tuple[str, str, str]]:
+    rights = set()
+    for file in ("role.yaml", "lease-role.yaml"):
+        for obj in yaml.safe_load_all((ROLE / file).read_text()):
+            for rule in obj.get("rules", ()):
+                rights |= {
+                    (verb, group, resource)
+                    for verb in rule["verbs"]
+                    for group in rule["apiGroups"]
+                    for resource in rule["resources"]
+                }
+    return rights
+
+
+def test_there_is_no_right_on_secrets_and_no_wildcard() -> None:
+    for verb, group, resource in granted():
+        assert "*" not in (verb, group, resource)
+        assert resource not in ("secrets", "pods/exec", "pods/attach", "nodes/proxy", "serviceaccounts")
+        assert verb not in ("escalate", "bind", "impersonate", "deletecollection")
+
+
+def test_every_right_was_used(scene: Scene) -> None:
+    used = rights_used(scene.audit.entries(), OPERATOR_USER)
+    unused = granted() - used - set(UNUSED_FOR_A_REASON)
+    assert not unused, sorted(unused)
+
+
+def test_nothing_was_refused(scene: Scene) -> None:
+    refused = [
+        entry
+        for entry in scene.audit.entries()
+        if entry.user == OPERATOR_USER and entry.code == 403 and "test-" not in entry.namespace
+    ]
+    assert not refused, [str(entry) for entry in refused]
