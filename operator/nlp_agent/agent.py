@@ -14,8 +14,10 @@ import json
 import os
 import shutil
 import signal
+import tempfile
 from collections.abc import Coroutine
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TextIO
 
 import aiohttp
@@ -35,6 +37,7 @@ from nlp_agent.report import Health, TritonState, make_report
 from nlp_agent.server_config import ServerConfig, Spec, parse_server_config
 from nlp_agent.settings import Settings
 from nlp_agent.triton import (
+    TRITON_TMP,
     TritonClient,
     child_environment,
     clean_shared_memory,
@@ -157,7 +160,8 @@ class Agent:
 
     def _prepare(self) -> None:
         work = self.settings.work
-        work.mkdir(parents=True, exist_ok=True)
+        check_writable(work, "NLP_WORK is the folder the agent works in")
+        check_writable(TRITON_TMP, "Triton's Python backend makes a folder there, or ends itself")
         self._lock = (work / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -570,11 +574,24 @@ class Agent:
         """
         await asyncio.wait([triton.exited], timeout=self.settings.timing.hang)
         if isinstance(action, Bring) and not triton.running:
-            refused = Refused("LoadFailed", f"Triton ended during its load and proof: {gone}")
+            said = [line.strip() for line in triton.lines if "what():" in line]
+            last = f" Its last words: {said[-1].removeprefix('what():').strip()}" if said else ""
+            refused = Refused("LoadFailed", f"{gone}{last}")
             self.models[action.name] = self._refuse(action.spec, refused, None)
         log("triton went away during an action", level="warning", model=action.name, error=str(gone))
         if triton.running:
             await asyncio.sleep(1.0)
+
+
+def check_writable(folder: Path, why: str) -> None:
+    """Raises `SettingsInvalid`: said once at the start, not by each part in its own words."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        message = f"{str(folder)!r} cannot be written ({error.strerror}). {why}; mount an emptyDir."
+        raise SettingsInvalid(message) from error
 
 
 async def serve(settings: Settings) -> int:

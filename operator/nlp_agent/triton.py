@@ -37,6 +37,8 @@ CHANNEL = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 50),
 ]
+# Triton's Python backend makes /tmp/python_env_... whatever TMPDIR says (2.51), and aborts when it cannot.
+TRITON_TMP = Path("/tmp")  # noqa: S108 - not our choice
 # Health and control calls that do no work.
 CALL_SECONDS = 10.0
 # An orderly unload takes 1.3 s, that of a dead backend up to 10 s (measured); one that was killed in the

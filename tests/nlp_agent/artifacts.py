@@ -21,6 +21,8 @@ GREETING = {greeting!r}
 
 class TritonPythonModel:
     def initialize(self, args):
+        wrong = {right_only_as!r} not in ("", args["model_name"])
+        self.error = 1 if wrong else 0
         if {fails_to_start!r}:
             raise RuntimeError("the weights are of another shape")
 
@@ -34,7 +36,7 @@ class TritonPythonModel:
                     os._exit(1)
                 if row.startswith("sleep "):
                     time.sleep(float(row[6:]))
-            lengths = np.array([[len(row)] for row in rows], dtype=np.int32)
+            lengths = np.array([[len(row) + self.error] for row in rows], dtype=np.int32)
             halves = np.array([[len(row) / 2] for row in rows], dtype=np.float32)
             echoes = np.array([[(GREETING + row).encode("utf-8")] for row in rows], dtype=np.object_)
             responses.append(pb_utils.InferenceResponse(output_tensors=[
@@ -86,6 +88,7 @@ def make_artifact(
     greeting: str = "",
     examples: list[dict[str, Any]] | None = None,
     fails_to_start: bool = False,
+    right_only_as: str = "",
     targets: tuple[str, ...] = ("cpu-2.51", "cpu-2.70"),
     config: str = CONFIG,
 ) -> str:
@@ -94,7 +97,9 @@ def make_artifact(
         [make_example("막걸리", greeting), make_example("plain", greeting)] if examples is None else examples
     )
     files = {
-        "1/model.py": MODEL.format(greeting=greeting, fails_to_start=fails_to_start),
+        "1/model.py": MODEL.format(
+            greeting=greeting, fails_to_start=fails_to_start, right_only_as=right_only_as
+        ),
         "contract.json": json.dumps({"version": 1}),
         "metrics.json": json.dumps({"metrics": {}}),
         "examples.json": json.dumps({"version": 1, "examples": examples}, ensure_ascii=False),

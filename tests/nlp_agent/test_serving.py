@@ -8,6 +8,8 @@ import itertools
 import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -24,6 +26,7 @@ from tritonclient.utils import InferenceServerException
 from nlp_agent.triton import shm_prefix
 from tests.nlp_agent.artifacts import make_artifact, make_example
 from tests.nlp_agent.running import (
+    SOURCES,
     RunningAgent,
     call,
     make_wanted,
@@ -195,6 +198,22 @@ def test_report_carries_measurements(echo: RunningAgent) -> None:
     assert len(echo.stubs("other")) == 2
 
 
+def test_grpc_authority_names_the_model_that_a_request_counts_for(echo: RunningAgent) -> None:
+    def counted(model: str) -> float:
+        name = "envoy_vhost_route_upstream_rq_time_count"
+        return metric(echo, name, envoy_route=model, envoy_virtual_host=model)
+
+    before = counted("other")
+    client = tritonclient.grpc.InferenceServerClient(
+        f"127.0.0.1:{echo.grpc}",
+        channel_args=[("grpc.default_authority", f"other.demo.svc.cluster.local:{echo.grpc}")],
+    )
+    for _ in range(3):
+        client.infer("other", [make_text_input("기차")], client_timeout=30)
+    client.close()
+    wait_until("Envoy has counted", lambda: counted("other") == before + 3)
+
+
 # -- what may not serve --------------------------------------------------------------------------------------
 
 
@@ -258,6 +277,41 @@ def test_refused_model_is_tried_again() -> None:
         (agent.store / "later").rename(folder)
         agent.wait_model("echo", state="Serving", reason="")
         agent.wait_ready()
+
+
+def test_term_document_matrix_from_its_builder_answers(agent: RunningAgent) -> None:
+    corpus = agent.root / "novels.tsv"
+    corpus.write_text(
+        "document\ttext\n"
+        "메밀꽃 필 무렵\t없이 걷는 길\n"
+        "운수 좋은 날\t기차 기차 막걸리 선술집\n"
+        "사랑 손님과 어머니\t기차 기차 기차 기차 기차 기차 기차 기차 기차 기차\n"
+        "삼포 가는 길\t기차 기차 기차 기차 기차 기차 기차\n",
+        encoding="utf-8",
+    )
+    parameters = {"vocabulary": ["기차", "막걸리", "선술집"]}
+    command = ["-m", "model_builders", "build", "--store", str(agent.store), "--input", f"corpus={corpus}"]
+    built = subprocess.run(
+        [sys.executable, *command, "--parameters", json.dumps(parameters)],
+        cwd=SOURCES.parent,
+        env={**os.environ, "NLP_TERMINATION_LOG": str(agent.root / "result.json")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    (digest,) = (child.name for child in (agent.store / "artifacts").iterdir())
+    agent.want(make_wanted("korean-novels", digest, batch=32, instances=2))
+    agent.start()
+    agent.wait_ready()
+    assert agent.model("korean-novels")["examples"] >= 1
+
+    client = tritonclient.grpc.InferenceServerClient(f"127.0.0.1:{agent.grpc}")
+    answer = client.infer("korean-novels", [make_text_input("운수 좋은 날")], client_timeout=30)
+    assert answer.as_numpy("document_vector").tolist() == [[2, 1, 1]]
+    answer = client.infer("korean-novels", [make_text_input("막걸리")], client_timeout=30)
+    assert answer.as_numpy("word_vector").tolist() == [[0, 1, 0, 0]]
+    client.close()
 
 
 # -- new versions --------------------------------------------------------------------------------------------
@@ -334,6 +388,19 @@ def test_bad_new_version_leaves_the_old_one_serving(
         wait_until("requests go on", lambda: len(load.answers) > count + 10)
     assert set(load.answers) == {(200, "old 기차")}
     assert (found["state"], found["serving"]) == ("Serving", old)
+    assert agent.get("/readyz")[0] == 200
+
+
+def test_version_that_is_wrong_only_under_its_real_name_is_rolled_back(agent: RunningAgent) -> None:
+    old = make_artifact(agent.store, greeting="old ")
+    new = make_artifact(agent.store, greeting="new ", right_only_as="echo_candidate")
+    agent.want(make_wanted("echo", old))
+    agent.start()
+    agent.wait_ready()
+    agent.want(make_wanted("echo", new))
+    found = agent.wait_model("echo", wanted=new, reason="WrongAnswers")
+    assert (found["state"], found["serving"]) == ("Serving", old)
+    assert agent.infer("echo", "x") == (200, {"length": [1], "half": [0.5], "echo": ["old x"]})
     assert agent.get("/readyz")[0] == 200
 
 
