@@ -1,7 +1,7 @@
 """Objects for tests, as the API server would send them, and a small world that carries plans out.
 
-A test mentions only what it is about; the rest is filled in here. The world stands for the API server, the Job
-controller, the kubelet and the agents as far as planning sees them, and it counts what is written.
+A test mentions only what it is about; the rest is filled in here. The world stands for the API server,
+the Job controller, the kubelet and the agents as far as planning sees them, and it counts what is written.
 """
 
 from __future__ import annotations
@@ -295,7 +295,7 @@ class World:
         self.finish("build", build_result(key, digest))
 
     def run_servers(self, **report: Any) -> None:
-        """The Deployment controller, the kubelet and the agents do what the objects say; `report` overrides."""
+        """The Deployment controller, kubelet and agents do what the objects say; `report` overrides."""
         for deployment in self.deployments():
             self._run_server(deployment, report)
 

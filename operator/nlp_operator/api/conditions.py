@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from nlp_operator.api.objects import Obj, dig
+from nlp_operator.api.objects import Obj, dig, listed, text
 
 READY = "Ready"
 RECONCILING = "Reconciling"
@@ -43,9 +43,8 @@ class Condition:
 
 def read_conditions(obj: Obj) -> tuple[Condition, ...]:
     """The conditions in an object's status; what has not their shape is left out."""
-    listed = dig(obj, "status", "conditions", default=[])
     found = []
-    for one in listed if isinstance(listed, list) else []:
+    for one in listed(obj, "status", "conditions"):
         fields = [dig(one, key) for key in ("type", "status", "reason", "message")]
         if all(isinstance(field, str) for field in fields) and fields[1] in ("True", "False", "Unknown"):
             found.append(Condition(*fields))
@@ -61,7 +60,7 @@ def write_conditions(wanted: Iterable[Condition], before: Obj, generation: int, 
 
     `lastTransitionTime` is kept unless the status flips, so an unchanged world gives an unchanged status.
     """
-    old = {dig(one, "type"): one for one in _listed(before) if isinstance(one, dict)}
+    old = {text(one, "type"): one for one in listed(before, "status", "conditions")}
     by_type = {one.type: one for one in wanted if one.true or one.type not in ONLY_WHILE_TRUE}
     return [
         _written(by_type[type_], old.get(type_, {}), generation, now)
@@ -94,16 +93,11 @@ def timestamp(moment: datetime) -> str:
     return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def parse_timestamp(text: object) -> datetime | None:
-    if not isinstance(text, str):
+def parse_timestamp(value: object) -> datetime | None:
+    if not isinstance(value, str):
         return None
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(value)
     except ValueError:
         return None
     return moment if moment.tzinfo is not None else None
-
-
-def _listed(obj: Obj) -> Sequence[object]:
-    listed = dig(obj, "status", "conditions", default=[])
-    return listed if isinstance(listed, list) else []

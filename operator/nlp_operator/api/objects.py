@@ -28,35 +28,57 @@ def dig(obj: Any, *path: str | int, default: Any = None) -> Any:
     return default if here is None else here
 
 
+def listed(obj: Any, *path: str | int) -> list[Obj]:
+    """The objects in the list at a path; empty where there is none. What is no object is left out."""
+    found = dig(obj, *path)
+    return [one for one in found if isinstance(one, dict)] if isinstance(found, list | tuple) else []
+
+
+def text(obj: Any, *path: str | int) -> str:
+    """The string at a path; empty where there is none."""
+    found = dig(obj, *path)
+    return found if isinstance(found, str) else ""
+
+
+def number(obj: Any, *path: str | int) -> int:
+    """The integer at a path; 0 where there is none."""
+    found = dig(obj, *path)
+    return found if isinstance(found, int) and not isinstance(found, bool) else 0
+
+
 def kind(obj: Obj) -> str:
-    return str(obj.get("kind", ""))
+    return text(obj, "kind")
 
 
 def name(obj: Obj) -> str:
-    return str(dig(obj, "metadata", "name", default=""))
+    return text(obj, "metadata", "name")
 
 
 def namespace(obj: Obj) -> str:
-    return str(dig(obj, "metadata", "namespace", default=""))
+    return text(obj, "metadata", "namespace")
 
 
 def uid(obj: Obj) -> str:
-    return str(dig(obj, "metadata", "uid", default=""))
+    return text(obj, "metadata", "uid")
 
 
 def generation(obj: Obj) -> int:
-    value = dig(obj, "metadata", "generation", default=0)
-    return value if isinstance(value, int) else 0
+    return number(obj, "metadata", "generation")
 
 
-def labels(obj: Obj) -> Mapping[str, str]:
-    value = dig(obj, "metadata", "labels", default={})
-    return value if isinstance(value, Mapping) else {}
+def labels(obj: Obj) -> dict[str, str]:
+    return _strings(obj, "labels")
 
 
-def annotations_of(obj: Obj) -> Mapping[str, str]:
-    value = dig(obj, "metadata", "annotations", default={})
-    return value if isinstance(value, Mapping) else {}
+def annotations_of(obj: Obj) -> dict[str, str]:
+    return _strings(obj, "annotations")
+
+
+def _strings(obj: Obj, field: str) -> dict[str, str]:
+    found = dig(obj, "metadata", field)
+    if not isinstance(found, Mapping):
+        return {}
+    return {key: value for key, value in found.items() if isinstance(value, str)}
 
 
 annotations = annotations_of  # the name some callers still use

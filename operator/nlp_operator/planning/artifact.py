@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any
 
 from nlp_operator.api.conditions import BUILT, Condition
-from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, uid
+from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, number, text, uid
 from nlp_operator.api.spec import Build, Input, ModelSpec, to_camel_name
 from nlp_operator.planning.jobs import (
     Failed,
@@ -124,11 +124,11 @@ def read_record(model: Obj) -> Record:
     inputs = dig(kept, "resolvedInputs", default=[])
     fetched = parse_fetched({"inputs": inputs})
     metrics = dig(kept, "metrics", default={})
-    digest, key = _text(kept, "digest"), _text(kept, "buildKey")
+    digest, key = text(kept, "digest"), text(kept, "buildKey")
     whole = bool(SHA256.match(digest) and SHA256.match(key))
     return Record(
-        inputs_hash=_text(kept, "inputsHash") if fetched else "",
-        trigger=_text(kept, "trigger") if fetched else "",
+        inputs_hash=text(kept, "inputsHash") if fetched else "",
+        trigger=text(kept, "trigger") if fetched else "",
         inputs=fetched or (),
         build_key=key if whole else "",
         digest=digest if whole else "",
@@ -159,10 +159,10 @@ def parse_fetched(result: Mapping[str, Any]) -> tuple[FetchedInput, ...] | None:
         return None
     fetched = []
     for one in listed:
-        digest = _text(one, "sha256")
-        if not _text(one, "name") or not SHA256.match(digest):
+        digest = text(one, "sha256")
+        if not text(one, "name") or not SHA256.match(digest):
             return None
-        fetched.append(FetchedInput(_text(one, "name"), digest, _count(one, "files"), _count(one, "bytes")))
+        fetched.append(FetchedInput(text(one, "name"), digest, _count(one, "files"), _count(one, "bytes")))
     return tuple(fetched)
 
 
@@ -364,10 +364,10 @@ def _deletion(job: Obj) -> Deletion:
 
 def parse_built(result: Mapping[str, Any], key: str) -> Obj | None:
     """The result of a build of `key`; `None` when it has another shape or is of another key."""
-    if result.get("key") != key or not SHA256.match(_text(result, "digest")):
+    if result.get("key") != key or not SHA256.match(text(result, "digest")):
         return None
     return {
-        "digest": _text(result, "digest"),
+        "digest": text(result, "digest"),
         "bytes": _count(result, "bytes"),
         "metrics": _metrics(result.get("metrics")),
     }
@@ -390,14 +390,8 @@ def _metrics(value: object) -> tuple[tuple[str, str], ...]:
     return tuple((key[:64], text[:64]) for key, text in sorted(pairs)[:5])
 
 
-def _text(value: object, key: str) -> str:
-    found = dig(value, key, default="")
-    return found if isinstance(found, str) else ""
-
-
 def _count(value: object, key: str) -> int:
-    found = dig(value, key, default=0)
-    return found if isinstance(found, int) and not isinstance(found, bool) and found >= 0 else 0
+    return max(0, number(value, key))
 
 
 # --- what the user reads ---

@@ -11,7 +11,7 @@ from typing import Any
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import BUILT, find, parse_timestamp, read_conditions
-from nlp_operator.api.objects import Obj, dig, kind, labels, name, uid
+from nlp_operator.api.objects import Obj, dig, kind, labels, listed, name, text, uid
 from nlp_operator.planning.pods import (
     VOLUMES_SECONDS,
     condition_field,
@@ -64,15 +64,9 @@ def pods_of(job: Obj, pods: Sequence[Obj]) -> list[Obj]:
     owned = [
         pod
         for pod in pods
-        if any(
-            dig(owner, "uid") == uid(job)
-            for owner in dig(pod, "metadata", "ownerReferences", default=[])
-            if isinstance(owner, dict)
-        )
+        if any(dig(owner, "uid") == uid(job) for owner in listed(pod, "metadata", "ownerReferences"))
     ]
-    return sorted(
-        owned, key=lambda pod: (str(dig(pod, "metadata", "creationTimestamp", default="")), name(pod))
-    )
+    return sorted(owned, key=lambda pod: (text(pod, "metadata", "creationTimestamp"), name(pod)))
 
 
 def is_finished(job: Obj) -> bool:

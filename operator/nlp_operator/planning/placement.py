@@ -117,8 +117,8 @@ def _stay(demand: Demand, here: _Candidate, current_replicas: int, refusals: Seq
 
 
 def _why(here: _Candidate, refusals: Sequence[Refusal]) -> str:
-    """The same words at the first placement and ever after, and nothing of other models in them: this goes into a
-    status, which changes only when something of this model does."""
+    """The same words at the first placement and ever after, and nothing of other models in them: it goes into
+    a status, which changes only when something of this model does."""
     notes = " ".join(refusal.message for refusal in refusals)
     return f"Runs on pool {here.pool}, at {here.spec.price_per_hour} an hour and device. {notes}".strip()
 

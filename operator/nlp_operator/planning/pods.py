@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from nlp_operator.api.conditions import parse_timestamp, shorten
-from nlp_operator.api.objects import Obj, deleting, dig, labels, name
+from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, text
 from nlp_operator.planning.violations import Violation
 
 IMAGE_REFUSED = frozenset({"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"})
@@ -22,20 +22,12 @@ LONGEST_QUOTE = 512
 
 def condition_status(obj: Obj, type_: str) -> str:
     """`True`, `False`, `Unknown`, or empty when the object has no such condition."""
-    return next(
-        (str(dig(one, "status", default="")) for one in _conditions(obj) if dig(one, "type") == type_), ""
-    )
+    return condition_field(obj, type_, "status")
 
 
 def condition_field(obj: Obj, type_: str, field: str) -> str:
-    return next(
-        (str(dig(one, field, default="")) for one in _conditions(obj) if dig(one, "type") == type_), ""
-    )
-
-
-def _conditions(obj: Obj) -> list[Obj]:
-    listed = dig(obj, "status", "conditions", default=[])
-    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    found = (one for one in listed(obj, "status", "conditions") if text(one, "type") == type_)
+    return next((text(one, field) for one in found), "")
 
 
 def is_ready(pod: Obj) -> bool:
@@ -43,7 +35,7 @@ def is_ready(pod: Obj) -> bool:
 
 
 def is_over(pod: Obj) -> bool:
-    return dig(pod, "status", "phase") in ("Succeeded", "Failed")
+    return text(pod, "status", "phase") in ("Succeeded", "Failed")
 
 
 def with_label(pods: Iterable[Obj], key: str, value: str) -> list[Obj]:
@@ -51,8 +43,7 @@ def with_label(pods: Iterable[Obj], key: str, value: str) -> list[Obj]:
 
 
 def container_statuses(pod: Obj) -> list[Obj]:
-    listed = dig(pod, "status", "containerStatuses", default=[])
-    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return listed(pod, "status", "containerStatuses")
 
 
 def quote(message: object) -> str:
@@ -63,10 +54,8 @@ def quote(message: object) -> str:
 def held_up(pod: Obj, now: datetime) -> Violation | None:
     """Why a pod that should run does not, as far as its status says; `None` when nothing is wrong (yet)."""
     for status in container_statuses(pod):
-        waiting = dig(status, "state", "waiting", default={})
-        found = _waiting(
-            pod, status, str(dig(waiting, "reason", default="")), dig(waiting, "message", default="")
-        )
+        waiting = dig(status, "state", "waiting")
+        found = _waiting(pod, status, text(waiting, "reason"), text(waiting, "message"))
         if found is not None:
             return found
     if condition_status(pod, "PodScheduled") == "False":
@@ -92,7 +81,7 @@ def waits_for_volumes(pod: Obj) -> bool:
     ):
         return False
     return all(
-        dig(status, "state", "waiting", "reason", default="") in ("", "ContainerCreating", "PodInitializing")
+        text(status, "state", "waiting", "reason") in ("", "ContainerCreating", "PodInitializing")
         and dig(status, "state", "running") is None
         for status in container_statuses(pod)
     )

@@ -16,12 +16,14 @@ from nlp_operator.api.objects import (
     Obj,
     annotations_of,
     deleting,
-    dig,
     generation,
     kind,
     labels,
+    listed,
     name,
     namespace,
+    number,
+    text,
     uid,
 )
 from nlp_operator.api.spec import ModelSpec
@@ -138,15 +140,14 @@ def current_pool(seen: ModelSnapshot) -> tuple[str, int]:
     """The pool the model runs on, and its replicas there: of several, the one the status calls its own,
     else the one
     with most ready pods. Empty when it runs on none."""
-    known = [str(dig(one, "name", default="")) for one in _status_servers(seen.model)]
+    known = [text(one, "name") for one in _status_servers(seen.model)]
     deployments = server_deployments(seen)
     if not deployments:
         return _remembered_pool(seen.model)
 
     def rank(deployment: Obj) -> tuple[int, int, str]:
         place_in_status = known.index(name(deployment)) if name(deployment) in known else len(known)
-        ready = dig(deployment, "status", "readyReplicas", default=0)
-        return (place_in_status, -ready if isinstance(ready, int) else 0, name(deployment))
+        return (place_in_status, -number(deployment, "status", "readyReplicas"), name(deployment))
 
     best = min(deployments, key=rank)
     return labels(best).get(names.LABEL_POOL, ""), _replicas(best)
@@ -155,18 +156,15 @@ def current_pool(seen: ModelSnapshot) -> tuple[str, int]:
 def _remembered_pool(model: Obj) -> tuple[str, int]:
     """A Deployment that was deleted by hand comes back where it was."""
     first = next(iter(_status_servers(model)), None)
-    replicas = dig(first, "replicas", default=0)
-    return str(dig(first, "pool", default="")), replicas if isinstance(replicas, int) else 0
+    return text(first, "pool"), number(first, "replicas")
 
 
 def _status_servers(model: Obj) -> list[Obj]:
-    listed = dig(model, "status", "servers", default=[])
-    return [one for one in listed if isinstance(one, dict)] if isinstance(listed, list) else []
+    return listed(model, "status", "servers")
 
 
 def _replicas(deployment: Obj) -> int:
-    replicas = dig(deployment, "spec", "replicas", default=0)
-    return replicas if isinstance(replicas, int) else 0
+    return number(deployment, "spec", "replicas")
 
 
 def observe_servers(
@@ -203,8 +201,8 @@ def _observe(
 ) -> Server:
     pods = sorted(with_label(seen.pods, names.LABEL_SERVER, server), key=name)
     alive = [pod for pod in pods if not deleting(pod) and not is_over(pod)]
-    before = next((one for one in _status_servers(seen.model) if dig(one, "name") == server), None)
-    remembered = str(dig(before, "digest", default=""))
+    before = next((one for one in _status_servers(seen.model) if text(one, "name") == server), None)
+    remembered = text(before, "digest")
     ready = [
         _pod_report(pod, name(seen.model), seen.agents.get(uid(pod)), remembered, wanted, settings, now)
         for pod in alive
@@ -267,13 +265,10 @@ def settled(server: Server, wanted: ServerObjects) -> bool:
     manifest = wanted.of_kind("Deployment")
     if deployment is None or manifest is None or seal_of(deployment) != seal_of(manifest):
         return False
-    status = dig(deployment, "status", default={})
-    counts = [dig(status, field, default=0) for field in ("updatedReplicas", "availableReplicas", "replicas")]
-    observed = dig(status, "observedGeneration", default=0)
-    return bool(
-        isinstance(observed, int)
-        and observed >= generation(deployment)
-        and all(count == server.replicas for count in counts)
+    counts = ("updatedReplicas", "availableReplicas", "replicas")
+    observed = number(deployment, "status", "observedGeneration")
+    return observed >= generation(deployment) and all(
+        number(deployment, "status", count) == server.replicas for count in counts
     )
 
 

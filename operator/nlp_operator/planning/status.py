@@ -18,7 +18,7 @@ from nlp_operator.api.conditions import (
     read_conditions,
     write_conditions,
 )
-from nlp_operator.api.objects import Obj, dig, generation, name, namespace
+from nlp_operator.api.objects import Obj, dig, generation, name, namespace, number, text
 from nlp_operator.planning.artifact import write_record
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
@@ -137,8 +137,7 @@ def _scale_limited(facts: Facts) -> list[Condition]:
 
 
 def _seen_replicas(deployment: Obj | None) -> int:
-    replicas = dig(deployment, "status", "replicas", default=0)
-    return replicas if isinstance(replicas, int) else 0
+    return number(deployment, "status", "replicas")
 
 
 def _server(server: Server) -> Obj:
@@ -179,4 +178,4 @@ def _turned(old: dict[str, Condition], new: dict[str, Condition], type_: str, to
 
 
 def _digest(status: Obj) -> str:
-    return str(dig(status, "artifact", "digest", default=""))
+    return text(status, "artifact", "digest")

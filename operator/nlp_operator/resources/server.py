@@ -134,6 +134,7 @@ def _pod(spec: ModelSpec, server: str, pool: PoolSpec, settings: PlanSettings) -
             store_volume(settings, read_only=True),
             {"name": "work", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
+            {"name": "tmp", "emptyDir": {}},
         ],
     }
     if wishes.service_account_name:
@@ -196,6 +197,8 @@ def _container(spec: ModelSpec, pool: PoolSpec, settings: PlanSettings) -> Obj:
             store_mount(read_only=True),
             {"name": "work", "mountPath": WORK_PATH},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a memory-backed emptyDir of this pod
+            # Triton's Python backend makes folders there whatever TMPDIR says, and aborts when it cannot.
+            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
         ],
     }
 

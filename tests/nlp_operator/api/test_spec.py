@@ -1,0 +1,193 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nlp_operator.api.spec import parse_model, parse_pool
+from nlp_operator.errors import SpecInvalid
+from tests.nlp_operator.making import make_model, make_pool
+
+
+def problems(model: dict[str, Any]) -> tuple[str, ...]:
+    with pytest.raises(SpecInvalid) as caught:
+        parse_model(model)
+    return caught.value.problems
+
+
+CLAIM = {"persistentVolumeClaim": {"claimName": "datasets"}}
+
+
+def with_source(source: Any) -> dict[str, Any]:
+    return make_model(build_extra={"inputs": [{"name": "corpus", "source": source}]})
+
+
+INVALID = [
+    pytest.param(
+        make_model(build_extra={"architecture": "Word2Vec"}),
+        "spec.build.architecture is 'Word2Vec': input should be 'TermDocumentMatrix' or 'OneHot'.",
+        id="unknown architecture",
+    ),
+    pytest.param(
+        make_model(build_extra={"oneHot": {}}),
+        "spec.build: oneHot must be set exactly when the architecture is OneHot.",
+        id="two members set",
+    ),
+    pytest.param(
+        make_model(build_extra={"termDocumentMatrix": None}),
+        "spec.build: termDocumentMatrix must be set exactly when the architecture is TermDocumentMatrix.",
+        id="no member set",
+    ),
+    pytest.param(
+        make_model(serving={"maxBatchSize": -4}),
+        "spec.serving.maxBatchSize is -4: input should be greater than or equal to 0.",
+        id="below a bound",
+    ),
+    pytest.param(
+        make_model(suspend="yes"), "spec.suspend is 'yes': input should be a valid boolean.", id="wrong type"
+    ),
+    pytest.param(
+        make_model(scaling={"mode": "External"}),
+        "spec: replicas is required when scaling.mode is External.",
+        id="external without replicas",
+    ),
+    pytest.param(
+        make_model(replicas=3),
+        "spec: replicas is used only when scaling.mode is External; remove it or change the mode.",
+        id="replicas without external",
+    ),
+    pytest.param(
+        make_model(scaling={"minReplicas": 3, "maxReplicas": 2}),
+        "spec.scaling: maxReplicas is 2; it must not be below minReplicas (3).",
+        id="bounds the wrong way round",
+    ),
+    pytest.param(
+        with_source({}),
+        "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim and configMap must be set.",
+        id="no source",
+    ),
+    pytest.param(
+        with_source({**CLAIM, "configMap": {"name": "x"}}),
+        "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim and configMap must be set.",
+        id="two sources",
+    ),
+    pytest.param(
+        with_source({"persistentVolumeClaim": {"claimName": "datasets", "path": "a/../../b"}}),
+        "spec.build.inputs[0].source.persistentVolumeClaim: path is 'a/../../b'; it must be relative to the "
+        'claim\'s root and must not contain "..".',
+        id="path out of the claim",
+    ),
+    pytest.param(
+        with_source({"persistentVolumeClaim": {}}),
+        "spec.build.inputs[0].source.persistentVolumeClaim.claimName is missing.",
+        id="missing field",
+    ),
+    pytest.param(
+        make_model(build_extra={"quality": [{"metric": "documents"}]}),
+        "spec.build.quality[0]: Exactly one of atLeast and atMost must be set.",
+        id="a bound without a bound",
+    ),
+    pytest.param(
+        make_model(serving={"pod": {"resources": {"limits": {"nvidia.com/gpu": 1}}}}),
+        "spec.serving.pod.resources: nvidia.com/gpu cannot be set here; only cpu, memory and "
+        "ephemeral-storage can.",
+        id="a device asked for by the user",
+    ),
+    pytest.param(
+        make_model(serving={"pod": {"env": [{"name": "NLP_STORE"}]}}),
+        "spec.serving.pod.env[0]: name is 'NLP_STORE'; names that start with NLP_ belong to the operator.",
+        id="a variable of ours",
+    ),
+    pytest.param(
+        make_model(serving={"pod": {"labels": {"nlp-operator.io/model": "other"}}}),
+        "spec.serving.pod: labels has nlp-operator.io/model; keys that start with nlp-operator.io/ or "
+        "app.kubernetes.io/ belong to the operator.",
+        id="a label of ours",
+    ),
+]
+
+
+@pytest.mark.parametrize(("model", "sentence"), INVALID)
+def test_invalid_field_is_told_in_a_sentence(model: dict[str, Any], sentence: str) -> None:
+    assert problems(model) == (sentence,)
+
+
+def test_all_invalid_fields_are_told_at_once() -> None:
+    model = make_model(serving={"maxBatchSize": -4, "isolation": "Alone"}, scaling={"priority": -1})
+    found = problems(model)
+    assert [sentence.split(" is ")[0] for sentence in found] == [
+        "spec.serving.isolation",
+        "spec.serving.maxBatchSize",
+        "spec.scaling.priority",
+    ]
+
+
+@pytest.mark.parametrize("spec", [None, [], "text", 3, {}], ids=["null", "list", "text", "number", "empty"])
+def test_spec_of_another_shape_is_invalid_and_no_crash(spec: Any) -> None:
+    assert problems({**make_model(), "spec": spec})
+
+
+def test_defaults_of_the_schema_hold_without_the_server() -> None:
+    spec = parse_model(make_model())
+    assert spec.serving.max_batch_size == 32
+    assert spec.scaling.mode == "Automatic"
+    assert spec.build.pod.deadline_seconds == 3600
+    assert spec.build.parameters.model_dump(by_alias=True, exclude_none=True) == {
+        "weighting": "Count",
+        "tokenizer": "Words",
+        "caseFolding": "Preserve",
+        "vocabulary": ["기차"],
+        "minDocuments": 1,
+        "maxTerms": 50_000,
+    }
+
+
+def test_null_is_a_field_that_is_not_set() -> None:
+    assert (
+        parse_model(make_model(serving=None, scaling={"latencyTarget": None})).scaling.latency_target is None
+    )
+
+
+def test_unknown_field_of_a_newer_release_is_dropped() -> None:
+    assert parse_model(make_model(rollout={"bakeSeconds": 60})).rollout.allow_disruption is False
+
+
+@pytest.mark.parametrize(
+    ("cores", "millicores"),
+    [
+        pytest.param(2, 2000, id="integer"),
+        pytest.param("500m", 500, id="milli"),
+        pytest.param("1.5", 1500, id="decimal"),
+    ],
+)
+def test_cores_are_read_as_a_quantity(cores: Any, millicores: int) -> None:
+    pool = parse_pool(make_pool(device={"type": "Cpu", "cpu": {"cores": cores}}))
+    assert pool.device.cpu is not None
+    assert pool.device.cpu.millicores == millicores
+
+
+@pytest.mark.parametrize(
+    ("device", "sentence"),
+    [
+        pytest.param(
+            {"type": "Cpu", "cpu": {"cores": "0"}},
+            "spec.device.cpu: cores is '0'; it must be more than 0.",
+            id="no cores",
+        ),
+        pytest.param(
+            {"type": "ExtendedResource"},
+            "spec.device: extendedResource must be set exactly when the type is ExtendedResource.",
+            id="member missing",
+        ),
+        pytest.param(
+            {"type": "ExtendedResource", "extendedResource": {"name": "gpu"}},
+            "spec.device.extendedResource.name is 'gpu': string should match pattern "
+            "'^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$'.",
+            id="no domain",
+        ),
+    ],
+)
+def test_invalid_device_is_told_in_a_sentence(device: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecInvalid) as caught:
+        parse_pool(make_pool(device=device))
+    assert caught.value.problems == (sentence,)

@@ -1,0 +1,612 @@
+"""Whole passes: what a user sees and what is written, on the way to Ready and through all that goes wrong."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import name
+from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.plan import Placement
+from tests.nlp_operator.making import (
+    DIGEST,
+    NOW,
+    OTHER_DIGEST,
+    World,
+    failure,
+    make_claim,
+    make_gpu_pool,
+    make_model,
+    make_pool,
+    make_waiting_pod,
+)
+
+ALL_TRUE = {"Ready": "True", "Built": "True", "Placed": "True", "Loaded": "True", "Available": "True"}
+
+
+def serving(world: World) -> bool:
+    """The Deployment stands, and its ConfigMap names an artifact."""
+    return bool(world.deployments()) and world.server_config()["models"][0]["digest"] in (
+        DIGEST,
+        OTHER_DIGEST,
+    )
+
+
+# --- the path ---
+
+
+def test_model_becomes_ready_by_fetch_build_and_proof() -> None:
+    world = World(make_model())
+    world.settle()
+    assert (world.jobs(), world.reason()) == (["fetch"], "Fetching")
+    world.fetched()
+    world.settle()
+    assert (world.jobs(), world.reason()) == (["build", "fetch"], "Building")
+    world.built()
+    world.settle()
+    assert (len(world.deployments()), world.reason()) == (1, "Starting")
+    world.run_servers()
+    world.settle()
+    assert world.state() == {**ALL_TRUE, "SignalsAvailable": "Unknown"}
+
+
+def test_model_becomes_ready_in_few_writes() -> None:
+    world = World(make_model()).up()
+    assert world.writes == {"create": 8, "status": 4}
+    assert world.created == [
+        "PersistentVolumeClaim nlp-store",
+        "NetworkPolicy korean-novels-jobs-bc0df520",
+        "Job korean-novels-fetch-fb61b0cc",
+        "Job korean-novels-build-791f24c8",
+        "NetworkPolicy korean-novels-server-a98ca3d1",
+        "ConfigMap korean-novels-server-a98ca3d1",
+        "Deployment korean-novels-server-a98ca3d1",
+        "Service korean-novels",
+    ]
+
+
+def test_restart_of_the_operator_writes_nothing() -> None:
+    world = World(make_model()).up()
+    world.agents.clear()  # a fresh process has asked nobody yet
+    world.later(3600)
+    before = world.writes.copy()
+    world.settle()
+    assert world.writes == before
+    assert world.state()["Ready"] == "True"
+
+
+def test_events_tell_the_transitions_once() -> None:
+    world = World(make_model())
+    told: list[str] = []
+    world.settle()
+    for turn in (world.fetched, world.built, world.run_servers):
+        turn()
+        for _ in range(4):
+            told += [event.reason for event in world.step().events]
+    assert told == ["Built", "Placed", "Ready"]
+
+
+def test_second_model_of_a_namespace_makes_no_second_store() -> None:
+    world = World(make_model(), store=make_claim())
+    world.settle()
+    assert "PersistentVolumeClaim nlp-store" not in world.created
+
+
+def test_scale_subresource_is_served_by_the_status() -> None:
+    world = World(make_model(scaling={"mode": "External"}, replicas=3)).up()
+    status = world.model["status"]
+    assert status["replicas"] == 3
+    assert status["selector"] == "app.kubernetes.io/component=server,nlp-operator.io/model=korean-novels"
+    assert status["scaling"] == {"desired": 3, "reason": "spec.replicas says so."}
+
+
+def test_model_scaled_to_zero_is_ready_and_not_available() -> None:
+    world = World(make_model(scaling={"mode": "External"}, replicas=1)).up()
+    world.edit(replicas=0)
+    world.settle()
+    world.run_servers()
+    world.settle()
+    assert (world.state()["Ready"], world.reason(), world.state()["Available"]) == (
+        "True",
+        "ScaledToZero",
+        "False",
+    )
+
+
+def test_two_replicas_get_a_disruption_budget_and_one_does_not() -> None:
+    world = World(make_model(scaling={"minReplicas": 2})).up()
+    kinds = {kind for kind, _ in world.objects}
+    assert "PodDisruptionBudget" in kinds
+    world.edit(scaling={"minReplicas": 1})
+    world.settle()
+    assert "PodDisruptionBudget" not in {kind for kind, _ in world.objects}
+
+
+def test_deleted_model_is_left_to_the_garbage_collector() -> None:
+    world = World(make_model()).up()
+    world.model["metadata"]["deletionTimestamp"] = "2026-11-25T12:00:00Z"
+    plan = world.plan()
+    assert (plan.apply, plan.delete, plan.status) == ((), (), None)
+
+
+# --- new versions ---
+
+
+def test_new_version_goes_into_the_running_pods() -> None:
+    world = World(make_model()).up()
+    pods = [pod["metadata"]["uid"] for pod in world.pods]
+    world.edit(build_extra={"trigger": "2"})
+    world.settle()
+    world.fetched("d" * 64)
+    world.settle()
+    world.built(OTHER_DIGEST)
+    plan = world.step()
+    assert [patch.key for patch in plan.annotate] == [names.ANNOTATION_CONFIG_HASH]
+    assert world.reason() == "Loading"
+    world.run_servers()
+    world.settle()
+    assert world.state()["Ready"] == "True"
+    assert world.server_config()["models"][0]["digest"] == OTHER_DIGEST
+    assert [pod["metadata"]["uid"] for pod in world.pods if pod["metadata"]["uid"] in pods] == pods[-1:]
+
+
+def test_unchanged_bytes_under_a_new_trigger_give_no_build() -> None:
+    world = World(make_model()).up()
+    world.edit(build_extra={"trigger": "again"})
+    world.settle()
+    assert world.reason() == "Fetching"
+    world.fetched()
+    world.settle()
+    assert world.state()["Ready"] == "True"
+    assert len([made for made in world.created if "-build-" in made]) == 1
+    assert world.model["status"]["artifact"]["trigger"] == "again"
+
+
+def test_parameters_change_the_build_and_not_the_fetch() -> None:
+    world = World(make_model()).up()
+    world.edit(build_extra={"termDocumentMatrix": {"weighting": "TfIdf"}})
+    world.settle()
+    assert len([made for made in world.created if "-fetch-" in made]) == 1
+    assert len([made for made in world.created if "-build-" in made]) == 2
+    assert world.reason() == "Building"
+
+
+def test_only_the_last_of_five_changes_during_a_build_counts() -> None:
+    world = World(make_model())
+    world.settle()
+    world.fetched()
+    world.settle()
+    for size in range(1, 6):
+        world.edit(build_extra={"termDocumentMatrix": {"maxTerms": size}})
+        world.step()
+        assert world.jobs().count("build") <= 1
+    world.settle()
+    request = world.job("build")["spec"]["template"]["spec"]["containers"][0]["env"][0]["value"]
+    assert '"maxTerms":5' in request
+    world.built()
+    world.settle()
+    assert serving(world)
+
+
+def test_next_job_waits_for_the_pod_of_the_last_one() -> None:
+    world = World(make_model())
+    world.settle()
+    job = world.job("fetch")
+    pod = make_waiting_pod(job, "ContainerCreating")
+    world.pods.append(pod)
+    world.edit(build_extra={"trigger": "2"})
+    plan = world.step()
+    assert [gone.propagation for gone in plan.delete] == ["Foreground"]
+    world.pods.append(pod)  # the Job is gone from the cache, its pod is not yet
+    world.settle()
+    assert world.jobs() == []
+    assert world.condition("Built")["message"].endswith(f"Pod {name(pod)} has to end first.")
+    world.pods.clear()
+    world.settle()
+    assert world.jobs() == ["fetch"]
+
+
+def test_foreground_deletion_of_a_job_is_waited_for() -> None:
+    world = World(make_model())
+    world.settle()
+    world.job("fetch")["metadata"]["deletionTimestamp"] = "2026-11-25T12:00:00Z"
+    world.edit(build_extra={"trigger": "2"})
+    plan = world.step()
+    assert not [one for one in plan.apply if one["kind"] == "Job"]
+    assert plan.delete == ()
+
+
+def test_failed_build_is_not_tried_again_by_itself() -> None:
+    world = World(make_model())
+    world.settle()
+    world.finish("fetch", failure("InputEmpty"), exit_code=10)
+    world.settle()
+    before = world.writes.copy()
+    world.later(86_400)
+    world.settle()
+    assert world.writes == before
+    assert world.reason() == "InputEmpty"
+
+
+def test_more_memory_runs_a_failed_build_again() -> None:
+    world = World(make_model())
+    world.settle()
+    world.fetched()
+    world.settle()
+    world.finish("build", "", exit_code=137, reason="OOMKilled")
+    world.settle()
+    assert (world.reason(), world.state()["Stalled"]) == ("BuildOutOfMemory", "True")
+    world.edit(build_extra={"pod": {"resources": {"limits": {"memory": "8Gi"}}}})
+    world.settle()
+    container = world.job("build")["spec"]["template"]["spec"]["containers"][0]
+    assert container["resources"]["limits"]["memory"] == "8Gi"
+    assert world.reason() == "Building"
+
+
+def test_deleting_a_failed_job_tries_again() -> None:
+    world = World(make_model())
+    world.settle()
+    world.finish("fetch", failure("InputMissing"), exit_code=10)
+    world.settle()
+    world.remove("Job", name(world.job("fetch")))
+    world.settle()
+    assert world.reason() == "Fetching"
+    assert world.jobs() == ["fetch"]
+
+
+def test_old_version_serves_while_a_new_build_fails() -> None:
+    world = World(make_model()).up()
+    world.edit(build_extra={"quality": [{"metric": "documents", "atLeast": "9"}]})
+    world.settle()
+    world.finish("build", failure("QualityBelowFloor", "documents is 4; at least 9 is asked for."), 10)
+    world.settle()
+    state = world.state()
+    assert (state["Available"], state["Ready"], state["Stalled"]) == ("True", "False", "True")
+    assert world.condition("Ready")["message"] == "documents is 4; at least 9 is asked for."
+    assert world.server_config()["models"][0]["digest"] == DIGEST
+
+
+def test_result_that_was_lost_is_had_by_running_the_job_again() -> None:
+    world = World(make_model())
+    world.settle()
+    world.fetched()
+    world.pods.clear()
+    assert world.step().look_again_seconds == 10.0
+    world.later(11)
+    world.step()
+    assert world.jobs() == []
+    world.settle()
+    assert world.jobs() == ["fetch"]
+
+
+def test_status_that_was_lost_is_had_from_the_jobs_again() -> None:
+    world = World(make_model()).up()
+    kept = world.model["status"]["artifact"]
+    world.model["status"] = {}
+    world.settle()
+    assert world.model["status"]["artifact"] == kept
+    assert world.state()["Ready"] == "True"
+    assert world.writes["create"] == 8
+
+
+def test_jobs_may_be_deleted_when_their_results_are_known() -> None:
+    world = World(make_model()).up()
+    for component in ("fetch", "build"):
+        world.remove("Job", name(world.job(component)))
+    before = world.writes.copy()
+    world.settle()
+    assert world.writes == before
+
+
+# --- what agents say ---
+
+
+def test_refused_new_version_keeps_the_old_one_and_stalls() -> None:
+    world = World(make_model()).up()
+    world.edit(build_extra={"termDocumentMatrix": {"weighting": "TfIdf"}})
+    world.settle()
+    world.built(OTHER_DIGEST)
+    world.settle()
+    world.run_servers(serving=DIGEST, reason="WrongAnswers", message="Example 2 differs.")
+    world.settle()
+    assert (world.state()["Available"], world.state()["Loaded"], world.reason()) == (
+        "True",
+        "False",
+        "WrongAnswers",
+    )
+    assert "Example 2 differs." in world.condition("Stalled")["message"]
+
+
+def test_pod_with_an_old_configuration_does_not_count_as_loaded() -> None:
+    world = World(make_model()).up()
+    world.run_servers(config_hash="old")
+    world.settle()
+    assert world.reason() == "Loading"
+
+
+def test_silent_agent_is_believed_for_a_while_only() -> None:
+    world = World(make_model()).up()
+    uid, report = next(iter(world.agents.items()))
+    world.agents[uid] = AgentReport(report.taken, report.config_hash, report.models, silent_since=NOW)
+    world.later(20)
+    assert world.step().look_again_seconds == 40.0
+    assert world.state()["Ready"] == "True"
+    world.later(41)
+    world.settle()
+    assert (world.state()["Ready"], world.reason(), world.state()["Loaded"]) == (
+        "False",
+        "AgentSilent",
+        "Unknown",
+    )
+
+
+def test_damaged_artifact_is_built_again_once() -> None:
+    world = World(make_model()).up()
+    world.run_servers(serving="", reason="ArtifactDamaged", message="1/model.onnx differs.")
+    world.settle()
+    assert world.reason() == "Repairing"
+    repair = [one for key, one in world.objects.items() if key[0] == "Job" and "-build-" in key[1]]
+    assert len(repair) == 2
+    newest = max(repair, key=lambda job: world.created.index(f"Job {name(job)}"))
+    world.remove("Job", name(min(repair, key=lambda job: world.created.index(f"Job {name(job)}"))))
+    assert (
+        newest["metadata"]["annotations"][names.ANNOTATION_BUILD_KEY]
+        == world.model["status"]["artifact"]["buildKey"]
+    )
+    world.built()
+    world.settle()
+    assert (world.state()["Built"], world.reason()) == ("True", "ArtifactDamaged")
+    assert "Stalled" not in world.state()
+    world.run_servers()
+    world.settle()
+    assert world.state()["Ready"] == "True"
+    assert name(newest) not in [key[1] for key in world.objects]
+
+
+def test_artifact_that_stays_damaged_stalls() -> None:
+    world = World(make_model()).up()
+    world.remove("Job", name(world.job("build")))
+    world.run_servers(serving="", reason="ArtifactDamaged", message="1/model.onnx differs.")
+    world.settle()
+    world.built()
+    world.settle()
+    world.later(601)
+    world.settle()
+    assert (world.reason(), world.state()["Stalled"]) == ("ArtifactDamaged", "True")
+    assert "built again and is still not whole" in world.condition("Ready")["message"]
+    before = world.writes.copy()
+    world.later(86_400)
+    world.settle()
+    assert world.writes == before
+
+
+# --- where ---
+
+
+def test_model_without_a_pool_says_so_while_it_builds() -> None:
+    world = World(make_model(), pools=[])
+    world.settle()
+    assert (world.reason(), world.jobs()) == ("NoSuchPool", ["fetch"])
+    world.pools.append(make_pool())
+    world.settle()
+    assert world.reason() == "Fetching"
+
+
+def test_model_without_room_keeps_its_artifact_and_waits() -> None:
+    world = World(make_model(), usage={("cpu", "demo"): 4})
+    world.settle()
+    world.fetched()
+    world.settle()
+    world.built()
+    world.settle()
+    assert (world.reason(), world.state()["Stalled"], world.deployments()) == ("NoRoom", "True", [])
+    world.usage.clear()
+    world.settle()
+    assert len(world.deployments()) == 1
+
+
+def test_devices_are_reserved_with_the_plan_that_places() -> None:
+    world = World(make_model(scaling={"minReplicas": 2}, serving={"devicesPerReplica": 2}))
+    world.settle()
+    assert world.plan().placements == ()
+    world.fetched()
+    world.settle()
+    world.built()
+    assert world.plan().placements == (Placement("cpu", 4),)
+
+
+def test_move_to_another_pool_makes_before_it_breaks() -> None:
+    world = World(make_model(), pools=[make_pool("cpu"), make_gpu_pool("l4")]).up()
+    world.edit(placement={"poolNames": ["l4"]})
+    world.settle()
+    assert sorted(one["metadata"]["labels"][names.LABEL_POOL] for one in world.deployments()) == ["cpu", "l4"]
+    assert world.plan().placements == (Placement("cpu", 1), Placement("l4", 1))
+    assert world.state()["Available"] == "True"
+    world.run_servers()
+    world.settle()
+    assert [one["metadata"]["labels"][names.LABEL_POOL] for one in world.deployments()] == ["l4"]
+    assert [key for key in world.objects if key[0] in ("ConfigMap", "NetworkPolicy")] != []
+    assert len([key for key in world.objects if key[0] == "ConfigMap"]) == 1
+    assert world.state()["Ready"] == "True"
+
+
+def test_deployment_deleted_by_hand_comes_back_where_it_was() -> None:
+    pools = [make_pool("cpu"), make_gpu_pool("l4")]
+    world = World(make_model(), pools=pools, usage={("cpu", "demo"): 4}).up()
+    assert world.model["status"]["servers"][0]["pool"] == "l4"
+    world.usage.clear()
+    world.remove("Deployment", name(world.deployments()[0]))
+    world.settle()
+    assert [one["metadata"]["labels"][names.LABEL_POOL] for one in world.deployments()] == ["l4"]
+
+
+def test_pool_that_is_gone_takes_no_server_down() -> None:
+    world = World(make_model()).up()
+    world.pools.clear()
+    world.settle()
+    assert (world.reason(), world.state()["Available"], len(world.deployments())) == ("NoSuchPool", "True", 1)
+
+
+def test_scale_is_limited_to_the_room_and_says_so() -> None:
+    world = World(make_model(scaling={"mode": "External"}, replicas=1), usage={("cpu", "demo"): 2}).up()
+    world.edit(replicas=4)
+    world.settle()
+    world.run_servers()
+    world.settle()
+    assert world.deployments()[0]["spec"]["replicas"] == 2
+    assert world.condition("ScaleLimited")["reason"] == "NoRoom"
+
+
+# --- what stands in the way ---
+
+STALLS: list[Any] = [
+    pytest.param({"serving": {"isolation": "Shared"}}, "SharedNotAvailable", id="shared"),
+    pytest.param({"placement": {"poolNames": ["h100"]}}, "NoSuchPool", id="no such pool"),
+    pytest.param({"serving": {"memoryMebibytes": 99_999}}, "NoPoolFits", id="too big for every pool"),
+    pytest.param({"serving": {"maxBatchSize": -4}}, "SpecInvalid", id="invalid"),
+    pytest.param(
+        {"build_extra": {"architecture": "OneHot", "oneHot": {}, "termDocumentMatrix": None}},
+        "BuilderNotAvailable",
+        id="no builder",
+    ),
+]
+
+
+@pytest.mark.parametrize(("spec", "reason"), STALLS)
+def test_model_stalls_with_a_reason(spec: dict[str, Any], reason: str) -> None:
+    world = World(make_model(**spec))
+    world.settle()
+    assert (world.reason(), world.state()["Stalled"], world.state()["Ready"]) == (reason, "True", "False")
+    assert world.condition("Ready")["message"].endswith(".")
+    assert world.deployments() == []
+
+
+@pytest.mark.parametrize(("spec", "reason"), STALLS)
+def test_what_serves_keeps_serving_when_the_spec_stalls(spec: dict[str, Any], reason: str) -> None:
+    world = World(make_model()).up()
+    world.edit(**spec)
+    world.settle()
+    assert (world.reason(), world.state()["Available"]) == (reason, "True")
+    assert serving(world)
+
+
+def test_invalid_spec_keeps_what_the_status_knew() -> None:
+    world = World(make_model()).up()
+    kept = world.model["status"]["artifact"]
+    world.edit(serving={"maxBatchSize": -4})
+    world.settle()
+    assert world.model["status"]["artifact"] == kept
+    assert world.model["status"]["observedGeneration"] == 2
+    assert "spec.serving.maxBatchSize is -4" in world.condition("Stalled")["message"]
+
+
+def test_foreign_service_of_that_name_is_left_alone() -> None:
+    world = World(make_model(), foreign=frozenset({("Service", "korean-novels")})).up()
+    assert (world.reason(), world.state()["Stalled"]) == ("NameTaken", "True")
+    assert ("Service", "korean-novels") not in world.objects
+    world.foreign = frozenset()
+    world.settle()
+    assert world.state()["Ready"] == "True"
+
+
+def test_image_that_cannot_be_pulled_stalls() -> None:
+    world = World(make_model())
+    world.settle()
+    world.pods.append(make_waiting_pod(world.job("fetch"), "ImagePullBackOff", "not found"))
+    world.settle()
+    assert (world.reason(), world.state()["Stalled"]) == ("ImageNotPullable", "True")
+
+
+def test_missing_config_map_is_guessed_from_the_waiting_pod() -> None:
+    world = World(make_model())
+    world.settle()
+    pod = make_waiting_pod(world.job("fetch"), "ContainerCreating")
+    pod["status"]["conditions"][0]["lastTransitionTime"] = "2026-11-25T12:00:00Z"
+    world.pods.append(pod)
+    assert world.step().look_again_seconds == 20.0
+    world.later(25)
+    world.settle()
+    assert (world.reason(), world.state()["Stalled"]) == ("InputPending", "True")
+    assert "ConfigMap novels" in world.condition("Ready")["message"]
+
+
+def test_unbound_store_is_told() -> None:
+    world = World(make_model(), store=make_claim(phase="Pending"))
+    world.settle()
+    pod = make_waiting_pod(world.job("fetch"), "")
+    pod["status"]["conditions"] = [
+        {
+            "type": "PodScheduled",
+            "status": "False",
+            "message": "pod has unbound immediate PersistentVolumeClaims",
+        }
+    ]
+    world.pods.append(pod)
+    world.settle()
+    assert world.reason() == "StorePending"
+    assert "nlp-store, is Pending" in world.condition("Ready")["message"]
+
+
+# --- suspend ---
+
+
+def test_suspended_model_starts_nothing() -> None:
+    world = World(make_model(suspend=True))
+    world.settle()
+    assert (world.objects, world.reason()) == ({}, "Suspended")
+    assert {"Stalled", "Reconciling"}.isdisjoint(world.state())
+
+
+def test_suspended_model_keeps_serving_and_is_kept_whole() -> None:
+    world = World(make_model()).up()
+    world.edit(suspend=True)
+    world.settle()
+    assert world.state()["Ready"] == "True"
+    world.remove("Service", "korean-novels")
+    world.settle()
+    assert ("Service", "korean-novels") in world.objects
+
+
+def test_suspended_model_takes_no_change() -> None:
+    world = World(make_model()).up()
+    world.edit(suspend=True, build_extra={"trigger": "2"}, serving={"maxBatchSize": 8})
+    world.settle()
+    assert world.writes["create"] == 8
+    assert world.server_config()["models"][0]["maxBatchSize"] == 32
+    assert (world.state()["Ready"], world.reason()) == ("False", "Suspended")
+    world.edit(suspend=False)
+    world.settle()
+    assert world.server_config()["models"][0]["maxBatchSize"] == 8
+    assert world.reason() == "Fetching"
+
+
+def test_server_image_is_the_only_setting_that_changes_the_pods() -> None:
+    from dataclasses import replace
+
+    world = World(make_model()).up()
+    before = world.deployments()[0]["spec"]["template"]
+    world.settings = replace(
+        world.settings, builder_image="builder:2", store_size="20Gi", agent_silence_seconds=9
+    )
+    world.settle()
+    assert world.deployments()[0]["spec"]["template"] == before
+    assert world.writes["create"] == 8
+    world.settings = replace(world.settings, serving_image="serving:2")
+    world.settle()
+    assert world.deployments()[0]["spec"]["template"] != before
+
+
+def test_time_alone_changes_nothing_of_a_ready_model() -> None:
+    world = World(make_model()).up()
+    first = world.plan()
+    world.now += timedelta(days=30)
+    again = world.plan()
+    assert (again.status, again.apply, again.delete, again.look_again_seconds) == (
+        first.status,
+        first.apply,
+        (),
+        None,
+    )

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj
+from nlp_operator.planning.pools import plan_pool
+from tests.nlp_operator.making import NOW, make_gpu_pool, make_node, make_pool
+
+
+def make_server_pod(pool: str, node: str = "", cpu: str = "1", phase: str = "Running") -> Obj:
+    return {
+        "metadata": {"name": "p", "labels": {names.LABEL_POOL: pool}},
+        "spec": {"nodeName": node, "containers": [{"resources": {"requests": {"cpu": cpu}}}]},
+        "status": {"phase": phase},
+    }
+
+
+def counts(pool: Obj, nodes: list[Obj], pods: list[Obj] | None = None) -> dict[str, int]:
+    status = plan_pool(pool, nodes, pods or [], NOW).status
+    assert status is not None
+    found: dict[str, int] = status["devices"]
+    return found
+
+
+def ready(pool: Obj, nodes: list[Obj]) -> tuple[str, str]:
+    status = plan_pool(pool, nodes, [], NOW).status
+    assert status is not None
+    return status["conditions"][0]["status"], status["conditions"][0]["reason"]
+
+
+def test_slots_of_cores_are_counted_on_each_node() -> None:
+    pool = make_pool(device={"type": "Cpu", "cpu": {"cores": "1500m"}})
+    nodes = [make_node("a", cpu="4"), make_node("b", cpu="1930m"), make_node("c", cpu="1")]
+    assert counts(pool, nodes)["present"] == 2 + 1 + 0
+
+
+def test_devices_are_counted_by_the_name_of_their_resource() -> None:
+    nodes = [make_node("a", **{"nvidia.com/gpu": "4"}), make_node("b")]
+    assert counts(make_gpu_pool("l4"), nodes)["present"] == 4
+
+
+def test_nodes_that_do_not_match_or_are_not_ready_are_not_counted() -> None:
+    pool = make_pool(nodes={"selector": {"pool": "here"}})
+    elsewhere = make_node("b")
+    elsewhere["metadata"]["labels"] = {"pool": "there"}
+    cordoned = make_node("c")
+    cordoned["spec"]["unschedulable"] = True
+    nodes = [make_node("a"), elsewhere, cordoned, make_node("d", ready="False")]
+    assert counts(pool, nodes)["present"] == 4
+
+
+def test_pods_count_as_ours_or_as_pending() -> None:
+    pods = [
+        make_server_pod("cpu", "node-1", cpu="2"),
+        make_server_pod("cpu"),
+        make_server_pod("cpu", "node-1", phase="Failed"),
+        make_server_pod("another", "node-1"),
+    ]
+    assert counts(make_pool(), [make_node()], pods) == {"present": 4, "ours": 2, "free": 1, "pending": 1}
+
+
+@pytest.mark.parametrize(
+    ("pool", "nodes", "expected"),
+    [
+        pytest.param(make_pool(), [make_node()], ("True", "Usable"), id="nodes there"),
+        pytest.param(make_pool(), [], ("False", "NoNodes"), id="no node"),
+        pytest.param(
+            make_gpu_pool("l4"), [make_node()], ("False", "NoDevices"), id="nodes without the device"
+        ),
+        pytest.param(make_pool(provisioning="OnDemand"), [], ("True", "Usable"), id="nodes on demand"),
+        pytest.param(make_pool(maxDevices=-1), [make_node()], ("False", "SpecInvalid"), id="invalid"),
+    ],
+)
+def test_pool_says_whether_it_can_be_used(pool: Obj, nodes: list[Obj], expected: tuple[str, str]) -> None:
+    assert ready(pool, nodes) == expected
+
+
+def test_second_look_wants_the_same_status_and_no_event() -> None:
+    pool = make_pool()
+    first = plan_pool(pool, [make_node()], [], NOW)
+    assert first.events
+    again = plan_pool(pool | {"status": first.status}, [make_node()], [], NOW)
+    assert (again.status, again.events) == (first.status, ())
+
+
+@pytest.mark.parametrize("allocatable", ["", "x", None, True, [], "1e3"])
+def test_odd_quantity_counts_as_nothing(allocatable: Any) -> None:
+    node = make_node()
+    node["status"]["allocatable"]["cpu"] = allocatable
+    assert counts(make_pool(), [node])["present"] == 0
