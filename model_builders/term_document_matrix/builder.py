@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
@@ -42,8 +43,9 @@ logger = logging.getLogger(__name__)
 
 SERVED_FILES = ("model.py", "answering.py")
 
-MAX_CELLS = 1 << 25
-"""Rows times columns: 128 MiB as 32-bit floats in the artifact, about ten times that while building."""
+MAX_CELLS = 1 << 24
+"""Rows times columns: 64 MiB as 32-bit floats in the artifact, four times that in a server, ten times that in
+a build."""
 
 MAX_VECTOR_IN_EXAMPLES = 4096
 """Longer vectors are left out of examples.json; similarities prove the same numbers."""
@@ -75,7 +77,7 @@ class TermDocumentMatrixRecipe:
     def train(self, sources: tuple[Source, ...]) -> "TermDocumentMatrixModel":
         corpus = read_corpus(sources)
         logger.info("read %s documents", f"{len(corpus.documents):,}")
-        texts = [tokenize(document.text, self.parameters.settings) for document in corpus.documents]
+        texts = [Counter(tokenize(document.text, self.parameters.settings)) for document in corpus.documents]
         terms = self.parameters.vocabulary or choose_terms(
             texts, self.parameters.min_documents, self.parameters.max_terms
         )
@@ -87,18 +89,18 @@ class TermDocumentMatrixRecipe:
                 f"None of the {len(terms):,} words of spec.build.termDocumentMatrix.vocabulary "
                 f"occurs in the {len(texts):,} "
                 f"documents. With the tokenizer {self.parameters.tokenizer} the first document begins with "
-                f"{' '.join(next((text for text in texts if text), [])[:6])!r}.",
+                f"{' '.join(list(next((text for text in texts if text), Counter[str]()))[:6])!r}.",
             )
         matrix = TermDocumentMatrix(
             terms=tuple(terms),
             documents=tuple(document.name for document in corpus.documents),
             weighting=self.parameters.weighting,
             counts=counts,
-            lengths=np.array([len(text) for text in texts], dtype=np.float64),
+            lengths=np.array([text.total() for text in texts], dtype=np.float64),
         )
         return TermDocumentMatrixModel(matrix, self.parameters, corpus)
 
-    def _check_size(self, terms: tuple[str, ...], texts: list[list[str]]) -> None:
+    def _check_size(self, terms: tuple[str, ...], texts: list[Counter[str]]) -> None:
         if not any(texts):
             raise Refused("InputEmpty", f"The {len(texts):,} documents hold no word at all.")
         if not terms:

@@ -57,6 +57,11 @@ def parse_parameters(given: Json, export: Json) -> Parameters:
     for name in given:
         if name not in FIELDS:
             problems.append(f"{WHERE}.{name} is not known; there are {', '.join(FIELDS)}")
+    for name in export:
+        if name != "precision":
+            problems.append(
+                f"spec.build.export.{name} is not offered for this architecture; there is precision"
+            )
     choice("precision", PRECISIONS, "Auto", export, "spec.build.export")
     parameters = Parameters(
         weighting=cast(Weighting, choice("weighting", get_args(Weighting), "Count")),

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from model_builders.build import build
@@ -23,8 +24,10 @@ from model_builders.term_document_matrix.builder import (
     TermDocumentMatrixArchitecture,
     TermDocumentMatrixModel,
 )
+from model_builders.term_document_matrix.corpus import Corpus
 from model_builders.term_document_matrix.graph import build_graph
-from model_builders.term_document_matrix.matrix import Weighting
+from model_builders.term_document_matrix.matrix import TermDocumentMatrix, Weighting
+from model_builders.term_document_matrix.parameters import Parameters
 from tests.model_builders.made import DOCUMENT_EXAMPLE, NOVELS, WORDS, Jobs, Ran, make_novels
 from tests.model_builders.test_fetch_job import SHELL_DIGEST, in_volume_of, needs_root
 
@@ -194,6 +197,20 @@ def test_export_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     assert caught.value.reason == "ExportDiffers"
 
 
+def test_check_that_is_killed_for_memory_ends_the_job_as_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel may take the checking process instead of the Job's; the Job's exit code must say so."""
+    model = train(tmp_path / "in")
+    killed = tmp_path / "python"
+    killed.write_text("#!/bin/sh\nkill -9 $$\n", encoding="utf-8")
+    killed.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(killed))
+    with pytest.raises(SystemExit) as caught:
+        model.check_export(tmp_path)
+    assert caught.value.code == 137
+
+
 def test_quality_below_the_floor_names_the_numbers_and_keeps_them(jobs: Jobs) -> None:
     quality = [
         {"metric": "documents", "atLeast": "5"},
@@ -305,7 +322,10 @@ def test_metric_that_is_not_measured_is_refused(jobs: Jobs) -> None:
 
 
 def test_precision_that_is_not_offered_is_refused(jobs: Jobs) -> None:
-    assert refusal(jobs, make_novels(), export={"precision": "Int8"}).reason == "ParameterInvalid"
+    error = refusal(jobs, make_novels(), export={"precision": "Int8", "fidelity": "high"})
+    assert error.reason == "ParameterInvalid"
+    assert "spec.build.export.fidelity is not offered" in error.message
+    assert "spec.build.export.precision is 'Int8'; it must be one of Auto, Float32" in error.message
 
 
 @pytest.mark.parametrize(
@@ -417,3 +437,24 @@ def test_built_by_hand_without_a_request(tmp_path: Path) -> None:
     )
     result = json.loads(done.stdout)
     assert (tmp_path / "new/store/artifacts" / result["digest"] / "manifest.json").is_file()
+
+
+def make_wide_model() -> TermDocumentMatrixModel:
+    """As many terms, as unevenly frequent, as in books: 32-bit sums are off by 2e-5 here."""
+    choice = np.random.default_rng(5)
+    frequencies = 300_000 / np.arange(1.0, 50_001.0)
+    counts = np.floor(frequencies[:, np.newaxis] * choice.uniform(0.2, 1.8, (50_000, 6)))
+    matrix = TermDocumentMatrix(
+        terms=tuple(f"w{index:05d}" for index in range(50_000)),
+        documents=tuple(f"d{index}" for index in range(6)),
+        weighting="TfIdf",
+        counts=counts,
+        lengths=counts.sum(axis=0),
+    )
+    return TermDocumentMatrixModel(matrix, Parameters(weighting="TfIdf"), Corpus((), ()))
+
+
+def test_export_agrees_over_many_terms(tmp_path: Path) -> None:
+    model = make_wide_model()
+    model.export(tmp_path)
+    assert model.check_export(tmp_path) <= 1e-6

@@ -1,6 +1,7 @@
 """The mathematics against the document's example, written out, and against scikit-learn."""
 
 import random
+from collections import Counter
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from tests.model_builders.made import COUNTS, NOVELS, WORDS
 
 
 def make_matrix(documents: list[list[str]], weighting: Weighting = "Count") -> TermDocumentMatrix:
-    terms = choose_terms(documents)
+    counted = [Counter(tokens) for tokens in documents]
+    terms = choose_terms(counted)
     lengths = np.array([float(len(tokens)) for tokens in documents])
     names = tuple(f"document {index}" for index in range(len(documents)))
-    return TermDocumentMatrix(terms, names, weighting, count_terms(terms, documents), lengths)
+    return TermDocumentMatrix(terms, names, weighting, count_terms(terms, counted), lengths)
 
 
 def make_documents(count: int = 40) -> list[list[str]]:
@@ -33,7 +35,7 @@ def make_documents(count: int = 40) -> list[list[str]]:
 
 
 def test_document_example_holds_exactly() -> None:
-    documents = [[word for word in WORDS for _ in range(COUNTS[word][column])] for column in range(4)]
+    documents = [Counter({word: COUNTS[word][column] for word in WORDS}) for column in range(4)]
     counts = count_terms(WORDS, documents)
     assert counts[:, NOVELS.index("운수 좋은 날")].tolist() == [2, 1, 1]
     assert counts[WORDS.index("막걸리")].tolist() == [0, 1, 0, 0]
@@ -85,7 +87,7 @@ def test_document_folded_in_as_a_text_gets_its_own_column(weighting: Weighting) 
 
 
 def test_terms_are_chosen_by_documents_then_by_frequency_then_by_code_point() -> None:
-    documents = [["b", "b", "b", "a", "d"], ["a", "c", "d"], ["c", "e"]]
+    documents = [Counter("bbbad"), Counter("acd"), Counter("ce")]
     assert choose_terms(documents) == ("a", "b", "c", "d", "e")
     assert choose_terms(documents, min_documents=2) == ("a", "c", "d")
     assert choose_terms(documents, max_terms=3) == ("a", "b", "c")

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import time
 import unicodedata
+import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -284,3 +285,17 @@ def test_one_bad_request_does_not_fail_its_batch(server: Server) -> None:
     with ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(one, range(120)))
     assert answers == ["refused" if index % 3 == 0 else "answered" for index in range(120)]
+
+
+def test_generate_answers_a_plain_json_object(server: Server) -> None:
+    """Triton's shorthand for one row: no tensors to spell out, which is what one wants at a terminal."""
+    request = urllib.request.Request(
+        f"http://{server.http}/v2/models/novels/generate", json.dumps({"text": "막걸리", "top_k": 1}).encode()
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        answer = json.load(response)
+    assert (answer["interpreted_as"], answer["word_vector"], answer["nearest_words"]) == (
+        "word",
+        [0.0, 1.0, 0.0, 0.0],
+        "선술집",
+    )
