@@ -184,14 +184,25 @@ class Recorder:
         """The resourceVersion to watch from, after taking what exists at it."""
         if self._since is not None:
             return self._since
-        try:
-            body = self._api.request("GET", self._path(resource))
-        except ApiError as error:
-            raise RecordingGap(f"Listing {resource.plural} gave {error.code}: {error.message}") from error
+        body = self._list(resource)
         seen = time.monotonic()
         start = int(body["metadata"]["resourceVersion"])
         self._take(resource, start, [make_version("LISTED", resource, item, seen) for item in body["items"]])
         return start
+
+    def _list(self, resource: Resource) -> Obj:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return self._api.request("GET", self._path(resource))
+            except ApiError as error:
+                # A server that has just learned of a CRD says for a moment that its "storage is
+                # (re)initializing".
+                if error.code != 429 or time.monotonic() > deadline:
+                    raise RecordingGap(
+                        f"Listing {resource.plural} gave {error.code}: {error.message}"
+                    ) from error
+            time.sleep(RECONNECT_SECONDS)
 
     def _watch(self, resource: Resource, start: int) -> None:
         """Runs in a thread of its own until `stop`, or until versions were lost."""
@@ -246,6 +257,8 @@ class Recorder:
                 try:
                     items = self._api.request("GET", path, query=query)["items"]
                 except ApiError as error:
+                    if error.code != 410:  # not gone: the server is busy or away, so try again from here
+                        raise
                     raise RecordingGap(
                         f"Revision {revision} of {resource.plural} is gone: {error.message}"
                     ) from error
