@@ -17,11 +17,11 @@ ROOT = Path(__file__).resolve().parent.parent
 CRDS = ("nlpmodels", "devicepools")
 INTRODUCTION = """# API reference
 
-Generated from `crds/` by `python -m tools.api_reference`; change a description there. Group `nlp-operator.io`,
-version `v1alpha1`. `kubectl explain nlpmodel.spec` shows the same on a cluster.
+Generated from `crds/` by `python -m tools.api_reference`; change a description there. Group
+`nlp-operator.io`, version `v1alpha1`. `kubectl explain nlpmodel.spec` shows the same on a cluster.
 
-A field in **bold** is required. Defaults are filled in by the API server. Decimals are strings, so that no tool
-rounds them.
+A field in **bold** is required. Defaults are filled in by the API server. Decimals are strings, so that no
+tool rounds them.
 """
 
 

@@ -4,22 +4,25 @@
     ├── Waits                     only the user (or another object) can help: no retry until something changes
     │   ├── SpecInvalid           a stored object this release cannot read
     │   ├── NameTaken             an object of a name we want exists and is not ours
-    │   ├── AdmissionRefused      the API server refuses the object (422, 403 by quota, Pod Security or a policy)
+    │   ├── AdmissionRefused      the API server refuses the object (422; 403 by quota, Pod Security, policy)
+    │   ├── NamespaceTerminating  the namespace is being deleted, and the model with it
     │   └── Forbidden             our ServiceAccount lacks a right
+    ├── NotFound                  404; the caller knows what that means
     └── TryAgain                  the next try may go through: back-off
         ├── Conflict              409: the object changed under us, or another writer was quicker
+        │   └── AlreadyExists     409 on create
         ├── Throttled             429, with the seconds the server asked for
         └── Unreachable           5xx, timeouts, broken connections
 
-A class for every thing a caller does differently, and no more. Each carries the condition reason it becomes. Only the
-engine turns them into outcomes.
+A class for every thing a caller does differently, and no more. Each carries the condition reason it becomes.
+Only the engine turns them into outcomes.
 """
 
 from __future__ import annotations
 
 
 class OperatorError(Exception):
-    """Something kept a pass from finishing. `reason` is what the condition will say, `str(error)` its message."""
+    """Something kept a pass from finishing; `reason` is what the condition says, `str(error)` its message."""
 
     reason = "Error"
 
@@ -61,6 +64,18 @@ class Forbidden(Waits):
     reason = "Forbidden"
 
 
+class NamespaceTerminating(Waits):
+    """Nothing can be created any more, and nothing needs to be: the model goes with its namespace."""
+
+    reason = "NamespaceTerminating"
+
+
+class NotFound(OperatorError):
+    """404: no such object (or the kind is not installed)."""
+
+    reason = "NotFound"
+
+
 class TryAgain(OperatorError):
     """The next try may go through."""
 
@@ -71,6 +86,12 @@ class Conflict(TryAgain):
     """409: the object changed under us."""
 
     reason = "Conflict"
+
+
+class AlreadyExists(Conflict):
+    """409 on create: somebody has an object of this name."""
+
+    reason = "AlreadyExists"
 
 
 class Throttled(TryAgain):

@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 import aiohttp
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, deleting, dig, labels, name, namespace, uid
-from nlp_operator.api.objects import annotations as annotations_of
+from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, labels, name, namespace, uid
 from nlp_operator.engine.clock import Clock
 from nlp_operator.planning.agent_report import AgentReport, parse_agent_report
 

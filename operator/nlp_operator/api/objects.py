@@ -81,8 +81,5 @@ def _strings(obj: Obj, field: str) -> dict[str, str]:
     return {key: value for key, value in found.items() if isinstance(value, str)}
 
 
-annotations = annotations_of  # the name some callers still use
-
-
 def deleting(obj: Obj) -> bool:
     return bool(dig(obj, "metadata", "deletionTimestamp"))

@@ -19,8 +19,7 @@ from typing import Any
 
 from nlp_operator import errors
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, deleting, dig, name, namespace, uid
-from nlp_operator.api.objects import annotations as annotations_of
+from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, name, namespace, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.drift import drift, merge_patch

@@ -1,7 +1,7 @@
 """The objects we write, against golden files, and what must hold for every one of them.
 
-After a change that is meant, `GOLDEN=write pytest tests/nlp_operator/resources` writes the files anew; read the
-difference.
+After a change that is meant, `GOLDEN=write pytest tests/nlp_operator/resources` writes the files anew; read
+the difference.
 """
 
 from __future__ import annotations
