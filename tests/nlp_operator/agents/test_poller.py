@@ -1,0 +1,206 @@
+"""The poller against real HTTP servers on loopback addresses, one address a pod."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from aiohttp import web
+
+from nlp_operator.agents.poller import Agents, target_of
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj
+from nlp_operator.engine.clock import system_clock
+
+
+def make_pod(address: str = "127.0.0.11", *, ready: bool = True, **changes: Any) -> Obj:
+    pod: Obj = {
+        "metadata": {
+            "name": f"pod-{address}",
+            "namespace": "demo",
+            "uid": f"uid-{address}",
+            "labels": {names.LABEL_COMPONENT: "server", names.LABEL_MODEL: "novels"},
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": address,
+            "containerStatuses": [{"name": "serving", "state": {"running": {}}}],
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    }
+    pod["metadata"].update(changes)
+    return pod
+
+
+class Agent:
+    """One agent: answers what `answer` says, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.answer: Any = make_answer()
+        self.asked = 0
+        self.port = 0
+
+    async def status(self, request: web.Request) -> web.StreamResponse:
+        self.asked += 1
+        if isinstance(self.answer, web.Response):
+            return self.answer
+        return web.json_response(self.answer)
+
+
+def make_answer(state: str = "Serving", digest: str = "d1", config_hash: str = "") -> Obj:
+    return {
+        "version": 1,
+        "configHash": config_hash,
+        "models": [{"name": "novels", "wanted": digest, "serving": digest, "state": state}],
+    }
+
+
+@asynccontextmanager
+async def listening(address: str = "127.0.0.11") -> AsyncIterator[Agent]:
+    agent = Agent()
+    app = web.Application()
+    app.router.add_get("/v1/status", agent.status)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, address, 0).start()
+    agent.port = runner.addresses[0][1]
+    yield agent
+    await runner.cleanup()
+
+
+class Poller:
+    def __init__(self, port: int, **settings: Any) -> None:
+        self.changes: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        self.agents = Agents(
+            clock=system_clock(),
+            port=port,
+            on_change=lambda namespace, model: self.changes.put_nowait((namespace, model)),
+            **{"every": 0.2, "every_unsettled": 0.05, "timeout": 0.5, **settings},
+        )
+        self.first = asyncio.Event()
+
+    async def __aenter__(self) -> Poller:
+        self._task = asyncio.ensure_future(self.agents.run(self.first))
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._task.cancel()
+        await asyncio.gather(self._task, return_exceptions=True)
+
+    async def change(self) -> tuple[str, str]:
+        return await asyncio.wait_for(self.changes.get(), 5)
+
+
+async def test_an_answer_wakes_the_model_once_and_then_only_when_it_changes() -> None:
+    async with listening() as agent:
+        poller = Poller(agent.port)
+        poller.agents.see(None, make_pod())
+        async with poller:
+            assert await poller.change() == ("demo", "novels")
+            assert poller.first.is_set()
+            asked = agent.asked
+            while agent.asked < asked + 3:  # noqa: ASYNC110  (the other side is a server, not a task)
+                await asyncio.sleep(0.02)
+            assert poller.changes.empty(), "the same answer again is no news"
+            agent.answer = make_answer(digest="d2")
+            await poller.change()
+            report = poller.agents.reports["uid-127.0.0.11"]
+            assert report.models[0].serving == "d2"
+
+
+async def test_a_silent_agent_keeps_its_last_answer_with_the_time_of_its_silence() -> None:
+    async with listening() as agent:
+        poller = Poller(agent.port)
+        poller.agents.see(None, make_pod())
+        async with poller:
+            await poller.change()
+            agent.answer = web.Response(status=503)
+            await poller.change()
+            silent = poller.agents.reports["uid-127.0.0.11"]
+            assert silent.silent_since is not None
+            assert silent.models[0].serving == "d1"
+            agent.answer = make_answer()
+            await poller.change()
+            assert poller.agents.reports["uid-127.0.0.11"].silent_since is None
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        pytest.param(web.Response(text="<html>"), id="no JSON"),
+        pytest.param({"version": 99}, id="another version"),
+        pytest.param(web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), id="a redirect"),
+        pytest.param(web.Response(body=b" " * 400_000), id="too long"),
+    ],
+)
+async def test_an_answer_that_is_none_counts_as_silence(answer: Any) -> None:
+    async with listening() as agent:
+        agent.answer = answer
+        poller = Poller(agent.port)
+        poller.agents.see(None, make_pod())
+        async with poller:
+            await poller.change()
+            assert poller.agents.reports["uid-127.0.0.11"].silent_since is not None
+
+
+async def test_the_first_round_ends_although_nobody_answers() -> None:
+    poller = Poller(port=1)
+    for number in range(3):
+        poller.agents.see(None, make_pod(f"127.0.0.{20 + number}"))
+    async with poller:
+        await asyncio.wait_for(poller.first.wait(), 5)
+        assert len(poller.agents.reports) == 3
+
+
+async def test_the_first_round_of_nobody_is_over_at_once() -> None:
+    poller = Poller(port=1)
+    async with poller:
+        await asyncio.wait_for(poller.first.wait(), 5)
+
+
+async def test_a_pod_that_goes_is_no_longer_asked() -> None:
+    async with listening() as agent:
+        poller = Poller(agent.port, every=0.02)
+        poller.agents.see(None, make_pod())
+        async with poller:
+            await poller.change()
+            poller.agents.see(make_pod(), None)
+            assert poller.agents.reports == {}
+            await asyncio.sleep(0.1)
+            asked = agent.asked
+            await asyncio.sleep(0.2)
+            assert agent.asked == asked
+
+
+async def test_a_new_configuration_is_asked_about_at_once() -> None:
+    async with listening() as agent:
+        agent.answer = make_answer(config_hash="aaa")
+        poller = Poller(agent.port, every=3600.0, every_unsettled=3600.0)
+        poller.agents.see(None, make_pod())
+        async with poller:
+            await poller.change()
+            agent.answer = make_answer(digest="d2", config_hash="bbb")
+            poller.agents.see(make_pod(), make_pod(annotations={names.ANNOTATION_CONFIG_HASH: "bbb"}))
+            await poller.change()
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [
+        pytest.param(make_pod(labels={names.LABEL_COMPONENT: "build"}), id="a Job's pod"),
+        pytest.param(make_pod(deletionTimestamp="2026-01-01T00:00:00Z"), id="one that goes away"),
+        pytest.param({**make_pod(), "status": {"phase": "Pending"}}, id="one without an address"),
+        pytest.param(
+            {**make_pod(), "status": {**make_pod()["status"], "phase": "Failed"}}, id="one that ended"
+        ),
+        pytest.param(
+            {**make_pod(), "status": {**make_pod()["status"], "containerStatuses": []}},
+            id="one that does not run yet",
+        ),
+    ],
+)
+def test_nobody_is_asked_at(pod: Obj) -> None:
+    assert target_of(pod) is None
