@@ -152,7 +152,7 @@ class Settings:
     )
     workers: int = _setting(8, _number(1, 64, whole=True), "Objects worked on at the same time.")
     writes_per_second: float = _setting(
-        50.0,
+        100.0,
         _number(1, 1000, whole=False),
         "Ceiling of writes to the API server, with a burst of four seconds' worth.",
     )
