@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from localcluster.errors import StartFailed
 
 # The shell writes the record and then *becomes* the program: pid and start time stay the same.
 _RECORD_AND_BECOME = (
-    "read -r boot </proc/sys/kernel/random/boot_id && read -r stat </proc/self/stat"
+    "cd / && read -r boot </proc/sys/kernel/random/boot_id && read -r stat </proc/self/stat"
     ' && printf "%s\\n%s\\n" "$boot" "$stat" >"$0" && exec "$@"'
 )
 
@@ -122,7 +121,7 @@ class Processes:
         self.folder = folder
         self._records = folder / "processes"
         self._logs = folder / "logs"
-        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        self._children: dict[str, int] = {}
 
     def start(
         self,
@@ -141,19 +140,25 @@ class Processes:
         record = self._records / f"{time.monotonic_ns():020d}.{name}"
         record.touch()
         with self.log(name).open("ab") as log:
-            child = subprocess.Popen(
+            # Not subprocess.Popen: what is started here may outlive us, which Popen takes for a mistake.
+            self._children[name] = os.posix_spawn(
+                "/bin/sh",
                 ["/bin/sh", "-c", _RECORD_AND_BECOME, str(record), *inside, *map(str, argv)],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=dict(env) if env is not None else plain_environment(),
-                start_new_session=True,
-                cwd="/",
+                dict(env) if env is not None else plain_environment(),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+                ],
+                setsid=True,
             )
-        self._children[name] = child
-        identity = identity_of(child.pid)
-        if identity is None:
-            raise StartFailed(f"{name} ended at once. {self.log_tail(name)}")
+        # Until it has written its record, `stop_all` would not know of it.
+        while (identity := read_record(record)) is None:
+            code = self._exit_code(name, wait=False)
+            if code is not None:
+                record.unlink()
+                raise StartFailed(f"{name} could not be started (code {code}). {self.log_tail(name)}")
+            time.sleep(0.001)
         return identity
 
     def log(self, name: str) -> Path:
@@ -174,9 +179,9 @@ class Processes:
         """Look every 50 ms until `ready`; StartFailed when the process ends or time runs out."""
         deadline = time.monotonic() + seconds
         while not ready():
-            child = self._children.get(name)
-            if child is not None and child.poll() is not None:
-                raise StartFailed(f"{name} ended with code {child.returncode}. {self.log_tail(name)}")
+            code = self._exit_code(name, wait=False)
+            if code is not None:
+                raise StartFailed(f"{name} ended with code {code}. {self.log_tail(name)}")
             if time.monotonic() > deadline:
                 raise StartFailed(f"{name} {what} within {seconds:.0f} s. {self.log_tail(name)}")
             time.sleep(0.05)
@@ -186,9 +191,7 @@ class Processes:
         for recorded, identity in self._recorded():
             if recorded == name:
                 end(identity, grace_seconds)
-        child = self._children.pop(name, None)
-        if child is not None:
-            child.wait()
+        self._exit_code(name, wait=True)
         for path in self._records.glob(f"*.{name}"):
             path.unlink()
 
@@ -196,6 +199,17 @@ class Processes:
         """End all, the last started first. Without a grace, because their data goes with them."""
         for name, _ in reversed(self._recorded()):
             self.stop(name, grace_seconds)
+
+    def _exit_code(self, name: str, *, wait: bool) -> int | None:
+        """How a child of ours ended; None while it runs, and for a process that is no child of ours."""
+        pid = self._children.get(name)
+        if pid is None:
+            return None
+        ended, status = os.waitpid(pid, 0 if wait else os.WNOHANG)
+        if ended == 0:
+            return None
+        del self._children[name]
+        return os.waitstatus_to_exitcode(status)
 
     def _recorded(self) -> list[tuple[str, Identity]]:
         if not self._records.is_dir():
