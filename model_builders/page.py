@@ -69,11 +69,18 @@ def _http_example(contract: Contract) -> str:
         "outputs": [{"name": name} for name in _shown(contract)],
     }
     text = json.dumps(body, ensure_ascii=False)
+    short = json.dumps({first.name: "막걸리"}, ensure_ascii=False)
     return f"""\
 HTTP, with the model's Service as host:
 
 ```bash
 curl http://korean-novels.demo:8000/v2/models/korean-novels/infer -d '{text}'
+```
+
+One row and every output, without spelling out tensors (Triton's own extension of the protocol):
+
+```bash
+curl http://korean-novels.demo:8000/v2/models/korean-novels/generate -d '{short}'
 ```
 """
 

@@ -11,10 +11,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
-from model_builders.store import expired
+from model_builders.errors import JobError, Refused, TryAgain
+from model_builders.fetch import fetch as run_fetch
+from model_builders.inputs import find_input
+from model_builders.messages import FetchRequest, InputToFetch
+from model_builders.store import Store, expired
 from tests.model_builders.made import Jobs, Ran, make_novels
 
 needs_root = pytest.mark.skipif(
@@ -412,3 +417,41 @@ def test_sigterm_leaves_nothing(jobs: Jobs) -> None:
         job.wait()
     assert list((jobs.store / "tmp").iterdir()) == list((jobs.store / "sources").iterdir()) == []
     assert json.loads(termination_log.read_text(encoding="utf-8"))["ok"] is False
+
+
+class StoreThatTakesTime(Store):
+    """Asked for a source's path between the two readings of an input: the moment for the user's change."""
+
+    changes: ClassVar[Callable[[], object]]
+
+    def source(self, digest: str) -> Path:
+        type(self).changes()
+        return super().source(digest)
+
+
+def test_file_that_changes_while_it_is_read_is_tried_again(jobs: Jobs) -> None:
+    path = jobs.put("novels.tsv", make_novels())
+    StoreThatTakesTime.changes = lambda: path.write_text("document\ttext\n", encoding="utf-8")
+    request = FetchRequest("demo/novels", 600, (InputToFetch("corpus", str(path), ""),))
+    with pytest.raises(TryAgain, match=r"'novels\.tsv' changed while it was read"):
+        run_fetch(request, StoreThatTakesTime(jobs.store), jobs.volumes, 1000)
+    assert list((jobs.store / "sources").iterdir()) == list((jobs.store / "tmp").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("replace", "error"),
+    [
+        pytest.param(lambda path: None, TryAgain, id="gone"),
+        pytest.param(os.mkfifo, TryAgain, id="a pipe that nobody writes to"),
+        pytest.param(lambda path: path.symlink_to("/etc/passwd"), Refused, id="a link out"),
+    ],
+)
+def test_file_replaced_after_it_was_seen_is_not_read(
+    jobs: Jobs, replace: Callable[[Path], None], error: type[JobError]
+) -> None:
+    path = jobs.put("novels/novels.tsv", make_novels())
+    found = find_input("corpus", str(path.parent), jobs.volumes, 1000)
+    path.unlink()
+    replace(path)
+    with pytest.raises(error), found.open(0):
+        pass
