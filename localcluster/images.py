@@ -91,9 +91,9 @@ def build_images(
     images = {name: image_of(name) for name in names}
     if any(not image.archive.exists() for image in images.values()):
         with locked(_folder() / "build", progress):
-            missing = [image for image in images.values() if not image.archive.exists()]
+            missing = [name for name, image in images.items() if not image.archive.exists()]
             if missing:
-                _build(missing, progress)
+                images |= _build(missing, progress)
     for image in images.values():
         image.archive.touch()  # the time of the last use, by which `_drop_old_archives` chooses
     return images
@@ -154,7 +154,8 @@ def _folder() -> Path:
     return paths.cache_dir() / "images"
 
 
-def _build(images: Sequence[ImageRef], progress: Progress) -> None:
+def _build(names: Sequence[str], progress: Progress) -> dict[str, ImageRef]:
+    images: dict[str, ImageRef] = {}
     tools = _tools(progress)
     base = f"localhost/nlp-operator-base:{base_key()}"
     with tempfile.TemporaryDirectory(dir=_folder(), prefix="work-") as scratch:
@@ -168,12 +169,29 @@ def _build(images: Sequence[ImageRef], progress: Progress) -> None:
                     _debootstrap(archive, work, tools)
             with progress.step("base image into the build store"):
                 store.add_base(base, archive)
-        for image in images:
-            with progress.step(f"image {image.name}: build"):
-                store.build(image, base)
-            with progress.step(f"image {image.name}: archive"):
+        for name in names:
+            context = _stage(name, work)
+            # Named by the copy that is built: the files may have been edited since they were first read.
+            image = images[name] = image_of(name, context)
+            if image.archive.exists():
+                continue
+            with progress.step(f"image {name}: build"):
+                store.build(image, context, base)
+            with progress.step(f"image {name}: archive"):
                 store.export(image)
-            _drop_old_archives(image.name)
+            _drop_old_archives(name)
+    return images
+
+
+def _stage(name: str, work: Path) -> Path:
+    """A build context with the Dockerfile and what it copies, each at its own path, and nothing else."""
+    context = work / "context" / name
+    dockerfile = REPOSITORY / "images" / name / "Dockerfile"
+    for path in (dockerfile, *input_files(dockerfile.read_text(encoding="utf-8"), REPOSITORY)):
+        copy = context / path.relative_to(REPOSITORY)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, copy)
+    return context
 
 
 def _drop_old_archives(name: str) -> None:
@@ -228,14 +246,9 @@ class _Store:
         policy = ["--signature-policy", str(self._policy)]
         self._run("commit", "--quiet", "--rm", "--timestamp", "0", *policy, container, reference)
 
-    def build(self, image: ImageRef, base: str) -> None:
+    def build(self, image: ImageRef, context: Path, base: str) -> None:
         """Build the image; layers of earlier builds are taken again where their inputs are the same."""
-        context = self._work / "context" / image.name
-        dockerfile = REPOSITORY / "images" / image.name / "Dockerfile"
-        for path in input_files(dockerfile.read_text(encoding="utf-8"), REPOSITORY):
-            copy = context / path.relative_to(REPOSITORY)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
+        dockerfile = context / "images" / image.name / "Dockerfile"
         target = ["--target", TARGETS[image.name]] if TARGETS[image.name] else []
         self._run(
             *("bud", "--layers", "--pull-never", "--isolation", "chroot", "--network", "host"),
