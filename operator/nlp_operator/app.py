@@ -84,31 +84,32 @@ class KopfBeside:
     def __init__(self, caches: Caches, clock: Clock) -> None:
         self._caches = caches
         self._clock = clock
-        self._ahead: dict[Key, tuple[str, bool, float]] = {}
+        self._ahead: dict[Key, tuple[str, float]] = {}
 
-    def seen_by_kopf(self, key: Key, version: str, deleted: bool) -> bool:
-        """Note what Kopf saw; True when our own watch has not shown it yet."""
-        if self._caught_up(key, version, deleted):
+    def seen_by_kopf(self, key: Key, version: str) -> bool:
+        """Note what Kopf saw; True when our own watch has not come as far yet."""
+        if self._caught_up(key, version):
             self._ahead.pop(key, None)
             return False
-        since = self._ahead.get(key, ("", False, self._clock.monotonic()))[2]
-        self._ahead[key] = (version, deleted, since)
+        since = self._ahead[key][1] if key in self._ahead else self._clock.monotonic()
+        self._ahead[key] = (version, since)
         return True
 
-    def _caught_up(self, key: Key, version: str, deleted: bool) -> bool:
+    def _caught_up(self, key: Key, version: str) -> bool:
         ours = self._caches.stores[key.kind].get(ObjectKey(key.namespace, key.name))
-        if ours is None:
-            return deleted
-        return not older(version_of(ours), than=version)
+        if ours is not None and not older(version_of(ours), than=version):
+            return True
+        return self._caches.reached(key.kind, key.namespace, version)
 
     def behind(self) -> list[tuple[str, float]]:
+        """What our watch owes us, and for how many seconds."""
         now = self._clock.monotonic()
         self._ahead = {
-            key: (version, deleted, since)
-            for key, (version, deleted, since) in self._ahead.items()
-            if not self._caught_up(key, version, deleted)
+            key: (version, since)
+            for key, (version, since) in self._ahead.items()
+            if not self._caught_up(key, version)
         }
-        return [(str(key), now - since) for key, (_, _, since) in self._ahead.items()]
+        return [(str(key), now - since) for key, (_, since) in self._ahead.items()]
 
 
 class App:
@@ -193,10 +194,10 @@ class App:
             behind_kopf=self.beside.behind(),
         )
 
-    def wake(self, kind: str, namespace: str, name: str, version: str, deleted: bool) -> None:
+    def wake(self, kind: str, namespace: str, name: str, version: str) -> None:
         """Kopf saw something. When our own watch has shown it already, it has woken the key itself."""
         key = Key(kind, namespace, name)
-        if self.beside.seen_by_kopf(key, version, deleted):
+        if self.beside.seen_by_kopf(key, version):
             self.queue.add(key, Priority.CHILD)
 
     async def reconcile(self, key: Key) -> Done:

@@ -22,8 +22,8 @@ from nlp_operator.engine.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-Wake = Callable[[str, str, str, str, bool], None]
-"""(kind, namespace, name, resourceVersion, whether it was deleted)."""
+Wake = Callable[[str, str, str, str], None]
+"""(kind, namespace, name, resourceVersion)."""
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -82,21 +82,11 @@ def make_registry(wake: Wake, kubeconfig: str, stopping: asyncio.Event) -> kopf.
     registry = kopf.OperatorRegistry()
     in_pod = SERVICE_ACCOUNT.exists()
 
-    def on_event(event: Any, body: Any, **_: Any) -> None:
-        metadata = body["metadata"]
-        wake(
-            body["kind"],
-            metadata.get("namespace") or "",
-            metadata["name"],
-            str(metadata.get("resourceVersion", "")),
-            event["type"] == "DELETED",
-        )
+    async def on_model(body: Any, **_: Any) -> None:
+        _wake_for(body, wake)
 
-    async def on_model(event: Any, body: Any, **_: Any) -> None:
-        on_event(event, body)
-
-    async def on_pool(event: Any, body: Any, **_: Any) -> None:
-        on_event(event, body)
+    async def on_pool(body: Any, **_: Any) -> None:
+        _wake_for(body, wake)
 
     async def login(**kwargs: Any) -> kopf.ConnectionInfo | None:
         # The same order as our own client's (cluster/client.py), so that both always speak to one server.
@@ -106,6 +96,7 @@ def make_registry(wake: Wake, kubeconfig: str, stopping: asyncio.Event) -> kopf.
 
     kopf.on.event(names.GROUP, names.VERSION, names.MODEL_PLURAL, registry=registry)(on_model)
     kopf.on.event(names.GROUP, names.VERSION, names.POOL_PLURAL, registry=registry)(on_pool)
+
     async def cleanup(**_: Any) -> None:
         stopping.set()
 
@@ -113,6 +104,12 @@ def make_registry(wake: Wake, kubeconfig: str, stopping: asyncio.Event) -> kopf.
     kopf.on.cleanup(registry=registry)(cleanup)
     assert_only_events(registry)
     return registry
+
+
+def _wake_for(body: Any, wake: Wake) -> None:
+    metadata = body["metadata"]
+    version = str(metadata.get("resourceVersion", ""))
+    wake(body["kind"], metadata.get("namespace") or "", metadata["name"], version)
 
 
 def assert_only_events(registry: kopf.OperatorRegistry) -> None:

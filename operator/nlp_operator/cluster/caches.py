@@ -18,7 +18,7 @@ from nlp_operator.cluster.source import ClusterSource
 from nlp_operator.cluster.writer import controller_uid
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.informer import Informer
-from nlp_operator.engine.store import Store
+from nlp_operator.engine.store import Store, older
 
 OURS = {"labelSelector": f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"}
 OUR_PODS = {"labelSelector": names.LABEL_MODEL}
@@ -91,15 +91,16 @@ class Caches:
             kinds.CLAIM: {"fieldSelector": f"metadata.name={store_claim}"},
             **dict.fromkeys(kinds.CHILDREN, OURS),
         }
-        self.informers: list[Informer] = []
+        self._by_place: dict[tuple[str, str], Informer] = {}
         for kind in (kinds.MODEL, kinds.POOL, kinds.NODE, kinds.POD, kinds.CLAIM, *kinds.CHILDREN):
             for scope in (namespaces or ("",)) if kind.namespaced else ("",):
                 source = ClusterSource(cluster, kind, scope, selectors.get(kind, {}))
                 title = f"{kind.plural} in {scope}" if scope else kind.plural
                 store = self.stores[kind.name]
-                self.informers.append(
-                    Informer(title, source, store, clock=clock, scope=scope, on_sign=on_sign)
-                )
+                informer = Informer(title, source, store, clock=clock, scope=scope, on_sign=on_sign)
+                self._by_place[(kind.name, scope)] = informer
+
+        self.informers = tuple(self._by_place.values())
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -111,6 +112,11 @@ class Caches:
         """Waits until every informer has taken its first list."""
         for informer in self.informers:
             await informer.synced.wait()
+
+    def reached(self, kind: str, of_namespace: str, version: str) -> bool:
+        """Whether our watch of this kind has come as far as a version that somebody else has seen."""
+        informer = self._by_place.get((kind, "")) or self._by_place.get((kind, of_namespace))
+        return informer is None or (informer.version != "" and not older(informer.version, than=version))
 
     def unsynced(self) -> list[str]:
         return [informer.name for informer in self.informers if not informer.facts.synced]

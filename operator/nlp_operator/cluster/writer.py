@@ -125,9 +125,10 @@ class Writer:
 
     async def _meet(self, kind: Kind, wanted: Obj, model_uid: str) -> bool:
         """The name exists and the cache does not have it: read it, and find out whose it is."""
-        live = await self._cluster.get(kind, namespace(wanted), name(wanted))
         if kind is kinds.CLAIM:
+            # The namespace's, whoever made it: another model of the namespace, a moment ago, as a rule.
             return False
+        live = await self._cluster.get(kind, namespace(wanted), name(wanted))
         if not self._is_ours(live, model_uid):
             raise self._taken(kind, live)
         if deleting(live) or (kind.name in kinds.CREATE_ONLY and self._labelled(live)):

@@ -16,13 +16,13 @@ from nlp_operator.planning.refusal import with_refusal
 
 
 async def reconcile_model(key: Key, world: World) -> Done:
+    await world.look_at_strangers(key.namespace)
     model = world.get(key)
     if model is None or deleting(model) or world.uids.get(key, uid(model)) != uid(model):
         world.forget_model(key)
     if model is None or deleting(model):
         return Done()  # Owner references take the children along, also when this process is away.
     world.uids[key] = uid(model)
-    await world.look_at_strangers(key.namespace)
 
     seen = world.observe(model)
     plan = plan_model(seen, world.plan_settings, world.clock.now())
@@ -41,7 +41,8 @@ async def _carry_out(plan: ModelPlan, model: Obj, world: World) -> Done:
             try:
                 await world.writer.ensure(wanted, uid(model))
             except errors.NameTaken:
-                world.met_stranger(wanted)
+                if not world.met_stranger(wanted):
+                    raise  # The plan knew of it and wants it all the same.
                 return Done(look_again=0.0)  # The next plan knows of it and says so.
         left = await _remove(plan, model, world)
         for annotation in plan.annotate:

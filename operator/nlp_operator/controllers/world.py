@@ -129,8 +129,12 @@ class World:
             except errors.NotFound:
                 del self.strangers[stranger]
 
-    def met_stranger(self, wanted: Obj) -> None:
-        self.strangers[(wanted["kind"], namespace(wanted), name(wanted))] = self.clock.monotonic()
+    def met_stranger(self, wanted: Obj) -> bool:
+        """Remember that the name of this object is taken; True when that is news."""
+        stranger = (wanted["kind"], namespace(wanted), name(wanted))
+        news = stranger not in self.strangers
+        self.strangers[stranger] = self.clock.monotonic()
+        return news
 
     def say(self, regarding: Obj, events: tuple[EventWanted, ...]) -> None:
         for event in events:

@@ -102,6 +102,11 @@ class Informer:
         """Seconds since the last sign of life."""
         return self._clock.monotonic() - self.facts.last_sign
 
+    @property
+    def version(self) -> str:
+        """The version up to which everything has been seen; empty before the first list."""
+        return self._last_version
+
     async def run(self) -> None:
         """Until cancelled."""
         version = ""
