@@ -18,6 +18,7 @@ import json
 import math
 import os
 import platform
+import shutil
 import signal
 import subprocess
 import sys
@@ -72,6 +73,7 @@ class Results:
 
     restart_after_kill_seconds: float = math.nan
     restart_after_kill_writes: int = -1
+    restart_writes_by_kind: dict[str, int] = field(default_factory=dict)
     edit_to_write_p50_ms: float = math.nan
     edit_to_write_max_ms: float = math.nan
     edit_to_status_p99_ms: float = math.nan
@@ -319,18 +321,20 @@ class Benchmark:
     def restart(self) -> None:
         """Once after SIGTERM (an upgrade), once after SIGKILL (the container is started again)."""
         out = self.results
-        out.restart_seconds, out.restart_writes = self._restart(signal.SIGTERM)
+        out.restart_seconds, writes = self._restart(signal.SIGTERM)
+        out.restart_writes, out.restart_writes_by_kind = len(writes), count_by_kind(writes)
         out.cpu_seconds_restart = self.operator.cpu_seconds()
-        out.restart_after_kill_seconds, out.restart_after_kill_writes = self._restart(signal.SIGKILL)
+        out.restart_after_kill_seconds, writes = self._restart(signal.SIGKILL)
+        out.restart_after_kill_writes = len(writes)
 
-    def _restart(self, number: signal.Signals) -> tuple[float, int]:
+    def _restart(self, number: signal.Signals) -> tuple[float, list[Entry]]:
         mark = self.audit.mark()
         self.operator.end(number)
         started = self.operator.start()
         steady = self.operator.wait_until_steady(self.models)
         # What it writes late counts too.
         time.sleep(QUIET_SECONDS)
-        return steady - started, len(self.writes(mark))
+        return steady - started, self.writes(mark)
 
 
 def say(what: str) -> None:
@@ -385,7 +389,9 @@ def main() -> int:
     parser.add_argument("--models", type=int, default=100, help="how many NLPModels (default 100)")
     parser.add_argument("--edit-seconds", type=float, default=60, help="how long to edit (default 60)")
     parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    parser.add_argument("--keep-log", type=Path, help="copy the operator's log to this file")
+    parser.add_argument(
+        "--keep-logs", type=Path, help="copy the operator's log and the audit log to this folder"
+    )
     options = parser.parse_args()
     try:
         enter_own_namespace("benchmarks.control_plane", sys.argv[1:])
@@ -414,8 +420,11 @@ def main() -> int:
             raise
         finally:
             benchmark.api.close()
-            if options.keep_log and benchmark.operator.log.exists():
-                options.keep_log.write_bytes(benchmark.operator.log.read_bytes())
+            if options.keep_logs:
+                options.keep_logs.mkdir(parents=True, exist_ok=True)
+                for log in (benchmark.operator.log, cluster.audit_log):
+                    if log.exists():
+                        shutil.copy(log, options.keep_logs)
     results.machine = machine
     print(table(rows(results)))
     if options.json:
