@@ -90,10 +90,14 @@ def finished_at(job: Obj) -> datetime | None:
 def read_job(job: Obj, pods: Sequence[Obj], model: Obj, now: datetime) -> Outcome:
     """`model` is asked for what an earlier pass saw, for pods that are gone by now."""
     own = pods_of(job, pods)
+    late = "DeadlineExceeded" in (
+        condition_field(job, "Failed", "reason"),
+        condition_field(job, "FailureTarget", "reason"),
+    )
     for pod in reversed(own):
         decided = _ended(job, pod)
-        if decided is not None:
-            return decided
+        if decided is not None and not (late and isinstance(decided, Failed)):
+            return decided  # what ended after the deadline was ended by it, whatever its exit code says
     if condition_status(job, "Complete") == "True":
         return _complete_without_message(job, own, now)
     if condition_status(job, "Failed") == "True":

@@ -6,12 +6,17 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from nlp_operator.api.conditions import parse_timestamp, shorten
-from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, text
+from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, number, text
 from nlp_operator.planning.violations import Violation
 
-IMAGE_REFUSED = frozenset({"ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"})
-"""Waiting reasons after which only the user (or the registry) can help. ErrImagePull is the first try: may
-pass."""
+IMAGE_REFUSED = frozenset(
+    {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
+)
+"""Waiting reasons with which only the user, the registry or the network can help; a kubelet tries on."""
+IMAGE_ERROR = "ErrImagePull: "
+"""Where the true reason begins in the message of an ImagePullBackOff."""
+CRASHES = 3
+"""Restarts of a container that is not ready before it counts as crashing and not as starting."""
 VOLUMES_SECONDS = 20.0
 """A scheduled pod whose containers are still being created after this long most likely waits for a volume;
 the kubelet
@@ -92,20 +97,23 @@ def _seconds_since_scheduled(pod: Obj, now: datetime) -> float:
     return (now - since).total_seconds() if since is not None else 0.0
 
 
-def _waiting(pod: Obj, status: Obj, reason: str, message: object) -> Violation | None:
+def _waiting(pod: Obj, status: Obj, reason: str, message: str) -> Violation | None:
+    """The words must not change while a kubelet tries again and again (ErrImagePull, ImagePullBackOff,
+    ErrImagePull ...; Running, CrashLoopBackOff, Running ...): each change would be a write and an event."""
     if reason in IMAGE_REFUSED:
-        image = dig(status, "image", default="its image")
+        image = text(status, "image") or "its image"
+        why = quote(message.rsplit(IMAGE_ERROR, 1)[-1])
         return Violation(
             "ImageNotPullable",
-            f"Pod {name(pod)} cannot get the image {image} ({reason}): {quote(message)} "
-            "Check that the image exists and that its pull secrets are named.",
+            f"Pod {name(pod)} cannot get the image {image}: {why} Check that the image exists, that the node "
+            "may reach it, and that its pull secrets are named.",
         )
-    if reason == "CrashLoopBackOff":
-        last = dig(status, "lastState", "terminated", default={})
-        why = quote(dig(last, "message", default="") or dig(last, "reason", default="no reason given"))
+    last = dig(status, "lastState", "terminated")
+    if last is not None and number(status, "restartCount") >= CRASHES:
+        why = quote(text(last, "message") or text(last, "reason") or "no reason given")
         return Violation(
             "ServerCrashes",
-            f"Pod {name(pod)} keeps ending with exit code {dig(last, 'exitCode', default='unknown')}: {why} "
+            f"Pod {name(pod)} keeps ending, last with exit code {number(last, 'exitCode')}: {why} "
             f"`kubectl logs --previous {name(pod)}` says more.",
         )
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from nlp_operator.api import names
@@ -26,6 +27,8 @@ from nlp_operator.planning.readiness import Facts, agents_silent, new_version_re
 from nlp_operator.planning.scaling import Replicas, signals_condition
 from nlp_operator.planning.servers import Server, whole
 from nlp_operator.resources.services import model_selector
+
+NOTE_BYTES = 1000
 
 
 def build_status(model: Obj, facts: Facts, replicas: Replicas, now: datetime) -> Obj:
@@ -169,7 +172,13 @@ def events_between(before: Obj, after: Obj) -> tuple[EventWanted, ...]:
         events.append(EventWanted("Normal", "Placed", new[PLACED].message))
     if _turned(old, new, AVAILABLE, "False") and AVAILABLE in old:
         events.append(EventWanted("Warning", "Unavailable", new[AVAILABLE].message))
-    return tuple(events)
+    return tuple(replace(event, message=_note(event.message)) for event in events)
+
+
+def _note(message: str) -> str:
+    """The API server refuses an Event whose note is longer than 1,024 bytes."""
+    raw = message.encode()
+    return message if len(raw) <= NOTE_BYTES else raw[:NOTE_BYTES].decode(errors="ignore") + " …"
 
 
 def _turned(old: dict[str, Condition], new: dict[str, Condition], type_: str, to: str) -> bool:

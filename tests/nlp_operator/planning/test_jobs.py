@@ -135,7 +135,7 @@ def test_result_is_lost_when_the_pod_of_a_complete_job_is_gone() -> None:
 WAITING = [
     pytest.param(make_waiting_pod(JOB, "ImagePullBackOff", "not found"), 0, "ImageNotPullable", True, id="image not found"),
     pytest.param(make_waiting_pod(JOB, "ErrImageNeverPull", "absent"), 0, "ImageNotPullable", True, id="image never pulled"),
-    pytest.param(make_waiting_pod(JOB, "ErrImagePull", "timeout"), 0, "", False, id="first try of a pull"),
+    pytest.param(make_waiting_pod(JOB, "ErrImagePull", "timeout"), 0, "ImageNotPullable", True, id="a try of a pull"),
     pytest.param(make_waiting_pod(JOB, "ContainerCreating"), 0, "", False, id="just scheduled"),
     pytest.param(make_waiting_pod(JOB, "CreateContainerConfigError", "bad"), 0, "ContainerNotCreated", True, id="refused by the kubelet"),
     pytest.param(make_unscheduled_pod(JOB, "0/3 nodes are available."), 0, "Unschedulable", False, id="no node"),
@@ -168,3 +168,25 @@ def test_job_without_a_pod_is_told_after_a_while() -> None:
     assert isinstance(late, Running)
     assert late.held_up is not None
     assert late.held_up.reason == "PodsNotCreated"
+
+
+def test_words_do_not_change_while_the_kubelet_tries_to_pull() -> None:
+    failed_try = read(JOB, make_waiting_pod(JOB, "ErrImagePull", "builder:1: not found"))
+    pause = make_waiting_pod(
+        JOB, "ImagePullBackOff", 'Back-off pulling image "x": ErrImagePull: builder:1: not found'
+    )
+    assert read(JOB, pause) == failed_try
+
+
+def test_pod_killed_at_the_deadline_is_told_as_the_deadline() -> None:
+    pod = make_terminated_pod(JOB, 137, "", "Error")
+    ending = make_job({"type": "FailureTarget", "status": "True", "reason": "DeadlineExceeded"})
+    assert read(ending, pod) == Running()
+    outcome = read(make_job(failed("DeadlineExceeded")), pod)
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "BuildDeadlineExceeded"
+
+
+def test_work_done_just_before_the_deadline_counts() -> None:
+    pod = make_terminated_pod(JOB, 0, OK)
+    assert isinstance(read(make_job(failed("DeadlineExceeded")), pod), Succeeded)

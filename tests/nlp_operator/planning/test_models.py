@@ -520,6 +520,29 @@ def test_image_that_cannot_be_pulled_stalls() -> None:
     assert (world.reason(), world.state()["Stalled"]) == ("ImageNotPullable", "True")
 
 
+def test_crashing_server_stalls_in_the_same_words_while_it_restarts() -> None:
+    world = World(make_model()).up()
+    pod = world.pods[-1]
+    pod["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    ended = {"exitCode": 2, "message": "NLP_TRITON_BINARY is missing."}
+    crashed = {"name": "server", "restartCount": 4, "lastState": {"terminated": ended}}
+    pod["status"]["containerStatuses"] = [crashed | {"state": {"running": {}}}]
+    world.settle()
+    assert (world.reason(), world.state()["Available"]) == ("ServerCrashes", "False")
+    assert "exit code 2: NLP_TRITON_BINARY is missing." in world.condition("Stalled")["message"]
+    before = world.writes.copy()
+    pod["status"]["containerStatuses"] = [crashed | {"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]
+    world.settle()
+    assert world.writes == before
+
+
+def test_events_are_short_enough_for_the_api_server() -> None:
+    world = World(make_model())
+    world.settle()
+    world.finish("fetch", failure("InputEncoding", "글" * 4000), exit_code=10)
+    assert max(len(event.message.encode()) for event in world.step().events) <= 1024
+
+
 def test_missing_config_map_is_guessed_from_the_waiting_pod() -> None:
     world = World(make_model())
     world.settle()
