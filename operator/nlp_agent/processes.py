@@ -117,6 +117,9 @@ class Processes:
                 log("orphan reaped", level="debug", pid=pid, exitCode=code)
             elif not child.exited.done():
                 log("process ended", process=child.name, pid=pid, exitCode=code)
+                # Its own children end with it: a stub in the middle of a load would not notice.
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(pid, signal.SIGKILL)
                 child.exited.set_result(code)
 
     def _relay(self, descriptor: int, child: Child, rest: bytearray) -> None:

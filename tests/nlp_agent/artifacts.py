@@ -22,6 +22,7 @@ GREETING = {greeting!r}
 class TritonPythonModel:
     def initialize(self, args):
         wrong = {right_only_as!r} not in ("", args["model_name"])
+        time.sleep({start_seconds!r})
         self.error = 1 if wrong else 0
         if {fails_to_start!r}:
             raise RuntimeError("the weights are of another shape")
@@ -89,6 +90,7 @@ def make_artifact(
     examples: list[dict[str, Any]] | None = None,
     fails_to_start: bool = False,
     right_only_as: str = "",
+    start_seconds: float = 0,
     targets: tuple[str, ...] = ("cpu-2.51", "cpu-2.70"),
     config: str = CONFIG,
 ) -> str:
@@ -98,7 +100,10 @@ def make_artifact(
     )
     files = {
         "1/model.py": MODEL.format(
-            greeting=greeting, fails_to_start=fails_to_start, right_only_as=right_only_as
+            greeting=greeting,
+            fails_to_start=fails_to_start,
+            right_only_as=right_only_as,
+            start_seconds=start_seconds,
         ),
         "contract.json": json.dumps({"version": 1}),
         "metrics.json": json.dumps({"metrics": {}}),

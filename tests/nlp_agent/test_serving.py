@@ -598,8 +598,19 @@ def test_idle_keep_alive_connection_does_not_hold_up_the_end(agent: RunningAgent
     assert time.monotonic() - started < 10
     idle.close()
     grpc.close()
-    assert session_members(agent.pid) == []
+    wait_until("no process is left", lambda: session_members(agent.pid) == [])
     assert shared_memory(agent) == []
+
+
+def test_end_in_the_middle_of_a_load_is_bounded(agent: RunningAgent) -> None:
+    agent.want(make_wanted("echo", make_artifact(agent.store, start_seconds=300)))
+    agent.start()
+    agent.wait_model("echo", state="Loading")
+    wait_until("the backend starts", lambda: agent.stubs("echo"))
+    started = time.monotonic()
+    assert agent.terminate() == 0
+    assert time.monotonic() - started < 15
+    wait_until("no process is left", lambda: session_members(agent.pid) == [])
 
 
 def test_drain_is_not_ready_first_and_finishes_what_is_under_way() -> None:
