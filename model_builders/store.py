@@ -77,9 +77,10 @@ class Store:
         """
         expires = int(now) + deadline_seconds + SWEEP_GRACE_SECONDS
         folder = self.tmp / f"{job}-{expires}-{secrets.token_hex(8)}"
-        with self.writing():
-            folder.mkdir()
         try:
+            # Within the try, because SIGTERM may arrive between any two lines.
+            with self.writing():
+                folder.mkdir()
             yield folder
         finally:
             remove(folder)
