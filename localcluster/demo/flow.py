@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from localcluster.demo.commands import ROOT, Asker, Commands, until
-from localcluster.demo.questions import MODEL, QUESTIONS, faults, value_in
+from localcluster.demo.questions import MODEL, QUESTIONS, Question, faults, value_in
 from localcluster.demo.storm import Storm, kill
 from localcluster.demo.witness import KINDS, differences, jobs_created, object_set
 from localcluster.errors import ClusterError
@@ -81,14 +81,16 @@ class Demo:
         except ClusterError as error:
             raise DemoFailed(f"{error}\n{self.diagnosis(namespace, model)}") from error
 
-    def ask(self, namespace: str, protocol: str) -> dict[str, list[float]]:
-        """All questions over one protocol, asserted."""
+    def ask(
+        self, namespace: str, protocol: str, questions: Sequence[Question] = QUESTIONS
+    ) -> dict[str, list[float]]:
+        """Questions over one protocol, asserted."""
         answers = {}
-        for question in QUESTIONS:
+        for question in questions:
             reply = self.commands.infer(namespace, MODEL, question.words, protocol)
             answers[question.name] = value_in(reply, question)
             self.progress.say(f"      {question.name}: {show(answers[question.name])}")
-        wrong = faults(answers)
+        wrong = faults(answers, questions)
         if wrong:
             raise DemoFailed(" ".join(wrong))
         return answers
@@ -100,8 +102,10 @@ class Demo:
         with self.progress.step("questions answered over HTTP"):
             self.answers.update(self.ask(CALM, "http"))
         with self.progress.step("questions answered over gRPC"):
-            if self.ask(CALM, "grpc") != self.answers:
-                raise DemoFailed("gRPC and HTTP gave different answers to the same questions.")
+            # Each costs the start of a program, and the rest of the way is the same: three of them will do.
+            for name, answer in self.ask(CALM, "grpc", QUESTIONS[:3]).items():
+                if answer != self.answers[name]:
+                    raise DemoFailed(f"The {name} is {answer} over gRPC, {self.answers[name]} over HTTP.")
 
     def apply_cached(self) -> None:
         name = "apply to Ready with the artifact in the store"

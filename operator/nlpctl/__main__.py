@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from nlpctl import show
 from nlpctl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, NlpctlError, NotFound, NotReady, WrongUse
@@ -146,7 +145,7 @@ def infer(
             facts = {"address": connection.address, "protocol": connection.protocol, "via": reached.via}
             click.echo(show.as_json(show.answer_value(answer, namespace=where, **facts)))
             return
-        console = Console()
+        console = show.terminal()
         for table in show.answer_tables(answer):
             console.print(table)
         milliseconds = f"{answer.seconds * 1000:.1f} ms"
@@ -229,7 +228,7 @@ def status(
     if as_json:
         click.echo(show.as_json(show.report_value(report)))
     else:
-        show.print_report(Console(), report, datetime.now(UTC))
+        show.print_report(show.terminal(), report, datetime.now(UTC))
     sys.exit(EXIT_OK if report.ready else NotReady.exit_code)
 
 
@@ -241,7 +240,7 @@ def list_models(cluster: kube.Cluster, namespace: str | None, *, as_json: bool) 
         scope = f"namespace {namespace!r}" if namespace else "the cluster"
         click.echo(f"There is no NLPModel in {scope}. Try: kubectl apply -f manifests/samples/", err=True)
     else:
-        Console().print(show.list_table(reports, datetime.now(UTC), with_namespace=namespace is None))
+        show.terminal().print(show.list_table(reports, datetime.now(UTC), with_namespace=namespace is None))
     sys.exit(EXIT_OK if all(report.ready for report in reports) else NotReady.exit_code)
 
 
@@ -275,7 +274,7 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
         value = {**show.report_value(report), **show.explanation_value(explanation, happenings)}
         click.echo(show.as_json(value | {"unread": unread}))
         return
-    console = Console()
+    console = show.terminal()
     console.print(report.headline, markup=False)
     placed = report.condition("Placed")
     if placed is not None:

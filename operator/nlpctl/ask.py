@@ -128,7 +128,7 @@ class Connection:
         """True when whoever listens there has this model ready; False also when nobody does."""
         try:
             if self.protocol == "grpc":
-                return bool(self._client.is_model_ready(model, client_timeout=5.0))
+                return bool(self._client.is_model_ready(model, client_timeout=self._timeout))
             return bool(self._client.is_model_ready(model))
         except (
             Exception

@@ -10,6 +10,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from kubernetes import client
@@ -18,10 +19,19 @@ from kubernetes.stream import portforward
 CHUNK_BYTES = 64 * 1024
 
 
+@dataclass
+class Forward:
+    address: str
+    """`127.0.0.1:n`, which leads to the port of the pod."""
+    refused: str = ""
+    """Why the API server last refused to forward; empty: it did not."""
+
+
 @contextlib.contextmanager
-def forwarded(api: client.ApiClient, namespace: str, pod: str, port: int) -> Iterator[str]:
-    """Give the loopback address `127.0.0.1:n` that leads to `port` of the pod, until the block ends."""
+def forwarded(api: client.ApiClient, namespace: str, pod: str, port: int) -> Iterator[Forward]:
+    """A loopback address that leads to `port` of the pod, until the block ends."""
     listener = socket.create_server(("127.0.0.1", 0))
+    forward = Forward(f"127.0.0.1:{listener.getsockname()[1]}")
     open_sockets: list[Any] = [listener]
 
     def serve() -> None:
@@ -38,8 +48,9 @@ def forwarded(api: client.ApiClient, namespace: str, pod: str, port: int) -> Ite
             tunnel = portforward(
                 client.CoreV1Api(api).connect_get_namespaced_pod_portforward, pod, namespace, ports=str(port)
             )
-        except client.ApiException:
-            near.close()  # the caller sees a closed connection, and says which pod it asked
+        except client.ApiException as error:
+            forward.refused = str(error.reason)
+            near.close()  # the caller sees a closed connection
             return
         far = tunnel.socket(port)
         open_sockets.append(far)
@@ -50,7 +61,7 @@ def forwarded(api: client.ApiClient, namespace: str, pod: str, port: int) -> Ite
 
     threading.Thread(target=serve, daemon=True).start()
     try:
-        yield f"127.0.0.1:{listener.getsockname()[1]}"
+        yield forward
     finally:
         for item in open_sockets:
             with contextlib.suppress(OSError):

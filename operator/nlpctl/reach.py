@@ -51,13 +51,16 @@ def reach(
         raise NotReady(f"No server of this model is ready. {read_model(obj).headline}")
     port = DEFAULT_PORTS[protocol]
     with (
-        forwarded(cluster.api, namespace, pod, port) as address,
-        Connection(address, protocol, authority=authority, timeout_seconds=timeout_seconds) as connection,
+        forwarded(cluster.api, namespace, pod, port) as forward,
+        Connection(
+            forward.address, protocol, authority=authority, timeout_seconds=timeout_seconds
+        ) as connection,
     ):
         if not connection.serves(model):
+            reason = forward.refused or f"no answer within {timeout_seconds:g} s"
             raise ClusterUnreachable(
-                f"The port-forward to pod {namespace}/{pod} port {port} gave no answer for model {model!r}. "
-                "It needs the right to create pods/portforward: `kubectl auth can-i create pods/portforward`."
+                f"The port-forward to port {port} of pod {namespace}/{pod} failed: {reason}. "
+                "It needs the right to create pods/portforward."
             )
         yield Reached(connection, "forward")
 

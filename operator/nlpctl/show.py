@@ -29,6 +29,15 @@ VECTOR_LIMIT = 12
 """A vector longer than this is shown by its first elements and its length; `--json` has all of it."""
 
 
+UNWRAPPED = 400
+"""Columns of output that is no terminal: a line stays a line for grep."""
+
+
+def terminal() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=UNWRAPPED)
+
+
 def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
 
@@ -117,7 +126,7 @@ def list_table(reports: Sequence[ModelReport], now: datetime, *, with_namespace:
     if with_namespace:
         table.add_column("NAMESPACE")
     for title in ("", "NAME", "ARCHITECTURE", "POOL", "READY", "SINCE", "REASON"):
-        table.add_column(title, overflow="fold")
+        table.add_column(title, overflow="fold", no_wrap=title == "NAME")
     for report in reports:
         ready = report.condition("Ready")
         pools = ",".join(dict.fromkeys(server.pool for server in report.servers))
