@@ -72,7 +72,7 @@ lock: install ## Pin the newest allowed versions by hash in constraints/ (needs 
 	awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' constraints/dev.txt > constraints/uv.txt
 	$(LOCK) --upgrade --extra operator -o constraints/operator.txt -c constraints/dev.txt
 	$(LOCK) --upgrade --extra builder -o constraints/builder.txt -c constraints/dev.txt
-	$(LOCK) --upgrade --extra serving -o constraints/serving.txt
+	$(LOCK) --upgrade --extra serving --overrides images/serving/without.txt -o constraints/serving.txt
 	$(LOCK) --upgrade --no-deps --extra serving-local -o constraints/serving-local.txt
 
 .PHONY: clean
