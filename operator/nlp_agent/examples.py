@@ -137,7 +137,7 @@ def _tensor_difference(expected: Tensor, found: Array | None) -> str:
         return f"the datatype is {found.dtype}; {expected.datatype} was recorded."
     if expected.datatype in FLOATS:
         want, got = expected.value.astype(np.float64), found.astype(np.float64)
-        with np.errstate(invalid="ignore"):  # inf - inf; equal infinities are caught by the second test
+        with np.errstate(invalid="ignore"):  # inf - inf; equal infinities are caught by the second comparison
             near = np.abs(got - want) <= expected.absolute + expected.relative * np.abs(want)
         agrees = near | (got == want) | (np.isnan(got) & np.isnan(want))
     else:

@@ -536,13 +536,15 @@ def test_triton_comes_back_with_every_model_and_no_zombie_stays(agent: RunningAg
     (triton,) = agent.children("tritonserver")
     stubs = agent.stubs("echo") + agent.stubs("other")
     os.kill(triton, signal.SIGKILL)
-    wait_until("the agent notices", lambda: not agent.ready())
+    wait_until(
+        "it is started again", lambda: metric(agent, "nlp_agent_restarts_total", process="triton") == 1
+    )
     assert agent.get("/livez")[0] == 200
     agent.wait_ready()
     wait_until("echo answers", lambda: agent.infer("echo", "x")[0] == 200)
     wait_until("other answers", lambda: agent.infer("other", "x")[0] == 200)
     wait_until("the orphans are reaped", lambda: [state(pid) for pid in stubs] == ["", ""])
-    assert "Z" not in {state(pid) for pid in session_members(agent.pid)}
+    wait_until("no zombie is left", lambda: "Z" not in {state(pid) for pid in session_members(agent.pid)})
 
 
 def test_killed_envoy_comes_back(agent: RunningAgent) -> None:
