@@ -26,36 +26,35 @@ STORES = 80
 
 @pytest.fixture(scope="session")
 def plane() -> Iterator[ControlPlane]:
-    stages = [Path(__file__).parent / "stages.yaml"]
-    with ControlPlane.start(
-        controllers=True,
-        scheduler=True,
-        kwok=True,
-        kwok_stages=stages,
-        kwok_pod_network="127.77.0.0/16",
-        progress=Progress(quiet=True),
-    ) as cluster:
-        install(cluster)
+    with start_plane("127.77.0.0/16", "default") as cluster:
         yield cluster
 
 
-def install(cluster: ControlPlane) -> None:
-    """As `kubectl apply -k manifests/default`, but for the Deployment: its process is started by the
-    tests."""
-    rendered = list(yaml.safe_load_all(cluster.kubectl("kustomize", ROOT / "manifests" / "default")))
-    crds = [obj for obj in rendered if obj["kind"] == "CustomResourceDefinition"]
-    rest = [obj for obj in rendered if obj["kind"] not in ("CustomResourceDefinition", "Deployment")]
-    cluster.apply(*crds)
-    cluster.kubectl(
-        "wait",
-        "--for=condition=Established",
-        "--timeout=30s",
-        *(f"crd/{obj['metadata']['name']}" for obj in crds),
+def start_plane(pod_network: str, overlay: str) -> ControlPlane:
+    """A cluster into which `manifests/<overlay>` is installed. Use it in a `with` statement."""
+    cluster = ControlPlane.start(
+        controllers=True,
+        scheduler=True,
+        kwok=True,
+        kwok_stages=[Path(__file__).parent / "stages.yaml"],
+        kwok_pod_network=pod_network,
+        progress=Progress(quiet=True),
     )
-    cluster.apply(
-        *[obj for obj in rest if obj["kind"] == "Namespace"],
-        *[obj for obj in rest if obj["kind"] != "Namespace"],
-    )
+    try:
+        _install(cluster, overlay)
+    except BaseException:
+        cluster.stop()
+        raise
+    return cluster
+
+
+def _install(cluster: ControlPlane, overlay: str) -> None:
+    """As `kubectl apply -k` does, but for the Deployment: its process is started by the tests."""
+    rendered = list(yaml.safe_load_all(cluster.kubectl("kustomize", ROOT / "manifests" / overlay)))
+    # kubectl sorts by kind as kustomize does: namespaces and definitions come first.
+    cluster.apply(*[obj for obj in rendered if obj["kind"] != "Deployment"])
+    crds = [f"crd/{obj['metadata']['name']}" for obj in rendered if obj["kind"] == "CustomResourceDefinition"]
+    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *crds)
     cluster.add_kwok_nodes(3)
     cluster.apply(make_pool("test-cpu"), *(make_volume(number) for number in range(STORES)))
 
@@ -99,7 +98,7 @@ def operator(plane: ControlPlane, agents: Agents, agent_port: int) -> Iterator[O
 @pytest.fixture
 def scene(plane: ControlPlane, operator: OperatorProcess, request: pytest.FixtureRequest) -> Iterator[Scene]:
     """A fresh namespace that enforces Pod Security `restricted`, with the operator at work."""
-    if operator._process is None:
+    if not operator.running():
         operator.start()
     name = f"test-{secrets.token_hex(4)}"
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
@@ -107,7 +106,7 @@ def scene(plane: ControlPlane, operator: OperatorProcess, request: pytest.Fixtur
     yield Scene(plane, name)
     if plane.api.find(f"/api/v1/namespaces/{name}") is not None:
         plane.api.delete(f"/api/v1/namespaces/{name}")
-    if operator._process is None:
+    if not operator.running():
         operator.start()
 
 

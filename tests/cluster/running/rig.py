@@ -76,6 +76,7 @@ class OperatorProcess:
         return self._process.pid
 
     def start(self, *, ready: bool = True) -> None:
+        self.kill()  # One that has ended by itself has nothing to lose.
         self._from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
@@ -87,6 +88,9 @@ class OperatorProcess:
             )
         if ready:
             until(lambda: self.probe("health", "/readyz")[0] == 200, "the operator is ready")
+
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
 
     def poll(self) -> int | None:
         assert self._process is not None

@@ -262,3 +262,50 @@ def test_hand_edited_children_are_repaired_and_foreign_labels_kept(scene: Scene)
             until(as_before, f"{kind.name} {name} is repaired")
             assert dig(scene.get(kind, name), "metadata", "labels", "team") == "blue"
     scene.wait_ready("novels")
+
+
+def test_a_model_moves_when_another_pool_is_asked_for(scene: Scene) -> None:
+    pool = f"other-{scene.namespace}"
+    scene.plane.apply(make_pool(pool))
+    scene.apply_model("novels", scaling={"minReplicas": 2, "maxReplicas": 2})
+    scene.wait_ready("novels")
+    before = scene.children()
+    scene.patch_model("novels", {"placement": {"poolNames": [pool]}})
+    old = (set(before["Deployment"]) | set(before["ConfigMap"]) | set(before["PodDisruptionBudget"])).pop()
+    until(lambda: old not in scene.children()["Deployment"], "the old server is gone")
+    ready = scene.wait_ready("novels")
+    assert pool in ready["message"]
+    after = scene.children()
+    for kind in ("Deployment", "ConfigMap", "PodDisruptionBudget"):
+        assert len(after[kind]) == 1
+        assert not set(after[kind]) & set(before[kind])
+    assert after["Service"] == before["Service"], "the address of the model stays"
+    scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "novels")
+    scene.plane.kubectl("delete", "devicepool", pool)
+
+
+def test_a_budget_goes_with_the_second_replica(scene: Scene) -> None:
+    scene.apply_model("novels", scaling={"minReplicas": 2, "maxReplicas": 2})
+    scene.wait_ready("novels")
+    assert len(scene.children()["PodDisruptionBudget"]) == 1
+    scene.patch_model("novels", {"scaling": {"minReplicas": 1, "maxReplicas": 1}})
+    until(
+        lambda: not scene.children()["PodDisruptionBudget"], "a budget of one replica would block every drain"
+    )
+    scene.wait_ready("novels")
+
+
+def test_labels_taken_from_a_job_are_put_back_and_the_job_is_not_run_again(scene: Scene) -> None:
+    scene.apply_model("held-novels")
+    job = until(
+        lambda: [one for one in scene.all(kinds.JOB) if "-fetch-" in one["metadata"]["name"]], "a Job"
+    )[0]
+    path = kinds.JOB.path(scene.namespace, job["metadata"]["name"])
+    scene.plane.api.patch(path, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
+
+    def labelled() -> bool:
+        labels = dig(scene.plane.api.get(path), "metadata", "labels", default={})
+        return bool(labels.get("app.kubernetes.io/managed-by") == "nlp-operator")
+
+    until(labelled, "the label is back")
+    assert scene.plane.api.get(path)["metadata"]["uid"] == job["metadata"]["uid"]

@@ -1,4 +1,4 @@
-"""The process: restarts, kills, two at a time, an API server that goes away, probes and metrics."""
+"""The process: restarts, kills, two at a time, probes and metrics."""
 
 from __future__ import annotations
 
@@ -107,13 +107,14 @@ def test_of_two_processes_one_is_active_and_the_other_takes_over(
         assert metric(operator, "nlp_operator_leader") == 1.0
         assert second.probe("health", "/healthz")[0] == 200
         assert operator.stop() == 0
-        until(lambda: metric(second, "nlp_operator_leader") == 1.0, "the second one takes over", 5)
+        # Released, not run out: that would take 15 s.
+        until(lambda: metric(second, "nlp_operator_leader") == 1.0, "the second one takes over", 12)
         scene.apply_model("novels")
         scene.wait_ready("novels")
     finally:
         second.stop()
     operator.start()
-    until(lambda: metric(operator, "nlp_operator_leader") == 1.0, "the first one is back", 5)
+    until(lambda: metric(operator, "nlp_operator_leader") == 1.0, "the first one is back", 12)
 
 
 def test_a_process_stopped_past_its_lease_ends_without_a_write(
@@ -139,17 +140,6 @@ def test_a_process_stopped_past_its_lease_ends_without_a_write(
         second.stop()
         operator.kill()
     operator.start()
-
-
-def test_an_api_server_that_goes_away_is_waited_for(scene: Scene, operator: OperatorProcess) -> None:
-    """Two to three seconds, which is under the lease's patience: the process stays, and nothing is missed."""
-    scene.apply_model("novels")
-    scene.wait_ready("novels")
-    scene.plane.stop_apiserver()
-    assert operator.probe("health", "/healthz")[0] == 200
-    scene.plane.start_apiserver()
-    scene.plane.api.delete(kinds.SERVICE.path(scene.namespace, "novels"))
-    until(lambda: scene.get(kinds.SERVICE, "novels"), "the operator works again", 60)
 
 
 def test_probes_and_metrics_answer(scene: Scene, operator: OperatorProcess) -> None:

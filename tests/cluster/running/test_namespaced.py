@@ -1,0 +1,45 @@
+"""The operator with rights in one namespace only (manifests/namespaced), on a cluster of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from localcluster.control_plane import ControlPlane
+from nlp_operator.cluster import kinds
+from tests.cluster.running.agents import Agents
+from tests.cluster.running.conftest import start_plane
+from tests.cluster.running.rig import OPERATOR_USER, OperatorProcess, Scene, free_port, until
+from tests.faults.audit import AuditLog
+
+
+@pytest.fixture(scope="module")
+def namespaced() -> Iterator[tuple[ControlPlane, OperatorProcess]]:
+    with start_plane("127.78.0.0/16", "namespaced") as plane:
+        port = free_port()
+        agents = Agents(plane, port)
+        agents.start()
+        operator = OperatorProcess(plane, port, namespaces="default")
+        operator.start()
+        yield plane, operator
+        operator.stop()
+        agents.stop()
+
+
+def test_only_the_chosen_namespace_is_served(namespaced: tuple[ControlPlane, OperatorProcess]) -> None:
+    plane, operator = namespaced
+    plane.kubectl("create", "namespace", "other")
+    other, served = Scene(plane, "other"), Scene(plane, "default")
+    other.apply_model("novels")
+    served.apply_model("novels")
+    served.wait_ready("novels")
+    plane.api.delete(kinds.SERVICE.path("default", "novels"))
+    until(lambda: served.get(kinds.SERVICE, "novels"), "the child is repaired")
+    assert (other.get(kinds.MODEL, "novels") or {}).get("status") is None
+    assert not any(other.children().values())
+    entries = [entry for entry in AuditLog(plane.audit_log).entries() if entry.user == OPERATOR_USER]
+    assert {entry.namespace for entry in entries} <= {"default", "nlp-system", ""}
+    refused = [str(entry) for entry in entries if entry.code == 403]
+    assert not refused, refused
+    assert operator.probe("health", "/healthz")[0] == 200
