@@ -155,26 +155,44 @@ def _ready_addresses(slice_: Obj) -> int:
 
 
 def i3_one_active_job(recorder: Recorder, namespace: str | None = None) -> list[str]:
-    """Moments at which one model had two Jobs that had not finished.
+    """Moments at which one model had two Jobs that could still write to the store. Needs Jobs and Pods
+    recorded.
 
-    A Job counts from its creation until it is Complete or Failed, or gone: a Job that is being deleted in
-    the foreground may still have a pod that writes, so it counts until it is gone.
+    A Job counts from its creation until it has ended, or is gone: a Job that is being deleted in the
+    foreground may still have a pod that writes. It has ended when the Job controller says so, or when a pod
+    of it did for good (exit code 0, or 10: not tried again), which the controller says a little later.
     """
     active: dict[str, dict[str, str]] = {}
     found = []
-    for version in recorder.versions("Job", namespace=namespace):
-        model = _controller_uid(version.object)
-        jobs = active.setdefault(model, {})
-        finished = any(
+    for version in sorted(
+        [*recorder.versions("Job", namespace=namespace), *recorder.versions("Pod", namespace=namespace)],
+        key=lambda version: version.number,
+    ):
+        owner = _controller_uid(version.object)
+        if version.kind == "Pod":
+            if _ended_for_good(version.object):
+                for jobs in active.values():
+                    jobs.pop(owner, None)
+            continue
+        jobs = active.setdefault(owner, {})
+        if version.deleted or any(
             _condition(version.object, state).get("status") == "True" for state in ("Complete", "Failed")
-        )
-        if version.deleted or finished:
+        ):
             jobs.pop(version.uid, None)
-        elif version.uid not in jobs:
+        elif version.event in ("LISTED", "ADDED"):
             if jobs:
                 found.append(f"{version} was started while {sorted(jobs.values())} of the same model ran.")
             jobs[version.uid] = version.name
     return found
+
+
+def _ended_for_good(pod: Obj) -> bool:
+    """The Job of this pod makes no other."""
+    codes = [
+        ((status.get("state") or {}).get("terminated") or {}).get("exitCode")
+        for status in (pod.get("status") or {}).get("containerStatuses") or []
+    ]
+    return bool(codes) and all(code in (0, 10) for code in codes)
 
 
 def builds_started(recorder: Recorder, namespace: str | None = None) -> dict[str, int]:

@@ -1,0 +1,194 @@
+"""What the API server refuses by the schema: nothing is stored, and kubectl prints the sentence.
+
+The rows of docs/bad-input.md that end at `kubectl apply`. The sentence is compared as kubectl prints it,
+since that is what a user reads; a change that makes it worse fails here.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from localcluster.control_plane import ControlPlane
+from localcluster.errors import CommandFailed
+
+MODELS = "/apis/nlp-operator.io/v1alpha1/namespaces/{}/nlpmodels"
+
+
+def make_model(namespace: str, name: str = "novels") -> dict[str, Any]:
+    return {
+        "apiVersion": "nlp-operator.io/v1alpha1",
+        "kind": "NLPModel",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": {
+            "build": {
+                "architecture": "TermDocumentMatrix",
+                "termDocumentMatrix": {},
+                "inputs": [{"name": "corpus", "source": {"configMap": {"name": "corpus"}}}],
+            }
+        },
+    }
+
+
+def changed(model: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A copy with one field set; a path step that is a number is an index. None takes the field out."""
+    result = copy.deepcopy(model)
+    *parents, last = path.split(".")
+    place: Any = result
+    for step in parents:
+        place = place[int(step)] if step.isdigit() else place.setdefault(step, {})
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return result
+
+
+REFUSED = [
+    pytest.param(
+        "spec.build.architecture",
+        "Transformer",
+        'spec.build.architecture: Unsupported value: "Transformer": supported values: '
+        '"TermDocumentMatrix", "OneHot"',
+        id="an unknown architecture",
+    ),
+    pytest.param(
+        "spec.build.oneHot",
+        {},
+        "spec.build: Invalid value: spec.build.oneHot must be set (it may be {}) when the architecture is "
+        "OneHot, and only then.",
+        id="two members set",
+    ),
+    pytest.param(
+        "spec.build.termDocumentMatrix",
+        None,
+        "spec.build: Invalid value: spec.build.termDocumentMatrix must be set (it may be {}) when the "
+        "architecture is TermDocumentMatrix, and only then.",
+        id="no member set",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.source.persistentVolumeClaim",
+        {"claimName": "datasets"},
+        "Exactly one of source.persistentVolumeClaim and source.configMap must be set.",
+        id="two sources set",
+    ),
+    pytest.param(
+        "spec.serving.maxBatchSize",
+        -4,
+        "spec.serving.maxBatchSize: Invalid value: -4: spec.serving.maxBatchSize in body should be greater "
+        "than or equal to 0",
+        id="a bound violated",
+    ),
+    pytest.param(
+        "spec.scaling",
+        {"minReplicas": 3, "maxReplicas": 2},
+        "spec.scaling.maxReplicas must not be below spec.scaling.minReplicas.",
+        id="a maximum below its minimum",
+    ),
+    pytest.param(
+        "spec.scaling",
+        {"mode": "External"},
+        "spec.replicas is required when spec.scaling.mode is External, for then it alone says how many "
+        "replicas run.",
+        id="external scaling without replicas",
+    ),
+    pytest.param(
+        "spec.build.quality",
+        [{"metric": "documents", "atLeast": "many"}],
+        "spec.build.quality[0].atLeast",
+        id="a floor that is no number",
+    ),
+    pytest.param(
+        "spec.build.quality",
+        [{"metric": "documents"}],
+        "Exactly one of atLeast and atMost must be set; use two items to bound a metric on both sides.",
+        id="a floor without a bound",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.sha256",
+        "abc",
+        "spec.build.inputs[0].sha256",
+        id="a pin that is no sha256",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.source",
+        {"persistentVolumeClaim": {"claimName": "datasets", "path": "../secrets"}},
+        'path must be relative to the claim\'s root and must not contain "..".',
+        id="a path out of its claim",
+    ),
+    pytest.param(
+        "spec.serving.pod.resources",
+        {"limits": {"nvidia.com/gpu": "1"}},
+        "Only cpu, memory and ephemeral-storage can be set here; devices such as nvidia.com/gpu come from "
+        "the DevicePool.",
+        id="a device taken past the pool",
+    ),
+    pytest.param(
+        "metadata.name",
+        "a" * 41,
+        "metadata.name must have at most 40 characters, start with a letter, and hold only lower-case "
+        "letters, digits and inner dashes: the model's Service has this name and its other objects begin "
+        "with it.",
+        id="a name too long",
+    ),
+    pytest.param(
+        "metadata.name",
+        "7-novels",
+        "metadata.name must have at most 40 characters, start with a letter",
+        id="a name that no Service can have",
+    ),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "sentence"), REFUSED)
+def test_the_api_server_refuses_it_with_a_sentence(
+    control_plane: ControlPlane, namespace: str, path: str, value: object, sentence: str
+) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        control_plane.apply(changed(make_model(namespace), path, value))
+
+    assert sentence in " ".join(refused.value.output.split())
+    assert control_plane.api.get(MODELS.format(namespace))["items"] == []
+
+
+def test_every_invalid_field_is_told_at_once(control_plane: ControlPlane, namespace: str) -> None:
+    model = changed(make_model(namespace), "spec.serving.maxBatchSize", -4)
+    model = changed(model, "spec.build.architecture", "Transformer")
+
+    with pytest.raises(CommandFailed) as refused:
+        control_plane.apply(model)
+
+    assert "spec.serving.maxBatchSize" in refused.value.output
+    assert "spec.build.architecture" in refused.value.output
+
+
+def test_an_unknown_field_is_told_and_not_stored(control_plane: ControlPlane, namespace: str) -> None:
+    """A typo such as `maxBatchsize` would otherwise be dropped silently, and the default used."""
+    model = changed(make_model(namespace), "spec.serving.maxBatchsize", 8)
+
+    with pytest.raises(CommandFailed) as refused:
+        control_plane.apply(model)
+
+    assert 'unknown field "spec.serving.maxBatchsize"' in refused.value.output
+
+
+def test_the_longest_name_is_taken(control_plane: ControlPlane, namespace: str) -> None:
+    control_plane.apply(make_model(namespace, "a" * 40))
+
+    (stored,) = control_plane.api.get(MODELS.format(namespace))["items"]
+    assert stored["metadata"]["name"] == "a" * 40
+
+
+def test_a_model_that_serves_is_not_changed_by_a_refused_edit(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    control_plane.apply(make_model(namespace))
+    before = control_plane.api.get(f"{MODELS.format(namespace)}/novels")
+
+    with pytest.raises(CommandFailed):
+        control_plane.apply(changed(make_model(namespace), "spec.serving.maxBatchSize", -1))
+
+    after = control_plane.api.get(f"{MODELS.format(namespace)}/novels")
+    assert after["metadata"]["resourceVersion"] == before["metadata"]["resourceVersion"]
