@@ -10,6 +10,7 @@ Dimensions: N questions, V terms, D documents.
 """
 
 import json
+import os
 import re
 import unicodedata
 from collections import Counter
@@ -273,6 +274,8 @@ class OnnxEngine:
     def __init__(
         self, path: Path, threads: int = 1, providers: tuple[Any, ...] = ("CPUExecutionProvider",)
     ) -> None:
+        # From 1.29 on it reports model names and hashes to its maker unless told not to before its import.
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
         import onnxruntime
 
         options = onnxruntime.SessionOptions()

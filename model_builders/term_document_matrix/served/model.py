@@ -6,6 +6,7 @@ locale, so every text is decoded and encoded by name.
 
 import json
 import locale
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ from answering import (  # type: ignore[import-not-found]  # found beside this f
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
         locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
+        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # Before any import of onnxruntime.
         folder = Path(args["model_repository"]) / args["model_version"]
         parameters = json.loads(args["model_config"])["parameters"]
         threads = int(parameters["threads"]["string_value"])
