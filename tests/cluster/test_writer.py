@@ -213,24 +213,45 @@ async def test_a_deletion_spares_what_was_made_anew_since(
             await r.cluster.get(kinds.CONFIG_MAP, namespace, "thing")
 
 
+def make_job(r: Rig) -> Obj:
+    return {
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": r.make_map({})["metadata"],
+        "spec": {
+            "template": {
+                "spec": {
+                    "restartPolicy": "Never",
+                    "containers": [{"name": "main", "image": "nowhere/nothing:1"}],
+                }
+            }
+        },
+    }
+
+
 async def test_a_job_is_created_and_never_changed(control_plane: ControlPlane, namespace: str) -> None:
     async with rig(control_plane, namespace) as r:
-        job = {
-            "apiVersion": "batch/v1",
-            "kind": "Job",
-            "metadata": r.make_map({})["metadata"],
-            "spec": {
-                "template": {
-                    "spec": {
-                        "restartPolicy": "Never",
-                        "containers": [{"name": "main", "image": "nowhere/nothing:1"}],
-                    }
-                }
-            },
-        }
+        job = make_job(r)
         assert await r.ensure(job)
         changed = {**job, "metadata": {**job["metadata"], "annotations": {names.ANNOTATION_HASH: "2"}}}
         assert not await r.ensure(changed)
+
+
+async def test_a_job_without_its_labels_is_labelled_again_and_otherwise_left_alone(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    async with rig(control_plane, namespace) as r:
+        job = make_job(r)
+        await r.ensure(job)
+        patch = [{"op": "remove", "path": f"/metadata/{field}"} for field in ("labels", "ownerReferences")]
+        control_plane.kubectl(
+            "-n", namespace, "patch", "job", "thing", "--type=json", "-p", json.dumps(patch)
+        )
+        await r.until(lambda: r.cached(job) is None)
+        assert await r.ensure(job)
+        await r.until(lambda: r.cached(job))
+        assert drift(job, r.cached(job) or {}) is None
+        assert not await r.ensure(job)
 
 
 async def test_every_refusal_is_an_error_of_its_own_kind(control_plane: ControlPlane, namespace: str) -> None:

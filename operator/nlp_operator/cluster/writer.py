@@ -135,11 +135,23 @@ class Writer:
             self._stores[kind.name].put(live)
             return False
         if kind.name in kinds.CREATE_ONLY:
-            # Its labels were taken away. Only those are put back: the rest is immutable or finished.
-            await self._apply(kind, _labels_only(wanted), uid(live), "its labels were removed")
+            await self._label_again(kind, wanted, live)
             return True
         await self._apply(kind, wanted, uid(live), "the cache did not have it")
         return True
+
+    async def _label_again(self, kind: Kind, wanted: Obj, live: Obj) -> None:
+        """Put back the metadata that somebody took away.
+
+        By a merge patch: an apply of metadata alone would take away the rest, which is immutable.
+        """
+        await self._turn()
+        metadata = {"uid": uid(live), **{key: wanted["metadata"][key] for key in ("labels", "annotations")}}
+        if not dig(live, "metadata", "ownerReferences"):
+            metadata["ownerReferences"] = wanted["metadata"]["ownerReferences"]
+        patched = await self._cluster.merge(kind, namespace(wanted), name(wanted), {"metadata": metadata})
+        self._stores[kind.name].put(patched)
+        log.info("Labelled %s %s/%s again.", kind.name, namespace(wanted), name(wanted))
 
     @staticmethod
     def _labelled(obj: Obj) -> bool:
@@ -225,16 +237,6 @@ def _without_none(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_without_none(item) for item in value]
     return value
-
-
-def _labels_only(wanted: Obj) -> Obj:
-    metadata = wanted["metadata"]
-    kept = {
-        key: metadata[key]
-        for key in ("name", "namespace", "labels", "annotations", "ownerReferences")
-        if key in metadata
-    }
-    return {"apiVersion": wanted["apiVersion"], "kind": wanted["kind"], "metadata": kept}
 
 
 def _as_apply(entries: list[Obj]) -> list[Obj] | None:

@@ -94,14 +94,16 @@ class Agents:
         if not address or wanted == (address in self._sites):
             return
         if not wanted:
-            await self._sites.pop(address).cleanup()
+            # Kept until it is done: a stop in the middle cleans up what is left.
+            await self._sites[address].cleanup()
+            del self._sites[address]
             return
         app = web.Application()
         app.router.add_get("/v1/status", self._status)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        self._sites[address] = runner
         await runner.setup()
         await web.TCPSite(runner, address, self._port).start()
-        self._sites[address] = runner
 
     async def _status(self, request: web.Request) -> web.Response:
         assert request.transport is not None
