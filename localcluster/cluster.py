@@ -19,7 +19,7 @@ import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import FrameType
 from typing import TextIO
@@ -112,6 +112,8 @@ class Cluster(Access):
         self.has_node: bool = state["node"]
         self.notes: list[str] = state["notes"]
         self.processes = Processes(folder)
+        self.started_here = False
+        """Whether the call of `up` that gave this object started the cluster, and did not find it running."""
 
     @property
     def containerd(self) -> Containerd:
@@ -229,11 +231,17 @@ def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cl
     """Start the cluster, or find it running. Raises ClusterError; whatever was begun is then undone."""
     options = options or UpOptions(yes=True)
     progress = progress or Progress()
-    with _one_at_a_time():
+    with _one_at_a_time(progress):
         folder = _folder()
         if _is_whole(folder):
             progress.say(f"The cluster is running. KUBECONFIG={folder / 'admin.kubeconfig'}")
             return Cluster(folder)
+        other = _other_with_node(folder)
+        if other is not None:
+            raise NotPossible(
+                f"A cluster with a real node runs on this machine already, from {other}; there can be one. "
+                f"End it with XDG_STATE_HOME={other.parent.parent} python -m localcluster down."
+            )
         facts = gather_facts()
         plan = make_plan(facts, options)
         _tell(plan, progress)
@@ -251,9 +259,9 @@ def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cl
 def down(progress: Progress | None = None) -> bool:
     """End the cluster and everything of it but the cache. Whether there was anything to end."""
     progress = progress or Progress()
-    with _one_at_a_time():
+    with _one_at_a_time(progress):
         folder = _folder()
-        if not folder.exists() and not cgroups.leftovers():
+        if not folder.exists():
             return False
         with progress.step("end the cluster"):
             _take_down(folder)
@@ -308,10 +316,12 @@ def _start(folder: Path, plan: Plan, options: UpOptions, progress: Progress) -> 
         networks = choose_networks(networks_taken())
         with progress.step("make the node's namespaces"):
             pause = binaries.ensure(["pause"])["pause"]
+            (_machine_folder() / "node-owner").write_text(str(folder))
             room = make_room(processes, folder, [folder, paths.cache_dir()], pause)
             connect(room, networks)
-    address = {"address": networks.host, "service_network": networks.services} if networks else {}
-    wanted = Options(controllers=True, scheduler=True, kwok=True, **address)
+    wanted = Options(controllers=True, scheduler=True, kwok=True)
+    if networks is not None:
+        wanted = replace(wanted, address=networks.host, service_network=networks.services)
     plane = ControlPlane(folder, wanted, progress, processes)
     with progress.step("start etcd, API server, controllers, scheduler, kwok"):
         plane.run()
@@ -334,6 +344,7 @@ def _start(folder: Path, plan: Plan, options: UpOptions, progress: Progress) -> 
     scratch.write_text(json.dumps(state, indent=2))
     scratch.rename(folder / "state.json")
     cluster = Cluster(folder)
+    cluster.started_here = True
     cluster.add_kwok_nodes(options.kwok_nodes)
     return cluster
 
@@ -343,8 +354,25 @@ def _take_down(folder: Path) -> None:
     processes = Processes(folder)
     end_room(processes)
     processes.stop_all()
-    cgroups.remove()
+    if _other_with_node(folder) is None:
+        cgroups.remove()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _other_with_node(folder: Path) -> Path | None:
+    """The folder of a running cluster with a node that belongs to another state folder than ours."""
+    owner = _machine_folder() / "node-owner"
+    if not owner.exists():
+        return None
+    other = Path(owner.read_text())
+    return other if other != folder and find_room(Processes(other)) is not None else None
+
+
+def _machine_folder() -> Path:
+    """A folder that all state folders on this machine have in common."""
+    base = Path(tempfile.gettempdir()) / f"nlp-operator-{os.geteuid()}"
+    base.mkdir(mode=0o700, exist_ok=True)
+    return base
 
 
 def _tell(plan: Plan, progress: Progress) -> None:
@@ -375,18 +403,17 @@ def _ask(options: UpOptions, terminal: TextIO, progress: Progress) -> None:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """One `up` or `down` at a time on this machine, whoever's state folder it uses.
+def _one_at_a_time(progress: Progress) -> Iterator[None]:
+    """One `up` or `down` at a time on this machine, whoever's state folder it uses; a second one waits.
 
     The link's name and the control group's are of the machine. A running cluster does not hold this lock.
     """
-    base = Path(tempfile.gettempdir()) / f"nlp-operator-{os.geteuid()}"
-    base.mkdir(mode=0o700, exist_ok=True)
-    with (base / "cluster.lock").open("w") as handle:
+    with (_machine_folder() / "cluster.lock").open("w") as handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            raise NotPossible("Another `up` or `down` is under way on this machine; wait for it.") from None
+            progress.say("  another `up` or `down` is under way; waiting for it")
+            fcntl.flock(handle, fcntl.LOCK_EX)
         yield
 
 
