@@ -238,7 +238,7 @@ class ServiceShape(_Part):
 
 class Serving(_Part):
     isolation: Literal["Dedicated", "Shared"] = "Dedicated"
-    max_batch_size: int = Field(32, ge=0, le=4096)
+    max_batch_size: int = Field(32, ge=1, le=4096)
     memory_mebibytes: int = Field(0, ge=0, le=16_777_216)
     devices_per_replica: int = Field(1, ge=1, le=16)
     pod: ServerPod = ServerPod()
@@ -406,7 +406,7 @@ def _without_nulls(value: Any) -> Any:
 
 
 def _sentence(detail: ErrorDetails) -> str:
-    """`spec.serving.maxBatchSize is -4: input should be greater than or equal to 0.`"""
+    """`spec.serving.maxBatchSize is -4: input should be greater than or equal to 1.`"""
     where = _path(detail["loc"])
     if detail["type"] == "value_error":  # one of our own rules, already a sentence
         return f"{where}: {detail['ctx']['error']}"

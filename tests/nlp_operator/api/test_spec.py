@@ -40,7 +40,7 @@ INVALID = [
     ),
     pytest.param(
         make_model(serving={"maxBatchSize": -4}),
-        "spec.serving.maxBatchSize is -4: input should be greater than or equal to 0.",
+        "spec.serving.maxBatchSize is -4: input should be greater than or equal to 1.",
         id="below a bound",
     ),
     pytest.param(
