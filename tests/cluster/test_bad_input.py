@@ -78,7 +78,7 @@ REFUSED = [
         "spec.serving.maxBatchSize",
         -4,
         "spec.serving.maxBatchSize: Invalid value: -4: spec.serving.maxBatchSize in body should be greater "
-        "than or equal to 0",
+        "than or equal to 1",
         id="a bound violated",
     ),
     pytest.param(
