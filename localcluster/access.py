@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,9 @@ class Access:
 
     def apply(self, *manifests: Object) -> None:
         """`kubectl apply` of objects of any kind that the server knows."""
-        self.kubectl("apply", "-f", "-", stdin=yaml.safe_dump_all(manifests))
+        # JSON and not YAML: PyYAML leaves a text such as 12e45678 unquoted, and Go reads a number.
+        everything = {"apiVersion": "v1", "kind": "List", "items": manifests}
+        self.kubectl("apply", "-f", "-", stdin=json.dumps(everything))
 
     def apply_crds(self, folder: Path) -> None:
         """Apply all CRDs in a folder and wait until the server serves them."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import random
-import shutil
 import signal
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
-from localcluster import cluster, debian
+from localcluster import cluster
 from localcluster.cluster import Cluster, UpOptions
 from localcluster.demo import report
 from localcluster.demo.api_only import partial
@@ -129,36 +129,38 @@ def interrupt(_number: int, _frame: FrameType | None) -> None:
 def walk(
     options: argparse.Namespace, progress: Progress, answers: dict[str, object], facts: dict[str, object]
 ) -> None:
-    """All steps. The cluster goes away at the end, unless it was there before or is to be kept."""
-    tools = image_tools_missing()
-    if tools:
-        progress.say(f"The demo installs the Debian packages {', '.join(tools)}, which stay.")
-    found = cluster.find()
+    """All steps. The cluster goes away at the end, unless it was there before or is to be kept.
+
+    `up` undoes what it began when it is interrupted, so there is nothing to take away before it returns.
+    """
+    if is_root():
+        progress.say("The demo also builds images, of a minimal Debian and this folder, in the cache.")
     # On a terminal `up` asks; elsewhere, having said what it does, it goes on: nobody is there to be asked.
-    agreed = options.yes or not sys.stdin.isatty()
+    access = cluster.up(UpOptions(yes=options.yes or not sys.stdin.isatty()), progress)
+    demo = Demo(Commands(access, progress.say), progress, answers, facts)
     try:
-        access = found or cluster.up(UpOptions(yes=agreed), progress)
-        demo = Demo(Commands(access, progress.say), progress, answers, facts)
         if access.has_node:
-            whole(demo, access, options, tools)
+            whole(demo, access, options)
         else:
             facts["didNotRun"] = partial(demo, access)
-        if found is not None and not options.keep:
+        if not options.keep:
             demo.delete_everything()
     finally:
-        if found is None and not options.keep:
-            cluster.down(progress)
+        if access.started_here and not options.keep:
+            with uninterrupted():
+                cluster.down(progress)
     if options.keep:
         progress.say(
             f"\nThe cluster is kept. export KUBECONFIG={access.kubeconfig}; `make cluster-down` ends it."
         )
+    elif not access.started_here:
+        progress.say(
+            "\nThe cluster was there before and stays, with the operator in it; `make cluster-down` ends it."
+        )
 
 
-def whole(demo: Demo, access: Cluster, options: argparse.Namespace, tools: Sequence[str]) -> None:
+def whole(demo: Demo, access: Cluster, options: argparse.Namespace) -> None:
     """The path with real pods."""
-    if tools:
-        with demo.progress.step("Debian packages for building images"):
-            debian.ensure(tools, demo.progress)
     images = build_images(progress=demo.progress)
     with demo.progress.step("images in the node's containerd"):
         for image in images.values():
@@ -172,15 +174,17 @@ def whole(demo: Demo, access: Cluster, options: argparse.Namespace, tools: Seque
     else:
         demo.apply_cached()
         demo.kill_operator_once()
-    if not options.keep:
-        demo.delete_everything()
 
 
-def image_tools_missing() -> list[str]:
-    """Debian packages that building images needs and this machine lacks; without root nothing is built."""
-    if not is_root() or not debian.available():
-        return []
-    return [package for package in ("buildah", "debootstrap") if shutil.which(package) is None]
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not keep the first from taking everything away."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -63,7 +64,7 @@ class Demo:
             )
 
     def apply_sample(self, namespace: str) -> None:
-        self.commands.kubectl("apply", "-f", "-", stdin=yaml.safe_dump(namespace_object(namespace)))
+        self.commands.kubectl("apply", "-f", "-", stdin=json.dumps(namespace_object(namespace)))
         samples = Path("manifests", "samples")
         for name in ("cpu-pool.yaml", "korean-novels.yaml"):
             self.commands.kubectl("apply", "-n", namespace, "-f", ROOT / samples / name)
@@ -113,9 +114,7 @@ class Demo:
             manifest = (ROOT / "manifests" / "samples" / "korean-novels.yaml").read_text(encoding="utf-8")
             model = next(d for d in yaml.safe_load_all(manifest) if d["kind"] == "NLPModel")
             model["metadata"]["name"] = AGAIN
-            self.commands.kubectl(
-                "apply", "-n", CALM, "-f", "-", stdin=yaml.safe_dump(model, allow_unicode=True)
-            )
+            self.commands.kubectl("apply", "-n", CALM, "-f", "-", stdin=json.dumps(model))
             self.wait_ready(CALM, AGAIN)
         seconds = self.progress.steps[-1].seconds
         self.facts["cachedApplyToReadySeconds"] = round(seconds, 1)
@@ -198,8 +197,9 @@ class Demo:
 
     def delete_everything(self) -> None:
         with self.progress.step("models deleted, nothing of them left"):
-            for namespace in self.namespaces():
-                self.commands.kubectl("delete", "namespace", namespace, "--timeout=120s")
+            namespaces = self.namespaces()
+            if namespaces:
+                self.commands.kubectl("delete", "namespace", *namespaces, "--timeout=120s")
 
     # What is read from the cluster.
 
@@ -270,9 +270,8 @@ def overlay(images: dict[str, str]) -> Iterator[Path]:
     """A kustomization over manifests/default that uses images of this machine instead of published ones."""
     with tempfile.TemporaryDirectory(prefix="nlp-demo-") as folder:
         content = kustomization(os.path.relpath(ROOT / "manifests" / "default", folder), images)
-        Path(folder, "kustomization.yaml").write_text(
-            yaml.safe_dump(content, sort_keys=False), encoding="utf-8"
-        )
+        # JSON, which is YAML too: PyYAML leaves a tag such as 12e45678 unquoted, and Go reads a number.
+        Path(folder, "kustomization.yaml").write_text(json.dumps(content), encoding="utf-8")
         yield Path(folder)
 
 

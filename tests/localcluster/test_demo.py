@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from localcluster.demo.__main__ import from_environment, parse
-from localcluster.demo.flow import kustomization
+from localcluster.demo.flow import kustomization, overlay
 from localcluster.demo.questions import QUESTIONS, faults, value_in
 from localcluster.demo.report import as_object, table
 from localcluster.demo.storm import processes_of, waits
@@ -185,6 +185,13 @@ def test_images_of_this_machine_take_the_place_of_published_ones() -> None:
         "NLP_OPERATOR_BUILDER_IMAGE=nlp-operator.local/builder:abc",
         "NLP_OPERATOR_SERVING_IMAGE=nlp-operator.local/serving:abc",
     ]
+
+
+def test_a_tag_that_looks_like_a_number_stays_a_text() -> None:
+    images = {name: f"nlp-operator.local/{name}:12e45678" for name in ("operator", "builder", "serving")}
+    with overlay(images) as folder:
+        written = (folder / "kustomization.yaml").read_text(encoding="utf-8")
+    assert '"newTag": "12e45678"' in written
 
 
 def test_help_names_the_make_variables() -> None:
