@@ -354,7 +354,7 @@ def _take_down(folder: Path) -> None:
     processes = Processes(folder)
     end_room(processes)
     processes.stop_all()
-    if _other_with_node(folder) is None:
+    if os.geteuid() == 0 and _other_with_node(folder) is None:
         cgroups.remove()
     shutil.rmtree(folder, ignore_errors=True)
 
