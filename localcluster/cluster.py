@@ -17,7 +17,7 @@ import struct
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -36,6 +36,8 @@ from localcluster.node import DEBIAN_PACKAGES, DEBIAN_PROGRAMS, Node
 from localcluster.processes import Processes
 from localcluster.progress import Progress
 from localcluster.room import end_room, find_room, make_room, wait_for
+
+_Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 DISK_GIGABYTES = 15
 """Programs 1.2, the Go compiler's cache 3, images and their layers 4, volumes; with room to spare."""
@@ -247,12 +249,14 @@ def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cl
         _tell(plan, progress)
         _ask(options, sys.stdin, progress)
         _take_down(folder)  # what a killed `up` or a reboot left
-        with _interrupts_raise():
+        with _signals_do(_interrupt, signal.SIGTERM, signal.SIGHUP):
             try:
                 return _start(folder, plan, options, progress)
             except BaseException:
-                progress.say("  undoing what was begun")
-                _take_down(folder)
+                # A second Ctrl-C must not stop the undoing half way; it takes a second.
+                with _signals_do(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                    progress.say("  undoing what was begun")
+                    _take_down(folder)
                 raise
 
 
@@ -417,17 +421,18 @@ def _one_at_a_time(progress: Progress) -> Iterator[None]:
         yield
 
 
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """SIGTERM and SIGHUP become what SIGINT is in Python, so that they undo things too."""
+    raise KeyboardInterrupt(signal.Signals(number).name)
+
+
 @contextmanager
-def _interrupts_raise() -> Iterator[None]:
-    """SIGTERM and SIGHUP become a KeyboardInterrupt, as SIGINT is already, so that they undo things too."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt(signal.Signals(number).name)
-
+def _signals_do(action: _Handler, *numbers: signal.Signals) -> Iterator[None]:
+    """Handle signals in another way for a while. In a thread nothing changes: Python forbids it there."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    before = {number: signal.signal(number, action) for number in numbers}
     try:
         yield
     finally:
