@@ -153,7 +153,7 @@ class Node:
         volumes.mkdir(mode=0o755, exist_ok=True)
         plane = self.plane
         pair = plane.pki.authority.issue("provisioner", "localcluster:provisioner", "system:masters")
-        place = [plane.url, plane.authority, pair.certificate, pair.key, volumes]
+        place: list[str | Path] = [plane.url, plane.authority, pair.certificate, pair.key, volumes]
         argv = [sys.executable, "-m", "localcluster.provisioner", *place]
         source_root = str(Path(__file__).resolve().parent.parent)
         self.plane.processes.start("provisioner", argv, {**plain_environment(), "PYTHONPATH": source_root})
