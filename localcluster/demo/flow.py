@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,9 @@ AGAIN = f"{MODEL}-again"
 OPERATOR_NAMESPACE, OPERATOR = "nlp-system", "nlp-operator"
 OPERATOR_IMAGE = "nlp-operator/operator"
 """The name in manifests/operator, which the overlay replaces."""
+
+STAYS = (f"ConfigMap/{MODEL}", "PersistentVolumeClaim/nlp-store")
+"""What a deleted model leaves: the user's own input, and the store, which belongs to the namespace."""
 
 READY_SECONDS = 300
 """More than a first build ever took here (30 s), also on a machine that is busy with other things."""
@@ -196,10 +200,18 @@ class Demo:
         self.progress.say(f"      {len(calm)} objects in both")
 
     def delete_everything(self) -> None:
+        """Delete the models, see that nothing of them is left, and take the namespaces away."""
         with self.progress.step("models deleted, nothing of them left"):
-            namespaces = self.namespaces()
-            if namespaces:
-                self.commands.kubectl("delete", "namespace", *namespaces, "--timeout=120s")
+            for namespace in self.namespaces():
+                self.commands.kubectl("delete", "-n", namespace, "nlp", "--all", "--wait=false")
+            for namespace in self.namespaces():
+                until(f"only {' and '.join(STAYS)} are left", 120, partial(self.nothing_left, namespace))
+            for namespace in self.namespaces():
+                self.commands.kubectl("delete", "namespace", namespace, "--wait=false")
+
+    def nothing_left(self, namespace: str) -> bool:
+        items = self.commands.read("-n", namespace, ",".join((*KINDS, "pods")))["items"]
+        return set(object_set(items)) <= set(STAYS)
 
     # What is read from the cluster.
 
