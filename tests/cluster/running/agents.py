@@ -62,6 +62,8 @@ class Agents:
         self._task = self._loop.create_task(self._main())
         with suppress(asyncio.CancelledError):
             self._loop.run_until_complete(self._task)
+        # TLS connections say goodbye in the background; aiohttp's documentation gives them this time.
+        self._loop.run_until_complete(asyncio.sleep(0.25))
         self._loop.run_until_complete(self._loop.shutdown_asyncgens())
         self._loop.close()
 

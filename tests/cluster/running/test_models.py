@@ -296,12 +296,12 @@ def test_a_budget_goes_with_the_second_replica(scene: Scene) -> None:
 
 
 def test_labels_taken_from_a_job_are_put_back_and_the_job_is_not_run_again(scene: Scene) -> None:
+    """While its pod lives nothing is made in its place; once that has ended, the Job is needed and found."""
     scene.apply_model("held-novels")
-    job = until(
-        lambda: [one for one in scene.all(kinds.JOB) if "-fetch-" in one["metadata"]["name"]], "a Job"
-    )[0]
+    job = until(lambda: scene.all(kinds.JOB), "the fetch Job")[0]
     path = kinds.JOB.path(scene.namespace, job["metadata"]["name"])
     scene.plane.api.patch(path, {"metadata": {"labels": {"app.kubernetes.io/managed-by": None}}})
+    scene.finish_fetch("held-novels")
 
     def labelled() -> bool:
         labels = dig(scene.plane.api.get(path), "metadata", "labels", default={})
@@ -309,3 +309,6 @@ def test_labels_taken_from_a_job_are_put_back_and_the_job_is_not_run_again(scene
 
     until(labelled, "the label is back")
     assert scene.plane.api.get(path)["metadata"]["uid"] == job["metadata"]["uid"]
+    scene.finish_build("held-novels")
+    scene.wait_ready("held-novels")
+    assert len(scene.all(kinds.JOB)) == 2, "one fetch, one build"
