@@ -432,7 +432,9 @@ def _signals_do(action: _Handler, *numbers: signal.Signals) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, action) for number in numbers}
+    # What is ignored stays ignored: so nohup and a shell's background jobs mean it.
+    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, action) for number in heard}
     try:
         yield
     finally:

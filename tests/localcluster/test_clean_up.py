@@ -196,7 +196,8 @@ STEPS = {
 def up_until(step: str) -> Iterator[subprocess.Popen[str]]:
     """`up` as a process of its own that has said the step's name."""
     with subprocess.Popen(
-        [sys.executable, "-m", "localcluster", "up", "--yes"],
+        # A shell makes its background jobs, and so perhaps this test, deaf to Ctrl-C; a terminal does not.
+        ["env", "--default-signal=INT", sys.executable, "-m", "localcluster", "up", "--yes"],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
