@@ -46,6 +46,11 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--keep", action="store_true", help="leave all of it running at the end (KEEP=1)")
     parser.add_argument(
+        "--api-only",
+        action="store_true",
+        help="no real node, even where one is possible: shows what is left then",
+    )
+    parser.add_argument(
         "--kill-every", type=positive, metavar="SECONDS", help="kill the operator this often (KILL_EVERY)"
     )
     parser.add_argument(
@@ -133,17 +138,18 @@ def walk(
 
     `up` undoes what it began when it is interrupted, so there is nothing to take away before it returns.
     """
-    if is_root():
+    if is_root() and not options.api_only:
         progress.say("The demo also builds images, of a minimal Debian and this folder, in the cache.")
     # On a terminal `up` asks; elsewhere, having said what it does, it goes on: nobody is there to be asked.
-    access = cluster.up(UpOptions(yes=options.yes or not sys.stdin.isatty()), progress)
+    agreed = options.yes or not sys.stdin.isatty()
+    access = cluster.up(UpOptions(yes=agreed, api_only=options.api_only), progress)
     demo = Demo(Commands(access, progress.say), progress, answers, facts)
     try:
         if access.has_node:
             whole(demo, access, options)
         else:
             facts["didNotRun"] = partial(demo, access)
-        if not options.keep:
+        if not options.keep and (access.has_node or not access.started_here):
             demo.delete_everything()
     finally:
         if access.started_here and not options.keep:

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from localcluster.cluster import Cluster
-from localcluster.demo.commands import ROOT, until
-from localcluster.demo.flow import CALM, OPERATOR, OPERATOR_NAMESPACE, Demo, DemoFailed
+from localcluster.demo.commands import ROOT, DemoFailed, until
+from localcluster.demo.flow import CALM, OPERATOR, OPERATOR_NAMESPACE, Demo
+from localcluster.ports import Ports
 from localcluster.processes import plain_environment
 
 DID_NOT_RUN = (
@@ -32,13 +33,13 @@ def partial(demo: Demo, access: Cluster) -> list[str]:
         # There is no node on which its pod could run: it runs as a process, with the rights of its account.
         commands.kubectl("scale", "-n", OPERATOR_NAMESPACE, f"deployment/{OPERATOR}", "--replicas=0")
     access.add_kwok_nodes(1)
-    with operator_process(access):
+    with operator_process(access) as alive:
         with progress.step("sample applied, operator made its fetch Job"):
             demo.apply_sample(CALM)
             until(
                 "the operator made a fetch Job",
                 60,
-                lambda: bool(demo.commands.read("-n", CALM, "jobs")["items"]),
+                lambda: alive() and bool(commands.read("-n", CALM, "jobs")["items"]),
             )
         for line in commands.kubectl("get", "-n", CALM, "nlp,jobs").splitlines():
             progress.say(f"      {line}")
@@ -47,28 +48,28 @@ def partial(demo: Demo, access: Cluster) -> list[str]:
 
 
 @contextmanager
-def operator_process(access: Cluster) -> Iterator[None]:
-    """The operator as a process of this machine, until the block ends."""
-    kubeconfig = access.kubeconfig_for(f"{OPERATOR_NAMESPACE}/{OPERATOR}")
+def operator_process(access: Cluster) -> Iterator[Callable[[], bool]]:
+    """The operator as a process of this machine; gives a check that raises when it has ended."""
     log = access.folder / "operator.log"
-    environment = {
-        **plain_environment(),
-        "KUBECONFIG": str(kubeconfig),
-        "POD_NAME": "demo",
-        "POD_NAMESPACE": OPERATOR_NAMESPACE,
-    }
+    ports = Ports()
+    command = [sys.executable, "-m", "nlp_operator", "--listen-address", "127.0.0.1"]
+    command += ["--health-port", str(ports.take()), "--metrics-port", str(ports.take())]
+    command += ["--kubeconfig", str(access.kubeconfig_for(f"{OPERATOR_NAMESPACE}/{OPERATOR}"))]
+    # No pod runs here, so it does not matter that nobody has these images.
+    command += ["--builder-image", "builder:none", "--serving-image", "serving:none"]
+    command += ["--identity", "demo", "--lease-namespace", OPERATOR_NAMESPACE]
     with log.open("wb") as sink:
         process = subprocess.Popen(
-            [sys.executable, "-m", "nlp_operator"],
-            cwd=ROOT / "operator",
-            env=environment,
-            stdout=sink,
-            stderr=sink,
+            command, cwd=ROOT / "operator", env=plain_environment(), stdout=sink, stderr=sink
         )
-    try:
-        yield
+
+    def alive() -> bool:
         if process.poll() is not None:
             raise DemoFailed(f"The operator ended with code {process.returncode}: {log.read_text()[-2000:]}")
+        return True
+
+    try:
+        yield alive
     finally:
         process.terminate()
         try:
@@ -76,3 +77,4 @@ def operator_process(access: Cluster) -> Iterator[None]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+        ports.release()

@@ -14,13 +14,17 @@ from pathlib import Path
 from typing import Any
 
 from localcluster.access import Access
-from localcluster.errors import CommandFailed
+from localcluster.errors import ClusterError, CommandFailed
 from localcluster.processes import plain_environment
 
 ROOT = Path(__file__).resolve().parents[2]
 
 COMMAND_SECONDS = 900
 """Longer than any --timeout given below: a command that hangs must not hang the demo for ever."""
+
+
+class DemoFailed(ClusterError):
+    """Something that the demo promises did not happen."""
 
 
 @dataclass(frozen=True)
@@ -99,11 +103,11 @@ class Asker:
 
 
 def until(what: str, seconds: float, true: Callable[[], bool], look_every_seconds: float = 0.25) -> None:
-    """Wait until something is true; raises CommandFailed-free TimeoutError that says what was waited for."""
+    """Wait until something is true; raises DemoFailed that says what was waited for."""
     deadline = time.monotonic() + seconds
     while not true():
         if time.monotonic() > deadline:
-            raise TimeoutError(f"After {seconds:.0f} s still not so: {what}.")
+            raise DemoFailed(f"After {seconds:.0f} s still not so: {what}.")
         time.sleep(look_every_seconds)
 
 

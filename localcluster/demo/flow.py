@@ -14,7 +14,7 @@ from typing import Any
 
 import yaml
 
-from localcluster.demo.commands import ROOT, Asker, Commands, until
+from localcluster.demo.commands import ROOT, Asker, Commands, DemoFailed, until
 from localcluster.demo.questions import MODEL, QUESTIONS, Question, faults, value_in
 from localcluster.demo.storm import Storm, kill
 from localcluster.demo.witness import KINDS, differences, jobs_created, object_set
@@ -42,10 +42,6 @@ CACHED_SECONDS = 15.0
 
 LEAST_KILLS = 3
 """With fewer, the run with kills would prove little; it goes on until there were that many."""
-
-
-class DemoFailed(ClusterError):
-    """Something that the demo promises did not happen."""
 
 
 @dataclass
@@ -194,7 +190,7 @@ class Demo:
         calm = self.objects(CALM)
         try:
             until("both runs left the same objects", 30, lambda: self.objects(STORMY) == calm, 1.0)
-        except TimeoutError as error:
+        except DemoFailed as error:
             raise DemoFailed(" ".join(differences(calm, self.objects(STORMY)))) from error
         self.facts["objects"] = list(calm)
         self.progress.say(f"      {len(calm)} objects in both")
