@@ -83,7 +83,8 @@ def addresses_in_lock_files() -> Iterator[str]:
 
 def paths_of_this_machine() -> Iterator[str]:
     folders = {str(ROOT.parent), str(Path.home())} - {"/", os.sep}
-    pattern = re.compile("|".join(re.escape(folder + "/") for folder in sorted(folders)))
+    starts = "|".join(re.escape(folder + "/") for folder in sorted(folders))
+    pattern = re.compile(rf"(?<![\w}}/.])(?:{starts})")  # not in the middle of another path
     for line in lines_matching(pattern, tracked()):
         yield f"A path of this machine: {line}"
 
