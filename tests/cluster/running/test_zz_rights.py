@@ -19,7 +19,6 @@ UNUSED_FOR_A_REASON = {
         "nlp-operator.io",
         "nlpmodels/finalizers",
     ): "for OwnerReferencesPermissionEnforcement",
-    ("get", "apps", "deployments"): "the second look, which these tests may not have come to",
 }
 
 
