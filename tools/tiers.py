@@ -3,6 +3,7 @@
 Every test belongs to exactly one tier, by what it needs:
 
     fast      nothing: no network, no cluster, no server
+    jobs      the programs of Jobs as processes                mark `jobs`
     triton    a real Triton (and Envoy) on this machine        mark `triton`
     cluster   a real Kubernetes API server                     mark `cluster`, or under tests/cluster
     node      a real kubelet and containerd, as root           mark `node`, or under tests/node
@@ -21,11 +22,11 @@ from typing import Any
 
 import pytest
 
-TIERS = ("fast", "triton", "cluster", "node", "faults")
+TIERS = ("fast", "jobs", "triton", "cluster", "node", "faults")
 
 FOLDERS = {"node": "node", "cluster": "cluster", "faults": "faults"}
 
-MARKS = ("node", "cluster", "triton")
+MARKS = ("node", "cluster", "triton", "jobs")
 """The most demanding first."""
 
 

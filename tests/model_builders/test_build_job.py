@@ -31,6 +31,8 @@ from model_builders.term_document_matrix.parameters import Parameters
 from tests.model_builders.made import DOCUMENT_EXAMPLE, NOVELS, WORDS, Jobs, Ran, make_novels
 from tests.model_builders.test_fetch_job import SHELL_DIGEST, in_volume_of, needs_root
 
+pytestmark = pytest.mark.jobs
+
 
 def artifact_of(jobs: Jobs, ran: Ran) -> Path:
     assert ran.code == 0, ran.log

@@ -22,6 +22,8 @@ from model_builders.messages import FetchRequest, InputToFetch
 from model_builders.store import Store, expired
 from tests.model_builders.made import Jobs, Ran, make_novels
 
+pytestmark = pytest.mark.jobs
+
 needs_root = pytest.mark.skipif(
     os.geteuid() != 0, reason="needs root: changes owners or mounts a volume of its own"
 )

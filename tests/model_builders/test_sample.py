@@ -10,6 +10,8 @@ from model_builders.term_document_matrix.served.answering import Answering, Ques
 from tests.model_builders.made import NOVELS, WORDS, Jobs, make_jobs
 from tests.model_builders.test_fetch_job import make_config_map_volume
 
+pytestmark = pytest.mark.jobs
+
 SAMPLE = Path(__file__).resolve().parents[2] / "manifests/samples/korean-novels.yaml"
 
 
