@@ -69,7 +69,9 @@ class Commands:
 
 
 def quoted(word: str) -> str:
-    return f'"{word}"' if " " in word or word.startswith("{") else word
+    """A word as one would type it in this folder."""
+    word = word.removeprefix(f"{ROOT}/")
+    return f"'{word}'" if " " in word or word.startswith("{") else word
 
 
 @dataclass
