@@ -136,9 +136,18 @@ async def run(kubeconfig: Path) -> None:
         # its own, whose only device is the loopback, so nothing outside the benchmark reaches it.
         await web.TCPSite(runner, "0.0.0.0", AGENT_PORT).start()
         print("ready", flush=True)
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(cluster.follow(session, POD, cluster.take_pod))
-            tasks.create_task(cluster.follow(session, CONFIG_MAP, cluster.take_config))
+        follow_pods = cluster.follow(session, POD, cluster.take_pod)
+        follow_configs = cluster.follow(session, CONFIG_MAP, cluster.take_config)
+        # The benchmark holds our standard input: when it ends, however it ends, so do we.
+        parent = asyncio.to_thread(sys.stdin.read)
+        tasks = [asyncio.ensure_future(one) for one in (follow_pods, follow_configs, parent)]
+        done, left = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        await runner.cleanup()
+        for task in done:
+            task.result()
 
 
 def main() -> None:

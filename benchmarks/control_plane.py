@@ -175,19 +175,20 @@ def agents(kubeconfig: Path) -> Iterator[None]:
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.agents", "--kubeconfig", str(kubeconfig)],
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
+    assert process.stdin is not None
+    assert process.stdout is not None
     try:
-        assert process.stdout is not None
         if process.stdout.readline().strip() != "ready":
             raise RuntimeError("The process that answers for the agents ended at once.")
         yield
     finally:
-        process.send_signal(signal.SIGINT)
+        process.stdin.close()
         process.wait(10)
-        if process.stdout is not None:
-            process.stdout.close()
+        process.stdout.close()
 
 
 def ready_models(recorder: Recorder) -> int:

@@ -53,7 +53,8 @@ class OperatorProcess:
         started = time.monotonic()
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nlp_operator"],
+                # A benchmark that is killed takes the operator along.
+                ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-m", "nlp_operator"],
                 env={**self._environment, "PYTHONPATH": str(ROOT / "operator")},
                 stdout=log,
                 stderr=log,
