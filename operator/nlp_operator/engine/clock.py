@@ -1,10 +1,9 @@
 """Time, as a value that is passed in.
 
-The engine never asks the machine for the time itself. `monotonic` is what intervals are measured with
-(seconds; only differences mean anything); `now` is for timestamps that other programs read. On Linux the
-monotonic clock is
-CLOCK_BOOTTIME: it keeps counting while the process is stopped (SIGSTOP) or the machine sleeps, so a lease
-that ran out in the meantime is seen to have run out.
+The engine never asks the machine for the time itself. `monotonic` is what intervals are measured
+with (seconds; only differences mean anything); `now` is for timestamps that other programs read. On
+Linux the monotonic clock is CLOCK_BOOTTIME: it keeps counting while the process is stopped
+(SIGSTOP) or the machine sleeps, so a lease that ran out in the meantime is seen to have run out.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
 """From the spec to a built artifact: one fetch, one build, one Job at a time.
 
-What a Job gave is kept in `status.artifact` and can be had again by running the Job again, so Jobs may be
-deleted at any time.
-A failed Job is the memory of its failure: it is not run again until what it was made from changes (inputs,
-parameters,
-trigger, resources), or somebody deletes it.
+What a Job gave is kept in `status.artifact` and can be had again by running the Job again, so Jobs
+may be deleted at any time. A failed Job is the memory of its failure: it is not run again until
+what it was made from changes (inputs, parameters, trigger, resources), or somebody deletes it.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""On which pool a model runs: the cheapest allowed one with room. Deterministic, and stable: a model stays
-where it is while
-that is allowed, whatever became cheaper. Every pool that is refused is explained."""
+"""On which pool a model runs: the cheapest allowed one with room. Deterministic, and stable: a
+model stays where it is while that is allowed, whatever became cheaper. Every pool that is refused
+is explained."""
 
 from __future__ import annotations
 

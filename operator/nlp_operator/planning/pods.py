@@ -18,9 +18,8 @@ IMAGE_ERROR = "ErrImagePull: "
 CRASHES = 3
 """Restarts of a container that is not ready before it counts as crashing and not as starting."""
 VOLUMES_SECONDS = 20.0
-"""A scheduled pod whose containers are still being created after this long most likely waits for a volume;
-the kubelet
-says which in an event of the pod only."""
+"""A scheduled pod whose containers are still being created after this long most likely waits for a
+volume; the kubelet says which in an event of the pod only."""
 LONGEST_QUOTE = 512
 """Characters of a foreign message that are quoted."""
 

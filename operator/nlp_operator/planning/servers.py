@@ -1,8 +1,7 @@
 """The server objects of a model, and what its pods do.
 
-A Dedicated model has one server. While it moves to another pool it has two: the old one goes when the new
-one is whole.
-A new artifact is a new line in `server.json`; it replaces no pod.
+A Dedicated model has one server. While it moves to another pool it has two: the old one goes when
+the new one is whole. A new artifact is a new line in `server.json`; it replaces no pod.
 """
 
 from __future__ import annotations
