@@ -152,3 +152,25 @@ def test_scale_subresource_reads_and_writes_replicas(control_plane: ControlPlane
         "selector": "app.kubernetes.io/component=server,nlp-operator.io/model=korean-novels",
     }
     assert control_plane.api.get(f"{path}/korean-novels")["spec"]["replicas"] == 3
+
+
+def test_kubectl_takes_the_short_name_for_models_alone(control_plane: ControlPlane, namespace: str) -> None:
+    """A category of the same word would make `get nlp NAME` an error and `delete nlp --all` delete pools."""
+    manifest = as_applied(make_model("korean-novels"))
+    manifest["metadata"]["namespace"] = namespace
+    control_plane.api.post(MODELS.format(namespace), manifest)
+    columns = (
+        control_plane.kubectl("get", "-n", namespace, "nlp", "korean-novels").splitlines()[0].split("  ")
+    )
+    assert [column.strip() for column in columns if column.strip()] == [
+        "NAME", "READY", "REASON", "REPLICAS", "POOL", "P95 TARGET", "AGE",
+    ]  # fmt: skip
+    deleted = control_plane.kubectl("delete", "-n", namespace, "nlp", "--all", "--wait=false")
+    assert deleted.split() == [
+        "nlpmodel.nlp-operator.io",
+        '"korean-novels"',
+        "deleted",
+        "from",
+        namespace,
+        "namespace",
+    ]
