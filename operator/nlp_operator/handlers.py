@@ -1,9 +1,9 @@
 """Kopf, and the only file that imports it.
 
 Kopf is the host: it takes the signals, logs in, watches, and wakes us. It is used in the one way that costs
-nothing per
-object: `on.event` handlers that only enqueue. They store nothing, so no annotation and no finalizer of Kopf's
-is ever written; the storages below would raise if it tried. What planning reads comes from our own informers.
+nothing per object: `on.event` handlers that only enqueue. They store nothing, so no annotation and no
+finalizer of Kopf's is ever written; the storages below would raise if it tried. What planning reads comes
+from our own informers.
 """
 
 from __future__ import annotations

@@ -12,8 +12,7 @@ def dig(obj: Any, *path: str | int, default: Any = None) -> Any:
     early.
 
     Tolerant of any shape: whatever is not a mapping or a list on the way gives `default`, so that an odd
-    object
-    (an older schema, a hand-edited status) is never a crash.
+    object (an older schema, a hand-edited status) is never a crash.
     """
     here = obj
     for step in path:

@@ -2,8 +2,8 @@
 field by field.
 
 What the API server accepted a release ago may not fit any more, so every stored object is parsed again
-here: `parse_model` and
-`parse_pool` give the spec or raise `SpecInvalid` with a sentence for every invalid field.
+here: `parse_model` and `parse_pool` give the spec or raise `SpecInvalid` with a sentence for every invalid
+field.
 """
 
 from __future__ import annotations

@@ -230,8 +230,7 @@ def _repair(
     gave_up = replace(
         damage,
         message=f"{damage.message} It was built again and is still not whole: check the storage behind the "
-        "claim, "
-        "then set spec.build.trigger to a new text.",
+        "claim, then set spec.build.trigger to a new text.",
     )
     return step, record, _stalled(record, gave_up, name(job))
 
@@ -278,8 +277,7 @@ def _run(seen: ModelSnapshot, step: _Step, record: Record, build: Build, now: da
         outcome = Failed(
             "BuildFailed",
             f"The result of Job {name(present)} does not fit the spec. The builder image and the operator "
-            "must be "
-            "of one release.",
+            "must be of one release.",
         )
     if isinstance(outcome, Failed):
         return _stalled(record, Violation(outcome.reason, outcome.message), name(present))
@@ -325,8 +323,7 @@ def _input_pending(build: Build, held: Violation | None) -> Violation | None:
     return Violation(
         "InputPending",
         f"{held.message} A source is missing, most likely, or lacks its key: {sources}. Create it; the Job "
-        "goes on by "
-        "itself.",
+        "goes on by itself.",
     )
 
 

@@ -233,8 +233,7 @@ def _named_claim(found: Violation) -> Violation:
     return Violation(
         "InputMissing",
         f"There is no PersistentVolumeClaim {missing.group(1)!r} in this namespace. Create it, or name "
-        "another; "
-        "the Job goes on by itself.",
+        "another; the Job goes on by itself.",
     )
 
 

@@ -135,8 +135,7 @@ def _name_taken(taken: frozenset[tuple[str, str]]) -> Violation | None:
     return Violation(
         "NameTaken",
         f"{listed} exists in this namespace and does not belong to this model. It is left alone: delete it, "
-        "or give "
-        "the model another name.",
+        "or give the model another name.",
     )
 
 

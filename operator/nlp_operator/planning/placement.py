@@ -197,8 +197,7 @@ def _room(demand: Demand, pool: str, spec: PoolSpec, usage: Mapping[PoolNamespac
             room = room_here
             limit = (
                 f"pool {pool} gives namespace {demand.namespace} {entry.max_devices} devices, and its other "
-                "models "
-                f"hold {taken_here}."
+                f"models hold {taken_here}."
             )
     return room, limit
 

@@ -137,8 +137,7 @@ def server_deployments(seen: ModelSnapshot) -> list[Obj]:
 
 def current_pool(seen: ModelSnapshot) -> tuple[str, int]:
     """The pool the model runs on, and its replicas there: of several, the one the status calls its own,
-    else the one
-    with most ready pods. Empty when it runs on none."""
+    else the one with most ready pods. Empty when it runs on none."""
     known = [text(one, "name") for one in _status_servers(seen.model)]
     deployments = server_deployments(seen)
     if not deployments:
@@ -221,8 +220,7 @@ def _pod_report(
     now: datetime,
 ) -> PodReport:
     """A pod whose agent was not asked yet (the operator has just started) serves what the status remembers:
-    it is ready,
-    and a pod is ready only when its models are proven."""
+    it is ready, and a pod is ready only when its models are proven."""
     if report is None or (report.taken is None and not _silent(report, settings, now)):
         return PodReport(name(pod), remembered, current=True)
     ours = report.of(model)
@@ -243,8 +241,8 @@ def annotations_wanted(
     seen: ModelSnapshot, wanted: ServerObjects, server: Server, agents: Mapping[str, AgentReport]
 ) -> tuple[Annotation, ...]:
     """Pods whose agent still reads an older `server.json`: a changed annotation makes the kubelet sync the
-    volume at once
-    (0.2 s measured, up to 72 s without). A pod that has just started needs none: it mounts the newest."""
+    volume at once (0.2 s measured, up to 72 s without). A pod that has just started needs none: it mounts
+    the newest."""
     patches = []
     for pod in server.pods:
         report = agents.get(uid(pod))

@@ -21,8 +21,7 @@ class ModelSnapshot:
     """The NLPModel as last seen."""
     children: tuple[Obj, ...] = ()
     """Jobs, Deployments, ConfigMaps, Services, NetworkPolicies and PodDisruptionBudgets whose controller
-    owner's
-    uid is the model's. Also those being deleted."""
+    owner's uid is the model's. Also those being deleted."""
     pods: tuple[Obj, ...] = ()
     """Pods with the label `nlp-operator.io/model=<name>` in the namespace: of Jobs and of servers."""
     foreign: frozenset[tuple[str, str]] = frozenset()

@@ -71,8 +71,8 @@ def merged_resources(requests: dict[str, str], limits: dict[str, str], wish: Res
     """Our defaults under the user's wish.
 
     The API refuses a request above its limit, so a default gives way to a wish on the other side: a wished
-    limit
-    below the default request lowers the request, a wished request above the default limit raises the limit.
+    limit below the default request lowers the request, a wished request above the default limit raises the
+    limit.
     """
     wished_requests = {key: str(value) for key, value in (wish.requests if wish else {}).items()}
     wished_limits = {key: str(value) for key, value in (wish.limits if wish else {}).items()}

@@ -90,8 +90,7 @@ def build_deployment(
     settings: PlanSettings,
 ) -> Obj:
     """The pod template depends on the spec, the pool and the settings only: a new artifact or a new release
-    of the
-    operator replaces no pod."""
+    of the operator replaces no pod."""
     labels = child_labels(name(model), names.COMPONENT_SERVER, server=server, pool=pool_name)
     wishes = spec.serving.pod
     pod_metadata: Obj = {"labels": {**wishes.labels, **labels}}
@@ -229,8 +228,7 @@ def _resources(spec: ModelSpec, pool: PoolSpec) -> Obj:
 
 def instances_on(pool: PoolSpec, devices: int) -> int:
     """Triton instances of one model in a pod: one for each whole core (one thread each was fastest under
-    load,
-    measured), one on other devices."""
+    load, measured), one on other devices."""
     if pool.device.cpu is None:
         return 1
     return max(1, pool.device.cpu.millicores * devices // 1000)

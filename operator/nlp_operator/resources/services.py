@@ -10,8 +10,7 @@ from nlp_operator.resources.manifests import child_labels, child_metadata, seale
 
 def model_selector(model: str) -> dict[str, str]:
     """Labels that find the server pods of a Dedicated model, whatever pool they are on. Names only: user
-    labels
-    may change, a selector may not."""
+    labels may change, a selector may not."""
     return {names.LABEL_COMPONENT: names.COMPONENT_SERVER, names.LABEL_MODEL: model}
 
 
@@ -47,8 +46,7 @@ def _port(port_name: str, number: int, protocol: str) -> Obj:
 
 def build_disruption_budget(model: Obj, server: str, pool: str) -> Obj:
     """At most one pod of a server goes at a time. Only for servers of two and more: with one replica it
-    would block
-    every drain of a node."""
+    would block every drain of a node."""
     labels = child_labels(name(model), names.COMPONENT_SERVER, server=server, pool=pool)
     return sealed(
         {
