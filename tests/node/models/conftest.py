@@ -1,0 +1,55 @@
+"""The operator, installed as a user installs it, on the node of `tests/node`: real Jobs, real servers, real
+answers."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+
+import pytest
+
+from localcluster.cluster import Cluster
+from localcluster.demo.flow import overlay
+from localcluster.images import build_images
+from localcluster.progress import Progress
+from tests.node.models.place import POOL, Place, make_pool
+
+
+@pytest.fixture(scope="session")
+def installed(cluster: Cluster) -> Cluster:
+    """The three images in the node's containerd, and `kubectl apply -k` of an overlay that names them."""
+    images = build_images(progress=Progress())
+    for image in images.values():
+        if not cluster.containerd.has_image(image.reference):
+            cluster.containerd.import_image(image.archive)
+    with overlay({name: image.reference for name, image in images.items()}) as folder:
+        cluster.kubectl("apply", "-k", folder)
+    cluster.kubectl("rollout", "status", "-n", "nlp-system", "deployment/nlp-operator", "--timeout=180s")
+    cluster.apply(make_pool(POOL))
+    return cluster
+
+
+def make_place(cluster: Cluster) -> Place:
+    name = f"models-{secrets.token_hex(4)}"
+    modes = ("enforce", "warn", "audit")
+    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in modes}
+    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
+    return Place(cluster, name)
+
+
+@pytest.fixture
+def place(installed: Cluster) -> Iterator[Place]:
+    """A fresh namespace that enforces Pod Security `restricted`, warns of it and audits it."""
+    place = make_place(installed)
+    yield place
+    installed.api.delete(f"/api/v1/namespaces/{place.namespace}")
+
+
+@pytest.fixture(scope="module")
+def serving(installed: Cluster) -> Iterator[Place]:
+    """A namespace in which the sample of the README is Ready; tests leave it serving."""
+    place = make_place(installed)
+    place.apply_sample()
+    place.wait_ready()
+    yield place
+    installed.api.delete(f"/api/v1/namespaces/{place.namespace}")
