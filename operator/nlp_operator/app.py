@@ -30,6 +30,7 @@ from nlp_operator.cluster.writer import Writer
 from nlp_operator.controllers import wakeups
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.models import reconcile_model
+from nlp_operator.controllers.ownership import is_pod_of_ours
 from nlp_operator.controllers.pools import reconcile_pool
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.bucket import TokenBucket
@@ -47,6 +48,11 @@ from nlp_operator.planning.plan import PlanSettings
 from nlp_operator.settings import Settings
 
 log = logging.getLogger(__name__)
+
+
+FIRST_ROUND_SECONDS = 30.0
+"""How long planning waits for every agent to have been asked once. Whom nobody got to by then counts as not
+asked: no reason to keep all models waiting."""
 
 
 class Stopped(Exception):
@@ -139,6 +145,7 @@ class App:
             every=settings.agent_poll_seconds,
             on_change=lambda namespace, model: self.queue.add(model_key(namespace, model), Priority.SIGNAL),
             on_poll=metrics.on_poll,
+            is_ours=lambda pod: is_pod_of_ours(pod, self.caches.stores),
         )
         bucket = TokenBucket(
             clock, per_second=settings.writes_per_second, burst=4 * settings.writes_per_second
@@ -158,6 +165,7 @@ class App:
         self.pulse = Pulse(clock)
         self.beside = KopfBeside(self.caches, clock)
         self.working = False
+        self._at_gate_since: float | None = None
         self._gauges()
 
     def _gauges(self) -> None:
@@ -192,6 +200,9 @@ class App:
             longest_active=self.queue.longest_active_age(),
             renewal_age=self.leader.renewal_age(),
             behind_kopf=self.beside.behind(),
+            at_gate=0.0
+            if self.working or self._at_gate_since is None
+            else self.clock.monotonic() - self._at_gate_since,
         )
 
     def wake(self, kind: str, namespace: str, name: str, version: str) -> None:
@@ -217,9 +228,16 @@ class App:
             extra={name: len(store) for name, store in self.caches.stores.items() if len(store)},
         )
         await self.leader.held.wait()
+        self._at_gate_since = self.clock.monotonic()
+        for pod in self.caches.stores[kinds.POD.name]:
+            self.agents.see(None, pod)  # It may have been listed before the Deployment that it belongs to.
         asked = asyncio.Event()
         group.create_task(self.agents.run(asked), name="agents")
-        await asked.wait()
+        try:
+            async with asyncio.timeout(FIRST_ROUND_SECONDS):
+                await asked.wait()
+        except TimeoutError:
+            log.warning("Not every agent was asked within %g s; starting without.", FIRST_ROUND_SECONDS)
         self.world.seed_ledger()
         # What was loaded at the start stays for ever; walking it in every full collection stops the loop for
         # 0.3 s at 10,000 models.

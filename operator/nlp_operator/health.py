@@ -1,9 +1,9 @@
 """The probes, and what they are answered from.
 
 /healthz fails only for what a restart can cure: a watch loop that no longer tries, a queue nobody works on, a
-reconcile that hangs, a lease that is not renewed. An API server that is away is none of these: the loops go
-on trying, and a restart would only lose the caches. /readyz says whether the caches are complete. A blocked
-event loop answers neither.
+reconcile that hangs, a lease that is not renewed, a leader that does not work. An API server that is away is
+none of these: the loops go on trying, and a restart would only lose the caches. /readyz says whether the
+caches are complete. A blocked event loop answers neither.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ class Limits:
     renewal: float = 15.0
     kopf: float = 120.0
     """How far Kopf's watch and ours may be apart about one object."""
+    gate: float = 120.0
+    """How long one that leads may stay without workers: asking all agents once is cut off after 30 s."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Facts:
     longest_active: float
     renewal_age: float
     behind_kopf: Sequence[tuple[str, float]] = ()
+    at_gate: float = 0.0
+    """For how long this process has led, its caches complete, without its workers being at work."""
 
 
 def stuck(facts: Facts, limits: Limits) -> list[str]:
@@ -59,6 +63,10 @@ def stuck(facts: Facts, limits: Limits) -> list[str]:
         )
     if facts.renewal_age > limits.renewal:
         found.append(f"The lease was last renewed {facts.renewal_age:.0f} s ago (limit {limits.renewal:g}).")
+    if facts.at_gate > limits.gate:
+        found.append(
+            f"This process has led for {facts.at_gate:.0f} s without working (limit {limits.gate:g})."
+        )
     found += [
         f"Our watch has not shown a change of {what} that Kopf saw {age:.0f} s ago (limit {limits.kopf:g})."
         for what, age in facts.behind_kopf

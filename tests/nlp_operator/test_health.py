@@ -30,6 +30,9 @@ def test_a_process_that_is_well_has_nothing_to_say() -> None:
         pytest.param(replace(WELL, longest_active=500.0), "going on for 500 s", id="a reconcile that hangs"),
         pytest.param(replace(WELL, renewal_age=60.0), "last renewed 60 s ago", id="a lease nobody renews"),
         pytest.param(
+            replace(WELL, working=False, at_gate=300.0), "led for 300 s without working", id="an idle leader"
+        ),
+        pytest.param(
             replace(WELL, behind_kopf=[("NLPModel demo/a", 200.0)]), "NLPModel demo/a", id="a watch gone deaf"
         ),
     ],

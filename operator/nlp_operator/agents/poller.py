@@ -78,6 +78,7 @@ class Agents:
         timeout: float = 3.0,
         at_once: int = 32,
         on_poll: Callable[[str], None] = lambda result: None,
+        is_ours: Callable[[Obj], bool] = lambda pod: True,
     ) -> None:
         self.reports: dict[str, AgentReport] = {}
         """By pod uid."""
@@ -89,12 +90,15 @@ class Agents:
         self._timeout = aiohttp.ClientTimeout(total=timeout)
         self._slots = asyncio.Semaphore(at_once)
         self._on_poll = on_poll
+        self._is_ours = is_ours
         self._targets: dict[str, Target] = {}
         self._pokes: dict[str, asyncio.Event] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._session: aiohttp.ClientSession | None = None
         self._unasked: set[str] = set()
         self._first_round: asyncio.Event | None = None
+        self._surprising: set[str] = set()
+        """Pods whose agent was last silent in a way nobody foresaw: told once, not once a second."""
 
     def see(self, old: Obj | None, new: Obj | None) -> None:
         """A pod changed (a listener of the pod store)."""
@@ -103,6 +107,9 @@ class Agents:
                 self._drop(uid(old))
             return
         target = target_of(new)
+        # What was ours stays ours: its Deployment may be out of sight for a moment, without its label.
+        if target is not None and target.uid not in self._targets and not self._is_ours(new):
+            target = None
         if target is None:
             self._drop(uid(new))
         elif self._targets.get(target.uid) != target:
@@ -121,6 +128,7 @@ class Agents:
         self._targets.pop(pod, None)
         self._pokes.pop(pod, None)
         self.reports.pop(pod, None)
+        self._surprising.discard(pod)
         task = self._tasks.pop(pod, None)
         if task is not None:
             task.cancel()
@@ -133,7 +141,10 @@ class Agents:
         Planning waits for it: a pod that was never asked looks like one that serves nothing.
         """
         async with aiohttp.ClientSession(
-            timeout=self._timeout, connector=aiohttp.TCPConnector(limit=0)
+            timeout=self._timeout,
+            connector=aiohttp.TCPConnector(limit=0),
+            # A packed answer would be bounded by nothing once unpacked; our agent packs none.
+            auto_decompress=False,
         ) as session:
             self._session = session
             try:
@@ -188,14 +199,26 @@ class Agents:
                 body = await response.content.read(LARGEST_ANSWER + 1)
                 while not response.content.at_eof() and len(body) <= LARGEST_ANSWER:
                     body += await response.content.read(LARGEST_ANSWER + 1 - len(body))
+                if len(body) > LARGEST_ANSWER:
+                    raise ValueError(f"the agent's answer is longer than {LARGEST_ANSWER} bytes")
                 report = parse_agent_report(body, now)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+        except Exception as error:  # Whatever a pod answers is that pod's trouble, not the operator's.
             self._on_poll("failed")
-            log.debug("Agent of %s/%s: %s", target.namespace, target.name, error or type(error).__name__)
+            self._log_silence(target, error)
             known = self.reports.get(target.uid, AgentReport(taken=None))
             return replace(known, silent_since=known.silent_since or now)
         self._on_poll("ok")
+        self._surprising.discard(target.uid)
         return report
+
+    def _log_silence(self, target: Target, error: Exception) -> None:
+        what = "Agent of %s/%s counts as silent: %s"
+        said = str(error) or type(error).__name__
+        if isinstance(error, aiohttp.ClientError | OSError | ValueError):
+            log.debug(what, target.namespace, target.name, said)
+        elif target.uid not in self._surprising:
+            self._surprising.add(target.uid)
+            log.warning(what, target.namespace, target.name, f"{type(error).__name__}: {said}")
 
     def _keep(self, target: Target, report: AgentReport) -> None:
         old = self.reports.get(target.uid)

@@ -22,6 +22,7 @@ def connect(world: World) -> None:
     stores[kinds.NODE.name].listen(lambda old, new: _on_node(world, old, new))
     stores[kinds.POD.name].listen(lambda old, new: _on_pod(world, old, new))
     stores[kinds.CLAIM.name].listen(lambda old, new: _on_claim(world, old, new))
+    stores[kinds.DEPLOYMENT.name].listen(lambda old, new: _on_deployment(world, old, new))
     for kind in kinds.CHILDREN:
         stores[kind.name].listen(lambda old, new: _on_child(world, old, new))
 
@@ -75,6 +76,15 @@ def _on_pod(world: World, old: Obj | None, new: Obj | None) -> None:
         pool = labels(obj).get(names.LABEL_POOL) if obj is not None else None
         if pool:
             world.queue.add(pool_key(pool), Priority.SIGNAL, after=CALM_SECONDS)
+
+
+def _on_deployment(world: World, old: Obj | None, new: Obj | None) -> None:
+    """Its pods may have been seen before it, and nobody can tell that they are ours until it is seen."""
+    if old is not None or new is None:
+        return
+    model = labels(new).get(names.LABEL_MODEL, "")
+    for pod in world.stores[kinds.POD.name].by("model", f"{namespace(new)}/{model}"):
+        world.agents.see(None, pod)
 
 
 def _on_child(world: World, old: Obj | None, new: Obj | None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -134,6 +136,17 @@ async def test_a_silent_agent_keeps_its_last_answer_with_the_time_of_its_silence
         pytest.param({"version": 99}, id="another version"),
         pytest.param(web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), id="a redirect"),
         pytest.param(web.Response(body=b" " * 400_000), id="too long"),
+        pytest.param(web.Response(body=b"[" * 100_000), id="too deep"),
+        pytest.param(
+            web.Response(text='{"version": 1, "models": [{"memoryMebibytes": 1e999}]}'),
+            id="an endless number",
+        ),
+        pytest.param(
+            web.Response(
+                body=gzip.compress(b'{"version": 1, "models": []}'), headers={"Content-Encoding": "gzip"}
+            ),
+            id="packed",
+        ),
     ],
 )
 async def test_an_answer_that_is_none_counts_as_silence(answer: Any) -> None:
@@ -144,6 +157,43 @@ async def test_an_answer_that_is_none_counts_as_silence(answer: Any) -> None:
         async with poller:
             await poller.change()
             assert poller.agents.reports["uid-127.0.0.11"].silent_since is not None
+
+
+async def test_an_answer_that_nobody_foresaw_is_told_once_and_asked_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with listening() as agent:
+        agent.answer = web.Response(body=b"[" * 100_000)
+        poller = Poller(agent.port, every=0.02)
+        poller.agents.see(None, make_pod())
+        async with poller:
+            await poller.change()
+            assert poller.first.is_set()
+            while agent.asked < 4:  # noqa: ASYNC110  (the other side is a server, not a task)
+                await asyncio.sleep(0.02)
+            agent.answer = make_answer()
+            await poller.change()
+            assert poller.agents.reports["uid-127.0.0.11"].silent_since is None
+    told = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert len(told) == 1
+    assert "demo/pod-127.0.0.11 counts as silent: RecursionError" in told[0]
+
+
+async def test_a_pod_that_is_not_ours_is_not_asked_but_one_that_was_stays() -> None:
+    ours: set[str] = set()
+    async with listening() as agent:
+        poller = Poller(agent.port, is_ours=lambda pod: pod["metadata"]["uid"] in ours)
+        poller.agents.see(None, make_pod())
+        async with poller:
+            await asyncio.wait_for(poller.first.wait(), 5)
+            assert poller.agents.reports == {}
+            assert agent.asked == 0
+            ours.add("uid-127.0.0.11")
+            poller.agents.see(None, make_pod())
+            await poller.change()
+            ours.clear()
+            poller.agents.see(make_pod(), make_pod(annotations={"some": "edit"}))
+            assert list(poller.agents.reports) == ["uid-127.0.0.11"]
 
 
 async def test_the_first_round_ends_although_nobody_answers() -> None:

@@ -1,0 +1,42 @@
+"""Which pods are ours, as far as the caches can tell: labels alone say nothing, anybody can write them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, labels, listed, namespace, text, uid
+from nlp_operator.cluster import kinds
+from nlp_operator.cluster.writer import controller_uid
+from nlp_operator.engine.store import ObjectKey, Store
+
+
+def is_pod_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
+    """Whether a server pod hangs by a ReplicaSet on a Deployment that its model controls.
+
+    ReplicaSets are in no cache (nothing else needs them); theirs is the Deployment's name with a hash behind.
+    """
+    deployment = deployment_of(pod, stores)
+    if deployment is None:
+        return False
+    controller = next(
+        (one for one in listed(pod, "metadata", "ownerReferences") if one.get("controller")), {}
+    )
+    if text(controller, "kind") != "ReplicaSet" or not _is_replica_set_of(
+        deployment, text(controller, "name")
+    ):
+        return False
+    model = stores[kinds.MODEL.name].get(ObjectKey(namespace(pod), labels(pod).get(names.LABEL_MODEL, "")))
+    # A stripped owner reference is put back by the next pass; the agent need not fall silent for that.
+    return model is not None and controller_uid(deployment) in ("", uid(model))
+
+
+def deployment_of(pod: Obj, stores: Mapping[str, Store]) -> Obj | None:
+    """The Deployment that a server pod names in its label."""
+    server = labels(pod).get(names.LABEL_SERVER, "")
+    return stores[kinds.DEPLOYMENT.name].get(ObjectKey(namespace(pod), server))
+
+
+def _is_replica_set_of(deployment: Obj, replica_set: str) -> bool:
+    prefix, _, template_hash = replica_set.rpartition("-")
+    return prefix == text(deployment, "metadata", "name") and template_hash.isalnum()
