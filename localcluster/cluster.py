@@ -6,7 +6,6 @@ fails. `down` needs nothing but the records in the state folder, so it also ends
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import platform
@@ -15,7 +14,6 @@ import signal
 import socket
 import struct
 import sys
-import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +29,7 @@ from localcluster.certificates import Pair
 from localcluster.containerd import Containerd
 from localcluster.control_plane import ControlPlane, Options
 from localcluster.errors import ClusterError, NotPossible
+from localcluster.locks import held
 from localcluster.network import Networks, choose_networks, connect, networks_taken
 from localcluster.node import DEBIAN_PACKAGES, DEBIAN_PROGRAMS, Node
 from localcluster.processes import Processes
@@ -320,7 +319,7 @@ def _start(folder: Path, plan: Plan, options: UpOptions, progress: Progress) -> 
         networks = choose_networks(networks_taken())
         with progress.step("make the node's namespaces"):
             pause = binaries.ensure(["pause"])["pause"]
-            (_machine_folder() / "node-owner").write_text(str(folder))
+            (paths.runtime_dir() / "node-owner").write_text(str(folder))
             room = make_room(processes, folder, [folder, paths.cache_dir()], pause)
             connect(room, networks)
     wanted = Options(controllers=True, scheduler=True, kwok=True)
@@ -365,18 +364,11 @@ def _take_down(folder: Path) -> None:
 
 def _other_with_node(folder: Path) -> Path | None:
     """The folder of a running cluster with a node that belongs to another state folder than ours."""
-    owner = _machine_folder() / "node-owner"
+    owner = paths.runtime_dir() / "node-owner"
     if not owner.exists():
         return None
     other = Path(owner.read_text())
     return other if other != folder and find_room(Processes(other)) is not None else None
-
-
-def _machine_folder() -> Path:
-    """A folder that all state folders on this machine have in common."""
-    base = Path(tempfile.gettempdir()) / f"nlp-operator-{os.geteuid()}"
-    base.mkdir(mode=0o700, exist_ok=True)
-    return base
 
 
 def _tell(plan: Plan, progress: Progress) -> None:
@@ -412,12 +404,8 @@ def _one_at_a_time(progress: Progress) -> Iterator[None]:
 
     The link's name and the control group's are of the machine. A running cluster does not hold this lock.
     """
-    with (_machine_folder() / "cluster.lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            progress.say("  another `up` or `down` is under way; waiting for it")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+    busy = "another `up` or `down` is under way; waiting for it"
+    with held(paths.runtime_dir() / "cluster.lock", progress, busy):
         yield
 
 

@@ -23,7 +23,7 @@ from types import TracebackType
 
 import yaml
 
-from localcluster import binaries, kwok
+from localcluster import binaries, kwok, paths
 from localcluster.access import Access, write_kubeconfig
 from localcluster.api import Object
 from localcluster.certificates import Authority, Pair, make_signing_key
@@ -81,8 +81,7 @@ class ControlPlane(Access):
             kwok_stages=kwok_stages,
             **others,  # type: ignore[arg-type]  # the fields of Options, spelled once there
         )
-        base = Path(tempfile.gettempdir()) / f"nlp-operator-{os.geteuid()}"
-        base.mkdir(mode=0o700, exist_ok=True)
+        base = paths.scratch_dir()
         sweep(base)
         folder = Path(tempfile.mkdtemp(dir=base, prefix="control-plane-"))
         write_owner(folder)

@@ -12,8 +12,9 @@ import fcntl
 import os
 import random
 import socket
-import tempfile
-from pathlib import Path
+
+from localcluster import paths
+from localcluster.locks import open_lock
 
 _RANGE = range(20000, 30000)
 
@@ -22,14 +23,13 @@ class Ports:
     """Holds the ports it gave out until `release`, or until the process ends."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.gettempdir()) / f"nlp-operator-ports-{os.geteuid()}"
         self._held: list[int] = []
 
     def take(self, address: str = "127.0.0.1") -> int:
         """A port nobody listens on and no other holder has."""
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        folder = paths.own_dir(paths.runtime_dir() / "ports")
         for port in random.SystemRandom().sample(_RANGE, k=len(_RANGE)):
-            handle = os.open(self._folder / str(port), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            handle = open_lock(folder / str(port))
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 free = _is_free(address, port)
