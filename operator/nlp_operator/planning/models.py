@@ -21,6 +21,7 @@ from nlp_operator.planning.servers import (
     current_pool,
     observe_servers,
     placements_of,
+    placements_running,
     settled,
     surplus,
     wanted_objects,
@@ -59,7 +60,7 @@ def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> Mo
         else annotations_wanted(seen, facts.wanted, server, seen.agents),
         status=status,
         events=events_between(before if isinstance(before, dict) else {}, status),
-        placements=placements_of(facts.servers, spec),
+        placements=placements_of(seen, facts.servers, facts.wanted),
         look_again_seconds=_look_again(seen, facts, settings, now),
     )
 
@@ -67,7 +68,11 @@ def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> Mo
 def _plan_invalid(seen: ModelSnapshot, error: SpecInvalid, now: datetime) -> ModelPlan:
     before = dig(seen.model, "status", default={})
     status = spec_invalid_status(seen.model, error.problems, now)
-    return ModelPlan(status=status, events=events_between(before if isinstance(before, dict) else {}, status))
+    return ModelPlan(
+        status=status,
+        events=events_between(before if isinstance(before, dict) else {}, status),
+        placements=placements_running(seen),  # what serves keeps its devices
+    )
 
 
 def _find_out(
@@ -81,8 +86,10 @@ def _find_out(
         isinstance(placement, NotPlaced) and placement.violation.reason in BEFORE_AN_ARTIFACT
     ):
         placement = None
+    if isinstance(placement, Placed) and not _may_serve(seen, spec):
+        placement = None
     wanted: ServerObjects | None = None
-    placed = placement if isinstance(placement, Placed) and digest and _may_serve(seen, spec) else None
+    placed = placement if isinstance(placement, Placed) else None
     if placed is not None:
         wanted = wanted_objects(seen.model, spec, placed, digest, settings)
     servers = observe_servers(seen, wanted, placed, settings, now)

@@ -20,7 +20,7 @@ class Facts:
     spec: ModelSpec
     artifact: ArtifactPlan
     placement: Placed | NotPlaced | None
-    """`None`: not decided before there is an artifact."""
+    """`None`: not decided before there is an artifact, nor for a first server while suspended."""
     wanted: ServerObjects | None
     """`None` while nothing can be served yet, or nowhere."""
     servers: tuple[Server, ...]
@@ -62,6 +62,19 @@ def changes_held_back(facts: Facts) -> Violation | None:
         "spec.suspend is true: changes wait until it is false, and what serves keeps serving.",
         False,
     )
+
+
+def no_server(facts: Facts) -> Violation | None:
+    """Every check of a server passes where there is none; this one does not."""
+    if facts.server is not None:
+        return None
+    if facts.spec.suspend:
+        return Violation(
+            "Suspended",
+            "spec.suspend is true and there is no server: none starts until it is false.",
+            stalled=False,
+        )
+    return Violation("NoServer", "There is no server yet.", stalled=False)
 
 
 def new_version_refused(facts: Facts) -> Violation | None:
@@ -136,6 +149,7 @@ READINESS: tuple[Check, ...] = (
     server_not_there,
     not_loaded,
     old_server_left,
+    no_server,
 )
 
 

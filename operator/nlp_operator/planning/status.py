@@ -77,7 +77,8 @@ def _summary(facts: Facts) -> list[Condition]:
     """Ready, and of Reconciling and Stalled the one that is true."""
     found = violations(facts)
     if not found:
-        return [_ready(facts)]
+        assert facts.server is not None, "checked: no_server"
+        return [_ready(facts, facts.server)]
     first = found[0]
     summary = [Condition(READY, "False", first.reason, first.message)]
     if first.stalled:
@@ -87,17 +88,16 @@ def _summary(facts: Facts) -> list[Condition]:
     return summary
 
 
-def _ready(facts: Facts) -> Condition:
-    server = facts.server
-    if server is not None and server.replicas == 0:
+def _ready(facts: Facts, server: Server) -> Condition:
+    if server.replicas == 0:
         return Condition(READY, "True", "ScaledToZero", "spec.replicas is 0: nothing runs, as wanted.")
-    where = f" on pool {server.pool}" if server is not None else ""
-    return Condition(
-        READY, "True", "Serving", f"Artifact {facts.digest[:12]} is proven and takes requests{where}."
-    )
+    message = f"Artifact {facts.digest[:12]} is proven and takes requests on pool {server.pool}."
+    return Condition(READY, "True", "Serving", message)
 
 
 def _placed(facts: Facts) -> Condition:
+    if facts.placement is None and facts.digest:
+        return Condition(PLACED, "Unknown", "Suspended", "A pool is chosen when spec.suspend is false.")
     if facts.placement is None:
         return Condition(PLACED, "Unknown", "NotBuilt", "A pool is chosen when there is an artifact.")
     if isinstance(facts.placement, NotPlaced):

@@ -503,6 +503,22 @@ def test_invalid_spec_keeps_what_the_status_knew() -> None:
     assert "spec.serving.maxBatchSize is -4" in world.condition("Stalled")["message"]
 
 
+def test_invalid_spec_keeps_its_devices() -> None:
+    world = World(make_model(scaling={"minReplicas": 2}, serving={"devicesPerReplica": 2})).up()
+    assert world.plan().placements == (Placement("cpu", 4),)
+    world.edit(serving={"devicesPerReplica": -1})
+    world.settle()
+    assert world.reason() == "SpecInvalid"
+    assert world.plan().placements == (Placement("cpu", 4),)
+
+
+def test_devices_that_run_are_held_while_fewer_are_wanted_but_suspended() -> None:
+    world = World(make_model(serving={"devicesPerReplica": 2})).up()
+    world.edit(suspend=True, serving={"devicesPerReplica": 1})
+    world.settle()
+    assert world.plan().placements == (Placement("cpu", 2),)
+
+
 def test_foreign_service_of_that_name_is_left_alone() -> None:
     world = World(make_model(), foreign=frozenset({("Service", "korean-novels")})).up()
     assert (world.reason(), world.state()["Stalled"]) == ("NameTaken", "True")
@@ -581,6 +597,30 @@ def test_suspended_model_starts_nothing() -> None:
     world.settle()
     assert (world.objects, world.reason()) == ({}, "Suspended")
     assert {"Stalled", "Reconciling"}.isdisjoint(world.state())
+
+
+def test_suspended_model_without_a_server_is_not_ready() -> None:
+    """Built, and suspended before it had a pool; the pool that comes later does not make it serve."""
+    world = World(make_model(), pools=[])
+    world.settle()
+    world.fetched()
+    world.settle()
+    world.built()
+    world.settle()
+    assert world.reason() == "NoSuchPool"
+    world.edit(suspend=True)
+    world.settle()
+    world.pools.append(make_pool())
+    world.settle()
+    assert world.deployments() == []
+    assert (world.state()["Built"], world.state()["Ready"], world.reason()) == ("True", "False", "Suspended")
+    assert (world.reason("Placed"), world.state()["Available"]) == ("Suspended", "False")
+    assert "no server" in world.condition("Ready")["message"]
+    world.edit(suspend=False)
+    world.settle()
+    world.run_servers()
+    world.settle()
+    assert world.state()["Ready"] == "True"
 
 
 def test_suspended_model_keeps_serving_and_is_kept_whole() -> None:
