@@ -45,7 +45,7 @@ def test_a_pool_that_others_fill_is_refused_with_numbers() -> None:
     other = make_model("other", pool="small", replicas=2)
     explanation = explain(make_model(), [make_pool("small", max_devices=2)], [other])
     assert [one.verdict for one in explanation.pools] == ["Refused"]
-    assert "1 devices are needed and 0 are left" in explanation.pools[0].message
+    assert "1 device is needed and 0 are left" in explanation.pools[0].message
 
 
 def test_the_model_itself_does_not_stand_in_its_own_way() -> None:

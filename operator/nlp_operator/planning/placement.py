@@ -95,7 +95,7 @@ def place(
         else:
             candidates.append(found)
     staying = next((one for one in candidates if one.pool == current), None)
-    if staying is not None:
+    if staying is not None and _may_stay(demand, staying, current_replicas):
         return _stay(demand, staying, current_replicas, refusals)
     each = demand.spec.serving.devices_per_replica
     roomy = [one for one in candidates if one.room >= max(demand.devices, each)]
@@ -106,13 +106,22 @@ def place(
     return Placed(best.pool, best.spec, demand.replicas, _why(best, refusals))
 
 
+def _may_stay(demand: Demand, here: _Candidate, current_replicas: int) -> bool:
+    """A model of which nothing runs here, and for which there is no room, is as free as a new one."""
+    return (
+        demand.replicas == 0
+        or max(here.room // demand.spec.serving.devices_per_replica, current_replicas) > 0
+    )
+
+
 def _stay(demand: Demand, here: _Candidate, current_replicas: int, refusals: Sequence[Refusal]) -> Placed:
     """No more replicas than there is room for, and no fewer than run: a lowered limit takes nothing away."""
     fitting = here.room // demand.spec.serving.devices_per_replica
     replicas = min(demand.replicas, max(fitting, current_replicas))
     limited = ""
     if replicas < demand.replicas:
-        limited = f"{demand.replicas} replicas are wanted and {replicas} run: {here.limit}"
+        run = "1 runs" if replicas == 1 else f"{replicas} run"
+        limited = f"{demand.replicas} replicas are wanted and {run}: {here.limit}"
     return Placed(here.pool, here.spec, replicas, _why(here, refusals), limited)
 
 
@@ -188,7 +197,7 @@ def _admit(demand: Demand, pool: Obj, usage: Mapping[PoolNamespace, int]) -> _Ca
 def _room(demand: Demand, pool: str, spec: PoolSpec, usage: Mapping[PoolNamespace, int]) -> tuple[int, str]:
     taken = sum(count for (where, _), count in usage.items() if where == pool)
     room = max(0, spec.max_devices - taken)
-    limit = f"pool {pool} has {spec.max_devices} devices, and other models hold {taken}."
+    limit = f"pool {pool} has {_devices(spec.max_devices)}, and other models hold {taken}."
     entry = next((one for one in spec.namespaces if one.name == demand.namespace), None)
     if entry is not None and entry.max_devices is not None:
         taken_here = usage.get((pool, demand.namespace), 0)
@@ -196,20 +205,24 @@ def _room(demand: Demand, pool: str, spec: PoolSpec, usage: Mapping[PoolNamespac
         if room_here < room:
             room = room_here
             limit = (
-                f"pool {pool} gives namespace {demand.namespace} {entry.max_devices} devices, and its other "
-                f"models hold {taken_here}."
+                f"pool {pool} gives namespace {demand.namespace} {_devices(entry.max_devices)}, and its "
+                f"other models hold {taken_here}."
             )
     return room, limit
 
 
 def _no_room(demand: Demand, one: _Candidate) -> Refusal:
-    each = demand.spec.serving.devices_per_replica
+    needed = max(demand.devices, demand.spec.serving.devices_per_replica)
+    are, left = ("is" if count == 1 else "are" for count in (needed, one.room))
     return Refusal(
         one.pool,
         "NoRoom",
-        f"Pool {one.pool}: {max(demand.devices, each)} devices are needed and {one.room} are left; "
-        f"{one.limit}",
+        f"Pool {one.pool}: {_devices(needed)} {are} needed and {one.room} {left} left; {one.limit}",
     )
+
+
+def _devices(count: int) -> str:
+    return "1 device" if count == 1 else f"{count} devices"
 
 
 def _unplaced(demand: Demand, refusals: Sequence[Refusal]) -> Violation:

@@ -138,7 +138,7 @@ def test_no_room_says_how_much_is_needed_and_left(scene: Scene, tiny_pool: str) 
     stalled = scene.wait_for("second", "Stalled", "True", "NoRoom")
 
     assert (
-        f"Pool {tiny_pool}: 1 devices are needed and 0 are left; pool {tiny_pool} has 1 devices, and other "
+        f"Pool {tiny_pool}: 1 device is needed and 0 are left; pool {tiny_pool} has 1 device, and other "
         "models hold 1. Wait until devices are free, raise the limit, lower the replicas, or allow another "
         "pool."
     ) in stalled["message"]

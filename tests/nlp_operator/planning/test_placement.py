@@ -84,8 +84,8 @@ REFUSALS = [
     pytest.param([make_pool("l4", namespaces=[{"name": "other"}])], {}, {}, "NoPoolFits", "Pool l4: not allowed in namespace demo. Change the model, or ask for a pool that admits it.", id="not admitted"),
     pytest.param([make_pool("l4", namespaces=[{"name": "demo", "highestPriority": 50}])], {}, {}, "NoPoolFits", "Pool l4: spec.scaling.priority is 100; namespace demo may have at most 50 here. Change the model, or ask for a pool that admits it.", id="priority too high"),
     pytest.param([CPU], {"serving": {"memoryMebibytes": 5000}}, {}, "NoPoolFits", "Pool cpu: the model declares 5000 MiB a replica; its devices have 1024 MiB. Change the model, or ask for a pool that admits it.", id="too little memory"),
-    pytest.param([CPU], {}, {("cpu", "demo"): 1, ("cpu", "other"): 3}, "NoRoom", "Pool cpu: 1 devices are needed and 0 are left; pool cpu has 4 devices, and other models hold 4. Wait until devices are free, raise the limit, lower the replicas, or allow another pool.", id="no room"),
-    pytest.param([make_pool("cpu", namespaces=[{"name": "demo", "maxDevices": 2}])], {}, {("cpu", "demo"): 2}, "NoRoom", "Pool cpu: 1 devices are needed and 0 are left; pool cpu gives namespace demo 2 devices, and its other models hold 2. Wait until devices are free, raise the limit, lower the replicas, or allow another pool.", id="no room for the namespace"),
+    pytest.param([CPU], {}, {("cpu", "demo"): 1, ("cpu", "other"): 3}, "NoRoom", "Pool cpu: 1 device is needed and 0 are left; pool cpu has 4 devices, and other models hold 4. Wait until devices are free, raise the limit, lower the replicas, or allow another pool.", id="no room"),
+    pytest.param([make_pool("cpu", namespaces=[{"name": "demo", "maxDevices": 2}])], {}, {("cpu", "demo"): 2}, "NoRoom", "Pool cpu: 1 device is needed and 0 are left; pool cpu gives namespace demo 2 devices, and its other models hold 2. Wait until devices are free, raise the limit, lower the replicas, or allow another pool.", id="no room for the namespace"),
     pytest.param([make_pool("odd", maxDevices=-1)], {}, {}, "NoPoolFits", "Pool odd: its spec is invalid. spec.maxDevices is -1: input should be greater than or equal to 0. Change the model, or ask for a pool that admits it.", id="invalid pool"),
 ]  # fmt: skip
 
@@ -101,7 +101,7 @@ def test_every_refused_pool_is_explained() -> None:
     pools = [make_pool("a", namespaces=[{"name": "x"}]), make_pool("b", maxDevices=0)]
     _, message = refused(place(demand(), pools, {}))
     assert "Pool a: not allowed in namespace demo." in message
-    assert "Pool b: 1 devices are needed and 0 are left" in message
+    assert "Pool b: 1 device is needed and 0 are left" in message
 
 
 def test_devices_of_all_replicas_are_needed_at_first() -> None:

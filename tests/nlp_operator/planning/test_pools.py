@@ -91,3 +91,12 @@ def test_odd_quantity_counts_as_nothing(allocatable: Any) -> None:
     node = make_node()
     node["status"]["allocatable"]["cpu"] = allocatable
     assert counts(make_pool(), [node])["present"] == 0
+
+
+def test_one_node_is_told_in_the_singular() -> None:
+    one = plan_pool(make_pool(), [make_node()], [], NOW).status
+    two = plan_pool(make_pool(), [make_node("a"), make_node("b")], [], NOW).status
+    assert one is not None
+    assert two is not None
+    assert one["conditions"][0]["message"] == "The pool can be used; 1 node matches."
+    assert two["conditions"][0]["message"] == "The pool can be used; 2 nodes match."
