@@ -91,7 +91,7 @@ def plan_artifact(
 ) -> ArtifactPlan:
     record = read_record(seen.model)
     if spec.suspend:
-        return _suspended(spec, record)
+        return _suspended(seen, spec, record, now)
     if spec.build.architecture not in ARCHITECTURES_WITH_BUILDER:
         return _no_builder(seen, spec, record)
     damage = _damage(seen, record)
@@ -417,11 +417,17 @@ def _stalled(record: Record, found: Violation, job: str) -> ArtifactPlan:
     return ArtifactPlan(record, condition, found)
 
 
-def _suspended(spec: ModelSpec, record: Record) -> ArtifactPlan:
+def _suspended(seen: ModelSnapshot, spec: ModelSpec, record: Record, now: datetime) -> ArtifactPlan:
     fetched = record.inputs_hash == inputs_hash(spec.build)
     if fetched and record.build_key == build_key(spec.build, record.inputs):
         return _built(record)
-    message = "spec.suspend is true: nothing is fetched or built until it is false."
+    blocker = _blocker(seen, now)
+    if blocker:
+        message = (
+            f"spec.suspend is true: {blocker} goes on to its end, and nothing new starts until it is false."
+        )
+    else:
+        message = "spec.suspend is true: nothing is fetched or built until it is false."
     violation = Violation("Suspended", message, stalled=False)
     return ArtifactPlan(record, Condition(BUILT, "Unknown", "Suspended", message), violation)
 

@@ -460,6 +460,21 @@ def test_scale_is_limited_to_the_room_and_says_so() -> None:
     assert world.condition("ScaleLimited")["reason"] == "NoRoom"
 
 
+def test_model_scaled_up_from_zero_without_room_is_not_ready() -> None:
+    world = World(make_model(scaling={"mode": "External"}, replicas=0)).up()
+    assert world.reason() == "ScaledToZero"
+    world.usage = {("cpu", "other"): 4}
+    world.edit(replicas=1)
+    world.settle()
+    assert (world.state()["Ready"], world.reason(), len(world.deployments())) == ("False", "NoRoom", 1)
+    world.pools.append(make_gpu_pool("l4"))
+    world.settle()
+    world.run_servers()
+    world.settle()
+    assert [one["metadata"]["labels"][names.LABEL_POOL] for one in world.deployments()] == ["l4"]
+    assert world.reason() == "Serving"
+
+
 # --- what stands in the way ---
 
 STALLS: list[Any] = [
@@ -597,6 +612,19 @@ def test_suspended_model_starts_nothing() -> None:
     world.settle()
     assert (world.objects, world.reason()) == ({}, "Suspended")
     assert {"Stalled", "Reconciling"}.isdisjoint(world.state())
+
+
+def test_suspended_model_tells_of_the_job_that_goes_on() -> None:
+    world = World(make_model())
+    world.settle()
+    job = name(world.job("fetch"))
+    world.edit(suspend=True)
+    world.settle()
+    assert world.jobs() == ["fetch"]
+    assert f"Job {job} goes on to its end" in world.condition("Ready")["message"]
+    world.fetched()
+    world.settle()
+    assert world.condition("Ready")["message"].endswith("nothing is fetched or built until it is false.")
 
 
 def test_suspended_model_without_a_server_is_not_ready() -> None:
