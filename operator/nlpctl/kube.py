@@ -16,6 +16,8 @@ from nlpctl.report import Obj
 
 GROUP_VERSION = "/apis/nlp-operator.io/v1alpha1"
 
+DEFAULT_KUBECONFIG = "~/.kube/config"
+
 CONNECT_SECONDS = 5
 READ_SECONDS = 20
 
@@ -79,7 +81,8 @@ class Cluster:
         except NotFound as error:
             raise NotFound(
                 f"The cluster at {self.server} does not know the kind NLPModel: "
-                "the operator is not installed. Install it with `kubectl apply -k manifests/default`."
+                "the operator is not installed. docs/operations.md tells how to, with images of your own; "
+                "`make demo KEEP=1` does it on this machine."
             ) from error
 
     def events_of(self, obj: Obj) -> list[Obj]:
@@ -95,21 +98,31 @@ class Cluster:
 def connect(kubeconfig: str | None = None, context: str | None = None) -> Cluster:
     """Log in as kubectl would: --kubeconfig, $KUBECONFIG, ~/.kube/config, the pod's own account."""
     # Given by us, because the client library looks at the environment only once, when it is imported.
-    kubeconfig = kubeconfig or os.environ.get("KUBECONFIG") or None
-    explicit = bool(kubeconfig or context)
+    named = kubeconfig or os.environ.get("KUBECONFIG")
+    explicit = bool(named or context)
+    file = named or os.path.expanduser(DEFAULT_KUBECONFIG)  # noqa: PTH111 - may be a list of paths
+    origin = "--kubeconfig" if kubeconfig else "KUBECONFIG" if named else "the default"
     configuration = client.Configuration()
     namespace = "default"
     try:
-        config.load_kube_config(kubeconfig, context=context, client_configuration=configuration)
-        namespace = context_namespace(kubeconfig, context) or namespace
+        config.load_kube_config(file, context=context, client_configuration=configuration)
+        namespace = context_namespace(file, context) or namespace
     except (config.ConfigException, OSError, ssl.SSLError) as error:
         if explicit or not in_cluster(configuration):
             raise ClusterUnreachable(
-                f"No usable kubeconfig: {reason_of(error)}. Set KUBECONFIG, pass --kubeconfig, or start a "
-                "local cluster with `nlpctl cluster up`, which prints the one to use."
+                f"No usable kubeconfig: {file} ({origin}) {fault_of(file, error)}. Set KUBECONFIG, pass "
+                "--kubeconfig, or start a local cluster with `make demo KEEP=1` (with the operator and a "
+                "model) or `nlpctl cluster up` (empty), which print the one to use."
             ) from error
     configuration.retries = False  # a command line says at once that nobody answers
     return Cluster(client.ApiClient(configuration), namespace, str(configuration.host))
+
+
+def fault_of(file: str, error: BaseException) -> str:
+    """What is wrong with a kubeconfig, or with all of a list of them."""
+    if not any(os.path.exists(path) for path in file.split(os.pathsep)):  # noqa: PTH110
+        return "does not exist"
+    return f"cannot be used: {reason_of(error)}"
 
 
 def in_cluster(configuration: client.Configuration) -> bool:
