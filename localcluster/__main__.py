@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from typing import Any
 
 from localcluster import cluster
 from localcluster.cluster import UpOptions
@@ -14,24 +15,38 @@ from localcluster.errors import ClusterError
 from localcluster.progress import Progress
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Exit code: 0 done, 1 it failed or nothing runs, 130 interrupted."""
-    parsed = _parser().parse_args(arguments)
+def main(arguments: Sequence[str] | None = None, program: str = "python -m localcluster") -> int:
+    """Exit code: 0 done, 1 it failed or nothing runs, 2 the command line is wrong, 130 interrupted.
+
+    With --json there is exactly one object on stdout, of a failure too, and everything else on stderr.
+    """
+    parsed = _parser(program).parse_args(arguments)
     try:
         code: int = parsed.run(parsed)
         return code
     except ClusterError as error:
+        _report(parsed, type(error).__name__, str(error))
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; everything that was begun is undone", file=sys.stderr)
+        sentence = "interrupted; everything that was begun is undone"
+        _report(parsed, "Interrupted", sentence)
+        print(sentence, file=sys.stderr)
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m localcluster", description="A real Kubernetes on this machine."
-    )
+def _report(parsed: argparse.Namespace, kind: str, message: str) -> None:
+    """With --json, the failure in the form in which nlpctl gives its own."""
+    if parsed.json:
+        _print_json({"error": {"kind": kind, "message": message}})
+
+
+def _print_json(value: dict[str, Any]) -> None:
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def _parser(program: str) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=program, description="A real Kubernetes on this machine.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     up = commands.add_parser("up", help="start the cluster; says first what it will do, and asks")
     up.add_argument("--yes", action="store_true", help="do not ask (or set YES=1)")
@@ -43,20 +58,27 @@ def _parser() -> argparse.ArgumentParser:
     down = commands.add_parser("down", help="end the cluster and remove everything but the cache")
     down.set_defaults(run=_down)
     status = commands.add_parser("status", help="say what runs; exit code 1 when nothing does")
-    status.add_argument("--json", action="store_true", help="as JSON")
     status.set_defaults(run=_status)
+    for command in (up, down, status):
+        command.add_argument("--json", action="store_true", help="print one JSON object on stdout")
     return parser
 
 
 def _up(parsed: argparse.Namespace) -> int:
     options = UpOptions(yes=parsed.yes, kwok_nodes=parsed.kwok_nodes, api_only=parsed.api_only)
     running = cluster.up(options, Progress())
+    if parsed.json:
+        _print_json({"started": running.started_here, **asdict(cluster.status())})
+        return 0
     print(f"export KUBECONFIG={running.kubeconfig}")
     return 0
 
 
 def _down(parsed: argparse.Namespace) -> int:
-    if not cluster.down(Progress()):
+    ended = cluster.down(Progress())
+    if parsed.json:
+        _print_json({"ended": ended})
+    elif not ended:
         print("no cluster is running", file=sys.stderr)
     return 0
 
@@ -64,7 +86,7 @@ def _down(parsed: argparse.Namespace) -> int:
 def _status(parsed: argparse.Namespace) -> int:
     found = cluster.status()
     if parsed.json:
-        print(json.dumps(asdict(found), indent=2))
+        _print_json(asdict(found))
     elif not found.url:
         print("no cluster is running")
     else:

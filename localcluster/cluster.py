@@ -45,6 +45,9 @@ MEMORY_GIGABYTES = 6
 """The parts take 0.8, a server with Triton 0.5; a build and its data the rest."""
 
 
+COMPILING = "8 to 15 minutes on two cores"
+
+
 @dataclass(frozen=True)
 class UpOptions:
     """What `up` shall do."""
@@ -168,7 +171,7 @@ def make_plan(facts: Facts, options: UpOptions) -> Plan:
     if facts.go_programs_missing:
         steps.append(
             f"compile {facts.go_programs_missing} programs of Kubernetes from their Go modules, into "
-            f"{paths.cache_dir()} (up to 10 minutes; once)"
+            f"{paths.cache_dir()} ({COMPILING}; once)"
         )
     if not reasons:
         if facts.packages_missing:
