@@ -31,6 +31,10 @@ Exit codes:
   130 interrupted"""
 
 
+SAMPLE = "kubectl apply -f manifests/samples/cpu-pool.yaml -f manifests/samples/korean-novels.yaml"
+"""Two of the samples: the others want things of a cluster that a new one does not have."""
+
+
 @dataclass(frozen=True)
 class Globals:
     kubeconfig: str | None
@@ -66,12 +70,11 @@ def cli(ctx: click.Context, kubeconfig: str | None, context: str | None) -> None
 
     \b
     A first walk:
-      nlpctl cluster up                        a real Kubernetes on this machine
-      kubectl apply -k manifests/default       the operator
-      kubectl apply -f manifests/samples/      a device pool and a model
-      nlpctl status korean-novels --wait 120   from text to a served model
-      nlpctl infer korean-novels 막걸리         what is near to it?
-      nlpctl why korean-novels                 which pool, and why not the others
+      make demo KEEP=1                           a cluster on this machine, the operator, a model
+      export KUBECONFIG=...                      the line with which that ends
+      nlpctl status -A                           how are the models?
+      nlpctl infer -n demo korean-novels 막걸리  what is near to it?
+      nlpctl why -n demo korean-novels           which pool, and why not the others
 
     As a kubectl plugin the same commands are `kubectl nlp infer ...`.
     """
@@ -238,13 +241,13 @@ def list_models(cluster: kube.Cluster, namespace: str | None, *, as_json: bool) 
         click.echo(show.as_json([show.report_value(report) for report in reports]))
     elif not reports:
         scope = f"namespace {namespace!r}" if namespace else "the cluster"
-        click.echo(f"There is no NLPModel in {scope}. Try: kubectl apply -f manifests/samples/", err=True)
+        click.echo(f"There is no NLPModel in {scope}. Try: {SAMPLE}", err=True)
     else:
         show.terminal().print(show.list_table(reports, datetime.now(UTC), with_namespace=namespace is None))
     sys.exit(EXIT_OK if all(report.ready for report in reports) else NotReady.exit_code)
 
 
-@cli.command()
+@cli.command(short_help="Tell which pool MODEL is on, and why.")
 @click.argument("model")
 @namespace_option
 @json_option
@@ -300,13 +303,16 @@ def readable(read: Callable[[], list[Any]], unread: list[str], consequence: str)
         return []
 
 
-@cli.group()
+@cli.group(short_help="Run a real Kubernetes on this machine.")
 def cluster() -> None:
     """Run a real Kubernetes on this machine: etcd, API server, kubelet, containerd.
 
+    It is empty. `make demo KEEP=1` starts it too, and puts the operator and a model in.
+
     \b
     Examples:
-      nlpctl cluster up          says what it will install and change, and asks
+      nlpctl cluster up          says what it will download and change, and asks
+      nlpctl cluster up --yes --json | jq -r .kubeconfig
       nlpctl cluster status
       nlpctl cluster down        takes everything away that `up` made
     """
@@ -345,7 +351,8 @@ def run_localcluster(command: str, words: Sequence[str]) -> None:
             "The local cluster is not installed. Install nlp-operator with its extra: "
             "pip install 'nlp-operator[cli,localcluster]'."
         ) from error
-    sys.exit(localcluster_main([command, *words]))
+    above = click.get_current_context().parent
+    sys.exit(localcluster_main([command, *words], program=above.command_path if above else "nlpctl cluster"))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -46,7 +47,19 @@ def nlpctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
 @pytest.mark.parametrize(
     ("words", "code", "sentence"),
     [
-        pytest.param(("status",), 3, "No usable kubeconfig", id="no kubeconfig"),
+        pytest.param(("status",), 3, "/none (KUBECONFIG) does not exist. Set", id="no kubeconfig"),
+        pytest.param(
+            ("--kubeconfig", "/nonexistent/k", "status"),
+            3,
+            "No usable kubeconfig: /nonexistent/k (--kubeconfig) does not exist.",
+            id="kubeconfig misspelt",
+        ),
+        pytest.param(
+            ("--kubeconfig", "/dev/null", "status"),
+            3,
+            "/dev/null (--kubeconfig) cannot be used: ",
+            id="kubeconfig empty",
+        ),
         pytest.param(("infer", "novels"), 2, "Missing argument 'TEXT'", id="text left out"),
         pytest.param(
             ("infer", "novels", "x", "--address", "nowhere"),
@@ -92,6 +105,55 @@ def test_help_teaches_with_examples(nlpctl: Terminal, command: tuple[str, ...]) 
     result = nlpctl(*command, "--help")
     assert result.code == 0
     assert "nlpctl " in result.stdout.split("Options:")[0].split("\n", 1)[1]
+
+
+def test_default_kubeconfig_is_named_too(
+    nlpctl: Terminal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("KUBECONFIG")
+    result = nlpctl("status")
+    assert f"No usable kubeconfig: {tmp_path}/.kube/config (the default) does not exist." in result.stderr
+
+
+@pytest.mark.parametrize("command", [(), ("cluster",)])
+def test_every_summary_of_a_command_is_whole(nlpctl: Terminal, command: tuple[str, ...]) -> None:
+    summaries = nlpctl(*command, "--help").stdout.split("Commands:")[1].split("Exit codes:")[0]
+    assert "..." not in summaries
+
+
+@pytest.mark.parametrize("command", ["up", "down", "status"])
+def test_help_of_the_cluster_commands_is_nlpctls(nlpctl: Terminal, command: str) -> None:
+    result = nlpctl("cluster", command, "--help")
+    assert (result.code, result.stdout.split("\n")[0].split(" [")[0]) == (
+        0,
+        f"usage: nlpctl cluster {command}",
+    )
+
+
+@pytest.fixture
+def no_cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """State and locks of our own, so that no cluster of this machine is seen or waited for."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setattr("localcluster.paths.runtime_dir", lambda: tmp_path)
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_cluster_commands_take_json(nlpctl: Terminal) -> None:
+    status = nlpctl("cluster", "status", "--json")
+    assert (status.code, json.loads(status.stdout)["running"]) == (1, False)
+    down = nlpctl("cluster", "down", "--json")
+    assert (down.code, json.loads(down.stdout), down.stderr) == (0, {"ended": False}, "")
+
+
+@pytest.mark.usefixtures("no_cluster")
+def test_cluster_up_tells_a_refusal_as_json(nlpctl: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("YES", raising=False)
+    monkeypatch.delenv("CI", raising=False)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    result = nlpctl("cluster", "up", "--api-only", "--json")
+    # Nobody can be asked; a machine that is too small refuses with the same kind.
+    assert (result.code, json.loads(result.stdout)["error"]["kind"]) == (1, "NotPossible")
+    assert "error: " in result.stderr
 
 
 def test_an_api_server_that_does_not_answer_is_named(
