@@ -1,8 +1,7 @@
-"""Programs from Debian's packages, of the mirrors that apt is configured for.
+"""Programs from Debian's packages, of the mirrors that apt is configured for, without installing anything.
 
-`unpack` gives programs without installing anything: packages are downloaded and unpacked into the cache, so
-no service starts, nothing under /etc changes, and a containerd or docker of this machine is left alone.
-`install` is for the few that do not work elsewhere than where they were meant to be.
+Packages are downloaded and unpacked into the cache, so no service starts, nothing under /etc changes, and a
+containerd or docker of this machine is left alone.
 """
 
 from __future__ import annotations
@@ -12,8 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,10 +19,6 @@ from localcluster import paths
 from localcluster.errors import CommandFailed, NotPossible
 from localcluster.locks import locked
 from localcluster.progress import Progress
-
-_POLICY = Path("/usr/sbin/policy-rc.d")
-"""A program Debian's maintainer scripts ask whether a service may start; 101 is no."""
-
 
 @dataclass(frozen=True)
 class Unpacked:
@@ -95,37 +89,6 @@ def unpack(packages: Sequence[str], programs: Sequence[str], progress: Progress 
     return found
 
 
-def ensure(packages: Sequence[str], progress: Progress | None = None) -> None:
-    """Install packages that are missing, without letting a service of theirs start. Needs root."""
-    progress = progress or Progress(quiet=True)
-    missing = [package for package in packages if not _installed(package)]
-    if not missing:
-        return
-    if not available() or os.geteuid() != 0:
-        raise NotPossible(
-            f"{', '.join(missing)} must be installed first, which needs Debian's apt and root: "
-            f"apt-get install --no-install-recommends {' '.join(missing)}"
-        )
-    with progress.step(f"install {', '.join(missing)}"), _services_kept_from_starting():
-        arguments = ["install", "-y", "--no-install-recommends", *missing]
-        try:
-            _apt(arguments)
-        except CommandFailed:
-            # Lists that are missing, or older than the mirror's packages.
-            _apt(["update"])
-            _apt(arguments)
-
-
-def _installed(package: str) -> bool:
-    done = subprocess.run(
-        ["dpkg-query", "--show", "--showformat=${db:Status-Status}", package],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout == "installed"
-
-
 def _download(packages: Sequence[str], archives: Path, lists: Path) -> None:
     options = [f"Dir::Cache::archives={archives}", "Debug::NoLocking=1", "APT::Sandbox::User=root"]
     arguments = ["install", "--download-only", "-y", "--no-install-recommends", *packages]
@@ -157,16 +120,3 @@ def _folder(packages: Sequence[str]) -> Path:
     release = Path("/etc/os-release")
     text = "\n".join([*sorted(packages), release.read_text() if release.exists() else ""])
     return paths.cache_dir() / "debian" / hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-@contextmanager
-def _services_kept_from_starting() -> Iterator[None]:
-    if _POLICY.exists():  # somebody already decides; containers' images come with a no
-        yield
-        return
-    _POLICY.write_text("#!/bin/sh\nexit 101\n")
-    _POLICY.chmod(0o755)
-    try:
-        yield
-    finally:
-        _POLICY.unlink(missing_ok=True)
