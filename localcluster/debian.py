@@ -20,6 +20,7 @@ from localcluster.errors import CommandFailed, NotPossible
 from localcluster.locks import locked
 from localcluster.progress import Progress
 
+
 @dataclass(frozen=True)
 class Unpacked:
     """A folder with packages unpacked as if it were the root of a system."""
