@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from nlp_operator.api import names
+from nlp_operator.api.conditions import LOADED, find, read_conditions
 from nlp_operator.api.objects import (
     Obj,
     annotations_of,
@@ -204,8 +205,11 @@ def _observe(
     alive = [pod for pod in pods if not deleting(pod) and not is_over(pod)]
     before = next((one for one in _status_servers(seen.model) if text(one, "name") == server), None)
     remembered = text(before, "digest")
+    believed = wanted is None or _still_loaded(seen, wanted)
     ready = [
-        _pod_report(pod, name(seen.model), seen.agents.get(uid(pod)), remembered, wanted, settings, now)
+        _pod_report(
+            pod, name(seen.model), seen.agents.get(uid(pod)), remembered, believed, wanted, settings, now
+        )
         for pod in alive
         if is_ready(pod)
     ]
@@ -213,11 +217,24 @@ def _observe(
     return Server(server, pool, deployment, replicas, tuple(alive), tuple(ready), next(iter(waiting), None))
 
 
+def _still_loaded(seen: ModelSnapshot, wanted: ServerObjects) -> bool:
+    """The status says that every replica had the configuration, and it has not changed since."""
+    loaded = find(read_conditions(seen.model), LOADED)
+    if loaded is None or loaded.status != "True":
+        return False
+    if number(seen.model, "status", "observedGeneration") != generation(seen.model):
+        return False
+    manifest = wanted.of_kind("ConfigMap")
+    present = (one for one in seen.children if kind(one) == "ConfigMap" and name(one) == wanted.name)
+    return manifest is not None and any(seal_of(one) == seal_of(manifest) for one in present)
+
+
 def _pod_report(
     pod: Obj,
     model: str,
     report: AgentReport | None,
     remembered: str,
+    believed: bool,
     wanted: ServerObjects | None,
     settings: PlanSettings,
     now: datetime,
@@ -225,7 +242,7 @@ def _pod_report(
     """A pod whose agent was not asked yet (the operator has just started) serves what the status remembers:
     it is ready, and a pod is ready only when its models are proven."""
     if report is None or (report.taken is None and not _silent(report, settings, now)):
-        return PodReport(name(pod), remembered, current=True)
+        return PodReport(name(pod), remembered, current=believed)
     ours = report.of(model)
     current = wanted is None or report.config_hash == wanted.config_hash
     refused = ours if ours is not None and ours.reason and ours.serving != ours.wanted else None

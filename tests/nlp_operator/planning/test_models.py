@@ -327,6 +327,19 @@ def test_pod_with_an_old_configuration_does_not_count_as_loaded() -> None:
     assert world.reason() == "Loading"
 
 
+def test_pod_that_was_not_asked_is_believed_until_its_configuration_changes() -> None:
+    world = World(make_model()).up()
+    world.agents.clear()
+    world.settle()
+    assert world.state()["Ready"] == "True"
+    world.edit(serving={"maxBatchSize": 8})
+    world.settle()
+    assert (world.state()["Ready"], world.reason()) == ("False", "Loading")
+    world.run_servers()
+    world.settle()
+    assert world.state()["Ready"] == "True"
+
+
 def test_silent_agent_is_believed_for_a_while_only() -> None:
     world = World(make_model()).up()
     uid, report = next(iter(world.agents.items()))
