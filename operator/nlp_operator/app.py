@@ -79,7 +79,8 @@ def judge(error: Exception) -> Retry:
     if isinstance(error, errors.Throttled):
         return Retry(at_least=error.seconds or 0.0, quiet=True)
     if isinstance(error, errors.Waits):
-        return Retry(at_least=20.0, quiet=True)
+        # Events do not shorten a wait after a failure, and the part that is not refused lives by them.
+        return Retry(at_least=20.0, at_most=30.0, quiet=True)
     return Retry(quiet=isinstance(error, errors.OperatorError | TimeoutError))
 
 

@@ -11,6 +11,7 @@
     └── TryAgain                  the next try may go through: back-off
         ├── Conflict              409: the object changed under us, or another writer was quicker
         │   └── AlreadyExists     409 on create
+        ├── Leaving               an object of a former model of that name, or a deleted one, is not gone yet
         ├── Throttled             429, with the seconds the server asked for
         └── Unreachable           5xx, timeouts, broken connections
 
@@ -92,6 +93,12 @@ class AlreadyExists(Conflict):
     """409 on create: somebody has an object of this name."""
 
     reason = "AlreadyExists"
+
+
+class Leaving(TryAgain):
+    """An object that has the name we want is on its way out: deleted, or owned by a model that is gone."""
+
+    reason = "Leaving"
 
 
 class Throttled(TryAgain):

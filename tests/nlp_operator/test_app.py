@@ -22,6 +22,7 @@ from nlp_operator.handlers import NoDiffBase, NoProgress, assert_only_events, ma
         pytest.param(errors.Throttled("slow down", 7.0), 7.0, True, id="as long as the server asks"),
         pytest.param(errors.Throttled("slow down"), 0.0, True, id="throttled without a number"),
         pytest.param(errors.AdmissionRefused("quota"), 20.0, True, id="what only a user can cure, seldom"),
+        pytest.param(errors.Leaving("a former one"), 0.0, True, id="what is on its way out, soon"),
         pytest.param(errors.Conflict("changed"), 0.0, True, id="a conflict, soon"),
         pytest.param(TimeoutError(), 0.0, True, id="a reconcile that was cut off"),
         pytest.param(KeyError("bug"), 0.0, False, id="a bug, with its traceback"),
@@ -30,6 +31,10 @@ from nlp_operator.handlers import NoDiffBase, NoProgress, assert_only_events, ma
 def test_each_error_waits_as_it_deserves(error: Exception, at_least: float, quiet: bool) -> None:
     retry = judge(error)
     assert (retry.at_least, retry.quiet) == (at_least, quiet)
+
+
+def test_what_is_refused_is_tried_again_within_half_a_minute() -> None:
+    assert judge(errors.AdmissionRefused("quota")).at_most == 30.0
 
 
 def test_kopf_stores_nothing_and_gives_up_never() -> None:

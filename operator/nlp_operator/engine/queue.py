@@ -16,6 +16,7 @@ import asyncio
 import enum
 import heapq
 import itertools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -142,9 +143,16 @@ class KeyedQueue(Generic[K]):
         self._finish(key)
         self.add(key, priority, after=after)
 
-    def failed(self, key: K, *, at_least: float = 0.0, priority: Priority = Priority.CHILD) -> float:
-        """The work failed: try again with back-off, not before `at_least` seconds. Gives the seconds until
-        then.
+    def failed(
+        self,
+        key: K,
+        *,
+        at_least: float = 0.0,
+        at_most: float = math.inf,
+        priority: Priority = Priority.CHILD,
+    ) -> float:
+        """The work failed: try again with back-off, not before `at_least` seconds and not after `at_most`.
+        Gives the seconds until then.
 
         A key that was added meanwhile waits for its back-off too: what fails ten times a second for one user
         would otherwise take the workers from all others. A new edit (Priority.EDIT) goes at once: it may be
@@ -152,7 +160,7 @@ class KeyedQueue(Generic[K]):
         """
         failures = self._failures.get(key, 0) + 1
         self._failures[key] = failures
-        delay = max(at_least, self._backoff.delay(failures))
+        delay = min(at_most, max(at_least, self._backoff.delay(failures)))
         self._active.pop(key, None)
         again = self._dirty.pop(key, None)
         if again is not None and again[0] == Priority.EDIT:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -41,10 +42,11 @@ class Failed:
 
 @dataclass(frozen=True)
 class Retry:
-    """What an error asks for. `at_least`: seconds (a server's Retry-After, say). `quiet`: it was expected to
-    happen now and then, so one line is logged and no traceback."""
+    """What an error asks for. `at_least`, `at_most`: seconds (a server's Retry-After, say). `quiet`: it was
+    expected to happen now and then, so one line is logged and no traceback."""
 
     at_least: float = 0.0
+    at_most: float = math.inf
     quiet: bool = False
 
 
@@ -105,7 +107,7 @@ class Workers(Generic[K]):
 
     def _fail(self, key: K, error: Exception) -> Failed:
         retry = self._judge(error)
-        delay = self._queue.failed(key, at_least=retry.at_least)
+        delay = self._queue.failed(key, at_least=retry.at_least, at_most=retry.at_most)
         message = str(error) or f"{type(error).__name__} (a reconcile may take {self._deadline:g} s)."
         log.warning(
             "Reconcile failed: %s",

@@ -111,6 +111,15 @@ async def test_failures_double_the_wait_up_to_five_minutes() -> None:
 
 
 @in_virtual_time
+async def test_a_wait_can_be_cut_short_however_often_it_failed() -> None:
+    queue = make_queue()
+    queue.add("a")
+    for _ in range(10):
+        await queue.get()
+        assert queue.failed("a", at_least=20.0, at_most=30.0) <= 30.0
+
+
+@in_virtual_time
 async def test_success_forgets_the_failures() -> None:
     queue = make_queue()
     queue.add("a")
