@@ -254,6 +254,71 @@ async def test_a_job_without_its_labels_is_labelled_again_and_otherwise_left_alo
         assert not await r.ensure(job)
 
 
+async def test_a_job_whose_owner_was_stripped_while_nobody_watched_gets_it_back(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    async with rig(control_plane, namespace) as r:
+        job = make_job(r)
+        stripped = {**job, "metadata": {**job["metadata"], "ownerReferences": []}}
+        await r.cluster.create(kinds.JOB, stripped)
+        await r.until(lambda: r.cached(job))
+        assert await r.ensure(job)
+        live = await r.cluster.get(kinds.JOB, namespace, "thing")
+        assert [one["uid"] for one in live["metadata"]["ownerReferences"]] == [uid(r.owner)]
+        assert not await r.ensure(job)
+
+
+async def test_a_job_with_another_hash_and_no_owner_is_a_stranger(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    async with rig(control_plane, namespace) as r:
+        job = make_job(r)
+        metadata = {**job["metadata"], "ownerReferences": [], "annotations": {names.ANNOTATION_HASH: "other"}}
+        await r.cluster.create(kinds.JOB, {**job, "metadata": metadata})
+        await r.until(lambda: r.cached(job))
+        with pytest.raises(errors.NameTaken):
+            await r.ensure(job)
+
+
+@pytest.mark.parametrize("cached", [True, False], ids=["in the cache", "not in the cache"])
+async def test_what_belongs_to_a_former_owner_of_that_name_is_on_its_way_out(
+    control_plane: ControlPlane, namespace: str, cached: bool
+) -> None:
+    async with rig(control_plane, namespace) as r:
+        wanted = r.make_map({"a": "1"})
+        former = [{**wanted["metadata"]["ownerReferences"][0], "uid": "11111111-2222-3333-4444-555555555555"}]
+        metadata = {**wanted["metadata"], "ownerReferences": former}
+        # A finalizer keeps it, however quick the garbage collector is.
+        metadata["finalizers"] = ["nlp-operator.io/test"]
+        if not cached:
+            del metadata["labels"]
+        await r.cluster.create(kinds.CONFIG_MAP, {**wanted, "metadata": metadata})
+        if cached:
+            await r.until(lambda: r.cached(wanted))
+        with pytest.raises(errors.Leaving, match=r"ConfigMap 'thing' in namespace .* is on its way out"):
+            await r.ensure(wanted)
+        control_plane.kubectl(
+            "-n", namespace, "patch", "cm", "thing", "-p", '{"metadata": {"finalizers": null}}'
+        )
+
+
+async def test_a_stranger_that_is_being_deleted_is_waited_for(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    async with rig(control_plane, namespace) as r:
+        wanted = r.make_map({"a": "1"})
+        metadata = {"name": "thing", "namespace": namespace, "finalizers": ["nlp-operator.io/test"]}
+        await r.cluster.create(
+            kinds.CONFIG_MAP, {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata}
+        )
+        control_plane.kubectl("-n", namespace, "delete", "cm", "thing", "--wait=false")
+        with pytest.raises(errors.Leaving):
+            await r.ensure(wanted)
+        control_plane.kubectl(
+            "-n", namespace, "patch", "cm", "thing", "-p", '{"metadata": {"finalizers": null}}'
+        )
+
+
 async def test_every_refusal_is_an_error_of_its_own_kind(control_plane: ControlPlane, namespace: str) -> None:
     async with rig(control_plane, namespace) as r:
         invalid = r.make_map({"not a key!": "x"})

@@ -8,7 +8,9 @@
   does).
 * Ours is what has the model as its controller, by uid. In addition an object we have seen as ours keeps being
   so while this process lives, so that a stripped owner reference is repaired instead of being taken for a
-  stranger.
+  stranger; and a Job without a controller is ours when it carries the hash of the Job we want, which the
+  model's uid went into.
+* What belonged to a former model of the same name, or is being deleted, is no stranger: it is `Leaving`.
 """
 
 from __future__ import annotations
@@ -28,6 +30,9 @@ from nlp_operator.engine.bucket import TokenBucket
 from nlp_operator.engine.store import ObjectKey, Store
 
 log = logging.getLogger(__name__)
+
+GONE_KEPT = 1000
+"""Objects that left the cache and are remembered: one that only lost its label is back within seconds."""
 
 
 def controller_uid(obj: Obj) -> str:
@@ -53,22 +58,37 @@ class Writer:
         """uid of a child -> uid of the model it was seen to belong to."""
         self._applied: set[str] = set()
         """uids of objects whose field ownership is known to be an "Apply" entry."""
+        self._gone: dict[str, None] = {}
+        """uids of `_owned` that are in no cache any more, oldest first."""
         for kind in kinds.CHILDREN:
             stores[kind.name].listen(self._remember)
 
     def _remember(self, old: Obj | None, new: Obj | None) -> None:
-        if new is None and old is not None:
-            # It may only have lost the label we watch by; `_owned` is kept until the model goes (`forget`).
+        if old is not None and (new is None or uid(new) != uid(old)):
+            self._note_gone(uid(old))
+        if new is None:
             return
-        owner = controller_uid(new) if new is not None else ""
-        if new is not None and owner:
+        self._gone.pop(uid(new), None)
+        owner = controller_uid(new)
+        if owner:
             self._owned[uid(new)] = owner
+
+    def _note_gone(self, child: str) -> None:
+        """A watch says the same of an object that is deleted and of one that lost the label we watch by."""
+        if child in self._owned or child in self._applied:
+            self._gone[child] = None
+        while len(self._gone) > GONE_KEPT:
+            self._drop(next(iter(self._gone)))
+
+    def _drop(self, child: str) -> None:
+        self._owned.pop(child, None)
+        self._applied.discard(child)
+        self._gone.pop(child, None)
 
     def forget(self, model_uid: str) -> None:
         """The model is gone; so is what was remembered of its children."""
         for child in [child for child, owner in self._owned.items() if owner == model_uid]:
-            del self._owned[child]
-            self._applied.discard(child)
+            self._drop(child)
 
     async def _turn(self) -> None:
         await self._bucket.take()
@@ -77,7 +97,8 @@ class Writer:
     async def ensure(self, wanted: Obj, model_uid: str) -> bool:
         """Make the cluster hold this manifest. True when something was written.
 
-        Raises `NameTaken` when the name belongs to somebody else, and what the API server answers otherwise.
+        Raises `NameTaken` when the name belongs to somebody else, `Leaving` when it will be free in a moment,
+        and what the API server answers otherwise.
         """
         kind = kinds.BY_NAME[wanted["kind"]]
         seen = self._stores[kind.name].get(ObjectKey(namespace(wanted), name(wanted)))
@@ -85,9 +106,14 @@ class Writer:
             return await self._create(kind, wanted, model_uid)
         if kind is kinds.CLAIM:
             return False
-        if not self._is_ours(seen, model_uid):
-            raise self._taken(kind, seen)
-        if deleting(seen) or kind.name in kinds.CREATE_ONLY:
+        if not self._is_ours(seen, model_uid) and not self._is_lost_job(kind, wanted, seen):
+            raise self._not_ours(kind, wanted, seen)
+        if deleting(seen):
+            return False
+        if kind.name in kinds.CREATE_ONLY:
+            if not controller_uid(seen):
+                await self._label_again(kind, wanted, seen)
+                return True
             return False
         why = self._why_write(wanted, seen)
         if why is None:
@@ -107,7 +133,24 @@ class Writer:
             not controller_uid(seen) and self._owned.get(uid(seen)) == model_uid
         )
 
-    def _taken(self, kind: Kind, seen: Obj) -> errors.NameTaken:
+    @staticmethod
+    def _is_lost_job(kind: Kind, wanted: Obj, seen: Obj) -> bool:
+        """A Job that lost its owner reference while no process of ours watched; the hash has the model's uid
+        in it."""
+        seal = annotations_of(wanted).get(names.ANNOTATION_HASH)
+        return (
+            kind.name in kinds.CREATE_ONLY
+            and not controller_uid(seen)
+            and bool(seal)
+            and annotations_of(seen).get(names.ANNOTATION_HASH) == seal
+        )
+
+    def _not_ours(self, kind: Kind, wanted: Obj, seen: Obj) -> errors.Leaving | errors.NameTaken:
+        if deleting(seen) or _is_of_former(wanted, seen):
+            return errors.Leaving(
+                f"The {kind.name} {name(seen)!r} in namespace {namespace(seen)!r} is on its way out; it is "
+                f"made anew once it is gone."
+            )
         return errors.NameTaken(
             f"A {kind.name} {name(seen)!r} exists in namespace {namespace(seen)!r} and does not belong to "
             f"this model. Delete it, or give the model another name."
@@ -129,12 +172,15 @@ class Writer:
             # The namespace's, whoever made it: another model of the namespace, a moment ago, as a rule.
             return False
         live = await self._cluster.get(kind, namespace(wanted), name(wanted))
-        if not self._is_ours(live, model_uid):
-            raise self._taken(kind, live)
-        if deleting(live) or (kind.name in kinds.CREATE_ONLY and self._labelled(live)):
+        if not self._is_ours(live, model_uid) and not self._is_lost_job(kind, wanted, live):
+            raise self._not_ours(kind, wanted, live)
+        if deleting(live):
             self._stores[kind.name].put(live)
             return False
         if kind.name in kinds.CREATE_ONLY:
+            if self._labelled(live) and controller_uid(live):
+                self._stores[kind.name].put(live)
+                return False
             await self._label_again(kind, wanted, live)
             return True
         await self._apply(kind, wanted, uid(live), "the cache did not have it")
@@ -147,11 +193,14 @@ class Writer:
         """
         await self._turn()
         metadata = {"uid": uid(live), **{key: wanted["metadata"][key] for key in ("labels", "annotations")}}
-        if not dig(live, "metadata", "ownerReferences"):
-            metadata["ownerReferences"] = wanted["metadata"]["ownerReferences"]
+        if not controller_uid(live):
+            theirs = dig(live, "metadata", "ownerReferences", default=[])
+            own = wanted["metadata"]["ownerReferences"]
+            uids = {reference["uid"] for reference in own}
+            metadata["ownerReferences"] = [*(one for one in theirs if one.get("uid") not in uids), *own]
         patched = await self._cluster.merge(kind, namespace(wanted), name(wanted), {"metadata": metadata})
         self._stores[kind.name].put(patched)
-        log.info("Labelled %s %s/%s again.", kind.name, namespace(wanted), name(wanted))
+        log.info("Put labels and owner of %s %s/%s back.", kind.name, namespace(wanted), name(wanted))
 
     @staticmethod
     def _labelled(obj: Obj) -> bool:
@@ -228,6 +277,19 @@ class Writer:
             return False  # Deleted meanwhile; the watch will say so.
         self._stores[kind.name].put(written)
         return True
+
+
+def _is_of_former(wanted: Obj, seen: Obj) -> bool:
+    """Whether the object's controller is a model of the wanted one's name, but another uid: one that is gone,
+    because two of a name cannot be."""
+
+    def owner(obj: Obj) -> tuple[Any, ...]:
+        references = dig(obj, "metadata", "ownerReferences", default=[])
+        controller: Obj = next((one for one in references if one.get("controller")), {})
+        group = str(controller.get("apiVersion", "")).rpartition("/")[0]
+        return group, controller.get("kind"), controller.get("name")
+
+    return bool(controller_uid(seen)) and owner(seen) == owner(wanted)
 
 
 def _without_none(value: Any) -> Any:
