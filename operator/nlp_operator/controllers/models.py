@@ -4,9 +4,12 @@ path."""
 from __future__ import annotations
 
 import random
+from dataclasses import dataclass
 
 from nlp_operator import errors
+from nlp_operator.api import conditions
 from nlp_operator.api.objects import Obj, deleting, namespace, uid
+from nlp_operator.cluster import kinds
 from nlp_operator.controllers.keys import Key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.workers import Done
@@ -14,45 +17,57 @@ from nlp_operator.planning.models import plan_model
 from nlp_operator.planning.plan import EventWanted, ModelPlan
 from nlp_operator.planning.refusal import with_refusal
 
+LEAVING_SECONDS = 1.5
+"""When to look again for an object that is on its way out and may be in no cache of ours."""
+RUNS = frozenset({kinds.JOB.name, kinds.DEPLOYMENT.name})
+NEEDED_TO_RUN = frozenset({kinds.CLAIM.name, kinds.CONFIG_MAP.name, kinds.NETWORK_POLICY.name})
+"""What pods mount, and what fences them in: no pod before it."""
+
 
 async def reconcile_model(key: Key, world: World) -> Done:
     await world.look_at_strangers(key.namespace)
     model = world.get(key)
     if model is None or deleting(model) or world.uids.get(key, uid(model)) != uid(model):
         world.forget_model(key)
+    world.let_go(key)
     if model is None or deleting(model):
         return Done()  # Owner references take the children along, also when this process is away.
     world.uids[key] = uid(model)
 
     seen = world.observe(model)
     plan = plan_model(seen, world.plan_settings, world.clock.now())
-    world.reserve(
-        model, plan.placements
-    )  # In the same turn of the loop as the plan: nobody plans in between.
+    # In the same turn of the loop as the plan: nobody plans in between.
+    world.reserve(model, plan.placements, wants_more=_wants_more(plan))
     return await _carry_out(plan, model, world)
+
+
+def _wants_more(plan: ModelPlan) -> bool:
+    """Whether room on a pool would change the plan: no place, an old one kept for want of a new one, or fewer
+    replicas than asked for."""
+    told = {one.type: one.status for one in conditions.read_conditions({"status": plan.status})}
+    return (
+        not plan.placements
+        or told.get(conditions.PLACED) == "False"
+        or told.get(conditions.SCALE_LIMITED) == "True"
+    )
 
 
 async def _carry_out(plan: ModelPlan, model: Obj, world: World) -> Done:
     """Write what differs, in the order of the plan's fields. A refused object is told in the status, then
     tried again later."""
-    refusal: errors.Waits | None = None
+    left = False
     try:
-        for wanted in plan.apply:
-            try:
-                await world.writer.ensure(wanted, uid(model))
-            except errors.NameTaken:
-                if not world.met_stranger(wanted):
-                    raise  # The plan knew of it and wants it all the same.
-                return Done(look_again=0.0)  # The next plan knows of it and says so.
-        left = await _remove(plan, model, world)
-        for annotation in plan.annotate:
-            await world.writer.annotate(
-                "Pod", annotation.namespace, annotation.pod, annotation.uid, annotation.key, annotation.value
-            )
+        applied = await _apply(plan, model, world)
+        if applied.plan_again:
+            return Done(look_again=0.0)
+        refusal = applied.refusal
+        if refusal is None and not applied.leaving:
+            left = await _remove(plan, model, world)
+            await _annotate(plan, world)
     except errors.NamespaceTerminating:
         return Done()  # The model goes with its namespace.
     except errors.Waits as error:
-        refusal, left = error, False
+        refusal = error
 
     if refusal is not None:
         await _tell_refusal(refusal, plan, model, world)
@@ -60,7 +75,57 @@ async def _carry_out(plan: ModelPlan, model: Obj, world: World) -> Done:
     if plan.status is not None:
         await world.writer.write_status(model, plan.status)
     world.say(model, plan.events)
-    return Done(look_again=_next_look(plan, left, world))
+    return Done(look_again=LEAVING_SECONDS if applied.leaving else _next_look(plan, left, world))
+
+
+@dataclass
+class _Applied:
+    """What became of the objects of a plan."""
+
+    refusal: errors.Waits | None = None
+    """The first one."""
+    leaving: bool = False
+    """Some object has to go before ours can come."""
+    plan_again: bool = False
+    """A name turned out to be taken, which the plan did not know."""
+
+
+async def _apply(plan: ModelPlan, model: Obj, world: World) -> _Applied:
+    """Write every object that does not need one which was held up before it."""
+    applied = _Applied()
+    held_up: set[str] = set()
+    for wanted in plan.apply:
+        if wanted["kind"] in RUNS and held_up & NEEDED_TO_RUN:
+            continue
+        try:
+            await world.writer.ensure(wanted, uid(model))
+            continue
+        except errors.NamespaceTerminating:
+            raise
+        except errors.Leaving:
+            applied.leaving = True
+        except errors.NameTaken as error:
+            # When it is no news, the plan knew of it and wants it all the same.
+            if world.met_stranger(wanted):
+                applied.plan_again = True
+            else:
+                applied.refusal = applied.refusal or error
+        except errors.Waits as error:
+            applied.refusal = applied.refusal or error
+        held_up.add(wanted["kind"])
+    return applied
+
+
+async def _annotate(plan: ModelPlan, world: World) -> None:
+    for annotation in plan.annotate:
+        await world.writer.annotate(
+            kinds.POD.name,
+            annotation.namespace,
+            annotation.pod,
+            annotation.uid,
+            annotation.key,
+            annotation.value,
+        )
 
 
 async def _tell_refusal(refusal: errors.Waits, plan: ModelPlan, model: Obj, world: World) -> None:

@@ -88,6 +88,9 @@ def _on_deployment(world: World, old: Obj | None, new: Obj | None) -> None:
 
 
 def _on_child(world: World, old: Obj | None, new: Obj | None) -> None:
+    if old is not None and (new is None or deleting(new)) and world.stranger_leaves(old):
+        for model in world.stores[kinds.MODEL.name].by("namespace", namespace(old)):
+            world.queue.add(key_of_object(model), Priority.CHILD)
     for obj in (old, new):
         key = _model_of(obj)
         if key is not None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from nlp_operator import errors
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, dig, labels, name, namespace, uid
+from nlp_operator.api.objects import Obj, dig, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.events import reference_to
@@ -29,6 +29,15 @@ STRANGER_SECONDS = 25.0
 """How long an object that took a name we want is believed to be still there, before it is looked up again."""
 
 
+@dataclass(frozen=True)
+class Leaver:
+    """A model that is gone, or as good as: its devices are free when its servers are gone too."""
+
+    key: Key
+    pods: frozenset[str]
+    """uids of the server pods there were; another model may have the name by now, and pods of its own."""
+
+
 @dataclass
 class World:
     clock: Clock
@@ -45,7 +54,9 @@ class World:
     uids: dict[Key, str] = field(default_factory=dict)
     """uid under which a model was last planned: to clean up after it when it is gone or was made anew."""
     waiting: set[Key] = field(default_factory=set)
-    """Models that have no place on any pool and want to know when there is room."""
+    """Models that have less room than they want, and want to know when there is more."""
+    leaving: dict[str, Leaver] = field(default_factory=dict)
+    """By uid: models that are gone and whose servers still run."""
     strangers: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """(kind, namespace, name) of objects that are not ours and hold a name we want -> when they were last
     seen."""
@@ -75,13 +86,13 @@ class World:
             usage=self.ledger.usage_of_others(of_uid),
         )
 
-    def reserve(self, model: Obj, placements: tuple[Placement, ...]) -> None:
+    def reserve(self, model: Obj, placements: tuple[Placement, ...], *, wants_more: bool) -> None:
         """Write into the ledger what the plan takes, and wake who waits when it gives something back."""
         key = model_key(namespace(model), name(model))
-        if placements:
-            self.waiting.discard(key)
-        else:
+        if wants_more:
             self.waiting.add(key)
+        else:
+            self.waiting.discard(key)
         if self.ledger.reserve(uid(model), namespace(model), placements):
             self.wake_waiting(but=key)
 
@@ -91,18 +102,41 @@ class World:
                 self.queue.add(key, Priority.SIGNAL)
 
     def forget_model(self, key: Key) -> None:
-        """The model is gone: its children follow by garbage collection, and its devices are free."""
+        """The model is gone: its children follow by garbage collection, and then its devices are free."""
         self.waiting.discard(key)
         of_uid = self.uids.pop(key, None)
         if of_uid is None:
             return
         self.writer.forget(of_uid)
-        if self.ledger.release(of_uid):
-            self.wake_waiting()
+        servers = frozenset(
+            uid(pod)
+            for pod in self._pods_of(key)
+            if labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
+        )
+        self.leaving[of_uid] = Leaver(key, servers)
+
+    def let_go(self, key: Key) -> None:
+        """Free the devices of former models of this name whose servers are gone."""
+        for of_uid, leaver in list(self.leaving.items()):
+            if leaver.key != key or self._still_runs(of_uid, leaver):
+                continue
+            del self.leaving[of_uid]
+            if self.ledger.release(of_uid):
+                self.wake_waiting()
+
+    def _still_runs(self, of_uid: str, leaver: Leaver) -> bool:
+        if self.stores[kinds.DEPLOYMENT.name].by("owner", of_uid):
+            return True
+        return any(uid(pod) in leaver.pods for pod in self._pods_of(leaver.key))
+
+    def _pods_of(self, key: Key) -> tuple[Obj, ...]:
+        return self.stores[kinds.POD.name].by("model", f"{key.namespace}/{key.name}")
 
     def seed_ledger(self) -> None:
         """After a start: what Deployments hold, until each model has been planned once."""
         models = {uid(model): model for model in self.stores[kinds.MODEL.name]}
+        # One that is deleted before its first plan gives its devices back as well.
+        self.uids = {model_key(namespace(model), name(model)): uid(model) for model in models.values()}
         held: dict[str, list[Placement]] = {}
         for deployment in self.stores[kinds.DEPLOYMENT.name]:
             owner = models.get(controller_uid(deployment))
@@ -135,6 +169,11 @@ class World:
         news = stranger not in self.strangers
         self.strangers[stranger] = self.clock.monotonic()
         return news
+
+    def stranger_leaves(self, obj: Obj) -> bool:
+        """Forget that this object holds a name we want; True when it did."""
+        stranger = (text(obj, "kind"), namespace(obj), name(obj))
+        return self.strangers.pop(stranger, None) is not None
 
     def say(self, regarding: Obj, events: tuple[EventWanted, ...]) -> None:
         for event in events:

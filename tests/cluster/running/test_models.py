@@ -4,6 +4,7 @@ between."""
 from __future__ import annotations
 
 import json
+import time
 
 import pytest
 
@@ -49,6 +50,50 @@ def test_a_deleted_model_leaves_nothing_but_the_store(scene: Scene) -> None:
     until(lambda: not any(scene.children().values()), "all children are collected", COLLECTED)
     until(lambda: not scene.all(kinds.POD), "all pods are gone")
     assert [claim["metadata"]["name"] for claim in scene.all(kinds.CLAIM)] == ["nlp-store"]
+
+
+def test_a_model_deleted_and_applied_again_is_back_when_its_old_objects_are_gone(scene: Scene) -> None:
+    scene.apply_model("novels")
+    scene.wait_ready("novels")
+    before = scene.children()
+    scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "novels")
+    scene.apply_model("novels")
+    stalls: set[str] = set()
+
+    def gone() -> bool:
+        stalled = scene.condition("novels", "Stalled")
+        if stalled is not None:
+            stalls.add(f"{stalled['reason']}: {stalled['message']}")
+        return not any(
+            uid in scene.children()[kind].values() for kind, old in before.items() for uid in old.values()
+        )
+
+    until(gone, "the former model's objects are collected", COLLECTED)
+    started = time.monotonic()
+    scene.wait_ready("novels", seconds=15)
+    assert time.monotonic() - started < 15
+    assert not stalls
+    after = scene.children()
+    assert {kind: len(found) for kind, found in after.items()} == {
+        kind: len(found) for kind, found in before.items()
+    }
+
+
+def test_what_does_not_need_the_refused_object_is_made_all_the_same(scene: Scene) -> None:
+    quota: Obj = {
+        "apiVersion": "v1",
+        "kind": "ResourceQuota",
+        "metadata": {"name": "none", "namespace": scene.namespace},
+        "spec": {"hard": {"count/services": "0"}},
+    }
+    scene.plane.apply(quota)
+    path = f"/api/v1/namespaces/{scene.namespace}/resourcequotas/none"
+    until(lambda: dig(scene.plane.api.get(path), "status", "hard"), "the quota counts")
+    scene.apply_model("novels")
+    stalled = scene.wait_for("novels", "Stalled", "True", "AdmissionRefused", seconds=60)
+    assert "exceeded quota: none" in stalled["message"]
+    until(lambda: scene.all(kinds.DEPLOYMENT), "the server, which needs no Service")
+    assert not scene.all(kinds.SERVICE)
 
 
 def test_a_model_deleted_during_its_build_leaves_nothing(scene: Scene) -> None:

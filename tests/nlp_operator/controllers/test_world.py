@@ -1,0 +1,176 @@
+"""What the world remembers between reconciles: who left, who waits, who is in the way."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from nlp_operator.agents.poller import Agents
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj
+from nlp_operator.cluster.caches import Caches
+from nlp_operator.cluster.writer import GONE_KEPT, Writer
+from nlp_operator.controllers import wakeups
+from nlp_operator.controllers.keys import model_key
+from nlp_operator.controllers.models import _wants_more
+from nlp_operator.controllers.world import World
+from nlp_operator.engine.bucket import TokenBucket
+from nlp_operator.engine.clock import system_clock
+from nlp_operator.engine.queue import KeyedQueue
+from nlp_operator.engine.store import ObjectKey
+from nlp_operator.planning.plan import ModelPlan, Placement
+from tests.nlp_operator.making import SETTINGS
+
+NOVELS, OTHERS = model_key("demo", "novels"), model_key("demo", "others")
+POOL = ("cpu", "demo")
+
+
+def make_world() -> World:
+    """Real caches, writer, ledger and queue; there is no cluster behind them."""
+    clock = system_clock()
+    nowhere = cast(Any, None)
+    stores = Caches(nowhere, clock=clock, store_claim="nlp-store").stores
+    bucket = TokenBucket(clock, per_second=1, burst=1)
+    world = World(
+        clock=clock,
+        plan_settings=SETTINGS,
+        stores=stores,
+        cluster=nowhere,
+        writer=Writer(nowhere, stores, bucket=bucket, fence=lambda: None),
+        agents=Agents(clock=clock, port=1, on_change=lambda namespace, model: None),
+        recorder=nowhere,
+        queue=KeyedQueue(clock),
+    )
+    wakeups.connect(world)
+    return world
+
+
+def make(kind: str, name: str, uid: str, owner: str = "", **labels: str) -> Obj:
+    reference = {"apiVersion": names.API_VERSION, "kind": "NLPModel", "name": "novels", "uid": owner}
+    metadata: Obj = {"name": name, "namespace": "demo", "uid": uid, "labels": labels}
+    if owner:
+        metadata["ownerReferences"] = [{**reference, "controller": True}]
+    return {"kind": kind, "metadata": metadata}
+
+
+def make_server_pod(uid: str) -> Obj:
+    return make("Pod", f"pod-{uid}", uid, **{names.LABEL_MODEL: "novels", names.LABEL_COMPONENT: "server"})
+
+
+def plan_once(world: World, uid: str, devices: int) -> None:
+    model = make("NLPModel", "novels", uid)
+    world.stores["NLPModel"].put(model)
+    world.uids[NOVELS] = uid
+    world.reserve(model, (Placement("cpu", devices),), wants_more=False)
+
+
+async def woken(world: World) -> set[str]:
+    """The names of the models that were woken since the last call."""
+    found = set()
+    while world.queue.depth():
+        key = await world.queue.get()
+        world.queue.done(key)
+        found.add(key.name)
+    return found
+
+
+async def test_the_devices_of_a_deleted_model_are_free_when_its_last_pod_is_gone() -> None:
+    world = make_world()
+    plan_once(world, "first", 3)
+    world.stores["Deployment"].put(make("Deployment", "server", "d1", "first"))
+    world.stores["Pod"].put(make_server_pod("p1"))
+    world.waiting.add(OTHERS)
+    await woken(world)
+
+    world.forget_model(NOVELS)
+    world.let_go(NOVELS)
+    assert world.ledger.usage_of_others("others")[POOL] == 3
+
+    world.stores["Deployment"].remove(ObjectKey("demo", "server"))
+    assert await woken(world) == {"novels"}, "its going wakes who has to count again"
+    world.let_go(NOVELS)
+    assert world.ledger.usage_of_others("others")[POOL] == 3
+
+    world.stores["Pod"].put(make_server_pod("p2"))  # Of the next model of that name.
+    world.stores["Pod"].remove(ObjectKey("demo", "pod-p1"))
+    assert await woken(world) == {"novels"}
+    world.let_go(NOVELS)
+    assert world.ledger.usage_of_others("others") == {}
+    assert await woken(world) == {"others"}
+    assert world.leaving == {}
+
+
+async def test_a_model_made_anew_counts_beside_the_former_one() -> None:
+    world = make_world()
+    plan_once(world, "first", 3)
+    world.stores["Deployment"].put(make("Deployment", "server", "d1", "first"))
+    world.forget_model(NOVELS)
+    plan_once(world, "second", 2)
+    world.let_go(NOVELS)
+    assert world.ledger.usage_of_others("second")[POOL] == 3
+    assert world.ledger.usage_of_others("others")[POOL] == 5
+
+
+def test_a_model_deleted_before_its_first_plan_gives_its_devices_back() -> None:
+    world = make_world()
+    model = make("NLPModel", "novels", "first")
+    world.stores["NLPModel"].put(model)
+    server = make("Deployment", "server", "d1", "first", **{names.LABEL_POOL: "cpu"})
+    world.stores["Deployment"].put(server)
+    world.seed_ledger()
+    assert world.ledger.usage_of_others("others")[POOL] == 1
+    world.stores["Deployment"].remove(ObjectKey("demo", "server"))
+    world.forget_model(NOVELS)
+    world.let_go(NOVELS)
+    assert world.ledger.usage_of_others("others") == {}
+
+
+@pytest.mark.parametrize("how", ["gone", "going"])
+async def test_a_stranger_that_leaves_wakes_who_wants_its_name(how: str) -> None:
+    world = make_world()
+    world.stores["NLPModel"].put(make("NLPModel", "novels", "first"))
+    stranger = make("Service", "novels", "s1", "nobody")
+    stranger["metadata"]["ownerReferences"][0]["name"] = "somebody"
+    world.stores["Service"].put(stranger)
+    assert world.met_stranger(stranger)
+    await woken(world)
+    if how == "gone":
+        world.stores["Service"].remove(ObjectKey("demo", "novels"))
+    else:
+        going = {**stranger["metadata"], "deletionTimestamp": "2026-01-01T00:00:00Z"}
+        world.stores["Service"].put({**stranger, "metadata": going})
+    assert world.strangers == {}
+    assert "novels" in await woken(world)
+
+
+def make_plan(*conditions: tuple[str, str], devices: int = 1) -> ModelPlan:
+    told = [{"type": type_, "status": status, "reason": "R", "message": "M."} for type_, status in conditions]
+    placements = (Placement("cpu", devices),) if devices else ()
+    return ModelPlan(status={"conditions": told}, placements=placements)
+
+
+@pytest.mark.parametrize(
+    ("plan", "wants"),
+    [
+        pytest.param(make_plan(("Placed", "True")), False, id="all it asked for"),
+        pytest.param(make_plan(devices=0), True, id="nothing"),
+        pytest.param(make_plan(("Placed", "True"), ("ScaleLimited", "True")), True, id="fewer replicas"),
+        pytest.param(make_plan(("Placed", "False")), True, id="only the old server"),
+    ],
+)
+def test_who_has_less_than_it_wants_waits_for_room(plan: ModelPlan, wants: bool) -> None:
+    assert _wants_more(plan) is wants
+
+
+def test_the_writer_does_not_remember_every_job_there_ever_was() -> None:
+    world = make_world()
+    jobs = world.stores["Job"]
+    for number in range(GONE_KEPT + 50):
+        jobs.put(make("Job", "build", f"job-{number}", "first"))
+        jobs.remove(ObjectKey("demo", "build"))
+    assert len(world.writer._owned) == GONE_KEPT
+    back = make("Job", "build", f"job-{GONE_KEPT + 49}")
+    jobs.put(back)
+    assert world.writer._is_ours(back, "first"), "one that only lost its label is known when it is back"
+    assert len(world.writer._gone) == GONE_KEPT - 1
