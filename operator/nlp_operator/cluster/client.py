@@ -200,7 +200,10 @@ class Cluster:
         try:
             yield response
         finally:
-            # Releases the connection when the body was read to its end, else closes it.
+            # A body read to its end has given its connection back. Any other's (of a watch that is cancelled)
+            # is cut at once: a polite end of TLS would outlive the loop.
+            if response.connection is not None and response.connection.transport is not None:
+                response.connection.transport.abort()
             response.close()
 
 
