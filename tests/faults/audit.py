@@ -63,6 +63,9 @@ class Entry:
     received: datetime
     answered: datetime
     query: str = ""
+    unauthorized: bool = False
+    """Refused for want of a right, by the authorizer's own word. A 403 of admission (a namespace that is
+    being deleted, a quota, a policy) is not."""
     request: Obj | None = field(default=None, repr=False, compare=False)
     response: Obj | None = field(default=None, repr=False, compare=False)
 
@@ -140,6 +143,7 @@ def parse_line(line: str) -> Entry | None:
         received=parse_time(event["requestReceivedTimestamp"]),
         answered=parse_time(event["stageTimestamp"]),
         query=urlsplit(event.get("requestURI", "")).query,
+        unauthorized=(event.get("annotations") or {}).get("authorization.k8s.io/decision") == "forbid",
         request=request if isinstance(request, dict) else None,
         response=response if isinstance(response, dict) else None,
     )

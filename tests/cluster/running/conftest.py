@@ -8,7 +8,7 @@ operator leaves it running again. Nothing here is told to the operator that an a
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -111,12 +111,11 @@ def scene(plane: ControlPlane, operator: OperatorProcess, request: pytest.Fixtur
 
 
 @pytest.fixture
-def operator_errors(operator: OperatorProcess) -> list[Obj]:
-    """Filled on use: what the operator has logged as a warning or worse since the test began."""
+def operator_errors(operator: OperatorProcess) -> Callable[[], list[Obj]]:
+    """Call it: what the operator has logged as a warning or worse since the test began."""
     start = len(operator.lines())
 
-    class Lines(list[Obj]):
-        def __iter__(self) -> Iterator[Obj]:
-            return iter(line for line in operator.lines()[start:] if line["level"] in ("warning", "error"))
+    def lines() -> list[Obj]:
+        return [line for line in operator.lines()[start:] if line["level"] in ("warning", "error")]
 
-    return Lines()
+    return lines

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
 
 import pytest
 
@@ -175,14 +176,14 @@ def test_a_service_of_that_name_is_not_taken_over(scene: Scene) -> None:
     scene.wait_ready("novels", seconds=60)
 
 
-def test_a_deleted_namespace_goes_quietly(scene: Scene, operator_errors: list[Obj]) -> None:
+def test_a_deleted_namespace_goes_quietly(scene: Scene, operator_errors: Callable[[], list[Obj]]) -> None:
     scene.apply_model("novels")
     scene.wait_ready("novels")
     scene.apply_model("held-other")
     scene.plane.kubectl("delete", "namespace", scene.namespace, "--wait=false")
     path = f"/api/v1/namespaces/{scene.namespace}"
     until(lambda: scene.plane.api.find(path) is None, "the namespace is gone", 60)
-    assert [line for line in operator_errors if scene.namespace in str(line)] == []
+    assert [line for line in operator_errors() if scene.namespace in str(line)] == []
 
 
 def test_a_pool_that_comes_later_is_taken(scene: Scene) -> None:
