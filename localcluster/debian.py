@@ -75,7 +75,9 @@ def unpack(packages: Sequence[str], programs: Sequence[str], progress: Progress 
         try:
             archives = scratch / "archives"
             (archives / "partial").mkdir(parents=True)
-            _download(packages, archives, folder.parent / "lists")
+            # One at a time: with apt's own locks off, two would write the same lists.
+            with locked(folder.parent / "lists", progress):
+                _download(packages, archives, folder.parent / "lists")
             for archive in sorted(archives.glob("*.deb")):
                 _run(["dpkg-deb", "--extract", str(archive), str(scratch / "root")])
             shutil.rmtree(folder, ignore_errors=True)
