@@ -58,6 +58,8 @@ class UpOptions:
     """Nodes that do not exist, beside the real one, with a taint that keeps ordinary pods away."""
     api_only: bool = False
     """Start no node even where one is possible."""
+    agreed: Callable[[Plan], None] | None = None
+    """Called before anything is begun, once that is agreed to: what else can be done while it compiles."""
 
 
 @dataclass(frozen=True)
@@ -250,6 +252,8 @@ def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cl
         plan = make_plan(facts, options)
         _tell(plan, progress)
         _ask(options, sys.stdin, progress)
+        if options.agreed is not None:
+            options.agreed(plan)
         _take_down(folder)  # what a killed `up` or a reboot left
         with _signals_do(_interrupt, signal.SIGTERM, signal.SIGHUP):
             try:

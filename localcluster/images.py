@@ -99,6 +99,52 @@ def build_images(
     return images
 
 
+class Beside:
+    """Builds all images in a process of its own, at low priority, while its owner waits for something else.
+
+    Leaving the `with` block ends it, whatever it is at; so does the end of its owner, even by `kill -9`
+    (an apt-get may then still finish its download). It fails in silence: who needs the images calls
+    `build_images` afterwards and hears the reason.
+    """
+
+    def __init__(self, progress: Progress, names: Sequence[str] = tuple(TARGETS)) -> None:
+        self._progress = progress
+        self._names = names
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def __enter__(self) -> Beside:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process is not None and self._process.poll() is None:
+            # What it started is in its group or tied to its life; its scratch files the next build sweeps.
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+
+    def start(self) -> None:
+        """Begin, unless everything is there, or this machine cannot build."""
+        if os.geteuid() != 0 or shutil.which("setpriv") is None:
+            return
+        if all(image_of(name).archive.exists() for name in self._names):
+            return
+        self._progress.say("  images: building them meanwhile")
+        tied_to_us = ("setpriv", "--pdeathsig", "KILL")
+        self._process = subprocess.Popen(
+            [*tied_to_us, "nice", "-n", "10", sys.executable, "-m", "localcluster.images", *self._names],
+            cwd=REPOSITORY,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C reaches us alone, and we end it
+        )
+
+    def wait(self) -> None:
+        """Until it is done, in one line of progress."""
+        if self._process is not None:
+            with self._progress.step("images: the rest of building them"):
+                self._process.wait()
+
+
 def image_of(name: str, repository: Path = REPOSITORY) -> ImageRef:
     """The image as its inputs name it, built or not."""
     if name not in TARGETS:

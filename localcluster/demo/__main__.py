@@ -13,13 +13,13 @@ from pathlib import Path
 from types import FrameType
 
 from localcluster import cluster
-from localcluster.cluster import Cluster, UpOptions
+from localcluster.cluster import Cluster, Plan, UpOptions
 from localcluster.demo import report
 from localcluster.demo.api_only import partial
 from localcluster.demo.commands import ROOT, Commands, is_root
 from localcluster.demo.flow import Demo
 from localcluster.errors import ClusterError
-from localcluster.images import build_images
+from localcluster.images import Beside, build_images
 from localcluster.progress import Progress
 
 EPILOG = """\
@@ -142,10 +142,29 @@ def walk(
         progress.say("The demo also builds images, of a minimal Debian and this folder, in the cache.")
     # On a terminal `up` asks; elsewhere, having said what it does, it goes on: nobody is there to be asked.
     agreed = options.yes or not sys.stdin.isatty()
-    access = cluster.up(UpOptions(yes=agreed, api_only=options.api_only), progress)
+    with Beside(progress) as builder:  # until the images are asked for, and no longer than this run
+
+        def begin(plan: Plan) -> None:
+            if plan.node:
+                builder.start()
+
+        access = cluster.up(UpOptions(yes=agreed, api_only=options.api_only, agreed=begin), progress)
+        show(options, progress, answers, facts, access, builder)
+
+
+def show(
+    options: argparse.Namespace,
+    progress: Progress,
+    answers: dict[str, object],
+    facts: dict[str, object],
+    access: Cluster,
+    builder: Beside,
+) -> None:
+    """What is shown in the running cluster, and its end."""
     demo = Demo(Commands(access, progress.say), progress, answers, facts)
     try:
         if access.has_node:
+            builder.wait()
             whole(demo, access, options)
         else:
             facts["didNotRun"] = partial(demo, access)

@@ -61,3 +61,39 @@ def test_an_interrupted_build_leaves_no_process_and_no_mount(tmp_path: Path, end
     finally:
         build.kill()
         build.wait()
+
+
+BESIDE = """
+import time
+from localcluster.images import Beside
+from localcluster.progress import Progress
+with Beside(Progress(), ["operator"]) as builder:
+    builder.start()
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_build_beside_something_else_ends_with_its_owner(tmp_path: Path, end: signal.Signals) -> None:
+    """In an empty cache: it is downloading tools or making the base when its owner ends."""
+    cache = tmp_path / "cache"
+    owner = subprocess.Popen(
+        [sys.executable, "-c", BESIDE],
+        cwd=Path(__file__).resolve().parents[2],
+        env={**os.environ, "PYTHONPATH": ".", "XDG_CACHE_HOME": str(cache)},
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_until("the build holds its lock", (cache / "nlp-operator/images/build.lock").exists)
+        begun = children(owner.pid)
+        assert begun
+        owner.send_signal(end)
+        assert owner.wait(30) != 0
+        wait_until("its processes are gone", lambda: not any(Path(f"/proc/{pid}").exists() for pid in begun))
+    finally:
+        owner.kill()
+        owner.wait()
+
+
+def children(parent: int) -> list[int]:
+    return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
