@@ -30,7 +30,7 @@ from localcluster.containerd import Containerd
 from localcluster.control_plane import ControlPlane, Options
 from localcluster.errors import ClusterError, NotPossible
 from localcluster.locks import held
-from localcluster.network import Networks, choose_networks, connect, networks_taken
+from localcluster.network import Ip, Networks, choose_networks, connect, networks_taken
 from localcluster.node import DEBIAN_PACKAGES, DEBIAN_PROGRAMS, Node
 from localcluster.processes import Processes
 from localcluster.progress import Progress
@@ -203,7 +203,7 @@ def _why_no_node(facts: Facts, options: UpOptions) -> list[str]:
     if not facts.apt and facts.packages_missing:
         reasons.append(f"{', '.join(DEBIAN_PACKAGES)} come as Debian packages, and this machine has no apt.")
     if facts.tools_missing:
-        reasons.append(f"These tools are missing: {', '.join(facts.tools_missing)} (util-linux, iproute2).")
+        reasons.append(f"These tools are missing: {', '.join(facts.tools_missing)} (util-linux).")
     if facts.cgroup_version == 0:
         reasons.append("No control groups are mounted under /sys/fs/cgroup.")
     return reasons
@@ -212,7 +212,7 @@ def _why_no_node(facts: Facts, options: UpOptions) -> list[str]:
 def gather_facts() -> Facts:
     cache = paths.cache_dir()
     existing = next(path for path in (cache, *cache.parents) if path.exists())
-    tools = ("unshare", "nsenter", "ip", "mount")
+    tools = ("unshare", "nsenter", "mount")
     return Facts(
         linux=sys.platform == "linux",
         root=os.geteuid() == 0,
@@ -323,12 +323,13 @@ def _start(folder: Path, plan: Plan, options: UpOptions, progress: Progress) -> 
     networks: Networks | None = None
     room = None
     if programs is not None:
-        networks = choose_networks(networks_taken())
+        ip = Ip(programs)
+        networks = choose_networks(networks_taken(ip))
         with progress.step("make the node's namespaces"):
             pause = binaries.ensure(["pause"])["pause"]
             (paths.runtime_dir() / "node-owner").write_text(str(folder))
             room = make_room(processes, folder, [folder, paths.cache_dir()], pause)
-            connect(room, networks)
+            connect(room, networks, ip)
     wanted = Options(controllers=True, scheduler=True, kwok=True)
     if networks is not None:
         wanted = replace(wanted, address=networks.host, service_network=networks.services)

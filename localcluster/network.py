@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Network
 from pathlib import Path
 
+from localcluster.debian import Unpacked
 from localcluster.errors import CommandFailed, NotPossible
+from localcluster.processes import plain_environment
 from localcluster.room import Room
 
 LINK = "nlp-node0"
@@ -72,23 +74,49 @@ def parse_routes(output: str) -> list[IPv4Network]:
     return [network for network in found if network.prefixlen > 0]
 
 
-def networks_taken() -> list[IPv4Network]:
-    return parse_routes(_ip("-json", "-4", "route", "show", "table", "all"))
+@dataclass(frozen=True)
+class Ip:
+    """`ip` of iproute2: the machine's, or unpacked with the node's programs where it has none."""
+
+    programs: Unpacked
+
+    def __call__(self, *arguments: str) -> str:
+        command = [self._program(), *arguments]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=self._environment())
+        if done.returncode != 0:
+            raise CommandFailed(command, done.returncode, done.stderr)
+        return done.stdout
+
+    def inside(self, room: Room, *arguments: str) -> None:
+        room.run(self._program(), *arguments, env=self._environment())
+
+    def _program(self) -> str:
+        found = self.programs.find("ip")
+        if found is None:
+            raise NotPossible("There is no program `ip` (Debian's package iproute2).")
+        return str(found)
+
+    def _environment(self) -> dict[str, str]:
+        return {**plain_environment(), **self.programs.environment()}
 
 
-def connect(room: Room, networks: Networks) -> None:
+def networks_taken(ip: Ip) -> list[IPv4Network]:
+    return parse_routes(ip("-json", "-4", "route", "show", "table", "all"))
+
+
+def connect(room: Room, networks: Networks, ip: Ip) -> None:
     """Lay the link and the routes."""
-    _ip("link", "add", LINK, "type", "veth", "peer", "name", "eth0", "netns", str(room.init.pid))
-    _ip("address", "add", f"{networks.host}/30", "dev", LINK)
-    _ip("link", "set", LINK, "up")
-    room.run("ip", "link", "set", "lo", "up")
-    room.run("ip", "address", "add", f"{networks.node}/30", "dev", "eth0")
-    room.run("ip", "link", "set", "eth0", "up")
-    room.run("ip", "route", "add", "default", "via", networks.host)
+    ip("link", "add", LINK, "type", "veth", "peer", "name", "eth0", "netns", str(room.init.pid))
+    ip("address", "add", f"{networks.host}/30", "dev", LINK)
+    ip("link", "set", LINK, "up")
+    ip.inside(room, "link", "set", "lo", "up")
+    ip.inside(room, "address", "add", f"{networks.node}/30", "dev", "eth0")
+    ip.inside(room, "link", "set", "eth0", "up")
+    ip.inside(room, "route", "add", "default", "via", networks.host)
     # /proc/sys/net shows the network namespace of who opens it: this forwards in the room only.
     room.run("sh", "-c", "echo 1 >/proc/sys/net/ipv4/ip_forward")
     for network in (networks.pods, networks.services):
-        _ip("route", "add", network, "via", networks.node)
+        ip("route", "add", network, "via", networks.node)
 
 
 def cni_config(networks: Networks, allocations: Path) -> dict[str, object]:
@@ -111,10 +139,3 @@ def cni_config(networks: Networks, allocations: Path) -> dict[str, object]:
             }
         ],
     }
-
-
-def _ip(*arguments: str) -> str:
-    done = subprocess.run(["ip", *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise CommandFailed(["ip", *arguments], done.returncode, done.stderr)
-    return done.stdout

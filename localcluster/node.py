@@ -19,8 +19,8 @@ from localcluster.processes import plain_environment
 from localcluster.progress import Progress
 from localcluster.room import HOSTNAME, Room
 
-DEBIAN_PACKAGES = ("containerd", "crun", "containernetworking-plugins", "nftables")
-DEBIAN_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "crun", "nft", "ptp", "host-local")
+DEBIAN_PACKAGES = ("containerd", "crun", "containernetworking-plugins", "nftables", "iproute2")
+DEBIAN_PROGRAMS = ("containerd", "containerd-shim-runc-v2", "ctr", "crun", "nft", "ip", "ptp", "host-local")
 GO_PROGRAMS = ("kubelet", "kube-proxy", "coredns", "pause")
 
 STORAGE_CLASS = "local"
