@@ -76,18 +76,37 @@ def build_job_name(model: Obj, key: str, trigger: str, repair_of: str = "") -> s
     return names.child_name(name(model), names.COMPONENT_BUILD, *parts)
 
 
-def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
-    request = {
+def fetch_request(model: Obj, build: Build) -> Obj:
+    """What the fetch Job is asked for (docs/architecture.md, section 3)."""
+    return {
         "version": REQUEST_VERSION,
         "model": f"{namespace(model)}/{name(model)}",
         "deadlineSeconds": build.pod.deadline_seconds,
         "inputs": [{"name": one.name, "path": input_path(one), "sha256": one.sha256} for one in build.inputs],
     }
+
+
+def build_request(model: Obj, build: Build, fetched: Sequence[FetchedInput]) -> Obj:
+    """What the build Job is asked for (docs/architecture.md, section 3)."""
+    return {
+        "version": REQUEST_VERSION,
+        "model": f"{namespace(model)}/{name(model)}",
+        "deadlineSeconds": build.pod.deadline_seconds,
+        "key": build_key(build, fetched),
+        "architecture": build.architecture,
+        "parameters": build_parameters(build),
+        "quality": _quality(build),
+        "export": build.export.model_dump(by_alias=True),
+        "inputs": [{"name": one.name, "sha256": one.sha256} for one in fetched],
+    }
+
+
+def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
     return _job(
         model,
         fetch_job_name(model, build),
         names.COMPONENT_FETCH,
-        request,
+        fetch_request(model, build),
         build,
         settings,
         volumes=[_input_volume(number, one) for number, one in enumerate(build.inputs)],
@@ -101,18 +120,8 @@ def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
 def build_build_job(
     model: Obj, build: Build, fetched: Sequence[FetchedInput], settings: PlanSettings, repair_of: str = ""
 ) -> Obj:
-    key = build_key(build, fetched)
-    request = {
-        "version": REQUEST_VERSION,
-        "model": f"{namespace(model)}/{name(model)}",
-        "deadlineSeconds": build.pod.deadline_seconds,
-        "key": key,
-        "architecture": build.architecture,
-        "parameters": build_parameters(build),
-        "quality": _quality(build),
-        "export": build.export.model_dump(by_alias=True),
-        "inputs": [{"name": one.name, "sha256": one.sha256} for one in fetched],
-    }
+    request = build_request(model, build, fetched)
+    key = request["key"]
     return _job(
         model,
         build_job_name(model, key, build.trigger, repair_of),
