@@ -48,6 +48,8 @@ class Module:
     programs: tuple[tuple[str, str], ...]
     """Name of the program and its Go package, in the order in which they are compiled."""
     ldflags: str = "-s -w"
+    in_every_cluster: bool = True
+    """False: a server or a judge that only some tests need; compiled when one of them asks for it."""
 
     @property
     def folder(self) -> Path:
@@ -88,7 +90,10 @@ MODULES: tuple[Module, ...] = (
     Module("pause", (("pause", "."),)),
 )
 
-PROGRAMS: tuple[str, ...] = tuple(name for module in MODULES for name, _ in module.programs)
+PROGRAMS: tuple[str, ...] = tuple(
+    name for module in MODULES if module.in_every_cluster for name, _ in module.programs
+)
+"""What a cluster is made of."""
 
 
 @dataclass(frozen=True)
@@ -106,9 +111,10 @@ def ensure(programs: Iterable[str] = PROGRAMS, progress: Progress | None = None)
     Raises BuildFailed with the end of the compiler's output.
     """
     wanted = tuple(programs)
-    unknown = set(wanted) - set(PROGRAMS)
+    known = [name for module in MODULES for name, _ in module.programs]
+    unknown = set(wanted) - set(known)
     if unknown:
-        raise ValueError(f"no such program: {sorted(unknown)}; there are {PROGRAMS}")
+        raise ValueError(f"no such program: {sorted(unknown)}; there are {known}")
     progress = progress or Progress(quiet=True)
     go_version = _go_version_expected()
     found = _cached(wanted, go_version)
