@@ -115,7 +115,7 @@ def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Js
     fetched = fetch(FetchRequest("local", 3600, wanted), store, volumes, max_bytes)
     if options.command == "fetch":
         return fetched.to_json()
-    inputs = tuple(InputOfBuild(found.name, found.sha256) for found in fetched.inputs)
+    inputs = tuple(InputOfBuild(found.name, found.sha256, found.kind) for found in fetched.inputs)
     quality = tuple({"metric": name, "atLeast": value} for name, value in options.quality)
     export = {"precision": "Auto"}
     key = build_key(options.architecture, options.parameters, quality, export, inputs)

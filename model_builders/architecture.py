@@ -52,6 +52,8 @@ class Architecture(Protocol):
     """As in `spec.build.architecture`."""
     contract: Contract
     """With names for the lengths that depend on the data."""
+    takes_artifacts_of: frozenset[str]
+    """Architectures whose artifacts can be an input; the others are refused before `train`."""
     metrics: Mapping[str, str]
     """Every metric that may stand in `spec.build.quality`, with what it says."""
     page: str

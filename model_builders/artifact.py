@@ -47,7 +47,7 @@ def _manifest(request: BuildRequest, digest: str, files: list[FileDigest]) -> di
         "key": request.key,
         "builder": {"version": VERSION},
         "files": [file.to_json() for file in files],
-        "inputs": [{"name": i.name, "sha256": i.sha256} for i in request.inputs],
+        "inputs": [i.to_json() for i in request.inputs],
     }
 
 

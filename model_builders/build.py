@@ -7,14 +7,16 @@ rename and then its result are the last two acts.
 
 import logging
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 from model_builders.architecture import Architecture
 from model_builders.architectures import ARCHITECTURES
 from model_builders.artifact import VERSION_FOLDER, write_artifact
+from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused
-from model_builders.fetch import in_words, verify_source
-from model_builders.messages import BuildRequest, BuildResult, Json, failure_of
+from model_builders.fetch import in_words, verify_artifact, verify_source
+from model_builders.messages import ARTIFACT, BuildRequest, BuildResult, InputOfBuild, Json, failure_of
 from model_builders.quality import as_text, check_metric_names, check_quality
 from model_builders.source import Source
 from model_builders.store import DATA, Damaged, Store, read_manifest, verify
@@ -48,7 +50,8 @@ def _build(request: BuildRequest, store: Store, staging: Path, measured: dict[st
     architecture = find_architecture(request.architecture)
     recipe = architecture.prepare(request.parameters, request.export)
     check_metric_names(request.quality, architecture.metrics)
-    sources = tuple(_open_source(i.name, i.sha256, store) for i in request.inputs)
+    sources = tuple(_open(i, store) for i in request.inputs)
+    _check_artifacts(sources, architecture)
 
     model = recipe.train(sources)
     metrics = dict(model.metrics)
@@ -107,6 +110,31 @@ def _find_earlier(request: BuildRequest, store: Store) -> BuildResult | None:
     return BuildResult(request.key, digest, size, metrics, str(result.get("message", "")))
 
 
+def _open(wanted: InputOfBuild, store: Store) -> Source:
+    opened = _open_artifact if wanted.kind == ARTIFACT else _open_source
+    return opened(wanted.name, wanted.sha256, store)
+
+
+def _open_artifact(name: str, digest: str, store: Store) -> Source:
+    files = verify_artifact(name, digest, store)
+    folder = store.artifact(digest)
+    architecture = str(read_manifest(folder).get("architecture"))
+    logger.info("input %s: artifact of %s, %s, verified", name, architecture, in_words(_size(files)))
+    return Source(name, "Artifact", folder, tuple(file.path for file in files), architecture)
+
+
+def _check_artifacts(sources: tuple[Source, ...], architecture: Architecture) -> None:
+    taken = architecture.takes_artifacts_of
+    for source in sources:
+        if source.kind == "Artifact" and source.architecture not in taken:
+            allowed = f"artifacts of {', '.join(sorted(taken))}" if taken else "no artifact of another model"
+            raise Refused(
+                "InputInvalid",
+                f"Input {source.name!r} is an artifact of {source.architecture}; {architecture.name} takes "
+                f"{allowed}.",
+            )
+
+
 def _open_source(name: str, sha256: str, store: Store) -> Source:
     folder = store.source(sha256)
     if not folder.is_dir():
@@ -124,10 +152,14 @@ def _open_source(name: str, sha256: str, store: Store) -> Source:
             f"Input {name!r}: what the store holds as {sha256} is damaged: {damage}. "
             "Set spec.build.trigger to a new value to fetch it again.",
         ) from damage
-    logger.info("input %s: %s, verified", name, in_words(sum(file.size for file in files)))
+    logger.info("input %s: %s, verified", name, in_words(_size(files)))
     return Source(
         name, "File" if kind == "File" else "Folder", folder / DATA, tuple(file.path for file in files)
     )
+
+
+def _size(files: Sequence[FileDigest]) -> int:
+    return sum(file.size for file in files)
 
 
 def _keep_failure(

@@ -16,7 +16,7 @@ from pathlib import Path
 from model_builders.digests import CHUNK_BYTES, FileDigest, digest_of_folder
 from model_builders.errors import Refused
 from model_builders.inputs import Input, changed_while_read, find_input
-from model_builders.messages import FetchedInput, FetchRequest, FetchResult, InputToFetch
+from model_builders.messages import ARTIFACT, FetchedInput, FetchRequest, FetchResult, InputToFetch
 from model_builders.store import DATA, MANIFEST, Damaged, Store, read_manifest, verify
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,9 @@ def fetch(request: FetchRequest, store: Store, volumes: Path, max_bytes: int) ->
     fetched = []
     with store.staging("fetch", time.time(), request.deadline_seconds) as staging:
         for wanted in request.inputs:
+            if wanted.artifact:
+                fetched.append(_find_artifact(wanted, store))
+                continue
             found = find_input(wanted.name, wanted.path, volumes, max_bytes)
             logger.info("input %s: %s files, %s", wanted.name, len(found.entries), in_words(found.bytes))
             fetched.append(_fetch_one(wanted, found, store, staging))
@@ -86,6 +89,39 @@ def _fetch_one(wanted: InputToFetch, found: Input, store: Store, staging: Path) 
         logger.info("input %s: another Job stored it at the same time", wanted.name)
     logger.info("input %s: stored as %s", wanted.name, digest)
     return result
+
+
+def _find_artifact(wanted: InputToFetch, store: Store) -> FetchedInput:
+    """Check that another model's artifact is in the store, whole; there is nothing to copy."""
+    if wanted.sha256 not in ("", wanted.artifact):
+        raise Refused(
+            "HashMismatch",
+            f"Input {wanted.name!r} is the artifact {wanted.artifact}, but the spec pins {wanted.sha256}. "
+            "Change the pin, or take it away.",
+        )
+    files = verify_artifact(wanted.name, wanted.artifact, store)
+    size = sum(file.size for file in files)
+    logger.info("input %s: artifact %s, %s, verified", wanted.name, wanted.artifact, in_words(size))
+    return FetchedInput(wanted.name, wanted.artifact, len(files), size, ARTIFACT)
+
+
+def verify_artifact(name: str, digest: str, store: Store) -> tuple[FileDigest, ...]:
+    """Check that the artifact an input stands for is what its name says. Raises Refused."""
+    folder = store.artifact(digest)
+    if not folder.is_dir():
+        raise Refused(
+            "InputMissing",
+            f"Input {name!r}: the artifact {digest} is not in the store any more. Restart a server of the "
+            "model it belongs to, which makes the operator build it again, or change that model's spec.",
+        )
+    try:
+        return verify(folder, total=digest)
+    except Damaged as damage:
+        raise Refused(
+            "HashMismatch",
+            f"Input {name!r}: what the store holds as artifact {digest} is damaged: {damage}. Restart a "
+            "server of the model it belongs to, which makes the operator build it again.",
+        ) from damage
 
 
 def digest_of(found: Input, files: list[FileDigest]) -> str:

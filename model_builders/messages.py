@@ -19,7 +19,11 @@ MAX_RESULT_BYTES = 4096
 MAX_METRICS = 5
 
 SHA256 = re.compile(r"[0-9a-f]{64}")
+OPTIONAL_SHA256 = re.compile(f"({SHA256.pattern})?")
 INPUT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+
+ARTIFACT = "Artifact"
+"""The kind of an input that is another model's artifact."""
 
 Json = Mapping[str, object]
 
@@ -28,8 +32,11 @@ Json = Mapping[str, object]
 class InputToFetch:
     name: str
     path: str
+    """Where the operator mounted the source; empty for an artifact."""
     sha256: str
     """What the user pinned the input to; empty when not pinned."""
+    artifact: str = ""
+    """Digest of another model's artifact, which is in the store already."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +50,11 @@ class FetchRequest:
 class InputOfBuild:
     name: str
     sha256: str
+    kind: str = ""
+    """ARTIFACT for another model's artifact; empty for what a fetch copied into the store."""
+
+    def to_json(self) -> dict[str, object]:
+        return {"name": self.name, "sha256": self.sha256, **_kind(self.kind)}
 
 
 @dataclass(frozen=True)
@@ -63,6 +75,16 @@ class FetchedInput:
     sha256: str
     files: int
     bytes: int
+    kind: str = ""
+    """As in InputOfBuild."""
+
+    def to_json(self) -> dict[str, object]:
+        counts = {"files": self.files, "bytes": self.bytes}
+        return {"name": self.name, "sha256": self.sha256, **counts, **_kind(self.kind)}
+
+
+def _kind(kind: str) -> dict[str, object]:
+    return {"kind": kind} if kind else {}
 
 
 @dataclass(frozen=True)
@@ -71,9 +93,7 @@ class FetchResult:
     message: str
 
     def to_json(self) -> dict[str, object]:
-        inputs = [
-            {"name": i.name, "sha256": i.sha256, "files": i.files, "bytes": i.bytes} for i in self.inputs
-        ]
+        inputs = [i.to_json() for i in self.inputs]
         return {"version": VERSION, "ok": True, "inputs": inputs, "message": self.message}
 
 
@@ -130,7 +150,7 @@ def build_key(
         "parameters": parameters,
         "quality": list(quality),
         "export": export,
-        "inputs": [{"name": i.name, "sha256": i.sha256} for i in inputs],
+        "inputs": [i.to_json() for i in inputs],
     }
     return hashlib.sha256(_dumps(content)).hexdigest()
 
@@ -187,8 +207,9 @@ def parse_fetch_request(text: str) -> FetchRequest:
     inputs = tuple(
         InputToFetch(
             name=item.text("name", pattern=INPUT_NAME),
-            path=item.text("path"),
-            sha256=item.text("sha256", "", re.compile(f"({SHA256.pattern})?")),
+            path=item.text("path", "" if "artifact" in item.content else None),
+            sha256=item.text("sha256", "", OPTIONAL_SHA256),
+            artifact=item.text("artifact", "", OPTIONAL_SHA256),
         )
         for item in fields.members("inputs")
     )
@@ -203,7 +224,11 @@ def parse_build_request(text: str) -> BuildRequest:
     the content."""
     fields = _request(text)
     inputs = tuple(
-        InputOfBuild(item.text("name", pattern=INPUT_NAME), item.text("sha256", pattern=SHA256))
+        InputOfBuild(
+            item.text("name", pattern=INPUT_NAME),
+            item.text("sha256", pattern=SHA256),
+            item.text("kind", "", re.compile(f"({ARTIFACT})?")),
+        )
         for item in fields.members("inputs")
     )
     _check_inputs(fields, [i.name for i in inputs])

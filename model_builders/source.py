@@ -9,10 +9,12 @@ from typing import Literal
 class Source:
     name: str
     """The input's name in the spec."""
-    kind: Literal["File", "Folder"]
+    kind: Literal["File", "Folder", "Artifact"]
     folder: Path
     files: tuple[str, ...]
     """Relative paths in `folder`, ordered by their bytes."""
+    architecture: str = ""
+    """What an artifact is an artifact of."""
 
     def where(self, relative: str, line: int | None = None) -> str:
         """How a message names a place: `Input 'corpus': novels.tsv, line 3`."""

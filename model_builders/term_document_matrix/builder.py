@@ -38,6 +38,7 @@ from model_builders.term_document_matrix.served.answering import (
     tensors,
     tokenize,
 )
+from model_builders.term_document_matrix.vocabulary import find_vocabulary
 
 logger = logging.getLogger(__name__)
 
@@ -63,6 +64,7 @@ NEAR_TIE = 3e-6
 class TermDocumentMatrixArchitecture:
     name = "TermDocumentMatrix"
     contract = CONTRACT
+    takes_artifacts_of = frozenset({name})
     metrics = METRICS
     page = PAGE
 
@@ -75,10 +77,13 @@ class TermDocumentMatrixRecipe:
     parameters: Parameters
 
     def train(self, sources: tuple[Source, ...]) -> "TermDocumentMatrixModel":
-        corpus = read_corpus(sources)
+        vocabulary = find_vocabulary(
+            self.parameters, tuple(source for source in sources if source.kind == "Artifact")
+        )
+        corpus = read_corpus(tuple(source for source in sources if source.kind != "Artifact"))
         logger.info("read %s documents", f"{len(corpus.documents):,}")
         texts = [Counter(tokenize(document.text, self.parameters.settings)) for document in corpus.documents]
-        terms = self.parameters.vocabulary or choose_terms(
+        terms = vocabulary.terms or choose_terms(
             texts, self.parameters.min_documents, self.parameters.max_terms
         )
         self._check_size(terms, texts)
@@ -86,7 +91,7 @@ class TermDocumentMatrixRecipe:
         if not counts.any():
             raise Refused(
                 "ParameterInvalid",
-                f"None of the {len(terms):,} words of spec.build.termDocumentMatrix.vocabulary "
+                f"None of the {len(terms):,} words of {vocabulary.where} "
                 f"occurs in the {len(texts):,} "
                 f"documents. With the tokenizer {self.parameters.tokenizer} the first document begins with "
                 f"{' '.join(list(next((text for text in texts if text), Counter[str]()))[:6])!r}.",

@@ -76,6 +76,9 @@ PAGE = """\
 A word's vector is its row of the matrix (one number a document), a document's vector is its column (one
 number a term). A text that is neither is weighed as the documents were and compared with them.
 
+* **A vocabulary for several corpora.** An input whose source is an `nlpModel` of this architecture gives its
+  vocabulary; the other inputs are counted in its words. A position of a document vector then means the same
+  word in all these models. `tokenizer` and `caseFolding` have to be the same.
 * **Comparing.** Texts are brought to Unicode form NFC, blanks around them are dropped, and words are put in
   lower case when the model was built with `caseFolding: Lower`. Document names are compared as they are.
 * **Similarities** are cosines, rounded to six decimals; with a vector of zeros the cosine is 0. The

@@ -44,6 +44,11 @@ def read_corpus(sources: tuple[Source, ...]) -> Corpus:
 
     Raises Refused.
     """
+    if not sources:
+        raise Refused(
+            "InputEmpty",
+            "Every input is an artifact of another model; add one that holds the documents to count.",
+        )
     documents: list[Document] = []
     passed_over: list[str] = []
     for source in sources:
