@@ -15,11 +15,11 @@ from model_builders.architectures import ARCHITECTURES
 from model_builders.artifact import VERSION_FOLDER, write_artifact
 from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused
-from model_builders.fetch import in_words, verify_artifact, verify_source
+from model_builders.fetch import in_words, verify_artifact
 from model_builders.messages import ARTIFACT, BuildRequest, BuildResult, InputOfBuild, Json, failure_of
 from model_builders.quality import as_text, check_metric_names, check_quality
 from model_builders.source import Source
-from model_builders.store import DATA, Damaged, Store, read_manifest, verify
+from model_builders.store import DATA, Damaged, Store, read_manifest, verify, verify_source
 
 logger = logging.getLogger(__name__)
 

@@ -17,7 +17,7 @@ from model_builders.digests import CHUNK_BYTES, FileDigest, digest_of_folder
 from model_builders.errors import Refused
 from model_builders.inputs import Input, changed_while_read, find_input
 from model_builders.messages import ARTIFACT, FetchedInput, FetchRequest, FetchResult, InputToFetch
-from model_builders.store import DATA, MANIFEST, Damaged, Store, read_manifest, verify
+from model_builders.store import DATA, MANIFEST, Damaged, Store
 
 logger = logging.getLogger(__name__)
 
@@ -56,16 +56,9 @@ def _fetch_one(wanted: InputToFetch, found: Input, store: Store, staging: Path) 
             "Put back the data that was pinned, or change the pin.",
         )
     result = FetchedInput(wanted.name, digest, len(files), sum(file.size for file in files))
-    final = store.source(digest)
-    if final.exists():
-        try:
-            verify_source(store, digest)
-        except Damaged as damage:
-            logger.warning("source %s in the store is damaged, writing it again: %s", digest, damage)
-            store.put_aside(final, staging)
-        else:
-            logger.info("input %s: already in the store as %s", wanted.name, digest)
-            return result
+    if store.holds_source(digest, staging):
+        logger.info("input %s: already in the store as %s", wanted.name, digest)
+        return result
 
     folder = staging / wanted.name
     with store.writing():
@@ -85,7 +78,7 @@ def _fetch_one(wanted: InputToFetch, found: Input, store: Store, staging: Path) 
         (folder / MANIFEST).write_text(
             json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
-    if not store.publish(folder, final):
+    if not store.publish(folder, store.source(digest)):
         logger.info("input %s: another Job stored it at the same time", wanted.name)
     logger.info("input %s: stored as %s", wanted.name, digest)
     return result
@@ -107,15 +100,14 @@ def _find_artifact(wanted: InputToFetch, store: Store) -> FetchedInput:
 
 def verify_artifact(name: str, digest: str, store: Store) -> tuple[FileDigest, ...]:
     """Check that the artifact an input stands for is what its name says. Raises Refused."""
-    folder = store.artifact(digest)
-    if not folder.is_dir():
+    try:
+        return store.verify_artifact(digest)
+    except FileNotFoundError as error:
         raise Refused(
             "InputMissing",
             f"Input {name!r}: the artifact {digest} is not in the store any more. Restart a server of the "
             "model it belongs to, which makes the operator build it again, or change that model's spec.",
-        )
-    try:
-        return verify(folder, total=digest)
+        ) from error
     except Damaged as damage:
         raise Refused(
             "HashMismatch",
@@ -126,16 +118,6 @@ def verify_artifact(name: str, digest: str, store: Store) -> tuple[FileDigest, .
 
 def digest_of(found: Input, files: list[FileDigest]) -> str:
     return files[0].sha256 if found.kind == "File" else digest_of_folder(files)
-
-
-def verify_source(store: Store, digest: str) -> tuple[FileDigest, ...]:
-    """Check that a source in the store is what its name says. Raises Damaged."""
-    folder = store.source(digest)
-    is_file = read_manifest(folder).get("kind") == "File"
-    files = verify(folder, DATA, None if is_file else digest)
-    if is_file and (len(files) != 1 or files[0].sha256 != digest):
-        raise Damaged(f"its file is not the one with the sha256 {digest}")
-    return files
 
 
 def _read(found: Input, target: Callable[[int], Path | None], store: Store | None = None) -> list[FileDigest]:

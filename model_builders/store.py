@@ -116,6 +116,24 @@ class Store:
             _flush_folder(final.parent)
         return True
 
+    def holds_source(self, digest: str, staging: Path) -> bool:
+        """Whether a source is here and whole, every byte of it; a damaged one is put aside."""
+        if not self.source(digest).exists():
+            return False
+        try:
+            verify_source(self, digest)
+        except Damaged as damage:
+            logger.warning("source %s in the store is damaged, writing it again: %s", digest, damage)
+            self.put_aside(self.source(digest), staging)
+            return False
+        return True
+
+    def verify_artifact(self, digest: str) -> tuple[FileDigest, ...]:
+        """Raises FileNotFoundError when there is no such artifact, Damaged when it is not whole."""
+        if not self.artifact(digest).is_dir():
+            raise FileNotFoundError(digest)
+        return verify(self.artifact(digest), total=digest)
+
     def put_aside(self, damaged: Path, staging: Path) -> None:
         """Take a damaged thing out of its place; it goes away with the staging folder."""
         with self.writing():
@@ -218,6 +236,16 @@ def verify(folder: Path, below: str = "", total: str | None = None) -> tuple[Fil
     if total is not None and digest_of_folder(listed) != total:
         raise Damaged(f"its files have the digest {digest_of_folder(listed)}, its name says {total}")
     return tuple(listed)
+
+
+def verify_source(store: Store, digest: str) -> tuple[FileDigest, ...]:
+    """Check that a source in the store is what its name says. Raises Damaged."""
+    folder = store.source(digest)
+    is_file = read_manifest(folder).get("kind") == "File"
+    files = verify(folder, DATA, None if is_file else digest)
+    if is_file and (len(files) != 1 or files[0].sha256 != digest):
+        raise Damaged(f"its file is not the one with the sha256 {digest}")
+    return files
 
 
 def read_manifest(folder: Path) -> Mapping[str, object]:
