@@ -71,7 +71,7 @@ REFUSED = [
     pytest.param(
         "spec.build.inputs.0.source.persistentVolumeClaim",
         {"claimName": "datasets"},
-        "Exactly one of source.persistentVolumeClaim and source.configMap must be set.",
+        "Exactly one of source.persistentVolumeClaim, source.configMap and source.nlpModel must be set.",
         id="two sources set",
     ),
     pytest.param(

@@ -21,10 +21,12 @@ from nlp_operator.errors import SpecInvalid
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+MODEL_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
 OPTIONAL_DNS_NAME = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_NAME)]
+ModelName = Annotated[str, StringConstraints(min_length=1, max_length=40, pattern=MODEL_NAME)]
 PoolName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL)]
 SignedDecimal = Annotated[str, StringConstraints(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 Quantity = Annotated[int | Annotated[str, StringConstraints(max_length=32, pattern=QUANTITY)], Field()]
@@ -83,14 +85,21 @@ class ConfigMapSource(_Part):
         return self
 
 
+class ModelSource(_Part):
+    """The artifact of another NLPModel of the namespace: transfer."""
+
+    name: ModelName
+
+
 class Source(_Part):
     persistent_volume_claim: ClaimSource | None = None
     config_map: ConfigMapSource | None = None
+    nlp_model: ModelSource | None = None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
-        if (self.persistent_volume_claim is None) == (self.config_map is None):
-            raise ValueError("Exactly one of persistentVolumeClaim and configMap must be set.")
+        if len(self.model_dump(exclude_none=True)) != 1:
+            raise ValueError("Exactly one of persistentVolumeClaim, configMap and nlpModel must be set.")
         return self
 
 

@@ -19,6 +19,7 @@ from nlp_operator.cluster.writer import controller_uid
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.informer import Informer
 from nlp_operator.engine.store import Store, older
+from nlp_operator.planning.dependencies import sources_of
 
 OURS = {"labelSelector": f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"}
 OUR_PODS = {"labelSelector": names.LABEL_MODEL}
@@ -66,6 +67,11 @@ def slim_node(obj: Obj) -> Obj:
     }
 
 
+def _by_source(obj: Obj) -> tuple[str, ...]:
+    """The models it takes inputs from."""
+    return tuple(f"{namespace(obj)}/{source}" for source in sources_of(obj))
+
+
 class Caches:
     """`namespaces`: those to look at; empty means all of the cluster. `stores` is by kind name."""
 
@@ -79,7 +85,7 @@ class Caches:
         on_sign: Callable[[str, str], None] | None = None,
     ) -> None:
         self.stores: dict[str, Store] = {
-            kinds.MODEL.name: Store(indices={"namespace": _by_namespace}),
+            kinds.MODEL.name: Store(indices={"namespace": _by_namespace, "source": _by_source}),
             kinds.POOL.name: Store(),
             kinds.NODE.name: Store(project=slim_node),
             kinds.POD.name: Store(indices={"model": _by_model}),

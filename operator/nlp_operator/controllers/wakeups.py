@@ -4,11 +4,12 @@ millisecond."""
 from __future__ import annotations
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, namespace, uid
+from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name, namespace, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.controllers.keys import Key, key_of_object, model_key, pool_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
+from nlp_operator.planning.dependencies import as_source
 
 CALM_SECONDS = 1.0
 """Nodes and pools change in bursts, and each change concerns everybody: wait so long for the burst to end."""
@@ -17,7 +18,7 @@ CALM_SECONDS = 1.0
 def connect(world: World) -> None:
     """Listen to every cache."""
     stores = world.stores
-    stores[kinds.MODEL.name].listen(lambda old, new: _on_own_object(world, old, new))
+    stores[kinds.MODEL.name].listen(lambda old, new: _on_model(world, old, new))
     stores[kinds.POOL.name].listen(lambda old, new: _on_pool(world, old, new))
     stores[kinds.NODE.name].listen(lambda old, new: _on_node(world, old, new))
     stores[kinds.POD.name].listen(lambda old, new: _on_pod(world, old, new))
@@ -31,6 +32,17 @@ def _on_own_object(world: World, old: Obj | None, new: Obj | None) -> None:
     some = new or old
     assert some is not None
     world.queue.add(key_of_object(some), Priority.EDIT if _is_edit(old, new) else Priority.CHILD)
+
+
+def _on_model(world: World, old: Obj | None, new: Obj | None) -> None:
+    """Also wakes the models that take inputs from it, when anything changed for them."""
+    _on_own_object(world, old, new)
+    if as_source(old) == as_source(new):
+        return
+    some = new or old
+    assert some is not None
+    for dependant in world.stores[kinds.MODEL.name].by("source", f"{namespace(some)}/{name(some)}"):
+        world.queue.add(key_of_object(dependant), Priority.CHILD)
 
 
 def _is_edit(old: Obj | None, new: Obj | None) -> bool:

@@ -20,6 +20,7 @@ from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.recorder import Recorder
 from nlp_operator.engine.store import ObjectKey, Store
+from nlp_operator.planning.dependencies import sources_of
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
 from nlp_operator.planning.snapshot import ModelSnapshot
 
@@ -80,11 +81,24 @@ class World:
                 (kind, taken) for kind, where, taken in self.strangers if where == of_namespace
             ),
             store=self.stores[kinds.CLAIM.name].get(claim),
+            sources=self._sources(model),
             pools=tuple(self.stores[kinds.POOL.name]),
             nodes=tuple(self.stores[kinds.NODE.name]),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
             usage=self.ledger.usage_of_others(of_uid),
         )
+
+    def _sources(self, model: Obj) -> dict[str, Obj]:
+        """The models it takes inputs from, directly or through others. Costs what those have of inputs."""
+        found: dict[str, Obj] = {}
+        ahead = list(sources_of(model))
+        while ahead:
+            key = ObjectKey(namespace(model), ahead.pop())
+            source = self.stores[kinds.MODEL.name].get(key)
+            if source is not None and key.name not in found:
+                found[key.name] = source
+                ahead += sources_of(source)
+        return found
 
     def reserve(self, model: Obj, placements: tuple[Placement, ...], *, wants_more: bool) -> None:
         """Write into the ledger what the plan takes, and wake who waits when it gives something back."""

@@ -7,15 +7,15 @@ what it was made from changes (inputs, parameters, trigger, resources), or someb
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 from nlp_operator.api.conditions import BUILT, Condition
 from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, number, text, uid
 from nlp_operator.api.spec import Build, Input, ModelSpec, to_camel_name
+from nlp_operator.planning.dependencies import SHA256, resolve
 from nlp_operator.planning.jobs import (
     Failed,
     Outcome,
@@ -44,7 +44,6 @@ from nlp_operator.resources.policies import build_jobs_policy
 from nlp_operator.resources.store import build_store_claim
 
 ARCHITECTURES_WITH_BUILDER = frozenset({"TermDocumentMatrix"})
-SHA256 = re.compile(r"^[0-9a-f]{64}$")
 DAMAGE = frozenset({"ArtifactDamaged", "ArtifactMissing"})
 """What an agent says when the store does not hold the artifact whole."""
 HEALING_SECONDS = 600.0
@@ -74,6 +73,8 @@ class ArtifactPlan:
     apply: tuple[Obj, ...] = ()
     delete: tuple[Deletion, ...] = ()
     look_again_seconds: float | None = None
+    note: str = ""
+    """What else to say of the artifact when it is there: a source of its inputs has changed or is gone."""
 
 
 @dataclass(frozen=True)
@@ -90,13 +91,18 @@ def plan_artifact(
     seen: ModelSnapshot, spec: ModelSpec, settings: PlanSettings, now: datetime
 ) -> ArtifactPlan:
     record = read_record(seen.model)
+    inputs = resolve(seen.model, spec.build, record.inputs, record.inputs_hash, seen.sources)
+    build = inputs.build
     if spec.suspend:
-        return _suspended(seen, spec, record, now)
+        return _noted(_suspended(seen, build, record, now), inputs.note)
     if spec.build.architecture not in ARCHITECTURES_WITH_BUILDER:
         return _no_builder(seen, spec, record)
     damage = _damage(seen, record)
-    step, record, early = _next_step(seen, spec.build, record, settings, now, damage)
-    kept = {name(job) for job in _history(seen.model, spec.build, record, settings)}
+    if inputs.violation is not None:
+        step, early = None, _waiting(record, inputs.violation)
+    else:
+        step, record, early = _next_step(seen, build, record, settings, now, damage)
+    kept = {name(job) for job in _history(seen.model, build, record, settings)}
     if step is not None:
         kept.add(name(step.manifest))
     stale = [job for job in jobs_among(seen.children) if name(job) not in kept]
@@ -106,7 +112,8 @@ def plan_artifact(
     elif step is None:
         plan = _built(record)
     else:
-        plan = _run(seen, step, record, spec.build, now)
+        plan = _run(seen, step, record, build, now)
+    plan = _noted(plan, inputs.note)
     return replace(plan, apply=_ground(seen, settings) + plan.apply, delete=deletions + plan.delete)
 
 
@@ -142,6 +149,7 @@ def write_record(record: Record) -> Obj:
         status["trigger"] = record.trigger
         status["resolvedInputs"] = [
             {"name": one.name, "sha256": one.sha256, "files": one.files, "bytes": one.bytes}
+            | ({"kind": one.kind} if one.kind else {})
             for one in record.inputs
         ]
     if record.digest:
@@ -160,7 +168,17 @@ def parse_fetched(result: Mapping[str, Any]) -> tuple[FetchedInput, ...] | None:
         digest = text(one, "sha256")
         if not text(one, "name") or not SHA256.match(digest):
             return None
-        fetched.append(FetchedInput(text(one, "name"), digest, _count(one, "files"), _count(one, "bytes")))
+        if text(one, "kind") not in ("", "Artifact"):
+            return None
+        fetched.append(
+            FetchedInput(
+                text(one, "name"),
+                digest,
+                _count(one, "files"),
+                _count(one, "bytes"),
+                "Artifact" if text(one, "kind") else "",
+            )
+        )
     return tuple(fetched)
 
 
@@ -183,7 +201,7 @@ def _next_step(
         fetch = _Step(build_fetch_job(seen.model, build, settings), "Fetching", "fetches the inputs")
         outcome = _outcome(seen, fetch.manifest, now)
         fetched = parse_fetched(outcome.result) if isinstance(outcome, Succeeded) else None
-        if fetched is None or [one.name for one in fetched] != [one.name for one in build.inputs]:
+        if fetched is None or not _fits(fetched, build):
             return fetch, record, None
         record = replace(record, inputs_hash=inputs_hash(build), trigger=build.trigger, inputs=fetched)
     key = build_key(build, record.inputs)
@@ -197,6 +215,12 @@ def _next_step(
     if damage is None:
         return None, record, None
     return _repair(seen, build, record, settings, now, damage)
+
+
+def _fits(fetched: Sequence[FetchedInput], build: Build) -> bool:
+    """Whether these are the inputs of the build, each of its kind."""
+    found = [(one.name, one.kind == "Artifact") for one in fetched]
+    return found == [(one.name, one.source.nlp_model is not None) for one in build.inputs]
 
 
 def _repair(
@@ -319,7 +343,7 @@ def _input_pending(build: Build, held: Violation | None) -> Violation | None:
     says."""
     if held is None or held.reason != "VolumesPending":
         return held
-    sources = ", ".join(_source(one) for one in build.inputs)
+    sources = ", ".join(_source(one) for one in build.inputs if one.source.nlp_model is None)
     return Violation(
         "InputPending",
         f"{held.message} A source is missing, most likely, or lacks its key: {sources}. Create it; the Job "
@@ -417,9 +441,22 @@ def _stalled(record: Record, found: Violation, job: str) -> ArtifactPlan:
     return ArtifactPlan(record, condition, found)
 
 
-def _suspended(seen: ModelSnapshot, spec: ModelSpec, record: Record, now: datetime) -> ArtifactPlan:
-    fetched = record.inputs_hash == inputs_hash(spec.build)
-    if fetched and record.build_key == build_key(spec.build, record.inputs):
+def _waiting(record: Record, found: Violation) -> ArtifactPlan:
+    """Nothing runs before another model has its artifact; what serves goes on."""
+    status: Literal["False", "Unknown"] = "False" if found.stalled else "Unknown"
+    return ArtifactPlan(record, Condition(BUILT, status, found.reason, found.message), found)
+
+
+def _noted(plan: ArtifactPlan, note: str) -> ArtifactPlan:
+    if not note or not plan.condition.true:
+        return plan
+    condition = replace(plan.condition, message=f"{plan.condition.message} {note}")
+    return replace(plan, condition=condition, note=note)
+
+
+def _suspended(seen: ModelSnapshot, build: Build, record: Record, now: datetime) -> ArtifactPlan:
+    fetched = record.inputs_hash == inputs_hash(build)
+    if fetched and record.build_key == build_key(build, record.inputs):
         return _built(record)
     blocker = _blocker(seen, now)
     if blocker:

@@ -29,6 +29,9 @@ class ModelSnapshot:
     Services."""
     store: Obj | None = None
     """The PersistentVolumeClaim of the namespace's store; `None` when there is none yet."""
+    sources: Mapping[str, Obj] = field(default_factory=dict)
+    """NLPModels this one takes inputs from, directly or through others, by name; itself when it is in a
+    ring."""
     pools: tuple[Obj, ...] = ()
     """All DevicePools."""
     nodes: tuple[Obj, ...] = ()

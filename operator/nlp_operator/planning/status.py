@@ -92,7 +92,7 @@ def _ready(facts: Facts, server: Server) -> Condition:
     if server.replicas == 0:
         return Condition(READY, "True", "ScaledToZero", "spec.replicas is 0: nothing runs, as wanted.")
     message = f"Artifact {facts.digest[:12]} is proven and takes requests on pool {server.pool}."
-    return Condition(READY, "True", "Serving", message)
+    return Condition(READY, "True", "Serving", f"{message} {facts.artifact.note}".strip())
 
 
 def _placed(facts: Facts) -> Condition:

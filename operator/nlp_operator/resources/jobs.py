@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, name, namespace
@@ -34,10 +34,13 @@ class FetchedInput:
     sha256: str
     files: int = 0
     bytes: int = 0
+    kind: Literal["", "Artifact"] = ""
+    """`Artifact`: another model's, in `artifacts/<sha256>` of the store; else it is in `sources/<sha256>`."""
 
 
 def inputs_hash(build: Build) -> str:
-    """Names one fetch: the inputs as declared, and the trigger."""
+    """Names one fetch: the inputs as declared (artifacts of other models with their digest), and the
+    trigger."""
     declared = [one.model_dump(by_alias=True, exclude_none=True) for one in build.inputs]
     return names.hash8(canonical_json(declared), build.trigger)
 
@@ -51,7 +54,7 @@ def build_key(build: Build, fetched: Sequence[FetchedInput]) -> str:
                 "parameters": build_parameters(build),
                 "quality": _quality(build),
                 "export": build.export.model_dump(by_alias=True),
-                "inputs": [{"name": one.name, "sha256": one.sha256} for one in fetched],
+                "inputs": _inputs_of_build(fetched),
             }
         )
     )
@@ -59,6 +62,13 @@ def build_key(build: Build, fetched: Sequence[FetchedInput]) -> str:
 
 def build_parameters(build: Build) -> dict[str, Any]:
     return build.parameters.model_dump(by_alias=True, exclude_none=True)
+
+
+def _inputs_of_build(fetched: Sequence[FetchedInput]) -> list[dict[str, str]]:
+    return [
+        {"name": one.name, "sha256": one.sha256, **({"kind": one.kind} if one.kind else {})}
+        for one in fetched
+    ]
 
 
 def _quality(build: Build) -> list[dict[str, str]]:
@@ -82,8 +92,13 @@ def fetch_request(model: Obj, build: Build) -> Obj:
         "version": REQUEST_VERSION,
         "model": f"{namespace(model)}/{name(model)}",
         "deadlineSeconds": build.pod.deadline_seconds,
-        "inputs": [{"name": one.name, "path": input_path(one), "sha256": one.sha256} for one in build.inputs],
+        "inputs": [{"name": one.name, "sha256": one.sha256, **_source_of_fetch(one)} for one in build.inputs],
     }
+
+
+def _source_of_fetch(one: Input) -> dict[str, str]:
+    """An artifact is in the store already, under the digest that planning pinned the input to."""
+    return {"path": input_path(one)} if one.source.nlp_model is None else {"artifact": one.sha256}
 
 
 def build_request(model: Obj, build: Build, fetched: Sequence[FetchedInput]) -> Obj:
@@ -97,11 +112,12 @@ def build_request(model: Obj, build: Build, fetched: Sequence[FetchedInput]) -> 
         "parameters": build_parameters(build),
         "quality": _quality(build),
         "export": build.export.model_dump(by_alias=True),
-        "inputs": [{"name": one.name, "sha256": one.sha256} for one in fetched],
+        "inputs": _inputs_of_build(fetched),
     }
 
 
 def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
+    mounted = [one for one in build.inputs if one.source.nlp_model is None]
     return _job(
         model,
         fetch_job_name(model, build),
@@ -109,10 +125,10 @@ def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
         fetch_request(model, build),
         build,
         settings,
-        volumes=[_input_volume(number, one) for number, one in enumerate(build.inputs)],
+        volumes=[_input_volume(number, one) for number, one in enumerate(mounted)],
         mounts=[
             {"name": f"input-{number}", "mountPath": _mount_path(one), "readOnly": True}
-            for number, one in enumerate(build.inputs)
+            for number, one in enumerate(mounted)
         ],
     )
 

@@ -63,12 +63,12 @@ INVALID = [
     ),
     pytest.param(
         with_source({}),
-        "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim and configMap must be set.",
+        "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim, configMap and nlpModel must be set.",
         id="no source",
     ),
     pytest.param(
         with_source({**CLAIM, "configMap": {"name": "x"}}),
-        "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim and configMap must be set.",
+        "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim, configMap and nlpModel must be set.",
         id="two sources",
     ),
     pytest.param(
