@@ -1,12 +1,16 @@
 """How the control plane behaves with many NLPModels: on a real API server, with the shipped operator
 unchanged.
 
-    python -m benchmarks.control_plane --models 100 --json build/control_plane.json
+    python -m benchmarks.control_plane --models 1000 --json build/control_plane.json
+    python -m benchmarks.control_plane --growth 100,300,1000 --json build/growth.json --plot build/growth.svg
 
 Real: etcd, API server, controller manager, scheduler, the operator as a process under its own
 ServiceAccount. Not real: nodes and pods (kwok), and what runs in the pods. Job pods end with the
-termination messages of `benchmarks/kubelet_stages.yaml`; agents are answered for by `benchmarks/agents.py`.
+termination messages of `benchmarks/kubelet_stages.yaml`; agents are answered for by `tests/faults/agents.py`.
 Both are outside the operator.
+
+All of it shares one machine, so the CPU time of every process is written down beside the operator's own, and
+the API server's latencies beside the operator's.
 
 What is measured, by whom, and what counts as a write: `docs/benchmarks.md`.
 """
@@ -23,7 +27,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -32,9 +37,19 @@ from typing import Any
 
 import yaml
 
-from benchmarks.measures import edits_of, quantile, reactions, table
+from benchmarks import growth
+from benchmarks.measures import (
+    answer_milliseconds,
+    bucket_quantile,
+    buckets_of,
+    edits_of,
+    model_of,
+    quantile,
+    reactions,
+    table,
+)
 from benchmarks.network import POD_CIDR, NetworkUnavailableError, enter_own_namespace
-from benchmarks.operator_process import ROOT, OperatorProcess
+from benchmarks.operator_process import ROOT, OperatorProcess, cpu_seconds, total
 from localcluster.control_plane import ControlPlane
 from localcluster.progress import Progress
 from tests.faults.audit import AuditLog, Entry, Mark, count_by_kind, service_account
@@ -47,7 +62,7 @@ from tests.faults.plain_api import (
     Obj,
     PlainApi,
 )
-from tests.faults.recorder import Recorder
+from tests.faults.recorder import Recorder, Version
 
 OPERATOR = service_account("nlp-system", "nlp-operator")
 EDITOR = "admin"
@@ -76,18 +91,32 @@ class Results:
     restart_writes_by_kind: dict[str, int] = field(default_factory=dict)
     edit_to_write_p50_ms: float = math.nan
     edit_to_write_max_ms: float = math.nan
+    edit_answer_to_write_p50_ms: float = math.nan
+    edit_answer_to_write_p99_ms: float = math.nan
     edit_to_status_p99_ms: float = math.nan
     edits: int = 0
     edits_per_second: float = 0
     edits_without_write: int = 0
+    edit_queue_wait_p99_ms: float = math.nan
+    edit_reconcile_p50_ms: float = math.nan
+    edit_reconcile_p99_ms: float = math.nan
+    edit_loop_lag_worst_ms: float = math.nan
+    edit_api_server_ms: dict[str, dict[str, float]] = field(default_factory=dict)
+    """The API server's own time for the operator's requests, by verb: p50, p99, count."""
     create_to_ready_p50_seconds: float = math.nan
     create_to_ready_p99_seconds: float = math.nan
+    writes_most_of_one_model: int = -1
     rss_peak_mb: float = math.nan
-    cpu_seconds_create: float = math.nan
-    cpu_seconds_restart: float = math.nan
-    cpu_cores_at_edits: float = math.nan
-    cpu_cores_idle: float = math.nan
+    operator_cpu_seconds_create: float = math.nan
+    operator_cpu_ms_per_model_create: float = math.nan
+    operator_cpu_seconds_restart: float = math.nan
+    operator_cpu_cores_at_edits: float = math.nan
+    operator_cpu_cores_idle: float = math.nan
     writes_create_to_ready_by_kind: dict[str, float] = field(default_factory=dict)
+    cpu_seconds: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By phase (create, idle, edits) and process: who took the machine."""
+    load_average: dict[str, float] = field(default_factory=dict)
+    """Of one minute, at the end of each phase."""
     machine: dict[str, Any] = field(default_factory=dict)
 
 
@@ -170,10 +199,10 @@ def prepare(cluster: ControlPlane, api: PlainApi, models: int) -> None:
 
 
 @contextmanager
-def agents(kubeconfig: Path) -> Iterator[None]:
-    """The agents of all server pods, as a process of its own."""
+def agents(kubeconfig: Path) -> Iterator[int]:
+    """The agents of all server pods, as a process of its own; its pid."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "benchmarks.agents", "--kubeconfig", str(kubeconfig)],
+        [sys.executable, "-m", "tests.faults.agents", "--kubeconfig", str(kubeconfig)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -184,21 +213,18 @@ def agents(kubeconfig: Path) -> Iterator[None]:
     try:
         if process.stdout.readline().strip() != "ready":
             raise RuntimeError("The process that answers for the agents ended at once.")
-        yield
+        yield process.pid
     finally:
         process.stdin.close()
         process.wait(10)
         process.stdout.close()
 
 
-def ready_models(recorder: Recorder) -> int:
-    """NLPModels whose newest version says Ready=True of its own generation."""
-    count = 0
-    for version in recorder.latest("NLPModel"):
-        condition = version.condition("Ready") or {}
-        observed = (version.object.get("status") or {}).get("observedGeneration")
-        count += condition.get("status") == "True" and observed == version.generation
-    return count
+def is_ready(version: Version) -> bool:
+    """Ready=True, said of the generation it is."""
+    condition = version.condition("Ready") or {}
+    observed = (version.object.get("status") or {}).get("observedGeneration")
+    return condition.get("status") == "True" and observed == version.generation
 
 
 class Benchmark:
@@ -214,16 +240,21 @@ class Benchmark:
         self.operator = OperatorProcess(
             cluster.kubeconfig_for("nlp-system/nlp-operator"), cluster.folder / "operator.log"
         )
+        self._processes: dict[str, int] = {}
 
-    def run(self) -> Results:
+    def run(self, agents_pid: int) -> Results:
         self.operator.start()
         try:
             self.operator.wait_until_steady(0)
-            say("creating")
+            running = {name: one.pid for name, one in self.cluster.processes.running().items()}
+            self._processes = {
+                **running,
+                "nlp-operator": self.operator.pid,
+                "agents": agents_pid,
+                "benchmark": os.getpid(),
+            }
             self.create()
-            say("idle")
             self.idle()
-            say("edits")
             self.edit()
             say("restarts")
             self.restart()
@@ -235,25 +266,34 @@ class Benchmark:
     def writes(self, since: Mark) -> list[Entry]:
         return self.audit.writes(since, user=OPERATOR)
 
+    @contextmanager
+    def _phase(self, name: str) -> Iterator[None]:
+        """Notes the CPU time of every process and the load."""
+        say(name)
+        before = {process: cpu_seconds(pid) for process, pid in self._processes.items()}
+        yield
+        self.results.cpu_seconds[name] = {
+            process: round(cpu_seconds(pid) - before[process], 2) for process, pid in self._processes.items()
+        }
+        self.results.load_average[name] = round(os.getloadavg()[0], 2)
+
     def create(self) -> None:
         """All models at once, as one `kubectl apply -f folder` or a GitOps sync would."""
         out = self.results
         mark = self.audit.mark()
-        cpu = self.operator.cpu_seconds()
         with Recorder(self.cluster.kubeconfig, [NLP_MODEL]) as recorder:
-            started = time.monotonic()
-            with ThreadPoolExecutor(4) as pool:
-                list(pool.map(self._create_model, range(self.models)))
-            recorder.wait_for(
-                lambda seen: ready_models(seen) == self.models,
-                timeout_seconds=60 + self.models,
-                what=f"{self.models} models Ready",
-            )
-            out.create_all_ready_seconds = time.monotonic() - started
-            took = [self._create_to_ready(recorder, number) for number in range(self.models)]
+            with self._phase("create"):
+                started = time.monotonic()
+                with ThreadPoolExecutor(4) as pool:
+                    list(pool.map(self._create_model, range(self.models)))
+                self._wait_until_ready(recorder, timeout_seconds=120 + 2 * self.models)
+            created, ready = self._moments(recorder)
+        took = [ready[name] - created[name] for name in created]
+        out.create_all_ready_seconds = max(ready.values()) - started
         out.create_to_ready_p50_seconds = quantile(took, 0.5)
         out.create_to_ready_p99_seconds = quantile(took, 0.99)
-        out.cpu_seconds_create = self.operator.cpu_seconds() - cpu
+        out.operator_cpu_seconds_create = out.cpu_seconds["create"]["nlp-operator"]
+        out.operator_cpu_ms_per_model_create = 1000 * out.operator_cpu_seconds_create / self.models
         out.rss_peak_mb = self.operator.memory_megabytes()[1]
         self._wait_until_quiet()
         writes = self.writes(mark)
@@ -261,14 +301,32 @@ class Benchmark:
         out.writes_create_to_ready_by_kind = {
             kind: count / self.models for kind, count in count_by_kind(writes).items()
         }
+        by_model = Counter((one.namespace, model) for one in writes if (model := model_of(one)))
+        out.writes_most_of_one_model = max(by_model.values())
 
     def _create_model(self, number: int) -> None:
         self.api.create(NLP_MODEL, make_model(number), namespace_of(number))
 
-    def _create_to_ready(self, recorder: Recorder, number: int) -> float:
-        history = recorder.versions("NLPModel", f"model-{number}", namespace_of(number))
-        ready = next(v for v in history if (v.condition("Ready") or {}).get("status") == "True")
-        return ready.seen - history[0].seen
+    def _wait_until_ready(self, recorder: Recorder, *, timeout_seconds: float) -> None:
+        """Looks twice a second: a look at each version would be this process's time, not the operator's."""
+        deadline = time.monotonic() + timeout_seconds
+        while (ready := sum(map(is_ready, recorder.latest("NLPModel")))) < self.models:
+            if time.monotonic() > deadline:
+                raise TimeoutError(
+                    f"{ready} of {self.models} models were Ready within {timeout_seconds:g} s."
+                )
+            time.sleep(0.5)
+
+    @staticmethod
+    def _moments(recorder: Recorder) -> tuple[dict[str, float], dict[str, float]]:
+        """When each model was first seen, and when it was first seen Ready."""
+        created: dict[str, float] = {}
+        ready: dict[str, float] = {}
+        for version in recorder.versions("NLPModel"):
+            created.setdefault(version.name, version.seen)
+            if is_ready(version):
+                ready.setdefault(version.name, version.seen)
+        return created, ready
 
     def _wait_until_quiet(self) -> None:
         """Until the operator has not written for QUIET_SECONDS."""
@@ -282,49 +340,87 @@ class Benchmark:
 
     def idle(self) -> None:
         mark = self.audit.mark()
-        cpu = self.operator.cpu_seconds()
-        time.sleep(60)
+        with self._phase("idle"):
+            time.sleep(60)
         self.results.idle_writes_in_60s = len(self.writes(mark))
-        self.results.cpu_cores_idle = (self.operator.cpu_seconds() - cpu) / 60
+        self.results.operator_cpu_cores_idle = self.results.cpu_seconds["idle"]["nlp-operator"] / 60
 
     def edit(self, per_second: float = 10.0) -> None:
         """Edits of `serving.maxBatchSize`, round robin over the models: each changes a server's ConfigMap."""
         out = self.results
         mark = self.audit.mark()
-        cpu = self.operator.cpu_seconds()
-        started = time.monotonic()
+        before = self.operator.metrics()
         count = int(per_second * self.edit_seconds)
-        for number in range(count):
-            time.sleep(max(0.0, started + number / per_second - time.monotonic()))
-            model, size = number % self.models, 17 + number // self.models % 2
-            self.api.patch(
-                NLP_MODEL,
-                f"model-{model}",
-                {"spec": {"serving": {"maxBatchSize": size}}},
-                namespace_of(model),
-            )
-        took = time.monotonic() - started
-        out.cpu_cores_at_edits = (self.operator.cpu_seconds() - cpu) / took
+        with self._phase("edits"):
+            started = time.monotonic()
+            for number in range(count):
+                time.sleep(max(0.0, started + number / per_second - time.monotonic()))
+                model, size = number % self.models, 17 + number // self.models % 2
+                self.api.patch(
+                    NLP_MODEL,
+                    f"model-{model}",
+                    {"spec": {"serving": {"maxBatchSize": size}}},
+                    namespace_of(model),
+                )
+            took = time.monotonic() - started
+        after = self.operator.metrics()
+        out.operator_cpu_cores_at_edits = out.cpu_seconds["edits"]["nlp-operator"] / took
+        out.edits_per_second = count / took
+        out.edit_loop_lag_worst_ms = 1000 * total(after, "nlp_operator_loop_lag_seconds")
+        self._time_inside(before, after)
         self._wait_until_quiet()
-        entries = list(self.audit.entries(mark))
+        self._time_outside(list(self.audit.entries(mark)))
+
+    def _time_inside(self, before: str, after: str) -> None:
+        """What the operator says of itself: waiting for a worker, and the work."""
+        out = self.results
+
+        def milliseconds(metric: str, q: float, *labels: str) -> float:
+            seconds = bucket_quantile(
+                buckets_of(before, metric, *labels), buckets_of(after, metric, *labels), q
+            )
+            return 1000 * seconds
+
+        out.edit_queue_wait_p99_ms = milliseconds("nlp_operator_queue_wait_seconds", 0.99)
+        work = ("nlp_operator_reconcile_seconds", 'kind="NLPModel"')
+        out.edit_reconcile_p50_ms = milliseconds(work[0], 0.5, work[1])
+        out.edit_reconcile_p99_ms = milliseconds(work[0], 0.99, work[1])
+
+    def _time_outside(self, entries: Sequence[Entry]) -> None:
+        """What the API server's log says of the edits, and of its own share in the time they took."""
+        out = self.results
         edits = edits_of(entries, EDITOR)
         seen = reactions(edits, entries, OPERATOR)
         children = [one.child_milliseconds for one in seen if one.child_milliseconds is not None]
+        own = [
+            one.child_after_answer_milliseconds
+            for one in seen
+            if one.child_after_answer_milliseconds is not None
+        ]
         statuses = [one.status_milliseconds for one in seen if one.status_milliseconds is not None]
         out.edits = len(edits)
-        out.edits_per_second = len(edits) / took
         out.edits_without_write = len(edits) - len(children)
         out.edit_to_write_p50_ms = quantile(children, 0.5)
         out.edit_to_write_p99_ms = quantile(children, 0.99)
         out.edit_to_write_max_ms = quantile(children, 1.0)
+        out.edit_answer_to_write_p50_ms = quantile(own, 0.5)
+        out.edit_answer_to_write_p99_ms = quantile(own, 0.99)
         out.edit_to_status_p99_ms = quantile(statuses, 0.99)
+        out.edit_api_server_ms = {
+            verb: {
+                "p50": round(quantile(took, 0.5), 1),
+                "p99": round(quantile(took, 0.99), 1),
+                "count": len(took),
+            }
+            for verb, took in answer_milliseconds(entries, OPERATOR).items()
+        }
 
     def restart(self) -> None:
         """Once after SIGTERM (an upgrade), once after SIGKILL (the container is started again)."""
         out = self.results
         out.restart_seconds, writes = self._restart(signal.SIGTERM)
         out.restart_writes, out.restart_writes_by_kind = len(writes), count_by_kind(writes)
-        out.cpu_seconds_restart = self.operator.cpu_seconds()
+        out.operator_cpu_seconds_restart = self.operator.cpu_seconds()
         out.restart_after_kill_seconds, writes = self._restart(signal.SIGKILL)
         out.restart_after_kill_writes = len(writes)
 
@@ -359,7 +455,11 @@ def rows(results: Results) -> list[tuple[str, str, str]]:
         ("measure", "value", "how"),
         ("create_all_ready_seconds", f"{r.create_all_ready_seconds:.1f}", f"{r.models} models at once"),
         ("create_to_ready_p99_seconds", f"{r.create_to_ready_p99_seconds:.1f}", "of one model, during that"),
-        ("writes_per_model_create_to_ready", f"{r.writes_per_model_create_to_ready:.1f}", "audit log"),
+        (
+            "writes_per_model_create_to_ready",
+            f"{r.writes_per_model_create_to_ready:.2f}",
+            f"audit log; most of one model {r.writes_most_of_one_model}",
+        ),
         ("idle_writes_in_60s", f"{r.idle_writes_in_60s}", "audit log"),
         (
             "edit_to_write_p99_ms",
@@ -367,7 +467,26 @@ def rows(results: Results) -> list[tuple[str, str, str]]:
             f"{r.edits} edits at {r.edits_per_second:.1f}/s; p50 {r.edit_to_write_p50_ms:.0f}, "
             f"max {r.edit_to_write_max_ms:.0f}; {r.edits_without_write} without a write",
         ),
+        (
+            "edit_answer_to_write_p99_ms",
+            f"{r.edit_answer_to_write_p99_ms:.0f}",
+            f"without the API server's time for the edit itself; p50 {r.edit_answer_to_write_p50_ms:.0f}",
+        ),
         ("edit_to_status_p99_ms", f"{r.edit_to_status_p99_ms:.0f}", "status of the edit's generation"),
+        (
+            "edit_queue_wait_p99_ms",
+            f"{r.edit_queue_wait_p99_ms:.1f}",
+            f"of all keys, for a worker; loop late by at most {r.edit_loop_lag_worst_ms:.0f}",
+        ),
+        (
+            "edit_reconcile_p99_ms",
+            f"{r.edit_reconcile_p99_ms:.1f}",
+            f"a pass with its writes; p50 {r.edit_reconcile_p50_ms:.1f}",
+        ),
+        *(
+            (f"edit_api_server_ms {verb}", f"{ms['p99']:.0f}", f"p99 of {ms['count']}; p50 {ms['p50']:.0f}")
+            for verb, ms in sorted(r.edit_api_server_ms.items())
+        ),
         (
             "restart_seconds",
             f"{r.restart_seconds:.1f}",
@@ -377,28 +496,31 @@ def rows(results: Results) -> list[tuple[str, str, str]]:
         ("restart_after_kill_seconds", f"{r.restart_after_kill_seconds:.1f}", "SIGKILL"),
         ("restart_after_kill_writes", f"{r.restart_after_kill_writes}", "audit log"),
         ("rss_mb", f"{r.rss_mb:.0f}", f"VmRSS at the end; peak while creating {r.rss_peak_mb:.0f}"),
-        ("cpu_cores_at_edits", f"{r.cpu_cores_at_edits:.2f}", f"idle {r.cpu_cores_idle:.3f}"),
+        (
+            "operator_cpu_seconds_create",
+            f"{r.operator_cpu_seconds_create:.1f}",
+            f"{r.operator_cpu_ms_per_model_create:.0f} ms a model; "
+            f"restart {r.operator_cpu_seconds_restart:.1f}",
+        ),
+        (
+            "operator_cpu_cores_at_edits",
+            f"{r.operator_cpu_cores_at_edits:.2f}",
+            f"idle {r.operator_cpu_cores_idle:.3f}",
+        ),
+        *(
+            (
+                f"cpu_seconds {phase}",
+                f"{sum(used.values()):.1f}",
+                f"load {r.load_average[phase]:.1f}; "
+                + ", ".join(f"{name} {seconds:.1f}" for name, seconds in used.items()),
+            )
+            for phase, used in r.cpu_seconds.items()
+        ),
     ]
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.control_plane",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--models", type=int, default=100, help="how many NLPModels (default 100)")
-    parser.add_argument("--edit-seconds", type=float, default=60, help="how long to edit (default 60)")
-    parser.add_argument("--json", type=Path, help="write the numbers to this file")
-    parser.add_argument(
-        "--keep-logs", type=Path, help="copy the operator's log and the audit log to this folder"
-    )
-    options = parser.parse_args()
-    try:
-        enter_own_namespace("benchmarks.control_plane", sys.argv[1:])
-    except NetworkUnavailableError as error:
-        print(f"This benchmark needs a network namespace of its own. {error}", file=sys.stderr)
-        return 2
+def measure(options: argparse.Namespace) -> Results:
+    """One size, on a cluster of its own."""
     machine = describe_machine()
     print(f"Control plane with {options.models} NLPModels.", file=sys.stderr, flush=True)
     with ControlPlane.start(
@@ -414,8 +536,8 @@ def main() -> int:
             prepare(cluster, api, options.models)
         benchmark = Benchmark(cluster, options.models, options.edit_seconds)
         try:
-            with agents(cluster.kubeconfig):
-                results = benchmark.run()
+            with agents(cluster.kubeconfig) as agents_pid:
+                results = benchmark.run(agents_pid)
         except BaseException:
             print(benchmark.operator.tail(), file=sys.stderr)
             raise
@@ -427,6 +549,44 @@ def main() -> int:
                     if log.exists():
                         shutil.copy(log, options.keep_logs)
     results.machine = machine
+    return results
+
+
+def sizes(text: str) -> list[int]:
+    return [int(size) for size in text.split(",")]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.control_plane",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--models", type=int, default=100, help="how many NLPModels (default 100)")
+    parser.add_argument(
+        "--growth", type=sizes, metavar="N,N,...", help="measure each of these sizes, one after the other"
+    )
+    parser.add_argument("--edit-seconds", type=float, default=60, help="how long to edit (default 60)")
+    parser.add_argument("--json", type=Path, help="write the numbers to this file; of --growth, a list")
+    parser.add_argument("--plot", type=Path, help="draw the sizes in --json's list to this file (SVG, PNG)")
+    parser.add_argument(
+        "--keep-logs", type=Path, help="copy the operator's log and the audit log to this folder"
+    )
+    options = parser.parse_args()
+    if options.plot and not options.json:
+        parser.error("--plot draws what is in the file of --json; name that too.")
+    if options.growth:
+        growth.measure_each(options.growth, options.json, options.plot, options.edit_seconds)
+        return 0
+    if options.plot:
+        growth.draw(growth.read(options.json), options.plot)
+        return 0
+    try:
+        enter_own_namespace("benchmarks.control_plane", sys.argv[1:])
+    except NetworkUnavailableError as error:
+        print(f"This benchmark needs a network namespace of its own. {error}", file=sys.stderr)
+        return 2
+    results = measure(options)
     print(table(rows(results)))
     if options.json:
         options.json.parent.mkdir(parents=True, exist_ok=True)

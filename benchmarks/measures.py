@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -26,11 +27,13 @@ def quantile(values: Sequence[float], q: float) -> float:
 
 @dataclass(frozen=True)
 class Edit:
-    """One change of one model's spec: when the API server received it, and the generation it made."""
+    """One change of one model's spec: when the API server received and answered it, and the generation it
+    made."""
 
     namespace: str
     model: str
     received: datetime
+    answered: datetime
     generation: int
 
 
@@ -41,6 +44,10 @@ class Reaction:
 
     edit: Edit
     child_milliseconds: float | None
+    """From the arrival of the edit."""
+    child_after_answer_milliseconds: float | None
+    """From the API server's answer to the edit: without the time it took to store it. Below zero when the
+    watch was faster than the answer."""
     status_milliseconds: float | None
 
 
@@ -52,6 +59,7 @@ def edits_of(entries: Iterable[Entry], user: str) -> list[Edit]:
             entry.namespace,
             entry.name,
             entry.received,
+            entry.answered,
             int(((entry.response or {}).get("metadata") or {}).get("generation", 0)),
         )
         for entry in entries
@@ -98,12 +106,63 @@ def reactions(edits: Iterable[Edit], entries: Iterable[Entry], operator: str) ->
             (at for at, seen in statuses.get(key, []) if at >= edit.received and seen >= edit.generation),
             default=None,
         )
-        found.append(Reaction(edit, _milliseconds(edit, child), _milliseconds(edit, status)))
+        found.append(
+            Reaction(
+                edit,
+                _milliseconds(edit.received, child),
+                _milliseconds(edit.answered, child),
+                _milliseconds(edit.received, status),
+            )
+        )
     return found
 
 
-def _milliseconds(edit: Edit, at: datetime | None) -> float | None:
-    return None if at is None else (at - edit.received).total_seconds() * 1000
+def _milliseconds(since: datetime, at: datetime | None) -> float | None:
+    return None if at is None else (at - since).total_seconds() * 1000
+
+
+def answer_milliseconds(entries: Iterable[Entry], user: str) -> dict[str, list[float]]:
+    """How long the API server took for a user's requests, by verb, from arrival to answer. Watches are left
+    out."""
+    found: dict[str, list[float]] = {}
+    for entry in entries:
+        if entry.user == user and entry.verb != "watch":
+            took = (entry.answered - entry.received).total_seconds() * 1000
+            found.setdefault(entry.verb, []).append(took)
+    return found
+
+
+Buckets = Mapping[float, float]
+"""Cumulative counts of a Prometheus histogram by upper bound."""
+
+
+def buckets_of(page: str, metric: str, *labels: str) -> dict[float, float]:
+    """The buckets of a histogram in Prometheus' text format, summed over the series that carry all the
+    labels."""
+    found: dict[float, float] = {}
+    for line in page.splitlines():
+        bound = re.match(rf'{metric}_bucket{{.*le="([^"]+)"', line)
+        if bound is not None and all(label in line for label in labels):
+            upper = float(bound.group(1))
+            found[upper] = found.get(upper, 0.0) + float(line.rpartition(" ")[2])
+    return found
+
+
+def bucket_quantile(before: Buckets, after: Buckets, q: float) -> float:
+    """The quantile of what was observed between two readings, as Prometheus estimates it: linear inside a
+    bucket. NaN of nothing; the greatest finite bound when it lies above."""
+    counts = [(upper, after[upper] - before.get(upper, 0.0)) for upper in sorted(after)]
+    if not counts or counts[-1][1] <= 0:
+        return math.nan
+    rank = q * counts[-1][1]
+    lower, below = 0.0, 0.0
+    for upper, count in counts:
+        if count >= rank:
+            if math.isinf(upper):
+                return lower
+            return lower + (upper - lower) * (rank - below) / max(count - below, 1e-9)
+        lower, below = upper, count
+    return lower
 
 
 def table(rows: Sequence[tuple[str, str, str]]) -> str:

@@ -17,8 +17,8 @@ import yaml
 from localcluster.control_plane import ControlPlane
 from localcluster.progress import Progress
 from nlp_operator.api.objects import Obj
-from tests.cluster.running.agents import Agents
 from tests.cluster.running.rig import ROOT, OperatorProcess, Scene, free_port, make_pool
+from tests.faults.agents import AgentsInThread
 
 STORES = 80
 """PersistentVolumes made beforehand: each namespace binds one as its store."""
@@ -79,15 +79,15 @@ def agent_port() -> int:
 
 
 @pytest.fixture(scope="session")
-def agents(plane: ControlPlane, agent_port: int) -> Iterator[Agents]:
-    running = Agents(plane, agent_port)
+def agents(plane: ControlPlane, agent_port: int) -> Iterator[AgentsInThread]:
+    running = AgentsInThread(plane.kubeconfig, agent_port)
     running.start()
     yield running
     running.stop()
 
 
 @pytest.fixture(scope="session")
-def operator(plane: ControlPlane, agents: Agents, agent_port: int) -> Iterator[OperatorProcess]:
+def operator(plane: ControlPlane, agents: AgentsInThread, agent_port: int) -> Iterator[OperatorProcess]:
     # Patience of a sixth of the default, so that the test of silence does not take a minute.
     process = OperatorProcess(plane, agent_port, agent_poll_seconds="2", agent_silence_seconds="10")
     process.start()

@@ -14,8 +14,8 @@ import pytest
 
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
-from tests.cluster.running.agents import Agents
 from tests.cluster.running.rig import Scene, make_pool, until
+from tests.faults.agents import AgentsInThread
 from tests.faults.invariants import i3_one_active_job, i6_status_never_lies
 from tests.faults.plain_api import JOB, NLP_MODEL, POD
 from tests.faults.recorder import Recorder
@@ -173,7 +173,7 @@ def test_an_architecture_without_a_builder_stalls(scene: Scene) -> None:
 
 
 def test_a_damaged_artifact_is_built_again_once_and_then_told(
-    scene: Scene, agents: Agents, damage: Callable[[str], None]
+    scene: Scene, agents: AgentsInThread, damage: Callable[[str], None]
 ) -> None:
     serve(scene)
     damage("1/model.onnx has 12 bytes, not 3456.")
@@ -193,7 +193,7 @@ def test_a_damaged_artifact_is_built_again_once_and_then_told(
 
 
 @pytest.fixture
-def damage(scene: Scene, agents: Agents) -> Iterator[Callable[[str], None]]:
+def damage(scene: Scene, agents: AgentsInThread) -> Iterator[Callable[[str], None]]:
     """Lets this namespace's agents find their artifact damaged, as one that starts with it would."""
     whole = agents.change
 

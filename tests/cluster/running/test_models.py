@@ -11,8 +11,8 @@ import pytest
 
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
-from tests.cluster.running.agents import Agents
 from tests.cluster.running.rig import Scene, make_pool, until
+from tests.faults.agents import AgentsInThread
 from tests.faults.audit import count_by_kind
 
 COLLECTED = 90.0
@@ -236,7 +236,7 @@ def test_a_quota_is_told_in_the_status_and_waited_out(scene: Scene) -> None:
     scene.wait_ready("novels", seconds=90)
 
 
-def test_a_silent_agent_is_not_believed_for_ever(scene: Scene, agents: Agents) -> None:
+def test_a_silent_agent_is_not_believed_for_ever(scene: Scene, agents: AgentsInThread) -> None:
     scene.apply_model("mute")
     scene.wait_ready("mute")
     agents.silent.add("mute")

@@ -8,9 +8,9 @@ import pytest
 
 from localcluster.control_plane import ControlPlane
 from nlp_operator.cluster import kinds
-from tests.cluster.running.agents import Agents
 from tests.cluster.running.conftest import start_plane
 from tests.cluster.running.rig import OPERATOR_USER, OperatorProcess, Scene, free_port, until
+from tests.faults.agents import AgentsInThread
 from tests.faults.audit import AuditLog
 
 
@@ -18,7 +18,7 @@ from tests.faults.audit import AuditLog
 def namespaced() -> Iterator[tuple[ControlPlane, OperatorProcess]]:
     with start_plane("127.78.0.0/16", "namespaced") as plane:
         port = free_port()
-        agents = Agents(plane, port)
+        agents = AgentsInThread(plane.kubeconfig, port)
         agents.start()
         operator = OperatorProcess(plane, port, namespaces="default")
         operator.start()
