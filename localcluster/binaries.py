@@ -1,10 +1,10 @@
-"""The programs of Kubernetes, from the cache or compiled from their Go modules.
+"""The programs of Kubernetes, from the cache or compiled from their Go modules, or those the user names.
 
 There is no registry of binaries that every machine can reach, but there is one of Go modules: each folder
 under `go/` is a module that pins one family of programs with hashes (`go.sum`). What was compiled once is
 kept under a name made of everything that went in, so a changed pin compiles anew and an old checkout finds
 its old programs. It refuses to use programs that happen to be installed: a test that passes with another
-version of Kubernetes proves nothing about this one.
+version of Kubernetes proves nothing about this one. Those that the user names are in `releases`.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster import paths
+from localcluster import paths, releases
 from localcluster.errors import BuildFailed
 from localcluster.locks import locked
 from localcluster.progress import Progress
@@ -107,8 +107,9 @@ class Go:
 def ensure(programs: Iterable[str] = PROGRAMS, progress: Progress | None = None) -> dict[str, Path]:
     """The paths of `programs`; those that the cache does not hold are compiled first.
 
-    Two processes never compile at once: the second waits, then finds the work done.
-    Raises BuildFailed with the end of the compiler's output.
+    What the user names instead (see `releases`) comes before the cache. Two processes never compile at once:
+    the second waits, then finds the work done. Raises BuildFailed with the end of the compiler's output,
+    NotPossible for programs of another version.
     """
     wanted = tuple(programs)
     known = [name for module in MODULES for name, _ in module.programs]
@@ -116,24 +117,73 @@ def ensure(programs: Iterable[str] = PROGRAMS, progress: Progress | None = None)
     if unknown:
         raise ValueError(f"no such program: {sorted(unknown)}; there are {known}")
     progress = progress or Progress(quiet=True)
-    go_version = _go_version_expected()
-    found = _cached(wanted, go_version)
+    found = releases.assets(wanted, KUBERNETES_VERSION)
+    _tell_of_assets(found, progress)
+    rest = [name for name in wanted if name not in found]
+    found |= _at_hand(rest, _go_version_expected())
     if len(found) == len(wanted):
         return found
     with locked(paths.cache_dir() / "bin", progress):
-        go = _find_go(progress)
-        found = _cached(wanted, go.version)
-        missing = [name for name in wanted if name not in found]
-        for number, name in enumerate(missing, start=1):
-            with progress.step(f"[{number}/{len(missing)}] compile {name}"):
-                found[name] = _compile(name, go)
+        found |= _download([name for name in rest if name not in found], progress)
+        if len(found) < len(wanted):
+            go = _find_go(progress)
+            found |= _at_hand(rest, go.version)
+            missing = [name for name in rest if name not in found]
+            for number, name in enumerate(missing, start=1):
+                with progress.step(f"[{number}/{len(missing)}] compile {name}"):
+                    found[name] = _compile(name, go)
     return found
 
 
 def missing(programs: Iterable[str] = PROGRAMS) -> list[str]:
-    """Which of `programs` would have to be compiled. Changes nothing."""
+    """Which of `programs` would have to be downloaded or compiled. Changes nothing."""
     wanted = tuple(programs)
-    return [name for name in wanted if name not in _cached(wanted, _go_version_expected())]
+    found = {*releases.assets(wanted, KUBERNETES_VERSION), *_at_hand(wanted, _go_version_expected())}
+    return [name for name in wanted if name not in found]
+
+
+_told: set[tuple[Path, ...]] = set()
+
+
+def _tell_of_assets(found: Mapping[str, Path], progress: Progress) -> None:
+    """Say once a process which programs are not ours, and of which version they are."""
+    if not found or tuple(found.values()) in _told:
+        return
+    _told.add(tuple(found.values()))
+    for name, path in found.items():
+        progress.say(f"  {name} from {releases.ASSETS}: {releases.version_of(name, path)}")
+
+
+def _at_hand(programs: Sequence[str], go_version: str) -> dict[str, Path]:
+    """Those in the cache: release files only while the user wants them, else what was compiled."""
+    folder = _release_folder()
+    downloaded = {name: folder / name for name in programs} if releases.address() else {}
+    downloaded = {name: path for name, path in downloaded.items() if os.access(path, os.X_OK)}
+    return _cached(programs, go_version) | downloaded
+
+
+def _download(programs: Sequence[str], progress: Progress) -> dict[str, Path]:
+    """What of `programs` the address of $NLP_KUBERNETES_RELEASES gives; nothing when there is none.
+
+    A host that cannot be reached is said, and asked no more: the rest is compiled.
+    """
+    base = releases.address()
+    found = {}
+    for name in releases.offered(programs) if base else ():
+        target = _release_folder() / name
+        if not target.exists():  # another process may have come first
+            try:
+                with progress.step(f"download {name} {KUBERNETES_VERSION}"):
+                    releases.download(name, KUBERNETES_VERSION, base, target)
+            except releases.Unreachable as error:
+                progress.say(f"  compiling instead: {error}")
+                break
+        found[name] = target
+    return found
+
+
+def _release_folder() -> Path:
+    return paths.cache_dir() / "bin" / f"release-{KUBERNETES_VERSION}-{platform.machine()}"
 
 
 def module_key(module: Module, go_version: str, files: dict[str, bytes]) -> str:

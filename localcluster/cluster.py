@@ -22,7 +22,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TextIO
 
-from localcluster import binaries, cgroups, debian, kwok, paths
+from localcluster import binaries, cgroups, debian, kwok, paths, releases
 from localcluster.access import Access
 from localcluster.api import Object
 from localcluster.certificates import Pair
@@ -75,6 +75,8 @@ class Facts:
     memory_free_gigabytes: float
     go_programs_missing: int
     packages_missing: bool
+    releases: str = ""
+    """Where the user lets release files come from (NLP_KUBERNETES_RELEASES)."""
 
 
 @dataclass(frozen=True)
@@ -174,6 +176,7 @@ def make_plan(facts: Facts, options: UpOptions) -> Plan:
         steps.append(
             f"compile {facts.go_programs_missing} programs of Kubernetes from their Go modules, into "
             f"{paths.cache_dir()} ({COMPILING}; once)"
+            + (f"; those that {facts.releases} has are downloaded instead" if facts.releases else "")
         )
     if not reasons:
         if facts.packages_missing:
@@ -223,6 +226,7 @@ def gather_facts() -> Facts:
         memory_free_gigabytes=_memory_available() / 1e9,
         go_programs_missing=len(binaries.missing()),
         packages_missing=debian.unpacked(DEBIAN_PACKAGES, DEBIAN_PROGRAMS) is None,
+        releases=releases.address(),
     )
 
 

@@ -1,36 +1,30 @@
 """The serving environment without a container: the same Triton, Envoy and packages as in the local image.
 
 Tests of the agent and `nlpctl serve` use it. What is installed is named by constraints/serving.txt (the
-agent's and the models' packages) and constraints/serving-local.txt (Triton and Envoy), by hash; it lands
-in a venv in the cache.
+agent's and the models' packages) and constraints/serving-local.txt (Triton and Envoy).
 
     python -m localcluster.serving_env      # prints the environment as shell exports: eval "$(...)"
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import shlex
 import shutil
-import subprocess
 import sys
 import sysconfig
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from uv import find_uv_bin
-
-from localcluster import paths
-from localcluster.errors import ClusterError, CommandFailed, NotPossible
-from localcluster.locks import locked
-from localcluster.pip_settings import read_pip_settings
+from localcluster.environments import Recipe, environment
+from localcluster.errors import ClusterError, NotPossible
 from localcluster.progress import Progress
 
-REPOSITORY = Path(__file__).resolve().parent.parent
-CONSTRAINTS = (REPOSITORY / "constraints/serving.txt", REPOSITORY / "constraints/serving-local.txt")
+SERVING = Recipe(
+    "serving", "Triton, Envoy and the models' packages", ("serving.txt", "serving-local.txt"), 130, 520
+)
 
 TRITON_VERSION = "2.51.0"
 """What the tritonserver in nvidia-pytriton 0.7.0 calls itself; the same fact stands in
@@ -61,37 +55,13 @@ def serving_environment(progress: Progress | None = None) -> ServingEnvironment:
     Raises NotPossible when this machine cannot have it, CommandFailed when the packages cannot be
     installed.
     """
-    progress = progress or Progress(quiet=True)
     library = _python_library()
-    root = paths.cache_dir() / f"serving-{_key()}"
-    ready = root / "ready"
-    if not ready.exists():
-        with locked(root, progress):
-            if not ready.exists():
-                with progress.step("serving environment (Triton, Envoy, packages)"):
-                    _install(root)
-                ready.touch()
+    root = environment(SERVING, progress or Progress(quiet=True), _give_stub)
     return ServingEnvironment(root, _variables(root, library))
 
 
-def _key() -> str:
-    """Twelve hex digits for what the environment is made of: the pins, the interpreter, and this recipe."""
-    digest = hashlib.sha256(f"1 {sys.version} {Path(sys.base_prefix).resolve()}".encode())
-    for path in CONSTRAINTS:
-        digest.update(path.read_bytes())
-    return digest.hexdigest()[:12]
-
-
-def _install(root: Path) -> None:
-    # A venv without `ready` was interrupted. It cannot be made elsewhere and renamed: a venv knows its
-    # path.
-    shutil.rmtree(root, ignore_errors=True)
-    uv = find_uv_bin()
-    base = getattr(sys, "_base_executable", sys.executable)
-    _run([uv, "venv", "--quiet", "--no-project", "--python", base, str(root)])
-    requirements = [argument for path in CONSTRAINTS for argument in ("--requirements", str(path))]
-    install = [uv, "pip", "install", "--quiet", "--python", str(root / "bin/python3"), "--compile-bytecode"]
-    _run([*install, "--no-deps", "--require-hashes", "--only-binary", ":all:", *requirements])
+def _give_stub(root: Path) -> None:
+    """Put the Python backend's stub for this Python where Triton looks for it."""
     triton = _triton(root)
     stub = triton / f"python_backend_stubs/{_minor()}/triton_python_backend_stub"
     if not stub.exists():
@@ -101,15 +71,6 @@ def _install(root: Path) -> None:
             "Make the project's environment with one of these."
         )
     shutil.copy(stub, triton / "backends/python/triton_python_backend_stub")
-
-
-def _run(command: list[str]) -> None:
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    # Variables that were set for uv itself win over what was meant for pip.
-    environment = read_pip_settings().for_uv() | environment
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
-    if done.returncode != 0:
-        raise CommandFailed(command, done.returncode, done.stderr)
 
 
 def _variables(root: Path, library: Path) -> dict[str, str]:
@@ -167,11 +128,11 @@ def _python_library() -> Path:
 
 def main() -> int:
     try:
-        environment = serving_environment(Progress())
+        found = serving_environment(Progress())
     except ClusterError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    for name, value in environment.variables.items():
+    for name, value in found.variables.items():
         print(f"export {name}={shlex.quote(value)}")
     return 0
 

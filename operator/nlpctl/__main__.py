@@ -6,14 +6,25 @@ import os
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from nlpctl import show
-from nlpctl.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_OK, NlpctlError, NotFound, NotReady, WrongUse
+from nlpctl.errors import (
+    EXIT_BUG,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    ClusterUnreachable,
+    NlpctlError,
+    NotFound,
+    NotReady,
+    WrongUse,
+)
+from nlpctl.local.commands import build, serve
 from nlpctl.report import read_events, read_model
 
 if TYPE_CHECKING:  # loading the Kubernetes client takes a second, which `--help` should not cost
@@ -23,13 +34,21 @@ EXIT_CODES = """\b
 Exit codes:
   0  done, or: yes
   1  no: not ready, nothing serves the model
-  2  the command line is wrong
+  2  the command line, or a manifest, is wrong
   3  the cluster cannot be reached, or refuses these credentials
   4  no such model, or the operator is not installed
   5  the model was reached and refused the request
+  6  inputs could not be fetched, or the model not be built
+  7  this machine cannot do it
   70 a bug in nlpctl
   130 interrupted"""
 
+
+CONFIG_HELP = "Kubeconfig; default: $KUBECONFIG, then ~/.kube/config."
+CONTEXT_HELP = "Context of the kubeconfig; default: the current one."
+
+SAID_VIA = {"local": "local server"}
+"""The way to a model in words, where the word of the JSON says too little."""
 
 SAMPLE = "kubectl apply -f manifests/samples/cpu-pool.yaml -f manifests/samples/korean-novels.yaml"
 """Two of the samples: the others want things of a cluster that a new one does not have."""
@@ -45,6 +64,12 @@ class Globals:
 
         return kube.connect(self.kubeconfig, self.context)
 
+    def name_a_cluster(self) -> bool:
+        """Whether the user has said which cluster is his, here or in the places where kubectl looks."""
+        places = (self.kubeconfig, self.context, os.environ.get("KUBECONFIG"))
+        in_a_pod = os.environ.get("KUBERNETES_SERVICE_HOST")
+        return any(places) or Path("~/.kube/config").expanduser().exists() or bool(in_a_pod)
+
 
 def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option(
@@ -52,24 +77,44 @@ def json_option(command: Callable[..., Any]) -> Callable[..., Any]:
     )(command)
 
 
-def namespace_option(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.option(
-        "-n", "--namespace", metavar="NAME", help="Namespace; default: the one of the kubeconfig's context."
-    )(command)
+def cluster_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Which cluster and namespace; the cluster's may also stand before the command."""
+
+    def remember(ctx: click.Context, parameter: click.Parameter, value: str | None) -> None:
+        if value is not None and parameter.name is not None:
+            ctx.obj = replace(ctx.obj, **{parameter.name: value})
+
+    for option in (
+        click.option("--context", metavar="NAME", expose_value=False, callback=remember, help=CONTEXT_HELP),
+        click.option("--kubeconfig", metavar="FILE", expose_value=False, callback=remember, help=CONFIG_HELP),
+        click.option(
+            "-n",
+            "--namespace",
+            metavar="NAME",
+            help="Namespace; default: the one of the kubeconfig's context.",
+        ),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group(
     epilog=EXIT_CODES, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}
 )
-@click.option("--kubeconfig", metavar="FILE", help="Kubeconfig; default: $KUBECONFIG, then ~/.kube/config.")
-@click.option("--context", metavar="NAME", help="Context of the kubeconfig; default: the current one.")
+@click.option("--kubeconfig", metavar="FILE", help=CONFIG_HELP)
+@click.option("--context", metavar="NAME", help=CONTEXT_HELP)
 @click.version_option(package_name="nlp-operator", message="nlpctl %(version)s")
 @click.pass_context
 def cli(ctx: click.Context, kubeconfig: str | None, context: str | None) -> None:
-    """Ask NLP models that run on Kubernetes, and ask why they are where they are.
+    """Build and serve NLP models, ask them, and ask why they are where they are.
 
     \b
-    A first walk:
+    Without a cluster:
+      nlpctl serve -f manifests/samples/korean-novels.yaml      builds and serves it on this machine
+      nlpctl infer --local korean-novels 막걸리                 from another terminal
+
+    \b
+    A first walk with one:
       make demo KEEP=1                           a cluster on this machine, the operator, a model
       export KUBECONFIG=...                      the line with which that ends
       nlpctl status -A                           how are the models?
@@ -96,6 +141,7 @@ def cli(ctx: click.Context, kubeconfig: str | None, context: str | None) -> None
 )
 @click.option("--protocol", type=click.Choice(["http", "grpc"]), default="http", show_default=True)
 @click.option("--address", metavar="HOST:PORT", help="Ask this server, without looking at any cluster.")
+@click.option("--local", is_flag=True, help="Ask the server that `nlpctl serve` runs on this machine.")
 @click.option(
     "--via",
     type=click.Choice(["auto", "service", "forward"]),
@@ -104,7 +150,7 @@ def cli(ctx: click.Context, kubeconfig: str | None, context: str | None) -> None
     help="The way to the model: its Service's address, a port-forward, or whichever works.",
 )
 @click.option("--timeout", type=click.FloatRange(min=0.1), default=30.0, show_default=True, metavar="SECONDS")
-@namespace_option
+@cluster_options
 @json_option
 @click.pass_obj
 def infer(
@@ -117,12 +163,16 @@ def infer(
     more: Sequence[str],
     protocol: Any,
     address: str | None,
+    local: bool,
     via: Any,
     timeout: float,
     namespace: str | None,
     as_json: bool,
 ) -> None:
-    """Send TEXT to MODEL and print the answer.
+    """Send TEXT to MODEL and print the answer, and who gave it.
+
+    The model is that of the cluster which the kubeconfig names. Where there is no kubeconfig at all, a server
+    of `nlpctl serve` on this machine is asked; with --local it always is.
 
     \b
     Examples:
@@ -130,42 +180,65 @@ def infer(
       nlpctl infer korean-novels 막걸리 --pair 선술집
       nlpctl infer korean-novels "운수 좋은 날" --role document --top-k 3
       nlpctl infer korean-novels 기차 --protocol grpc --json | jq .outputs.word_vector.data
+      nlpctl infer --local korean-novels 기차
       nlpctl infer korean-novels 기차 --address 127.0.0.1:8000
     """
     from nlpctl import ask
-    from nlpctl.reach import Reached, reach
+    from nlpctl.local import servers
 
     given = {"text": text} | named_inputs(more)
     given |= {"text_pair": pair} if pair is not None else {}
     given |= {"role": role} if role is not None else {}
     given |= {"top_k": str(top_k)} if top_k is not None else {}
 
-    def put(reached: Reached, where: str) -> None:
-        connection = reached.connection
+    def put(connection: ask.Connection, way: str, where: str) -> None:
         takes = connection.takes(model)
         answer = connection.ask(model, ask.choose_inputs(takes, given), takes)
         if as_json:
-            facts = {"address": connection.address, "protocol": connection.protocol, "via": reached.via}
+            facts = {"address": connection.address, "protocol": connection.protocol, "via": way}
             click.echo(show.as_json(show.answer_value(answer, namespace=where, **facts)))
             return
         console = show.terminal()
         for table in show.answer_tables(answer):
             console.print(table)
         milliseconds = f"{answer.seconds * 1000:.1f} ms"
-        console.print(
-            f"[dim]{model} answered in {milliseconds} over {protocol} ({reached.via} {connection.address})[/]"
-        )
+        who = f"{SAID_VIA.get(way, way)} {connection.address}"
+        console.print(f"[dim]{model} answered in {milliseconds} over {protocol} ({who})[/]")
+
+    def put_to(server: str, way: str) -> None:
+        with ask.Connection(server, protocol, authority=model, timeout_seconds=timeout) as connection:
+            put(connection, way, namespace or "")
 
     if address is not None:
         if ":" not in address:
             raise WrongUse(f"--address is {address!r}; it must be HOST:PORT, such as 127.0.0.1:8000.")
-        with ask.Connection(address, protocol, authority=model, timeout_seconds=timeout) as connection:
-            put(Reached(connection, "address"), namespace or "")
+        put_to(address, "address")
         return
-    cluster = settings.connect()
-    where = namespace or cluster.namespace
-    with reach(cluster, where, model, protocol=protocol, via=via, timeout_seconds=timeout) as reached:
-        put(reached, where)
+    here = servers.server_of(model)
+    if local or (here is not None and not settings.name_a_cluster()):
+        if here is None:
+            raise NotFound(nothing_local(model))
+        put_to(here.grpc if protocol == "grpc" else here.http, "local")
+        return
+    from nlpctl.reach import reach  # loads the Kubernetes client
+
+    try:
+        cluster = settings.connect()
+        where = namespace or cluster.namespace
+        with reach(cluster, where, model, protocol=protocol, via=via, timeout_seconds=timeout) as reached:
+            put(reached.connection, reached.via, where)
+    except (ClusterUnreachable, NotFound, NotReady) as error:
+        if here is not None:
+            error.args = (f"{error} A server on this machine has {model!r}: ask it with --local.",)
+        raise
+
+
+def nothing_local(model: str) -> str:
+    from nlpctl.local import servers
+
+    there = sorted({name for server in servers.find_servers() for name in server.models})
+    known = f"; there are {', '.join(there)}" if there else ""
+    return f"No server on this machine has {model!r}{known}. Start one with: nlpctl serve -f FILE."
 
 
 def named_inputs(pairs: Sequence[str]) -> dict[str, str]:
@@ -188,7 +261,7 @@ def named_inputs(pairs: Sequence[str]) -> dict[str, str]:
     metavar="SECONDS",
     help="Wait this long for MODEL to become ready.",
 )
-@namespace_option
+@cluster_options
 @json_option
 @click.pass_obj
 def status(
@@ -249,7 +322,7 @@ def list_models(cluster: kube.Cluster, namespace: str | None, *, as_json: bool) 
 
 @cli.command(short_help="Tell which pool MODEL is on, and why.")
 @click.argument("model")
-@namespace_option
+@cluster_options
 @json_option
 @click.pass_obj
 def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> None:
@@ -316,6 +389,10 @@ def cluster() -> None:
       nlpctl cluster status
       nlpctl cluster down        takes everything away that `up` made
     """
+
+
+cli.add_command(build)
+cli.add_command(serve)
 
 
 PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}

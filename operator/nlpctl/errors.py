@@ -3,9 +3,12 @@
     NlpctlError
     ├── NotReady            1   the answer is no: not ready, nothing serves
     ├── WrongUse            2   the command line asks for something that does not exist
+    │   └── ManifestInvalid     a manifest that the API server or the operator would refuse
     ├── ClusterUnreachable  3   no kubeconfig, no answer, or credentials refused
     ├── NotFound            4   no such model, no such namespace, operator not installed
-    └── RequestRefused      5   the model was reached and refused the request
+    ├── RequestRefused      5   the model was reached and refused the request
+    ├── BuildFailed         6   inputs could not be fetched, or the model not be built, as the message says
+    └── NotPossible         7   this machine cannot do it: disk, platform, packages, a port in use
 
 Exit codes are part of the interface (scripts and `make demo` read them): a change is a breaking change. 0
 is "done" or "yes", 130 an interrupt.
@@ -39,6 +42,12 @@ class WrongUse(NlpctlError):
     kind = "WrongUse"
 
 
+class ManifestInvalid(WrongUse):
+    """A manifest that would be refused; a line for everything that is wrong with it."""
+
+    kind = "ManifestInvalid"
+
+
 class ClusterUnreachable(NlpctlError):
     """The Kubernetes API cannot be reached, or does not accept who we are."""
 
@@ -58,3 +67,20 @@ class RequestRefused(NlpctlError):
 
     exit_code = 5
     kind = "RequestRefused"
+
+
+class BuildFailed(NlpctlError):
+    """A fetch or a build said no; `kind` is the reason that stands in the condition Built in a cluster."""
+
+    exit_code = 6
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(f"{reason}: {message}")
+        self.kind = reason
+
+
+class NotPossible(NlpctlError):
+    """This machine cannot build or serve; nothing of the model is at fault."""
+
+    exit_code = 7
+    kind = "NotPossible"

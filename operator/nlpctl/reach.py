@@ -25,7 +25,7 @@ PROBE_SECONDS = 1.0
 @dataclass(frozen=True)
 class Reached:
     connection: Connection
-    via: Literal["address", "service", "forward"]
+    via: Literal["service", "forward"]
 
 
 @contextlib.contextmanager

@@ -1,0 +1,159 @@
+"""Python environments beside our own, in the cache: for the server's packages, and for the builders'.
+
+What is in one is named by files in constraints/, by hash, the same that its image is made from: what is
+built or served on a laptop is built and served by the very packages that would do it in a cluster. What the
+user's own environment holds is never used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from localcluster import paths
+from localcluster.errors import CommandFailed, NotPossible
+from localcluster.locks import locked
+from localcluster.pip_settings import read_pip_settings
+from localcluster.progress import Progress
+
+_HERE = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an environment is made of, and what it costs once."""
+
+    name: str
+    what: str
+    """What is in it, for the user."""
+    constraints: tuple[str, ...]
+    """Files in constraints/."""
+    download_megabytes: int
+    disk_megabytes: int
+
+
+BUILDER = Recipe("builder", "the builders' packages (onnx, onnxruntime)", ("builder.txt",), 75, 260)
+
+
+def constraints(name: str) -> Path:
+    """A file of constraints/: beside the code when we are installed, at the root of a checkout."""
+    installed = _HERE / "constraints" / name
+    return installed if installed.exists() else _HERE.parent / "constraints" / name
+
+
+def root_of(recipe: Recipe) -> Path:
+    """Where the environment lies, or will: a name made of the pins, the interpreter, and this recipe."""
+    digest = hashlib.sha256(f"1 {sys.version} {Path(sys.base_prefix).resolve()}".encode())
+    for name in recipe.constraints:
+        digest.update(constraints(name).read_bytes())
+    return paths.cache_dir() / f"{recipe.name}-{digest.hexdigest()[:12]}"
+
+
+def is_made(recipe: Recipe) -> bool:
+    return (root_of(recipe) / "ready").exists()
+
+
+def environment(
+    recipe: Recipe, progress: Progress, finish: Callable[[Path], None] = lambda root: None
+) -> Path:
+    """The folder of the environment, `bin/python3` in it; made first when the cache does not hold it.
+
+    `finish` is called before the environment counts as made. What will be downloaded, and how much disk that
+    takes, is said first. Raises NotPossible when there is not enough disk, CommandFailed when the packages
+    cannot be installed.
+    """
+    root = root_of(recipe)
+    ready = root / "ready"
+    if not ready.exists():
+        with locked(root, progress):
+            if not ready.exists():
+                _announce(recipe, progress)
+                with progress.step(f"install {recipe.what}"):
+                    _install(root, recipe)
+                    finish(root)
+                ready.touch()
+    return root
+
+
+def _announce(recipe: Recipe, progress: Progress) -> None:
+    cache = paths.cache_dir()
+    existing = next(path for path in (cache, *cache.parents) if path.exists())
+    free = shutil.disk_usage(existing).free / 1e6
+    if free < recipe.disk_megabytes:
+        raise NotPossible(
+            f"{free:,.0f} MB of disk are free for {cache}; {recipe.what} take {recipe.disk_megabytes:,} MB. "
+            "Free some, or point XDG_CACHE_HOME at a larger disk."
+        )
+    progress.say(
+        f"  once: {recipe.what}, about {recipe.download_megabytes:,} MB to download, "
+        f"{recipe.disk_megabytes:,} MB of disk in {cache} ({free / 1000:,.0f} GB free)"
+    )
+
+
+def _install(root: Path, recipe: Recipe) -> None:
+    # A venv without `ready` was interrupted. It cannot be made elsewhere and renamed: it knows its path.
+    shutil.rmtree(root, ignore_errors=True)
+    uv = _find_uv()
+    base = getattr(sys, "_base_executable", sys.executable)
+    _run([uv, "venv", "--quiet", "--no-project", "--python", base, str(root)])
+    requirements = [
+        word for name in recipe.constraints for word in ("--requirements", str(constraints(name)))
+    ]
+    install = [uv, "pip", "install", "--quiet", "--python", str(root / "bin/python3"), "--compile-bytecode"]
+    _run([*install, "--no-deps", "--require-hashes", "--only-binary", ":all:", *requirements])
+
+
+def _find_uv() -> str:
+    try:
+        from uv import find_uv_bin
+    except ImportError as error:
+        raise NotPossible(
+            "The installer uv is missing from this environment: pip install 'nlp-operator[cli]'."
+        ) from error
+    return str(find_uv_bin())
+
+
+def _run(command: list[str]) -> None:
+    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
+    # Variables that were set for uv itself win over what was meant for pip.
+    environment = read_pip_settings().for_uv() | environment
+    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    if done.returncode != 0:
+        raise CommandFailed(command, done.returncode, done.stderr)
+
+
+def code_path(*packages: str) -> Path:
+    """A folder that holds these of our own packages and nothing else, to go into PYTHONPATH.
+
+    The folder in which they really lie may be a site-packages, whose other packages would then shadow those
+    of the environment. Raises NotPossible when one is not installed.
+    """
+    sources = {package: _source_of(package) for package in packages}
+    name = hashlib.sha256("\0".join(map(str, sources.values())).encode()).hexdigest()[:12]
+    folder = paths.cache_dir() / f"code-{name}"
+    if not folder.exists():
+        # Made beside and renamed: two processes may come here at once, and neither may see half of it.
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        draft = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".code-"))
+        for package, source in sources.items():
+            (draft / package).symlink_to(source)
+        try:
+            draft.rename(folder)
+        except OSError:  # the other was first
+            shutil.rmtree(draft)
+    return folder
+
+
+def _source_of(package: str) -> Path:
+    found = importlib.util.find_spec(package)
+    if found is None or not found.submodule_search_locations:
+        raise NotPossible(f"The package {package} is not installed here; nlp-operator is not whole.")
+    return Path(found.submodule_search_locations[0]).resolve()

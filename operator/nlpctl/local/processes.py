@@ -1,0 +1,67 @@
+"""Programs of ours as processes that end with us, however we end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any
+
+_BOUND = (
+    "import ctypes, runpy, signal, sys\n"
+    "ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"  # PR_SET_PDEATHSIG
+    "runpy.run_module(sys.argv.pop(1), run_name='__main__', alter_sys=True)\n"
+)
+"""Runs a module that gets SIGTERM when the process that started it is gone, even by SIGKILL."""
+
+PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER")
+NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
+"""Also in lower case, as most programs read them."""
+
+
+def start(
+    python: Path,
+    module: str,
+    words: Sequence[str],
+    variables: Mapping[str, str],
+    *,
+    network: bool = False,
+    stderr: int | IO[bytes],
+) -> subprocess.Popen[bytes]:
+    """Run a module of ours by another environment's interpreter, in a session of its own.
+
+    A Ctrl-C on the terminal reaches only us, who then end things in order. Of our environment it gets what
+    says where it runs, and with `network` also the proxies; nothing that changes what is built.
+    """
+    names = [*PASSED_ON, *((*NETWORK, *(one.lower() for one in NETWORK)) if network else ())]
+    environment = {name: os.environ[name] for name in names if name in os.environ}
+    return subprocess.Popen(
+        [str(python), "-c", _BOUND, module, *words],
+        env={"LC_ALL": "C.UTF-8", **environment, "PYTHONUNBUFFERED": "1", **variables},
+        stdin=subprocess.DEVNULL,
+        stdout=stderr,
+        stderr=stderr,
+        start_new_session=True,
+    )
+
+
+def end_session(process: subprocess.Popen[Any]) -> None:
+    """Kill a process we started with everything in its session, and wait for it."""
+    for pid in session_members(process.pid):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    process.wait()
+
+
+def session_members(leader: int) -> list[int]:
+    members = []
+    for folder in Path("/proc").iterdir():
+        if folder.name.isdigit():
+            with contextlib.suppress(OSError, ValueError):
+                stat = (folder / "stat").read_text(errors="replace")
+                if int(stat[stat.rindex(")") + 2 :].split()[3]) == leader:
+                    members.append(int(folder.name))
+    return members
