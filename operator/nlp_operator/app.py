@@ -21,6 +21,7 @@ import uvloop
 
 from nlp_operator import errors, health
 from nlp_operator.agents.poller import Agents
+from nlp_operator.api.objects import generation
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.caches import Caches
 from nlp_operator.cluster.client import Cluster, make_configuration
@@ -206,10 +207,12 @@ class App:
             else self.clock.monotonic() - self._at_gate_since,
         )
 
-    def wake(self, kind: str, namespace: str, name: str, version: str) -> None:
-        """Kopf saw something. When our own watch has shown it already, it has woken the key itself."""
+    def wake(self, kind: str, namespace: str, name: str, version: str, seen_generation: int) -> None:
+        """Kopf saw something. When our own watch has shown it already, it has woken the key itself; what is
+        no new spec (a label, our own status) can wait until it has."""
         key = Key(kind, namespace, name)
-        if self.beside.seen_by_kopf(key, version):
+        ours = self.caches.stores[kind].get(ObjectKey(namespace, name)) or {}
+        if self.beside.seen_by_kopf(key, version) and generation(ours) != seen_generation:
             self.queue.add(key, Priority.CHILD)
 
     async def reconcile(self, key: Key) -> Done:

@@ -22,8 +22,8 @@ from nlp_operator.engine.backoff import Backoff
 
 log = logging.getLogger(__name__)
 
-Wake = Callable[[str, str, str, str], None]
-"""(kind, namespace, name, resourceVersion)."""
+Wake = Callable[[str, str, str, str, int], None]
+"""(kind, namespace, name, resourceVersion, generation)."""
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 
@@ -109,7 +109,8 @@ def make_registry(wake: Wake, kubeconfig: str, stopping: asyncio.Event) -> kopf.
 def _wake_for(body: Any, wake: Wake) -> None:
     metadata = body["metadata"]
     version = str(metadata.get("resourceVersion", ""))
-    wake(body["kind"], metadata.get("namespace") or "", metadata["name"], version)
+    generation = int(metadata.get("generation", 0))
+    wake(body["kind"], metadata.get("namespace") or "", metadata["name"], version, generation)
 
 
 def assert_only_events(registry: kopf.OperatorRegistry) -> None:

@@ -88,11 +88,11 @@ REFUSED = [
         id="a maximum below its minimum",
     ),
     pytest.param(
-        "spec.scaling",
-        {"mode": "External"},
-        "spec.replicas is required when spec.scaling.mode is External, for then it alone says how many "
-        "replicas run.",
-        id="external scaling without replicas",
+        "spec.replicas",
+        3,
+        "spec.replicas is used only when spec.scaling.mode is External; set the mode to External (to scale "
+        "by hand, by an HPA or by KEDA), or remove spec.replicas and set spec.scaling.minReplicas.",
+        id="replicas without external scaling",
     ),
     pytest.param(
         "spec.build.quality",

@@ -45,7 +45,6 @@ REFUSED_MODELS = [
     pytest.param(model(lambda spec: None, "m" * 41), "metadata.name must have at most 40 characters", id="name too long"),
     pytest.param(model(lambda spec: None, "9lives"), "metadata.name must have at most 40 characters, start with a letter", id="name starts with a digit"),
     pytest.param(model(lambda spec: spec.update(serving={"maxBatchSize": -4})), "spec.serving.maxBatchSize in body should be greater than or equal to 1", id="a bound violated"),
-    pytest.param(model(lambda spec: spec.update(scaling={"mode": "External"})), "spec.replicas is required when spec.scaling.mode is External", id="external without replicas"),
     pytest.param(model(lambda spec: spec.update(replicas=3)), "spec.replicas is used only when spec.scaling.mode is External", id="replicas without external"),
     pytest.param(model(lambda spec: spec.update(scaling={"minReplicas": 3, "maxReplicas": 2})), "spec.scaling.maxReplicas must not be below spec.scaling.minReplicas.", id="bounds the wrong way round"),
     pytest.param(model(lambda spec: spec.update(serving={"pod": {"resources": {"limits": {"nvidia.com/gpu": 1}}}})), "devices such as nvidia.com/gpu come from the DevicePool.", id="a device asked for"),

@@ -288,16 +288,13 @@ class ModelSpec(_Part):
     serving: Serving = Serving()
     placement: PlacementWish = PlacementWish()
     scaling: Scaling = Scaling()
-    replicas: int | None = Field(None, ge=0, le=1000)
+    replicas: int = Field(1, ge=0, le=1000)
     rollout: Rollout = Rollout()
     suspend: bool = False
 
     @model_validator(mode="after")
     def _replicas_only_with_external(self) -> Self:
-        external = self.scaling.mode == "External"
-        if external and self.replicas is None:
-            raise ValueError("replicas is required when scaling.mode is External.")
-        if not external and self.replicas is not None:
+        if self.replicas != 1 and self.scaling.mode != "External":
             raise ValueError(
                 "replicas is used only when scaling.mode is External; remove it or change the mode."
             )

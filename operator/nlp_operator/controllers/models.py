@@ -8,14 +8,15 @@ from dataclasses import dataclass
 
 from nlp_operator import errors
 from nlp_operator.api import conditions
-from nlp_operator.api.objects import Obj, deleting, namespace, uid
+from nlp_operator.api.objects import Obj, deleting, dig, namespace, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.controllers.keys import Key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.workers import Done
 from nlp_operator.planning.models import plan_model
 from nlp_operator.planning.plan import EventWanted, ModelPlan
-from nlp_operator.planning.refusal import with_refusal
+from nlp_operator.planning.refusal import with_refusal, with_wait
+from nlp_operator.planning.status import events_between
 
 LEAVING_SECONDS = 1.5
 """When to look again for an object that is on its way out and may be in no cache of ours."""
@@ -61,8 +62,9 @@ async def _carry_out(plan: ModelPlan, model: Obj, world: World) -> Done:
         if applied.plan_again:
             return Done(look_again=0.0)
         refusal = applied.refusal
-        if refusal is None and not applied.leaving:
-            left = await _remove(plan, model, world)
+        # They follow from what was seen, not from what was just written: no refusal is a reason to keep them.
+        left = await _remove(plan, model, world)
+        if refusal is None and applied.leaving is None:
             await _annotate(plan, world)
     except errors.NamespaceTerminating:
         return Done()  # The model goes with its namespace.
@@ -72,10 +74,13 @@ async def _carry_out(plan: ModelPlan, model: Obj, world: World) -> Done:
     if refusal is not None:
         await _tell_refusal(refusal, plan, model, world)
         raise refusal
+    if applied.leaving is not None:
+        await _tell_wait(applied.leaving, plan, model, world)
+        return Done(look_again=LEAVING_SECONDS)
     if plan.status is not None:
         await world.writer.write_status(model, plan.status)
     world.say(model, plan.events)
-    return Done(look_again=LEAVING_SECONDS if applied.leaving else _next_look(plan, left, world))
+    return Done(look_again=_next_look(plan, left, world))
 
 
 @dataclass
@@ -84,8 +89,8 @@ class _Applied:
 
     refusal: errors.Waits | None = None
     """The first one."""
-    leaving: bool = False
-    """Some object has to go before ours can come."""
+    leaving: errors.Leaving | None = None
+    """The first object that has to go before ours can come."""
     plan_again: bool = False
     """A name turned out to be taken, which the plan did not know."""
 
@@ -102,8 +107,8 @@ async def _apply(plan: ModelPlan, model: Obj, world: World) -> _Applied:
             continue
         except errors.NamespaceTerminating:
             raise
-        except errors.Leaving:
-            applied.leaving = True
+        except errors.Leaving as error:
+            applied.leaving = applied.leaving or error
         except errors.NameTaken as error:
             # When it is no news, the plan knew of it and wants it all the same.
             if world.met_stranger(wanted):
@@ -134,6 +139,14 @@ async def _tell_refusal(refusal: errors.Waits, plan: ModelPlan, model: Obj, worl
     status = with_refusal(plan.status, refusal.reason, str(refusal), model, world.clock.now())
     if await world.writer.write_status(model, status):
         world.say(model, (EventWanted("Warning", refusal.reason, str(refusal)),))
+
+
+async def _tell_wait(leaving: errors.Leaving, plan: ModelPlan, model: Obj, world: World) -> None:
+    if plan.status is None:
+        return
+    status = with_wait(plan.status, leaving.reason, str(leaving), model, world.clock.now())
+    if await world.writer.write_status(model, status):
+        world.say(model, events_between(dig(model, "status", default={}), status))
 
 
 async def _remove(plan: ModelPlan, model: Obj, world: World) -> bool:

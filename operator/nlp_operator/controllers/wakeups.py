@@ -29,9 +29,14 @@ def connect(world: World) -> None:
 
 
 def _on_own_object(world: World, old: Obj | None, new: Obj | None) -> None:
+    """A new spec, or a status that somebody else wrote. Labels and annotations say nothing to us: GitOps
+    tools write theirs on every sync."""
     some = new or old
     assert some is not None
-    world.queue.add(key_of_object(some), Priority.EDIT if _is_edit(old, new) else Priority.CHILD)
+    if _is_edit(old, new):
+        world.queue.add(key_of_object(some), Priority.EDIT)
+    elif dig(old, "status") != dig(new, "status"):
+        world.queue.add(key_of_object(some), Priority.CHILD)
 
 
 def _on_model(world: World, old: Obj | None, new: Obj | None) -> None:

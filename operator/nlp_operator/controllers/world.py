@@ -21,13 +21,11 @@ from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.recorder import Recorder
 from nlp_operator.engine.store import ObjectKey, Store
 from nlp_operator.planning.dependencies import sources_of
+from nlp_operator.planning.models import TAKEN_SECONDS
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
 from nlp_operator.planning.snapshot import ModelSnapshot
 
 log = logging.getLogger(__name__)
-
-STRANGER_SECONDS = 25.0
-"""How long an object that took a name we want is believed to be still there, before it is looked up again."""
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class World:
         now = self.clock.monotonic()
         for stranger, seen in list(self.strangers.items()):
             kind, where, taken = stranger
-            if where != of_namespace or now - seen < STRANGER_SECONDS:
+            if where != of_namespace or now - seen < TAKEN_SECONDS:
                 continue
             try:
                 await self.cluster.get(kinds.BY_NAME[kind], where, taken)

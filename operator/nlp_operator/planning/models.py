@@ -32,6 +32,9 @@ from nlp_operator.planning.status import build_status, events_between, spec_inva
 from nlp_operator.planning.violations import Violation
 from nlp_operator.resources.manifests import seal_of
 
+TAKEN_SECONDS = 5.0
+"""How often to look whether a name that somebody else has is free: their object is in no cache of ours."""
+
 BEFORE_AN_ARTIFACT = frozenset({"NoSuchPool", "NoPoolFits", "SharedNotAvailable"})
 """Reasons worth telling while the artifact is still being built; room is a question of the moment it is
 needed."""
@@ -170,7 +173,7 @@ def _is_change(seen: ModelSnapshot, manifest: Obj) -> bool:
 
 def _look_again(seen: ModelSnapshot, facts: Facts, settings: PlanSettings, now: datetime) -> float | None:
     """When time alone changes the plan: the soonest of all that is known to."""
-    moments = [facts.artifact.look_again_seconds]
+    moments = [facts.artifact.look_again_seconds, TAKEN_SECONDS if facts.name_taken is not None else None]
     for server in facts.servers:
         moments += [_until_silent(seen, pod, settings, now) for pod in server.pods if is_ready(pod)]
         moments += [

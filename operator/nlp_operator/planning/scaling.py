@@ -16,7 +16,6 @@ class Replicas:
 
 def wanted_replicas(spec: ModelSpec) -> Replicas:
     if spec.scaling.mode == "External":
-        assert spec.replicas is not None, "validated: required with External"
         return Replicas(spec.replicas, "spec.replicas says so.")
     return Replicas(spec.scaling.min_replicas, "No signals are measured, so spec.scaling.minReplicas holds.")
 

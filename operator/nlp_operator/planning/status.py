@@ -126,11 +126,17 @@ def _loaded(facts: Facts) -> Condition:
 def _available(facts: Facts) -> Condition:
     ready = sum(len(server.ready) for server in facts.servers)
     if ready:
-        wanted = facts.server.replicas if facts.server is not None else ready
-        return Condition(AVAILABLE, "True", "Serving", f"{ready} of {wanted} replicas take requests.")
+        return Condition(AVAILABLE, "True", "Serving", _taking_requests(facts, ready))
     if facts.server is not None and facts.server.replicas == 0:
         return Condition(AVAILABLE, "False", "ScaledToZero", "No replica is wanted.")
     return Condition(AVAILABLE, "False", "NoReplicaReady", "No replica takes requests.")
+
+
+def _taking_requests(facts: Facts, ready: int) -> str:
+    wanted = facts.server.replicas if facts.server is not None else ready
+    if ready <= wanted:
+        return f"{ready} of {wanted} replicas take requests."
+    return f"{ready} replicas take requests, of which {wanted} will stay."  # in a move, or on the way down
 
 
 def _scale_limited(facts: Facts) -> list[Condition]:

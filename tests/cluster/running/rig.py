@@ -140,6 +140,16 @@ class OperatorProcess:
         except OSError:
             return 0, ""
 
+    def metric(self, name: str) -> float:
+        """The value of `name{label="value",...}` on the metrics page; -1 when it is not there."""
+        _, page = self.probe("metrics", "/metrics")
+        values = [line.rsplit(" ", 1)[1] for line in page.splitlines() if line.startswith(f"{name} ")]
+        return float(values[0]) if values else -1.0
+
+    def passes(self) -> float:
+        """How many passes over models have ended well."""
+        return self.metric('nlp_operator_reconcile_seconds_count{kind="NLPModel",result="done"}')
+
     def tail(self, lines: int = 40) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""
         return "\n".join(text.splitlines()[-lines:])
@@ -209,6 +219,11 @@ class Scene:
     def writes(self, since: Mark | None = None) -> list[Entry]:
         """The operator's own counted writes in this namespace."""
         return self.audit.writes(since, user=OPERATOR_USER, namespace=self.namespace)
+
+    def alone(self) -> bool:
+        """No namespace of another test is still on its way out: the operator has to do with this one only."""
+        found = [one["metadata"]["name"] for one in self.plane.api.get("/api/v1/namespaces")["items"]]
+        return not [name for name in found if name.startswith("test-") and name != self.namespace]
 
     def finish_pod(self, part: str, message: Mapping[str, Any], exit_code: int = 0) -> None:
         """Be the kubelet: end the one running pod whose name has this part, with this termination message."""

@@ -60,11 +60,13 @@ def test_a_model_deleted_and_applied_again_is_back_when_its_old_objects_are_gone
     scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "novels")
     scene.apply_model("novels")
     stalls: set[str] = set()
+    waits: set[str] = set()
 
     def gone() -> bool:
-        stalled = scene.condition("novels", "Stalled")
-        if stalled is not None:
-            stalls.add(f"{stalled['reason']}: {stalled['message']}")
+        for told, type_ in ((stalls, "Stalled"), (waits, "Reconciling")):
+            condition = scene.condition("novels", type_)
+            if condition is not None:
+                told.add(f"{condition['reason']}: {condition['message']}")
         return not any(
             uid in scene.children()[kind].values() for kind, old in before.items() for uid in old.values()
         )
@@ -74,26 +76,44 @@ def test_a_model_deleted_and_applied_again_is_back_when_its_old_objects_are_gone
     scene.wait_ready("novels", seconds=15)
     assert time.monotonic() - started < 15
     assert not stalls
+    assert any(one.startswith("Leaving:") and "on its way out" in one for one in waits), waits
     after = scene.children()
     assert {kind: len(found) for kind, found in after.items()} == {
         kind: len(found) for kind, found in before.items()
     }
 
 
-def test_what_does_not_need_the_refused_object_is_made_all_the_same(scene: Scene) -> None:
+def refuse(scene: Scene, resource: str) -> None:
+    """A quota of none for a kind of object."""
     quota: Obj = {
         "apiVersion": "v1",
         "kind": "ResourceQuota",
         "metadata": {"name": "none", "namespace": scene.namespace},
-        "spec": {"hard": {"count/services": "0"}},
+        "spec": {"hard": {f"count/{resource}": "0"}},
     }
     scene.plane.apply(quota)
     path = f"/api/v1/namespaces/{scene.namespace}/resourcequotas/none"
     until(lambda: dig(scene.plane.api.get(path), "status", "hard"), "the quota counts")
+
+
+def test_what_does_not_need_the_refused_object_is_made_all_the_same(scene: Scene) -> None:
+    refuse(scene, "services")
     scene.apply_model("novels")
     stalled = scene.wait_for("novels", "Stalled", "True", "AdmissionRefused", seconds=60)
     assert "exceeded quota: none" in stalled["message"]
     until(lambda: scene.all(kinds.DEPLOYMENT), "the server, which needs no Service")
+    assert not scene.all(kinds.SERVICE)
+
+
+def test_what_is_not_needed_goes_while_another_object_is_refused(scene: Scene) -> None:
+    scene.apply_model("novels", scaling={"minReplicas": 2, "maxReplicas": 2})
+    scene.wait_ready("novels")
+    assert scene.all(kinds.DISRUPTION_BUDGET)
+    refuse(scene, "services")
+    scene.plane.api.delete(kinds.SERVICE.path(scene.namespace, "novels"))
+    scene.wait_for("novels", "Stalled", "True", "AdmissionRefused")
+    scene.patch_model("novels", {"scaling": {"minReplicas": 1, "maxReplicas": 1}})
+    until(lambda: not scene.all(kinds.DISRUPTION_BUDGET), "the budget of one replica is gone")
     assert not scene.all(kinds.SERVICE)
 
 
@@ -220,15 +240,7 @@ def _ready_names(scene: Scene, names: list[str]) -> list[str]:
 
 
 def test_a_quota_is_told_in_the_status_and_waited_out(scene: Scene) -> None:
-    quota: Obj = {
-        "apiVersion": "v1",
-        "kind": "ResourceQuota",
-        "metadata": {"name": "none", "namespace": scene.namespace},
-        "spec": {"hard": {"count/jobs.batch": "0"}},
-    }
-    scene.plane.apply(quota)
-    path = f"/api/v1/namespaces/{scene.namespace}/resourcequotas/none"
-    until(lambda: dig(scene.plane.api.get(path), "status", "hard"), "the quota counts")
+    refuse(scene, "jobs.batch")
     scene.apply_model("novels")
     stalled = scene.wait_for("novels", "Stalled", "True", "AdmissionRefused")
     assert "exceeded quota: none" in stalled["message"]

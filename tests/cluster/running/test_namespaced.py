@@ -36,7 +36,7 @@ def test_only_the_chosen_namespace_is_served(namespaced: tuple[ControlPlane, Ope
     served.wait_ready("novels")
     plane.api.delete(kinds.SERVICE.path("default", "novels"))
     until(lambda: served.get(kinds.SERVICE, "novels"), "the child is repaired")
-    assert (other.get(kinds.MODEL, "novels") or {}).get("status") is None
+    assert (other.get(kinds.MODEL, "novels") or {}).get("status") == {"observedGeneration": -1}
     assert not any(other.children().values())
     entries = [entry for entry in AuditLog(plane.audit_log).entries() if entry.user == OPERATOR_USER]
     assert {entry.namespace for entry in entries} <= {"default", "nlp-system", ""}

@@ -29,18 +29,9 @@ def reconciled(operator: OperatorProcess, models: int) -> None:
     """Waits until the process has reconciled at least so many models, and its queue is empty."""
 
     def done() -> bool:
-        return (
-            metric(operator, 'nlp_operator_reconcile_seconds_count{kind="NLPModel",result="done"}') >= models
-            and metric(operator, "nlp_operator_queue_depth") == 0
-        )
+        return operator.passes() >= models and operator.metric("nlp_operator_queue_depth") == 0
 
     until(done, "every model was looked at")
-
-
-def metric(operator: OperatorProcess, name: str) -> float:
-    _, page = operator.probe("metrics", "/metrics")
-    values = [line.rsplit(" ", 1)[1] for line in page.splitlines() if line.startswith(f"{name} ")]
-    return float(values[0]) if values else -1.0
 
 
 def test_an_idle_operator_writes_nothing(scene: Scene, operator: OperatorProcess) -> None:
@@ -48,21 +39,15 @@ def test_an_idle_operator_writes_nothing(scene: Scene, operator: OperatorProcess
     scene.apply_model("novels")
     scene.wait_ready("novels")
     reconciled(operator, 1)
-    until(lambda: not _leaving(scene), "the namespaces of other tests are gone", 60)
+    until(scene.alone, "the namespaces of other tests are gone", 60)
     until(lambda: not _writes_within(scene, 2.0), "the last events have been dealt with")
     mark = scene.audit.mark()
-    before = metric(operator, 'nlp_operator_reconcile_seconds_count{kind="NLPModel",result="done"}')
+    before = operator.passes()
     time.sleep(33)
-    after = metric(operator, 'nlp_operator_reconcile_seconds_count{kind="NLPModel",result="done"}')
+    after = operator.passes()
     writes = scene.audit.writes(mark, user=OPERATOR_USER)
     assert writes == [], count_by_kind(writes)
     assert after > before, "the periodic look did happen"
-
-
-def _leaving(scene: Scene) -> list[str]:
-    """Namespaces of other tests that still are, and whose models the operator still has to do with."""
-    found = [one["metadata"]["name"] for one in scene.plane.api.get("/api/v1/namespaces")["items"]]
-    return [name for name in found if name.startswith("test-") and name != scene.namespace]
 
 
 def _writes_within(scene: Scene, seconds: float) -> bool:
@@ -103,18 +88,18 @@ def test_of_two_processes_one_is_active_and_the_other_takes_over(
     second = OperatorProcess(scene.plane, agent_port, identity="operator-1")
     second.start()
     try:
-        until(lambda: metric(second, "nlp_operator_leader") == 0.0, "the second one stands by")
-        assert metric(operator, "nlp_operator_leader") == 1.0
+        until(lambda: second.metric("nlp_operator_leader") == 0.0, "the second one stands by")
+        assert operator.metric("nlp_operator_leader") == 1.0
         assert second.probe("health", "/healthz")[0] == 200
         assert operator.stop() == 0
         # Released, not run out: that would take 15 s.
-        until(lambda: metric(second, "nlp_operator_leader") == 1.0, "the second one takes over", 12)
+        until(lambda: second.metric("nlp_operator_leader") == 1.0, "the second one takes over", 12)
         scene.apply_model("novels")
         scene.wait_ready("novels")
     finally:
         second.stop()
     operator.start()
-    until(lambda: metric(operator, "nlp_operator_leader") == 1.0, "the first one is back", 12)
+    until(lambda: operator.metric("nlp_operator_leader") == 1.0, "the first one is back", 12)
 
 
 def test_a_process_stopped_past_its_lease_ends_without_a_write(
@@ -127,7 +112,7 @@ def test_a_process_stopped_past_its_lease_ends_without_a_write(
         scene.apply_model("novels")
         scene.wait_ready("novels")
         operator.send(signal.SIGSTOP)
-        until(lambda: metric(second, "nlp_operator_leader") == 1.0, "the second one takes over", 40)
+        until(lambda: second.metric("nlp_operator_leader") == 1.0, "the second one takes over", 40)
         # Work is waiting for the one that wakes up.
         scene.plane.api.delete(kinds.SERVICE.path(scene.namespace, "novels"))
         operator.send(signal.SIGCONT)
@@ -157,8 +142,8 @@ def test_probes_and_metrics_answer(scene: Scene, operator: OperatorProcess) -> N
         "process_resident_memory_bytes",
     ):
         assert name in page, name
-    assert metric(operator, "nlp_operator_leader") == 1.0
-    assert 0 < metric(operator, "process_resident_memory_bytes") < 200e6
+    assert operator.metric("nlp_operator_leader") == 1.0
+    assert 0 < operator.metric("process_resident_memory_bytes") < 200e6
 
 
 def test_the_spec_is_never_written(scene: Scene) -> None:

@@ -16,6 +16,9 @@ def problems(model: dict[str, Any]) -> tuple[str, ...]:
 
 
 CLAIM = {"persistentVolumeClaim": {"claimName": "datasets"}}
+ONE_SOURCE = (
+    "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim, configMap and nlpModel must be set."
+)
 
 
 def with_source(source: Any) -> dict[str, Any]:
@@ -47,11 +50,6 @@ INVALID = [
         make_model(suspend="yes"), "spec.suspend is 'yes': input should be a valid boolean.", id="wrong type"
     ),
     pytest.param(
-        make_model(scaling={"mode": "External"}),
-        "spec: replicas is required when scaling.mode is External.",
-        id="external without replicas",
-    ),
-    pytest.param(
         make_model(replicas=3),
         "spec: replicas is used only when scaling.mode is External; remove it or change the mode.",
         id="replicas without external",
@@ -63,12 +61,12 @@ INVALID = [
     ),
     pytest.param(
         with_source({}),
-        "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim, configMap and nlpModel must be set.",
+        ONE_SOURCE,
         id="no source",
     ),
     pytest.param(
         with_source({**CLAIM, "configMap": {"name": "x"}}),
-        "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim, configMap and nlpModel must be set.",
+        ONE_SOURCE,
         id="two sources",
     ),
     pytest.param(

@@ -437,8 +437,10 @@ def test_move_to_another_pool_makes_before_it_breaks() -> None:
     world.settle()
     assert sorted(one["metadata"]["labels"][names.LABEL_POOL] for one in world.deployments()) == ["cpu", "l4"]
     assert world.plan().placements == (Placement("cpu", 1), Placement("l4", 1))
-    assert world.state()["Available"] == "True"
+    assert world.condition("Available")["message"] == "1 of 1 replicas take requests."
     world.run_servers()
+    world.step()
+    assert world.condition("Available")["message"] == "2 replicas take requests, of which 1 will stay."
     world.settle()
     assert [one["metadata"]["labels"][names.LABEL_POOL] for one in world.deployments()] == ["l4"]
     assert [key for key in world.objects if key[0] in ("ConfigMap", "NetworkPolicy")] != []
