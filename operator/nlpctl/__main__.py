@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from nlpctl import show
+from nlpctl import values
 from nlpctl.errors import (
     EXIT_BUG,
     EXIT_INTERRUPTED,
@@ -27,7 +27,9 @@ from nlpctl.errors import (
 from nlpctl.local.commands import build, serve
 from nlpctl.report import read_events, read_model
 
-if TYPE_CHECKING:  # loading the Kubernetes client takes a second, which `--help` should not cost
+# Only what `--help` needs is loaded up here: the Kubernetes client, Triton's clients, pydantic and rich take
+# from a quarter of a second to a whole one each, and no command needs all of them.
+if TYPE_CHECKING:
     from nlpctl import kube
 
 EXIT_CODES = """\b
@@ -196,8 +198,10 @@ def infer(
         answer = connection.ask(model, ask.choose_inputs(takes, given), takes)
         if as_json:
             facts = {"address": connection.address, "protocol": connection.protocol, "via": way}
-            click.echo(show.as_json(show.answer_value(answer, namespace=where, **facts)))
+            click.echo(values.as_json(values.answer_value(answer, namespace=where, **facts)))
             return
+        from nlpctl import show
+
         console = show.terminal()
         for table in show.answer_tables(answer):
             console.print(table)
@@ -302,8 +306,10 @@ def status(
         time.sleep(min(1.0, max(0.0, deadline - time.monotonic())))
         report = read_model(cluster.model(where, model))
     if as_json:
-        click.echo(show.as_json(show.report_value(report)))
+        click.echo(values.as_json(values.report_value(report)))
     else:
+        from nlpctl import show
+
         show.print_report(show.terminal(), report, datetime.now(UTC))
     sys.exit(EXIT_OK if report.ready else NotReady.exit_code)
 
@@ -311,11 +317,13 @@ def status(
 def list_models(cluster: kube.Cluster, namespace: str | None, *, as_json: bool) -> None:
     reports = [read_model(obj) for obj in cluster.models(namespace)]
     if as_json:
-        click.echo(show.as_json([show.report_value(report) for report in reports]))
+        click.echo(values.as_json([values.report_value(report) for report in reports]))
     elif not reports:
         scope = f"namespace {namespace!r}" if namespace else "the cluster"
         click.echo(f"There is no NLPModel in {scope}. Try: {SAMPLE}", err=True)
     else:
+        from nlpctl import show
+
         show.terminal().print(show.list_table(reports, datetime.now(UTC), with_namespace=namespace is None))
     sys.exit(EXIT_OK if all(report.ready for report in reports) else NotReady.exit_code)
 
@@ -347,9 +355,11 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
     explanation = explain(obj, pools, models or cluster.models(where))
     happenings = read_events(readable(lambda: cluster.events_of(obj), unread, "Events cannot be read"))
     if as_json:
-        value = {**show.report_value(report), **show.explanation_value(explanation, happenings)}
-        click.echo(show.as_json(value | {"unread": unread}))
+        value = {**values.report_value(report), **values.explanation_value(explanation, happenings)}
+        click.echo(values.as_json(value | {"unread": unread}))
         return
+    from nlpctl import show
+
     console = show.terminal()
     console.print(report.headline, markup=False)
     placed = report.condition("Placed")
@@ -465,7 +475,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report_failure(message: str, kind: str, *, as_json: bool) -> None:
     """One sentence on stderr; with --json also an object on stdout, so that a script parses every outcome."""
     if as_json:
-        click.echo(show.as_json({"error": {"kind": kind, "message": message}}))
+        click.echo(values.as_json({"error": {"kind": kind, "message": message}}))
     click.echo(f"nlpctl: {message}", err=True)
 
 

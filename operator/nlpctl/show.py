@@ -1,11 +1,10 @@
-"""Puts answers and reports on the terminal; all of it is also to be had as JSON.
+"""Puts answers and reports on the terminal; all of it is also to be had as JSON (`values`).
 
 rich measures text by terminal cells, so Korean (two cells a character) lines up.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -36,10 +35,6 @@ UNWRAPPED = 400
 def terminal() -> Console:
     console = Console()
     return console if console.is_terminal else Console(width=UNWRAPPED)
-
-
-def as_json(value: Any) -> str:
-    return json.dumps(value, ensure_ascii=False, indent=2)
 
 
 def number(value: float) -> str:
@@ -97,22 +92,6 @@ def answer_tables(answer: Answer) -> Iterable[Table]:
         yield table
 
 
-def answer_value(answer: Answer, *, namespace: str, address: str, protocol: str, via: str) -> dict[str, Any]:
-    return {
-        "model": answer.model,
-        "namespace": namespace,
-        "version": answer.version,
-        "protocol": protocol,
-        "via": via,
-        "address": address,
-        "seconds": round(answer.seconds, 6),
-        "outputs": {
-            tensor.name: {"datatype": tensor.datatype, "shape": list(tensor.shape), "data": list(tensor.data)}
-            for tensor in answer.outputs
-        },
-    }
-
-
 def mark(condition: Condition) -> str:
     if condition.type in ALARMS and condition.status == "True":
         return MARKS["False"]
@@ -162,39 +141,6 @@ def print_report(console: Console, report: ModelReport, now: datetime) -> None:
         console.print(f"  in the cluster at {report.url}", highlight=False)
 
 
-def report_value(report: ModelReport) -> dict[str, Any]:
-    return {
-        "namespace": report.namespace,
-        "name": report.name,
-        "ready": report.ready,
-        "stale": report.stale,
-        "headline": report.headline,
-        "architecture": report.architecture,
-        "digest": report.digest,
-        "url": report.url,
-        "metrics": dict(report.metrics),
-        "conditions": [
-            {
-                "type": condition.type,
-                "status": condition.status,
-                "reason": condition.reason,
-                "message": condition.message,
-                "since": condition.since.isoformat() if condition.since else None,
-            }
-            for condition in report.conditions
-        ],
-        "servers": [
-            {
-                "name": server.name,
-                "pool": server.pool,
-                "replicas": server.replicas,
-                "readyReplicas": server.ready_replicas,
-            }
-            for server in report.servers
-        ],
-    }
-
-
 VERDICTS = {"RunsHere": "[green]→[/]", "HasRoom": " ", "Refused": "[red]✗[/]"}
 
 
@@ -207,26 +153,6 @@ def pools_table(explanation: Explanation) -> Table:
         message = pool.message.removeprefix(f"Pool {pool.pool}: ")
         table.add_row(VERDICTS[pool.verdict], pool.pool, pool.price_per_hour, escape(message))
     return table
-
-
-def explanation_value(explanation: Explanation, happenings: Sequence[Happening]) -> dict[str, Any]:
-    return {
-        "problems": list(explanation.problems),
-        "pools": [
-            {"pool": p.pool, "pricePerHour": p.price_per_hour, "verdict": p.verdict, "message": p.message}
-            for p in explanation.pools
-        ],
-        "events": [
-            {
-                "when": event.when.isoformat() if event.when else None,
-                "type": event.type,
-                "reason": event.reason,
-                "message": event.message,
-                "count": event.count,
-            }
-            for event in happenings
-        ],
-    }
 
 
 def events_table(happenings: Sequence[Happening], now: datetime) -> Table:

@@ -6,7 +6,8 @@ import pytest
 from rich.console import Console
 
 from nlpctl.ask import Answer, Tensor
-from nlpctl.show import answer_tables, answer_value, number, pairs_of, vector
+from nlpctl.show import answer_tables, number, pairs_of, vector
+from nlpctl.values import answer_value
 
 ANSWER = Answer(
     model="novels",

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from nlpctl import values
 from nlpctl.errors import NotPossible
 
 if (
@@ -79,13 +80,11 @@ def build(
       nlpctl build -f model.yaml --input corpus=./novels
       nlpctl build -f encoder.yaml --input weights=./my-model --json | jq -r '.models[].digest'
     """
-    from nlpctl import show
-
     with _ends_in_order():
         built, _ = _build(files, inputs, credentials, store)
     if as_json:
         click.echo(
-            show.as_json({"store": str(_store(store)), "models": [_built_value(one) for one in built]})
+            values.as_json({"store": str(_store(store)), "models": [_built_value(one) for one in built]})
         )
         return
     for one in built:
@@ -123,7 +122,6 @@ def serve(
       nlpctl serve -f encoder.yaml --input weights=./my-model --port 9000
     """
     from localcluster.serving_env import serving_environment
-    from nlpctl import show
     from nlpctl.local import servers
     from nlpctl.local.serving import serving
 
@@ -141,7 +139,7 @@ def serve(
             with serving(built, _store(store), environment, progress, http_port=port) as running:
                 seconds["start"] = running.start_seconds
                 if as_json:
-                    click.echo(show.as_json(_served_value(running, built, seconds)))
+                    click.echo(values.as_json(_served_value(running, built, seconds)))
                 else:
                     _print_served(running, built)
                 ready = True

@@ -1,0 +1,86 @@
+"""What `--json` prints: answers and reports as plain values. Loads no library that draws."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from nlpctl.report import Happening, ModelReport
+
+if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
+    from nlpctl.ask import Answer
+    from nlpctl.why import Explanation
+
+
+def as_json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def answer_value(answer: Answer, *, namespace: str, address: str, protocol: str, via: str) -> dict[str, Any]:
+    return {
+        "model": answer.model,
+        "namespace": namespace,
+        "version": answer.version,
+        "protocol": protocol,
+        "via": via,
+        "address": address,
+        "seconds": round(answer.seconds, 6),
+        "outputs": {
+            tensor.name: {"datatype": tensor.datatype, "shape": list(tensor.shape), "data": list(tensor.data)}
+            for tensor in answer.outputs
+        },
+    }
+
+
+def report_value(report: ModelReport) -> dict[str, Any]:
+    return {
+        "namespace": report.namespace,
+        "name": report.name,
+        "ready": report.ready,
+        "stale": report.stale,
+        "headline": report.headline,
+        "architecture": report.architecture,
+        "digest": report.digest,
+        "url": report.url,
+        "metrics": dict(report.metrics),
+        "conditions": [
+            {
+                "type": condition.type,
+                "status": condition.status,
+                "reason": condition.reason,
+                "message": condition.message,
+                "since": condition.since.isoformat() if condition.since else None,
+            }
+            for condition in report.conditions
+        ],
+        "servers": [
+            {
+                "name": server.name,
+                "pool": server.pool,
+                "replicas": server.replicas,
+                "readyReplicas": server.ready_replicas,
+            }
+            for server in report.servers
+        ],
+    }
+
+
+def explanation_value(explanation: Explanation, happenings: Sequence[Happening]) -> dict[str, Any]:
+    return {
+        "problems": list(explanation.problems),
+        "pools": [
+            {"pool": p.pool, "pricePerHour": p.price_per_hour, "verdict": p.verdict, "message": p.message}
+            for p in explanation.pools
+        ],
+        "events": [
+            {
+                "when": event.when.isoformat() if event.when else None,
+                "type": event.type,
+                "reason": event.reason,
+                "message": event.message,
+                "count": event.count,
+            }
+            for event in happenings
+        ],
+    }
