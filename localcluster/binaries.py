@@ -88,6 +88,12 @@ MODULES: tuple[Module, ...] = (
     Module("kwok", (("kwok", "sigs.k8s.io/kwok/cmd/kwok"),)),
     Module("coredns", (("coredns", "."),)),
     Module("pause", (("pause", "."),)),
+    Module("registry", (("registry", "."),), in_every_cluster=False),
+    Module(
+        "versitygw",
+        (("versitygw", "github.com/versity/versitygw/cmd/versitygw"),),
+        in_every_cluster=False,
+    ),
 )
 
 PROGRAMS: tuple[str, ...] = tuple(
