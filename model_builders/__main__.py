@@ -19,6 +19,7 @@ from model_builders.errors import (
     Terminated,
 )
 from model_builders.fetch import fetch
+from model_builders.handover import Outcome, open_scratch, read_outcome, write_outcome
 from model_builders.messages import (
     BuildRequest,
     FetchRequest,
@@ -31,6 +32,7 @@ from model_builders.messages import (
     failure_of,
     parse_build_request,
     parse_fetch_request,
+    success,
 )
 from model_builders.store import Store
 
@@ -50,7 +52,8 @@ The artifact is then in /tmp/store/artifacts/<digest>, the whole result in /tmp/
 
 environment:
   NLP_REQUEST           the request of a Job, JSON
-  NLP_STORE             where the store is mounted; /store when unset
+  NLP_STORE             where the store is mounted, or for pull and push s3://bucket/prefix; /store when unset
+  NLP_SCRATCH           when the store is a bucket: the volume that the containers of a Job share
   NLP_INPUTS            where the inputs' volumes are mounted; /inputs when unset
   NLP_TERMINATION_LOG   where the result is written; /dev/termination-log when unset
   NLP_MAX_INPUT_BYTES   the largest input that is fetched; 50,000,000,000 when unset
@@ -78,8 +81,7 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     """Run a Job, say how it ended in one result, and return the exit code that says what Kubernetes should
     do."""
     try:
-        result = _run_job(parser, options)
-        code = EXIT_DONE
+        result, code = _run_job(parser, options)
     except JobError as error:
         logger.error("%s: %s", error.reason, error.message)
         result, code = failure_of(error), error.exit_code
@@ -98,8 +100,51 @@ def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     return code
 
 
-def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Json:
+def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Json, int]:
+    scratch = os.environ.get("NLP_SCRATCH")
+    if options.command in ("pull", "push"):
+        if scratch is None:
+            parser.error("NLP_SCRATCH is not set: pull and push are parts of a Job whose store is a bucket")
+        return _move(options, Path(scratch).absolute())
+    if scratch is not None:
+        return _hand_over(parser, options, Path(scratch).absolute()), EXIT_DONE
     store = Store(Path(options.store or os.environ.get("NLP_STORE", "/store")).absolute())
+    return _work(parser, options, store), EXIT_DONE
+
+
+def _move(options: argparse.Namespace, scratch: Path) -> tuple[Json, int]:
+    """The first or the last container of a Job whose store is a bucket."""
+    from model_builders import bucket_job  # boto3 takes a third of a second to load
+    from model_builders.bucket_store import open_bucket
+
+    text, store, bucket = os.environ.get("NLP_REQUEST", ""), open_scratch(scratch), open_bucket(os.environ)
+    if options.command == "pull":
+        if options.job == "fetch":
+            return success(bucket_job.pull_for_fetch(parse_fetch_request(text), bucket, store)), EXIT_DONE
+        return success(bucket_job.pull_for_build(parse_build_request(text), bucket, store)), EXIT_DONE
+    if options.job == "fetch":
+        outcome = bucket_job.push_fetched(parse_fetch_request(text), bucket, store)
+    else:
+        outcome = bucket_job.push_built(parse_build_request(text), bucket, store)
+    return outcome.result, outcome.exit_code
+
+
+def _hand_over(parser: argparse.ArgumentParser, options: argparse.Namespace, scratch: Path) -> Json:
+    """The container between the two: how it ended is for the last one to say."""
+    found = read_outcome(scratch)
+    if found is not None:
+        logger.info("nothing is left to do: %s", found.result.get("message"))
+        return found.result
+    try:
+        outcome = Outcome(EXIT_DONE, _work(parser, options, open_scratch(scratch)))
+    except JobError as error:
+        logger.error("%s: %s", error.reason, error.message)
+        outcome = Outcome(error.exit_code, failure_of(error))
+    write_outcome(scratch, outcome)
+    return outcome.result
+
+
+def _work(parser: argparse.ArgumentParser, options: argparse.Namespace, store: Store) -> Json:
     volumes = Path(os.environ.get("NLP_INPUTS", "/inputs"))
     max_bytes = int(os.environ.get("NLP_MAX_INPUT_BYTES", DEFAULT_MAX_INPUT_BYTES))
     request = os.environ.get("NLP_REQUEST")
@@ -176,7 +221,9 @@ def _parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{fetch,build,contracts}")
+    commands = parser.add_subparsers(
+        dest="command", required=True, metavar="{fetch,build,pull,push,contracts}"
+    )
     fetch = commands.add_parser("fetch", help="copy inputs into the store, named by their sha256")
     build = commands.add_parser("build", help="build an artifact from inputs")
     for command in (fetch, build):
@@ -203,6 +250,12 @@ def _parser() -> argparse.ArgumentParser:
         metavar="METRIC=ATLEAST",
         help="a floor; may be repeated",
     )
+    for name, what in (
+        ("pull", "bring what a Job needs from a bucket into the scratch volume"),
+        ("push", "send what a Job made from the scratch volume to a bucket"),
+    ):
+        moving = commands.add_parser(name, help=what)
+        moving.add_argument("job", choices=["fetch", "build"], help="the Job it is a part of")
     contracts = commands.add_parser("contracts", help="print the request contract of every architecture")
     which = contracts.add_mutually_exclusive_group()
     which.add_argument("--write", type=Path, metavar="FILE", help="write the page to a file")

@@ -25,18 +25,54 @@ INPUT_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 ARTIFACT = "Artifact"
 """The kind of an input that is another model's artifact."""
 
+SOURCES = ("path", "artifact", "s3", "https", "huggingFace", "oci")
+
 Json = Mapping[str, object]
+
+
+@dataclass(frozen=True)
+class S3Source:
+    """The members of a source have the names and meanings of the CRD's (docs/api/nlpmodel.md)."""
+
+    bucket: str
+    key: str = ""
+    region: str = ""
+    endpoint: str = ""
+
+
+@dataclass(frozen=True)
+class HttpsSource:
+    url: str
+
+
+@dataclass(frozen=True)
+class HuggingFaceSource:
+    repository: str
+    revision: str
+    include: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class OciSource:
+    reference: str
+    digest: str
+
+
+NetworkSource = S3Source | HttpsSource | HuggingFaceSource | OciSource
 
 
 @dataclass(frozen=True)
 class InputToFetch:
     name: str
     path: str
-    """Where the operator mounted the source; empty for an artifact."""
+    """Where the operator mounted the source; empty for the others."""
     sha256: str
     """What the user pinned the input to; empty when not pinned."""
     artifact: str = ""
     """Digest of another model's artifact, which is in the store already."""
+    network: NetworkSource | None = None
+    credentials: str = ""
+    """The folder in which the input's Secret is mounted; empty without one."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +103,8 @@ class BuildRequest:
     quality: tuple[Json, ...]
     export: Json
     inputs: tuple[InputOfBuild, ...]
+    repair: bool = False
+    """Somebody found the artifact of this key damaged: what the store says of it is not believed."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +145,15 @@ class BuildResult:
     metrics: Mapping[str, str]
     message: str
 
+    @classmethod
+    def of(cls, key: str, content: Json) -> "BuildResult | None":
+        """An earlier result as it was kept; None when it is none of a good build."""
+        digest, size, metrics = content.get("digest"), content.get("bytes"), content.get("metrics")
+        good = content.get("ok") is True and isinstance(digest, str) and SHA256.fullmatch(digest)
+        if not good or not isinstance(size, int) or not isinstance(metrics, dict):
+            return None
+        return cls(key, str(digest), size, metrics, str(content.get("message", "")))
+
     def to_json(self) -> dict[str, object]:
         return {
             "version": VERSION,
@@ -117,6 +164,10 @@ class BuildResult:
             "metrics": dict(list(self.metrics.items())[:MAX_METRICS]),
             "message": self.message,
         }
+
+
+def success(message: str) -> dict[str, object]:
+    return {"version": VERSION, "ok": True, "message": message}
 
 
 def failure(reason: Reason, message: str) -> dict[str, object]:
@@ -178,6 +229,20 @@ class _Fields:
             self.problems.append(f"{self.where}{name} is {value!r}; it must match {pattern.pattern}")
         return value
 
+    def texts(self, name: str) -> tuple[str, ...]:
+        value = self.content.get(name) or []
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            self.problems.append(f"{self.where}{name} is {value!r}; it must be a list of strings")
+            return ()
+        return tuple(value)
+
+    def source(self) -> str:
+        """Which of the members that say where an input is there is."""
+        given = [kind for kind in SOURCES if kind in self.content]
+        if len(given) != 1:
+            self.problems.append(f"{self.where}source is {given}; exactly one of {', '.join(SOURCES)} must be set")
+        return given[0] if given else "path"
+
     def seconds(self, name: str) -> int:
         value = self.content.get(name)
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
@@ -207,9 +272,11 @@ def parse_fetch_request(text: str) -> FetchRequest:
     inputs = tuple(
         InputToFetch(
             name=item.text("name", pattern=INPUT_NAME),
-            path=item.text("path", "" if "artifact" in item.content else None),
+            path=item.text("path", None if item.source() == "path" else ""),
             sha256=item.text("sha256", "", OPTIONAL_SHA256),
             artifact=item.text("artifact", "", OPTIONAL_SHA256),
+            network=_network(item),
+            credentials=item.text("credentials", ""),
         )
         for item in fields.members("inputs")
     )
@@ -217,6 +284,29 @@ def parse_fetch_request(text: str) -> FetchRequest:
     request = FetchRequest(fields.text("model"), fields.seconds("deadlineSeconds"), inputs)
     _raise_problems(fields)
     return request
+
+
+def _network(item: _Fields) -> NetworkSource | None:
+    kind = item.source()
+    if kind in ("path", "artifact"):
+        return None
+    fields = _Fields(f"{item.where}{kind}.", item.member(kind), item.problems)
+    match kind:
+        case "s3":
+            return S3Source(
+                fields.text("bucket"),
+                fields.text("key", ""),
+                fields.text("region", ""),
+                fields.text("endpoint", "", re.compile("(https?://[^/]+/?)?")),
+            )
+        case "https":
+            return HttpsSource(fields.text("url", pattern=re.compile(r"https://[^/@\s]+/\S*")))
+        case "huggingFace":
+            revision = fields.text("revision", pattern=re.compile("[0-9a-f]{40}"))
+            return HuggingFaceSource(fields.text("repository"), revision, fields.texts("include"))
+        case _:
+            reference = fields.text("reference", pattern=re.compile(r"[^/@\s]+/[^@\s]+"))
+            return OciSource(reference, fields.text("digest", pattern=re.compile("sha256:[0-9a-f]{64}")))
 
 
 def parse_build_request(text: str) -> BuildRequest:
@@ -241,6 +331,7 @@ def parse_build_request(text: str) -> BuildRequest:
         quality=tuple(item.content for item in fields.members("quality")),
         export=fields.member("export"),
         inputs=inputs,
+        repair=fields.content.get("repair") is True,
     )
     _raise_problems(fields)
     expected = build_key(

@@ -14,7 +14,7 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -214,7 +214,7 @@ def verify(folder: Path, below: str = "", total: str | None = None) -> tuple[Fil
     `below` is the folder in which the manifest's paths lie. `total` is the digest that all files together
     must have. Raises Damaged.
     """
-    listed = read_manifest_files(folder)
+    listed = files_in(read_manifest(folder))
     for file in listed:
         path = folder / below / file.path
         try:
@@ -241,27 +241,39 @@ def verify(folder: Path, below: str = "", total: str | None = None) -> tuple[Fil
 def verify_source(store: Store, digest: str) -> tuple[FileDigest, ...]:
     """Check that a source in the store is what its name says. Raises Damaged."""
     folder = store.source(digest)
-    is_file = read_manifest(folder).get("kind") == "File"
-    files = verify(folder, DATA, None if is_file else digest)
-    if is_file and (len(files) != 1 or files[0].sha256 != digest):
-        raise Damaged(f"its file is not the one with the sha256 {digest}")
+    files = verify(folder, DATA)
+    check_digest(read_manifest(folder), files, digest)
     return files
+
+
+def check_digest(manifest: Mapping[str, object], files: Sequence[FileDigest], digest: str) -> None:
+    """Check that the files a manifest lists are what its folder is named by. Raises Damaged."""
+    if manifest.get("kind") == "File":
+        if len(files) != 1 or files[0].sha256 != digest:
+            raise Damaged(f"its file is not the one with the sha256 {digest}")
+    elif digest_of_folder(files) != digest:
+        raise Damaged(f"its files have the digest {digest_of_folder(files)}, its name says {digest}")
 
 
 def read_manifest(folder: Path) -> Mapping[str, object]:
     try:
-        content = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        return parse_manifest((folder / MANIFEST).read_bytes())
     except OSError as error:
         raise Damaged(f"its {MANIFEST} cannot be read: {error.strerror}") from error
+
+
+def parse_manifest(content: bytes) -> Mapping[str, object]:
+    try:
+        manifest = json.loads(content)
     except ValueError as error:
         raise Damaged(f"its {MANIFEST} is not JSON: {error}") from error
-    if not isinstance(content, dict) or content.get("version") != 1:
+    if not isinstance(manifest, dict) or manifest.get("version") != 1:
         raise Damaged(f"its {MANIFEST} is not of version 1")
-    return cast(Mapping[str, object], content)
+    return cast(Mapping[str, object], manifest)
 
 
-def read_manifest_files(folder: Path) -> list[FileDigest]:
-    files = read_manifest(folder).get("files")
+def files_in(manifest: Mapping[str, object]) -> list[FileDigest]:
+    files = manifest.get("files")
     try:
         listed = [
             FileDigest(str(f["path"]), int(f["size"]), str(f["sha256"]))

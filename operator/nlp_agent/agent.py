@@ -17,6 +17,7 @@ import signal
 import tempfile
 from collections.abc import Coroutine
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -27,7 +28,16 @@ from nlp_agent.artifact import drop_unused
 from nlp_agent.backends import find_dead
 from nlp_agent.decisions import Bring, GiveUp, Heal, Model, Remove, Rest
 from nlp_agent.envoy import Envoy, replace_file
-from nlp_agent.errors import ConfigInvalid, Refused, RequestFailed, SettingsInvalid, TooSlow, TritonGone
+from nlp_agent.errors import (
+    UNDECIDED,
+    ConfigInvalid,
+    PutOff,
+    Refused,
+    RequestFailed,
+    SettingsInvalid,
+    TooSlow,
+    TritonGone,
+)
 from nlp_agent.examples import Example, find_difference
 from nlp_agent.loader import Loader, Proof, RefusedAndLost
 from nlp_agent.log import log
@@ -93,6 +103,11 @@ class Agent:
             envoy_ready=self._envoy_ready,
             settled=self._settled,
             serving=sum(model.live is not None for model in self.models.values()),
+            waiting=[
+                f"{name}: {model.refusal.message}"
+                for name, model in sorted(self.models.items())
+                if model.live is None and model.refusal is not None and model.refusal.reason in UNDECIDED
+            ],
             turn_age=self.loop.time() - self._turned,
             hang=self.settings.timing.hang,
         )
@@ -170,7 +185,8 @@ class Agent:
         for folder in (self.settings.repository, self.settings.run, self.settings.tmp):
             shutil.rmtree(folder, ignore_errors=True)
             folder.mkdir()
-        (work / "artifacts").mkdir(exist_ok=True)
+        for folder in (work / "artifacts", self.settings.downloads):
+            folder.mkdir(exist_ok=True)
         removed = clean_shared_memory(work)
         self._recall()
         self._envoy.write_routes("", [], [])
@@ -231,6 +247,7 @@ class Agent:
             used |= {spec.digest for spec in self.config.models}
         for digest in drop_unused(self.settings.work / "artifacts", used):
             log("local copy removed", digest=digest)
+        drop_unused(self.settings.downloads, used)
 
     # -- loop: Triton ----------------------------------------------------------------------------------------
 
@@ -450,9 +467,12 @@ class Agent:
                 await self._rest(action.until)
                 continue
             self._busy = action.name
-            loader = Loader(self.settings, config, client, triton.pid, self._triton_version)
+            stop = partial(self._is_urgent, action, client)
+            loader = Loader(self.settings, config, client, triton.pid, self._triton_version, stop)
             try:
                 await self._act(action, loader)
+            except PutOff as put_off:
+                log("download put off", model=action.name, message=str(put_off))
             except TritonGone as gone:
                 await self._after_triton_went(action, triton, gone)
             finally:
@@ -462,6 +482,13 @@ class Agent:
                 self._settled = decisions.settled(
                     [name for name in self._entry if name in wanted], self.models
                 )
+
+    def _is_urgent(self, action: Bring | Heal | GiveUp | Remove, client: TritonClient) -> bool:
+        """Asked from the thread of a download: whether to do something else first. It only reads."""
+        wanted = self.config.wanted().get(action.name) if self.config is not None else None
+        moved = isinstance(action, Bring) and wanted != action.spec != self._known(action.name).good
+        sick = any(model.sick for model in list(self.models.values()))
+        return moved or sick or self._client is not client
 
     async def _rest(self, until: float | None) -> None:
         try:

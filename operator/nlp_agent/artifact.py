@@ -13,19 +13,24 @@ import json
 import os
 import shutil
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from nlp_agent.errors import Refused
 from nlp_agent.server_config import DIGEST
+from nlp_bucket.address import Address
 
 MANIFEST = "manifest.json"
 CHUNK = 1024 * 1024
 # A manifest lists files; the largest builder writes a few dozen. A guess that keeps a hostile one out of
 # memory.
 LARGEST_MANIFEST = 8 * CHUNK
+
+
+Stop = Callable[[], bool]
+"""Whether something more urgent than a download waits."""
 
 
 @dataclass(frozen=True)
@@ -98,11 +103,15 @@ def _stays_inside(path: str) -> bool:
     return all(part not in ("", ".", "..") for part in path.split("/"))
 
 
-def fetch(store: Path, digest: str, copies: Path, tmp: Path) -> Path:
+def fetch(
+    store: Path | Address, digest: str, copies: Path, partial: Path, stop: Stop = lambda: False
+) -> Path:
     """The verified local copy of an artifact; it is verified again when it is already there.
 
-    `copies` and `tmp` lie on one file system; the copy appears by rename. Raises `Refused`: `ArtifactMissing`
-    when the store has none, `ArtifactDamaged`, or `LoadFailed` when there is no room here.
+    `partial` is where it grows, on the file system of `copies`: the copy appears by rename. `stop` is asked
+    during a download. Raises `PutOff` when it says yes, and `Refused`: `ArtifactMissing` when the store has
+    none, `ArtifactDamaged`, `StoreUnreachable` or `StoreRefused` from a bucket, or `LoadFailed` when there is
+    no room here.
     """
     local = copies / digest
     if local.is_dir():
@@ -112,25 +121,36 @@ def fetch(store: Path, digest: str, copies: Path, tmp: Path) -> Path:
             shutil.rmtree(local)
         else:
             return local
+    if isinstance(store, Path):
+        _copy(store, digest, partial)
+    else:
+        from nlp_agent.download import download  # boto3 takes a third of a second and 40 MB
+
+        download(store, digest, partial, stop)
+    copies.mkdir(parents=True, exist_ok=True)
+    partial.rename(local)
+    return local
+
+
+def missing(digest: str, why: str) -> Refused:
+    message = f"The store has no artifacts/{digest} ({why}); building the model again puts it there."
+    return Refused("ArtifactMissing", message)
+
+
+def _copy(store: Path, digest: str, partial: Path) -> None:
     source = store / "artifacts" / digest
     try:
         if not stat.S_ISDIR(source.lstat().st_mode):
             raise damaged(f"artifacts/{digest} in the store is no folder.")
     except OSError as error:
-        message = (
-            f"The store has no artifacts/{digest} ({error.strerror}); building the model again puts it there."
-        )
-        raise Refused("ArtifactMissing", message) from error
-    partial = tmp / f"artifact-{digest}"
+        raise missing(digest, str(error.strerror)) from error
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         _copy_verified(source, digest, partial)
-        copies.mkdir(parents=True, exist_ok=True)
-        partial.rename(local)
-    finally:
+    except BaseException:
         shutil.rmtree(partial, ignore_errors=True)
-    return local
+        raise
 
 
 def _copy_verified(source: Path, digest: str, target: Path | None) -> None:

@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from nlp_agent.errors import Reason
+from nlp_agent.errors import UNDECIDED, Reason
 from nlp_agent.server_config import Spec
 from nlp_agent.settings import Timing
 
@@ -165,7 +165,8 @@ def refused(
         # It was proven in between, so attempts start anew each time; the deaths remember how long this goes
         # on.
         attempts = max(attempts, len(recent_deaths(model, now, timing)) - timing.deaths_limit + 1)
-    delay = min(timing.first_retry * 2.0 ** min(attempts - 1, 30), timing.longest_retry)
+    longest = timing.longest_wait if reason in UNDECIDED else timing.longest_retry
+    delay = min(timing.first_retry * 2.0 ** min(attempts - 1, 30), longest)
     # A version that was proven once and is refused now is no longer the one to go back to.
     good = model.good if live is not None or model.good != spec else None
     return replace(
@@ -184,7 +185,9 @@ def triton_ended(model: Model) -> Model:
 
 def settled(wanted: Iterable[str], models: Mapping[str, Model]) -> bool:
     """Every model is proven or refused: the set at start is decided."""
-    return all(
-        (model := models.get(name)) is not None and (model.live is not None or model.refusal is not None)
-        for name in wanted
-    )
+    return all((model := models.get(name)) is not None and _decided(model) for name in wanted)
+
+
+def _decided(model: Model) -> bool:
+    refused = model.refusal is not None and model.refusal.reason not in UNDECIDED
+    return model.live is not None or refused

@@ -6,7 +6,8 @@ AgentError
 ├── Refused           this model, as wanted, may not serve: quarantine it or keep the old version, try later
 ├── TritonGone        Triton did not answer: no model is to blame; the supervisor restarts it
 ├── RequestFailed     Triton answered a request with an error: in a proof a refusal, later a sick backend
-└── TooSlow           no answer in time: in a proof a refusal, later no offence at all
+├── TooSlow           no answer in time: in a proof a refusal, later no offence at all
+└── PutOff            a download stopped for something more urgent: it goes on where it was
 """
 
 from __future__ import annotations
@@ -14,8 +15,18 @@ from __future__ import annotations
 from typing import Literal
 
 Reason = Literal[
-    "ArtifactMissing", "ArtifactDamaged", "TargetMissing", "LoadFailed", "WrongAnswers", "BackendDied"
+    "ArtifactMissing",
+    "ArtifactDamaged",
+    "StoreUnreachable",
+    "StoreRefused",
+    "TargetMissing",
+    "LoadFailed",
+    "WrongAnswers",
+    "BackendDied",
 ]
+
+UNDECIDED: frozenset[Reason] = frozenset({"StoreUnreachable", "StoreRefused"})
+"""Nothing was learnt of the model: it waits, and is not quarantined."""
 
 
 class AgentError(Exception):
@@ -49,3 +60,7 @@ class RequestFailed(AgentError):
 
 class TooSlow(AgentError):
     """No answer in time."""
+
+
+class PutOff(AgentError):
+    """A download was stopped because something more urgent is to be done; what has come stays."""

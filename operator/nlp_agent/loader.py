@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from nlp_agent import repository
-from nlp_agent.artifact import fetch
+from nlp_agent.artifact import Stop, fetch
 from nlp_agent.backends import find_dead, find_stubs, memory_of
 from nlp_agent.errors import Refused, RequestFailed, TooSlow
 from nlp_agent.examples import Example, double, find_difference, parse_examples
@@ -51,10 +51,12 @@ class Loader:
     client: TritonClient
     triton_pid: int
     triton_version: str
+    stop: Stop
+    """Asked during a download: whether something more urgent waits."""
 
     async def bring(self, spec: Spec, beside: Spec | None) -> Proof:
-        """Raises `Refused` with the old version serving, `RefusedAndLost` without, `TritonGone`."""
-        artifact, built = await asyncio.to_thread(self._fetch, spec)
+        """Raises `Refused` with the old version serving, `RefusedAndLost` without, `PutOff`, `TritonGone`."""
+        artifact, built = await asyncio.to_thread(self._fetch, spec, self.stop)
         examples = parse_examples((artifact / "examples.json").read_bytes())
         if beside is None:
             return await self._bring_first(spec, artifact, built, examples)
@@ -138,10 +140,11 @@ class Loader:
             message = f"{refused.message} Going back failed too: {second.message}"
             raise RefusedAndLost(refused.reason, message) from second
 
-    def _fetch(self, spec: Spec) -> tuple[Path, str]:
+    def _fetch(self, spec: Spec, stop: Stop = lambda: False) -> tuple[Path, str]:
         work = self.settings.work
         try:
-            artifact = fetch(self.settings.store, spec.digest, work / "artifacts", self.settings.tmp)
+            partial = self.settings.downloads / spec.digest
+            artifact = fetch(self.settings.store, spec.digest, work / "artifacts", partial, stop)
             built = read_built_config(artifact, self.config.device, self.triton_version)
         except OSError as error:
             message = f"Its files cannot be handled here: {error.strerror or error} ({error.filename})."

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from nlp_agent.decisions import Model
+from nlp_agent.errors import UNDECIDED
 from nlp_agent.server_config import ServerConfig, Spec
 
 TritonState = Literal["Starting", "Running", "Restarting", "Hung", "Stopping"]
@@ -28,6 +29,8 @@ class Health:
     turn_age: float
     """Seconds since the agent's loop turned."""
     hang: float
+    waiting: Sequence[str] = ()
+    """What each model waits for of which the store told nothing yet."""
 
 
 # Then a new container is the better cure: the fifth start comes some 30 s after the first.
@@ -56,7 +59,7 @@ def why_not_ready(health: Health) -> str:
     if not health.envoy_ready:
         return "Envoy is not up."
     if not health.settled:
-        return "Not every model was proven or quarantined yet."
+        return " ".join(["Not every model was proven or quarantined yet.", *health.waiting])
     if not health.serving:
         return "No model serves."
     return ""
@@ -67,7 +70,7 @@ def model_report(spec: Spec, model: Model | None, busy: bool) -> dict[str, Any]:
     refusal = model.refusal
     if model.live is not None:
         state = "Serving"
-    elif refusal is not None:
+    elif refusal is not None and refusal.reason not in UNDECIDED:
         # A retry of a quarantined model is not news until it ends.
         state = "Quarantined"
     else:

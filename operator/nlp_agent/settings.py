@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from nlp_agent.errors import SettingsInvalid
+from nlp_bucket.address import Address, AddressInvalid, address_in
 
 MEBIBYTE = 1024 * 1024
 
@@ -87,6 +88,8 @@ class Timing:
     first_retry: float = 5.0
     """First retry of a refused model; doubles."""
     longest_retry: float = 300.0
+    longest_wait: float = 30.0
+    """Between two tries of a store that gave no answer: asking costs nothing."""
     deaths_window: float = 300.0
     """`deaths_limit` deaths of one backend inside this window put its model in quarantine."""
     deaths_limit: int = 3
@@ -96,8 +99,8 @@ class Timing:
 class Settings:
     config: Path
     """`server.json`."""
-    store: Path
-    """The artifact store, read only."""
+    store: Path | Address
+    """The artifact store, only read: a folder or a bucket."""
     work: Path
     """The only folder written besides /dev/shm: repository, verified copies, sockets, temporary files."""
     programs: Programs
@@ -118,6 +121,11 @@ class Settings:
     @property
     def tmp(self) -> Path:
         return self.work / "tmp"
+
+    @property
+    def downloads(self) -> Path:
+        """What came of artifacts that are not whole yet. It outlives the container, as the copies do."""
+        return self.work / "downloads"
 
 
 def read_settings(env: Mapping[str, str] | None = None) -> Settings:
@@ -147,11 +155,18 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
     def port(name: str, default: int) -> int:
         return int(number(name, default, 1, 65535))
 
+    def store() -> Path | Address:
+        try:
+            return address_in(env) or path("NLP_STORE", "/store")
+        except AddressInvalid as error:
+            wrong.append(str(error).rstrip("."))
+            return Path()
+
     default = Timing()
     limits = Limits()
     settings = Settings(
         config=path("NLP_SERVER_CONFIG", "/etc/nlp/server.json"),
-        store=path("NLP_STORE", "/store"),
+        store=store(),
         work=path("NLP_WORK", "/work"),
         programs=Programs(
             triton=path("NLP_TRITON_BINARY"),

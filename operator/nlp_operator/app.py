@@ -69,6 +69,11 @@ def plan_settings_of(settings: Settings) -> PlanSettings:
         store_size=settings.store_size,
         store_access_mode=settings.store_access_mode,  # type: ignore[arg-type]
         store_storage_class=settings.store_storage_class,
+        store_url=settings.store_url,
+        store_endpoint=settings.store_endpoint,
+        store_region=settings.store_region,
+        store_secret_name=settings.store_secret_name,
+        store_service_account_name=settings.store_service_account_name,
         run_as_user=settings.run_as_user,
         agent_silence_seconds=settings.agent_silence_seconds,
     )

@@ -44,6 +44,22 @@ def _names(key: str, value: str) -> tuple[str, ...]:
     return tuple(_name(key, one.strip()) for one in value.split(",") if one.strip())
 
 
+def _store_url(key: str, value: str) -> str:
+    bucket, prefix = r"[a-z0-9][-a-z0-9.]{1,61}[a-z0-9]", r"(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*"
+    if value and not re.fullmatch(f"s3://{bucket}{prefix}/?", value):
+        raise SettingsError(
+            f"{key} is {value!r}; it must be s3://bucket or s3://bucket/prefix, with a prefix of letters, "
+            "digits, '.', '_', '-' and '/'."
+        )
+    return value
+
+
+def _endpoint(key: str, value: str) -> str:
+    if value and not re.fullmatch(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?", value):
+        raise SettingsError(f"{key} is {value!r}; it must be https://host or https://host:port.")
+    return value
+
+
 def _quantity(key: str, value: str) -> str:
     if not re.fullmatch(r"[1-9][0-9]*(\.[0-9]+)?(k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?", value):
         raise SettingsError(f"{key} is {value!r}; it must be a Kubernetes quantity of bytes, such as 50Gi.")
@@ -111,6 +127,30 @@ class Settings:
     store_storage_class: str = _setting(
         "", _name_or_empty, "StorageClass of a new store claim; empty means the cluster's default."
     )
+    store_url: str = _setting(
+        "",
+        _store_url,
+        "Keep sources and artifacts in a bucket, s3://bucket/prefix, each namespace in a folder of its name "
+        "below it; empty means in the claim. A change moves nothing and rolls every server: "
+        "docs/operations.md.",
+    )
+    store_endpoint: str = _setting(
+        "", _endpoint, "Address of an S3-compatible server, https://host:port; empty means AWS."
+    )
+    store_region: str = _setting("us-east-1", _text, "Region of the bucket.")
+    store_secret_name: str = _setting(
+        "",
+        _name_or_empty,
+        "Secret with the bucket's credentials, in every namespace with models (keys AWS_ACCESS_KEY_ID, "
+        "AWS_SECRET_ACCESS_KEY, and ca.crt where needed). The operator never reads it; empty means that the "
+        "pods' ServiceAccount brings credentials.",
+    )
+    store_service_account_name: str = _setting(
+        "",
+        _name_or_empty,
+        "ServiceAccount of the pods that reach the bucket, in every namespace with models; empty means "
+        "'default'.",
+    )
     run_as_user: int | None = _setting(
         1000,
         _user,
@@ -171,6 +211,13 @@ class Settings:
         if missing:
             keys = " and ".join(f"{_flag(name)} (or {_variable(name)})" for name in missing)
             raise SettingsError(f"{keys} must be set: which image runs the Jobs, and which the servers?")
+        of_bucket = ("store_endpoint", "store_secret_name", "store_service_account_name")
+        useless = [_flag(name) for name in of_bucket if getattr(self, name) and not self.store_url]
+        if useless:
+            raise SettingsError(
+                f"{', '.join(useless)} is set and {_flag('store_url')} is not: a store in a claim has no use "
+                "for it. Set both, or neither."
+            )
         if self.agent_silence_seconds < self.agent_poll_seconds:
             raise SettingsError(
                 f"{_flag('agent_silence_seconds')} is {self.agent_silence_seconds:g}; it must not be "

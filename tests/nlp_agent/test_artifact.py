@@ -19,7 +19,7 @@ def store(tmp_path: Path) -> Path:
 
 
 def bring(store: Path, digest: str) -> Path:
-    return fetch(store, digest, store.parent / "copies", store.parent / "tmp")
+    return fetch(store, digest, store.parent / "copies", store.parent / "tmp" / digest)
 
 
 def test_fetch_copies_every_file(store: Path) -> None:

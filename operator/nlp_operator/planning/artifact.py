@@ -36,7 +36,9 @@ from nlp_operator.resources.jobs import (
     FetchedInput,
     build_build_job,
     build_fetch_job,
+    build_job_name,
     build_key,
+    fetch_job_name,
     inputs_hash,
 )
 from nlp_operator.resources.manifests import seal_of
@@ -102,7 +104,7 @@ def plan_artifact(
         step, early = None, _waiting(record, inputs.violation)
     else:
         step, record, early = _next_step(seen, build, record, settings, now, damage)
-    kept = {name(job) for job in _history(seen.model, build, record, settings)}
+    kept = _history(seen.model, build, record)
     if step is not None:
         kept.add(name(step.manifest))
     stale = [job for job in jobs_among(seen.children) if name(job) not in kept]
@@ -119,8 +121,9 @@ def plan_artifact(
 
 def _ground(seen: ModelSnapshot, settings: PlanSettings) -> tuple[Obj, ...]:
     """What Jobs and servers stand on: the store's claim, and the policy that keeps Jobs off the network."""
-    claim = () if seen.store is not None else (build_store_claim(namespace(seen.model), settings),)
-    return (*claim, build_jobs_policy(seen.model))
+    there = seen.store is not None or settings.store_in_bucket
+    claim = () if there else (build_store_claim(namespace(seen.model), settings),)
+    return (*claim, build_jobs_policy(seen.model, settings))
 
 
 def read_record(model: Obj) -> Record:
@@ -259,11 +262,11 @@ def _repair(
     return step, record, _stalled(record, gave_up, name(job))
 
 
-def _history(model: Obj, build: Build, record: Record, settings: PlanSettings) -> list[Obj]:
-    """The finished Jobs that are kept, for their logs: those of the spec as it is."""
-    jobs = [build_fetch_job(model, build, settings)]
+def _history(model: Obj, build: Build, record: Record) -> set[str]:
+    """Names of the finished Jobs that are kept, for their logs: those of the spec as it is."""
+    jobs = {fetch_job_name(model, build)}
     if record.inputs_hash == inputs_hash(build):
-        jobs.append(build_build_job(model, build, record.inputs, settings))
+        jobs.add(build_job_name(model, build_key(build, record.inputs), build.trigger))
     return jobs
 
 

@@ -106,13 +106,17 @@ def read_job(job: Obj, pods: Sequence[Obj], model: Obj, now: datetime) -> Outcom
 
 
 def _ended(job: Obj, pod: Obj) -> Outcome | None:
-    """What a terminated container says that settles the Job; `None` when it settles nothing."""
+    """What a terminated container says that settles the Job; `None` when it settles nothing. One that ran
+    before the last one settles it only by failing."""
+    early = {text(status, "name") for status in listed(pod, "status", "initContainerStatuses")}
     for status in container_statuses(pod):
         ended = dig(status, "state", "terminated")
         if not isinstance(ended, dict):
             continue
         code = ended.get("exitCode")
         if code == 0:
+            if text(status, "name") in early:
+                continue
             return _result(job, ended)
         if condition_status(pod, "DisruptionTarget") == "True":
             continue  # taken away: the Job makes another, and this one does not count
@@ -179,8 +183,10 @@ def _failed(job: Obj, own: Sequence[Obj], model: Obj) -> Failed:
             "or set spec.build.trigger to a new text to try again as it is.",
         )
     for pod in reversed(own):
-        for status in container_statuses(pod):
+        for status in reversed(container_statuses(pod)):
             ended = dig(status, "state", "terminated", default={})
+            if dig(ended, "exitCode") == 0:
+                continue
             said = _said(ended)
             if said is not None:
                 return said

@@ -47,7 +47,8 @@ def with_label(pods: Iterable[Obj], key: str, value: str) -> list[Obj]:
 
 
 def container_statuses(pod: Obj) -> list[Obj]:
-    return listed(pod, "status", "containerStatuses")
+    """In the order in which they run: those that run before the others first."""
+    return [*listed(pod, "status", "initContainerStatuses"), *listed(pod, "status", "containerStatuses")]
 
 
 def quote(message: object) -> str:
@@ -87,6 +88,7 @@ def waits_for_volumes(pod: Obj) -> bool:
     return all(
         text(status, "state", "waiting", "reason") in ("", "ContainerCreating", "PodInitializing")
         and dig(status, "state", "running") is None
+        and dig(status, "state", "terminated") is None
         for status in container_statuses(pod)
     )
 

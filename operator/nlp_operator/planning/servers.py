@@ -123,7 +123,7 @@ def wanted_objects(
     )
     config = server_config(server, namespace(model), placed.pool, placed.pool_spec, devices, [served])
     manifests = [
-        build_server_policy(model, server, placed.pool),
+        build_server_policy(model, server, placed.pool, settings),
         build_config_map(model, server, placed.pool, config),
         build_deployment(model, spec, server, placed.pool, placed.pool_spec, placed.replicas, settings),
     ]

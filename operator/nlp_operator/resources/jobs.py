@@ -12,7 +12,14 @@ from nlp_operator.api.spec import Build, Input
 from nlp_operator.resources.manifests import canonical_json, child_labels, child_metadata, sealed, sha256_of
 from nlp_operator.resources.pods import bare_pod, container_security, merged_resources
 from nlp_operator.resources.settings import PlanSettings
-from nlp_operator.resources.store import store_mount, store_volume
+from nlp_operator.resources.store import (
+    bucket_account,
+    bucket_env,
+    bucket_mounts,
+    bucket_volumes,
+    store_mount,
+    store_volume,
+)
 
 REQUEST_VERSION = 1
 EXIT_USER = 10
@@ -26,6 +33,9 @@ GRACE_SECONDS = 30
 DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
 DEFAULT_LIMITS = {"memory": "2Gi"}
 """Enough for the samples; a larger build says what it needs in spec.build.pod.resources."""
+MOVER_LIMITS = {"memory": "1Gi"}
+"""Of pull and push: 256 MiB of parts on their way, Python, and room."""
+SCRATCH_PATH = "/scratch"
 
 
 @dataclass(frozen=True)
@@ -137,6 +147,8 @@ def build_build_job(
     model: Obj, build: Build, fetched: Sequence[FetchedInput], settings: PlanSettings, repair_of: str = ""
 ) -> Obj:
     request = build_request(model, build, fetched)
+    if repair_of:
+        request["repair"] = True
     key = request["key"]
     return _job(
         model,
@@ -188,32 +200,23 @@ def _job(
     annotations: dict[str, str] | None = None,
 ) -> Obj:
     labels = child_labels(name(model), component)
-    container: Obj = {
-        "name": component,
-        "image": settings.builder_image,
-        "imagePullPolicy": settings.image_pull_policy,
-        "args": [component],  # the image's entry point is `python -m model_builders`
-        "env": [
-            {"name": "NLP_REQUEST", "value": canonical_json(request)},
-            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - an emptyDir of this pod
-        ],
-        "resources": merged_resources(DEFAULT_REQUESTS, DEFAULT_LIMITS, build.pod.resources),
-        "securityContext": container_security(),
-        # A program that died before it could write its message is known by the end of its log.
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [
-            store_mount(read_only=False),
-            {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108
-            *mounts,
-        ],
+    text = canonical_json(request)
+    container = _container(component, [component], text, settings)
+    container["resources"] = merged_resources(DEFAULT_REQUESTS, DEFAULT_LIMITS, build.pod.resources)
+    container["volumeMounts"] += mounts
+    template: Obj = {
+        "metadata": {"labels": labels},
+        "spec": {
+            **bare_pod(settings, build.pod.image_pull_secrets),
+            "restartPolicy": "Never",
+            "terminationGracePeriodSeconds": GRACE_SECONDS,
+            "volumes": [{"name": "tmp", "emptyDir": {}}, *volumes],
+        },
     }
-    pod: Obj = {
-        **bare_pod(settings, build.pod.image_pull_secrets),
-        "restartPolicy": "Never",
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "containers": [container],
-        "volumes": [store_volume(settings, read_only=False), {"name": "tmp", "emptyDir": {}}, *volumes],
-    }
+    if settings.store_in_bucket:
+        _work_in_scratch(template, container, namespace(model), text, settings)
+    else:
+        _work_in_claim(template["spec"], container, settings)
     return sealed(
         {
             "apiVersion": "batch/v1",
@@ -226,24 +229,76 @@ def _job(
                 "activeDeadlineSeconds": build.pod.deadline_seconds,
                 # Never two pods of one Job at once: they would write the same store.
                 "podReplacementPolicy": "Failed",
-                "podFailurePolicy": {"rules": _failure_rules(component)},
-                "template": {"metadata": {"labels": labels}, "spec": pod},
+                "podFailurePolicy": {"rules": _failure_rules("" if settings.store_in_bucket else component)},
+                "template": template,
             },
         }
     )
 
 
-def _failure_rules(component: str) -> list[Obj]:
+def _container(container: str, arguments: list[str], request: str, settings: PlanSettings) -> Obj:
+    return {
+        "name": container,
+        "image": settings.builder_image,
+        "imagePullPolicy": settings.image_pull_policy,
+        "args": arguments,  # the image's entry point is `python -m model_builders`
+        "env": [
+            {"name": "NLP_REQUEST", "value": request},
+            {"name": "HOME", "value": "/tmp"},  # noqa: S108 - an emptyDir of this pod
+        ],
+        "resources": {},
+        "securityContext": container_security(),
+        # A program that died before it could write its message is known by the end of its log.
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108
+    }
+
+
+def _work_in_claim(pod: Obj, worker: Obj, settings: PlanSettings) -> None:
+    worker["volumeMounts"].insert(0, store_mount(read_only=False))
+    pod["volumes"].insert(0, store_volume(settings, read_only=False))
+    pod["containers"] = [worker]
+
+
+def _work_in_scratch(
+    template: Obj, worker: Obj, namespace_: str, request: str, settings: PlanSettings
+) -> None:
+    """Put the container of a Job between one that brings from the bucket and one that sends to it.
+
+    It has neither their credentials nor a folder with them in which a program would look for code
+    (docs/decisions/0012-store-in-a-bucket.md).
+    """
+    scratch = {"name": "scratch", "mountPath": SCRATCH_PATH}
+    in_scratch = {"name": "NLP_SCRATCH", "value": SCRATCH_PATH}
+    worker["env"].append(in_scratch)
+    worker["volumeMounts"].insert(0, scratch)
+    movers = []
+    for moving in (names.CONTAINER_PULL, names.CONTAINER_PUSH):
+        mover = _container(moving, [moving, worker["name"]], request, settings)
+        mover["env"] += [in_scratch, *bucket_env(namespace_, settings)]
+        mover["resources"] = {"requests": dict(DEFAULT_REQUESTS), "limits": dict(MOVER_LIMITS)}
+        tmp = {"name": "tmp-of-store", "mountPath": "/tmp"}  # noqa: S108 - an emptyDir of this pod
+        mover["volumeMounts"] = [scratch, tmp, *bucket_mounts(settings)]
+        movers.append(mover)
+    pod, (pull, push) = template["spec"], movers
+    pod["initContainers"] = [pull, worker]
+    pod["containers"] = [push]
+    empty: list[Obj] = [{"name": name_, "emptyDir": {}} for name_ in ("scratch", "tmp-of-store")]
+    pod["volumes"] = [*empty, *bucket_volumes(settings), *pod["volumes"]]
+    if bucket_account(settings):
+        pod["serviceAccountName"] = bucket_account(settings)
+        # AWS's webhook gives the account's identity to every container but these.
+        template["metadata"]["annotations"] = {"eks.amazonaws.com/skip-containers": worker["name"]}
+
+
+def _failure_rules(container: str) -> list[Obj]:
     """In order, first match: a pod that was taken away does not count; what cannot get better fails the Job
-    at once."""
+    at once. No container means any, also one that ran before the others."""
+    codes: Obj = {"operator": "In", "values": [EXIT_USER, EXIT_KILLED]}
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
         {
             "action": "FailJob",
-            "onExitCodes": {
-                "containerName": component,
-                "operator": "In",
-                "values": [EXIT_USER, EXIT_KILLED],
-            },
+            "onExitCodes": {**({"containerName": container} if container else {}), **codes},
         },
     ]

@@ -15,7 +15,10 @@ HASH_DIGITS = 16
 
 def canonical_json(value: Any) -> str:
     """Sorted keys, no blanks, UTF-8 as it is: equal values give equal text."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    return _encode(value)
+
+
+_encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode
 
 
 def sha256_of(text: str) -> str:

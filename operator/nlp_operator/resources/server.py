@@ -7,12 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, name
+from nlp_operator.api.objects import Obj, name, namespace
 from nlp_operator.api.spec import ModelSpec, PoolSpec, ServerPod
 from nlp_operator.resources.manifests import child_labels, child_metadata, sealed, sha256_of
 from nlp_operator.resources.pods import bare_pod, container_security, merged_resources
 from nlp_operator.resources.settings import PlanSettings
-from nlp_operator.resources.store import STORE_PATH, store_mount, store_volume
+from nlp_operator.resources.store import (
+    STORE_PATH,
+    bucket_account,
+    bucket_env,
+    bucket_mounts,
+    bucket_volumes,
+    store_mount,
+    store_volume,
+)
 
 CONFIG_VERSION = 1
 CONFIG_PATH = "/etc/nlp"
@@ -115,29 +123,34 @@ def build_deployment(
                 },
                 "template": {
                     "metadata": pod_metadata,
-                    "spec": _pod(spec, server, pool, settings),
+                    "spec": _pod(namespace(model), spec, server, pool, settings),
                 },
             },
         }
     )
 
 
-def _pod(spec: ModelSpec, server: str, pool: PoolSpec, settings: PlanSettings) -> Obj:
+def _pod(namespace_: str, spec: ModelSpec, server: str, pool: PoolSpec, settings: PlanSettings) -> Obj:
     wishes = spec.serving.pod
     pod: Obj = {
         **bare_pod(settings, wishes.image_pull_secrets),
         "terminationGracePeriodSeconds": GRACE_SECONDS,
-        "containers": [_container(spec, pool, settings)],
+        "containers": [_container(namespace_, spec, pool, settings)],
         "volumes": [
             {"name": "config", "configMap": {"name": server}},
-            store_volume(settings, read_only=True),
+            *(
+                bucket_volumes(settings)
+                if settings.store_in_bucket
+                else [store_volume(settings, read_only=True)]
+            ),
             {"name": "work", "emptyDir": {}},
             {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
             {"name": "tmp", "emptyDir": {}},
         ],
     }
-    if wishes.service_account_name:
-        pod["serviceAccountName"] = wishes.service_account_name
+    account = wishes.service_account_name or bucket_account(settings)
+    if account:
+        pod["serviceAccountName"] = account
     if pool.nodes.selector:
         pod["nodeSelector"] = dict(pool.nodes.selector)
     if pool.nodes.tolerations:
@@ -166,7 +179,9 @@ def _topology_spread(wishes: ServerPod, server: str) -> list[Obj]:
     ]
 
 
-def _container(spec: ModelSpec, pool: PoolSpec, settings: PlanSettings) -> Obj:
+def _container(namespace_: str, spec: ModelSpec, pool: PoolSpec, settings: PlanSettings) -> Obj:
+    in_bucket = settings.store_in_bucket
+    store = bucket_env(namespace_, settings) if in_bucket else [{"name": "NLP_STORE", "value": STORE_PATH}]
     return {
         "name": CONTAINER,
         "image": settings.serving_image,
@@ -175,7 +190,7 @@ def _container(spec: ModelSpec, pool: PoolSpec, settings: PlanSettings) -> Obj:
             # The user's come first; those of ours have names the schema keeps to us.
             *({"name": one.name, "value": one.value} for one in spec.serving.pod.env),
             {"name": "NLP_SERVER_CONFIG", "value": f"{CONFIG_PATH}/{names.SERVER_CONFIG_KEY}"},
-            {"name": "NLP_STORE", "value": STORE_PATH},
+            *store,
             {"name": "NLP_WORK", "value": WORK_PATH},
             {"name": "NLP_AGENT_PORT", "value": str(names.AGENT_PORT)},
         ],
@@ -193,7 +208,7 @@ def _container(spec: ModelSpec, pool: PoolSpec, settings: PlanSettings) -> Obj:
         "readinessProbe": _probe("/readyz", periodSeconds=2, failureThreshold=2, timeoutSeconds=2),
         "volumeMounts": [
             {"name": "config", "mountPath": CONFIG_PATH, "readOnly": True},
-            store_mount(read_only=True),
+            *(bucket_mounts(settings) if in_bucket else [store_mount(read_only=True)]),
             {"name": "work", "mountPath": WORK_PATH},
             {"name": "shm", "mountPath": "/dev/shm"},  # noqa: S108 - a memory-backed emptyDir of this pod
             # Triton's Python backend makes folders there whatever TMPDIR says, and aborts when it cannot.

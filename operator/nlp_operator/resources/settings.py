@@ -20,7 +20,22 @@ class PlanSettings:
     """ReadWriteOnce keeps all Jobs and servers of a namespace on one node; `Placed` says so."""
     store_storage_class: str = ""
     """Empty: the cluster's default StorageClass."""
+    store_url: str = ""
+    """s3://bucket/prefix: the store is a bucket, with a folder a namespace below the prefix. Empty: it is the
+    claim, and what else is said of a bucket means nothing."""
+    store_endpoint: str = ""
+    """https://host:port of an S3-compatible server; empty: AWS."""
+    store_region: str = ""
+    store_secret_name: str = ""
+    """Secret in the namespace of each model, with the bucket's credentials. Empty: the ServiceAccount brings
+    them."""
+    store_service_account_name: str = ""
+    """ServiceAccount of all pods that reach the bucket, in the namespace of each model. Empty: `default`."""
     run_as_user: int | None = 1000
     """User, group and fsGroup of all our pods. `None`: the platform gives one (OpenShift)."""
     agent_silence_seconds: float = 60.0
     """An agent that does not answer for this long is not believed any more: six polls of ten seconds."""
+
+    @property
+    def store_in_bucket(self) -> bool:
+        return bool(self.store_url)

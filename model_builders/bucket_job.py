@@ -1,0 +1,130 @@
+"""`pull` and `push`: the first and the last container of a Job whose store is a bucket (handover.py).
+
+They alone have the store's credentials, and they run no code that an input could have a say in: they move
+files and compare digests.
+"""
+
+import logging
+import time
+
+from model_builders.bucket_store import ARTIFACT as ARTIFACTS
+from model_builders.bucket_store import SOURCE as SOURCES
+from model_builders.bucket_store import BucketStore, Kind
+from model_builders.digests import FileDigest
+from model_builders.errors import EXIT_DONE, Refused, TryAgain
+from model_builders.handover import (
+    Held,
+    Outcome,
+    read_outcome,
+    read_own,
+    write_held,
+    write_outcome,
+)
+from model_builders.messages import ARTIFACT, BuildRequest, BuildResult, FetchRequest, InputOfBuild
+from model_builders.store import Damaged, Store
+
+logger = logging.getLogger(__name__)
+
+
+def pull_for_fetch(request: FetchRequest, bucket: BucketStore, scratch: Store) -> str:
+    """Say which of the inputs whose digest is known the bucket has; returns a sentence."""
+    scratch.prepare()
+    bucket.sweep(time.time())
+    sources: list[str] = []
+    artifacts: dict[str, tuple[FileDigest, ...]] = {}
+    for wanted in request.inputs:
+        if wanted.artifact:
+            files = _files(bucket, ARTIFACTS, wanted.artifact)
+            if files is not None:
+                artifacts[wanted.artifact] = files
+        elif wanted.sha256 and _files(bucket, SOURCES, wanted.sha256) is not None:
+            sources.append(wanted.sha256)
+    write_held(scratch.root, Held(tuple(sources), artifacts))
+    found = len(sources) + len(artifacts)
+    return f"{found} of {len(request.inputs)} inputs are in the store already."
+
+
+def pull_for_build(request: BuildRequest, bucket: BucketStore, scratch: Store) -> str:
+    """Find an earlier result, or bring what the build needs; returns a sentence.
+
+    An input that the bucket does not have is left to the build to complain of.
+    """
+    scratch.prepare()
+    bucket.sweep(time.time())
+    earlier = _find_earlier(request, bucket)
+    if earlier is not None:
+        write_outcome(scratch.root, Outcome(EXIT_DONE, earlier.to_json()))
+        return f"Already built as {earlier.digest}."
+    for wanted in request.inputs:
+        _bring(wanted, bucket, scratch)
+    return f"{len(request.inputs)} inputs are brought."
+
+
+def push_fetched(request: FetchRequest, bucket: BucketStore, scratch: Store) -> Outcome:
+    """Send every source that is complete, also when another failed."""
+    outcome = _outcome(scratch)
+    folder = scratch.root / "sources"
+    for path in sorted(folder.iterdir()):
+        bucket.send(SOURCES, path.name, scratch, request.deadline_seconds)
+    return outcome
+
+
+def push_built(request: BuildRequest, bucket: BucketStore, scratch: Store) -> Outcome:
+    """Send the artifact, then the whole result, also that of a failed build."""
+    outcome = _outcome(scratch)
+    digest = outcome.result.get("digest")
+    if outcome.exit_code == EXIT_DONE and isinstance(digest, str) and scratch.artifact(digest).is_dir():
+        bucket.send(ARTIFACTS, digest, scratch, request.deadline_seconds)
+    whole = read_own(scratch.root, f"results/{request.key}.json")
+    if whole is not None:
+        bucket.write_result(request.key, whole)
+    return outcome
+
+
+def _find_earlier(request: BuildRequest, bucket: BucketStore) -> BuildResult | None:
+    """The result of an earlier build of the same key whose artifact is in the bucket.
+
+    Its bytes are read only when somebody found them damaged: otherwise its size says enough.
+    """
+    earlier = BuildResult.of(request.key, bucket.read_result(request.key) or {})
+    if earlier is None:
+        return None
+    if request.repair:
+        whole = bucket.check(ARTIFACTS, earlier.digest)
+    else:
+        whole = _files(bucket, ARTIFACTS, earlier.digest) is not None
+    if not whole:
+        logger.warning("the artifact of the earlier build is not whole, building again: %s", earlier.digest)
+    return earlier if whole else None
+
+
+def _files(bucket: BucketStore, kind: Kind, digest: str) -> tuple[FileDigest, ...] | None:
+    try:
+        return bucket.files(kind, digest)
+    except Damaged as damage:
+        logger.warning("%s/%s in the store is damaged: %s", kind.folder, digest, damage)
+        return None
+
+
+def _bring(wanted: InputOfBuild, bucket: BucketStore, scratch: Store) -> None:
+    kind = ARTIFACTS if wanted.kind == ARTIFACT else SOURCES
+    try:
+        if bucket.bring(kind, wanted.sha256, scratch):
+            logger.info("input %s: %s/%s is here, verified", wanted.name, kind.folder, wanted.sha256)
+    except Damaged as damage:
+        again = (
+            "Restart a server of the model it belongs to, which makes the operator build it again."
+            if kind is ARTIFACTS
+            else "Set spec.build.trigger to a new value to fetch it again."
+        )
+        raise Refused(
+            "HashMismatch",
+            f"Input {wanted.name!r}: what the store holds as {wanted.sha256} is damaged: {damage}. {again}",
+        ) from damage
+
+
+def _outcome(scratch: Store) -> Outcome:
+    outcome = read_outcome(scratch.root)
+    if outcome is None:
+        raise TryAgain("BuildFailed", "The container before this one left no result.")
+    return outcome

@@ -1,0 +1,143 @@
+"""How the containers of one Job hand over to each other when the store is a bucket.
+
+    pull (credentials) ──> fetch or build (none) ──> push (credentials)
+
+They share a scratch volume with the layout of a store. `pull` puts there what the Job needs, and says in
+held.json what the bucket has and nobody need bring again. The middle one works as it does in a volume and
+leaves its result in outcome.json instead of ending with it. `push` sends what is new and ends as the middle
+one would have. What the middle one wrote is read with care: it handled what strangers made.
+"""
+
+import json
+import os
+import shutil
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from model_builders.digests import FileDigest
+from model_builders.errors import JobError, Refused, TryAgain
+from model_builders.messages import Json
+from model_builders.store import Store, files_in
+
+OUTCOME = "outcome.json"
+HELD = "held.json"
+LARGEST_BYTES = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How the middle container ended: its exit code and its result."""
+
+    exit_code: int
+    result: Json
+
+
+@dataclass(frozen=True)
+class Held:
+    """What the bucket has, by digest: of sources only that, of artifacts their files."""
+
+    sources: tuple[str, ...] = ()
+    artifacts: Mapping[str, tuple[FileDigest, ...]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ScratchStore(Store):
+    """The scratch volume as a store: what the bucket holds counts as being here."""
+
+    held: Held = field(default_factory=Held)
+
+    def holds_source(self, digest: str, staging: Path) -> bool:
+        return digest in self.held.sources or super().holds_source(digest, staging)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        try:
+            with super().writing():
+                yield
+        except JobError as error:
+            if error.reason != "StoreFull":
+                raise
+            raise scratch_full(self.root) from error
+
+    def verify_artifact(self, digest: str) -> tuple[FileDigest, ...]:
+        return self.held.artifacts.get(digest) or super().verify_artifact(digest)
+
+
+def scratch_full(scratch: Path, needed: int = 0) -> Refused:
+    free, wanted = shutil.disk_usage(scratch).free, f"; {needed:,} are needed" if needed else ""
+    return Refused(
+        "ScratchFull",
+        f"The Job's scratch volume has {free:,} bytes free on its node{wanted}. Give "
+        "the nodes more ephemeral storage, or request some in spec.build.pod.resources.",
+    )
+
+
+def write_outcome(scratch: Path, outcome: Outcome) -> None:
+    _write(scratch / OUTCOME, {"exitCode": outcome.exit_code, "result": outcome.result})
+
+
+def read_outcome(scratch: Path) -> Outcome | None:
+    """None when nobody has come to an end yet."""
+    content = read_own(scratch, OUTCOME)
+    if content is None:
+        return None
+    document = _parse(OUTCOME, content)
+    code, result = document.get("exitCode"), document.get("result")
+    if not isinstance(code, int) or not isinstance(result, dict):
+        raise TryAgain("BuildFailed", f"{OUTCOME} has no exit code and result; it holds {document!r:.200}.")
+    return Outcome(code, cast(Json, result))
+
+
+def write_held(scratch: Path, held: Held) -> None:
+    artifacts = {digest: [file.to_json() for file in files] for digest, files in held.artifacts.items()}
+    _write(scratch / HELD, {"sources": list(held.sources), "artifacts": artifacts})
+
+
+def open_scratch(scratch: Path) -> ScratchStore:
+    content = read_own(scratch, HELD)
+    if content is None:
+        return ScratchStore(scratch)
+    document: Any = _parse(HELD, content)
+    artifacts = {digest: tuple(files_in({"files": files})) for digest, files in document["artifacts"].items()}
+    return ScratchStore(scratch, Held(tuple(document["sources"]), artifacts))
+
+
+def read_own(scratch: Path, name: str) -> bytes | None:
+    """A plain file of the scratch volume; None when there is none.
+
+    A link could lead to the credentials of the container that reads, so none is followed, nor on the way.
+    """
+    path = scratch / name
+    if path.parent.resolve() != path.parent:
+        raise TryAgain("BuildFailed", f"{str(path.parent)!r} leads elsewhere through a link.")
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TryAgain("BuildFailed", f"{str(path)!r} cannot be read: {error.strerror}.") from error
+    with os.fdopen(descriptor, "rb") as stream:
+        status = os.fstat(stream.fileno())
+        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
+            raise TryAgain("BuildFailed", f"{str(path)!r} is no plain file of at most {LARGEST_BYTES} bytes.")
+        return stream.read()
+
+
+def _write(path: Path, content: Json) -> None:
+    draft = path.with_suffix(".draft")
+    draft.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    draft.replace(path)
+
+
+def _parse(name: str, content: bytes) -> Json:
+    try:
+        document = json.loads(content)
+    except ValueError as error:
+        raise TryAgain("BuildFailed", f"{name} in the scratch volume is not JSON: {error}.") from error
+    if not isinstance(document, dict):
+        raise TryAgain("BuildFailed", f"{name} in the scratch volume holds no object.")
+    return document
