@@ -68,10 +68,11 @@ cluster-down: install ## End that Kubernetes and leave the machine as it was
 LOCK := $(BIN)/uv pip compile pyproject.toml --quiet --universal --python-version 3.11 --generate-hashes --no-header --no-annotate --no-emit-index-url
 .PHONY: lock
 lock: install ## Pin the newest allowed versions by hash in constraints/ (needs the network)
-	$(LOCK) --upgrade --extra dev -o constraints/dev.txt
+	$(LOCK) --upgrade --extra dev --overrides tools/lock-overrides.txt -o constraints/dev.txt
 	awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' constraints/dev.txt > constraints/uv.txt
 	$(LOCK) --upgrade --extra operator -o constraints/operator.txt -c constraints/dev.txt
-	$(LOCK) --upgrade --extra builder -o constraints/builder.txt -c constraints/dev.txt
+	$(LOCK) --upgrade --extra builder --overrides tools/lock-overrides.txt -o constraints/builder.txt -c constraints/dev.txt
+	$(LOCK) --upgrade --extra builder-torch --overrides images/builder/without.txt --overrides tools/lock-overrides.txt -o constraints/builder-torch.txt -c constraints/builder.txt
 	$(LOCK) --upgrade --extra serving --overrides images/serving/without.txt -o constraints/serving.txt
 	$(LOCK) --upgrade --no-deps --extra serving-local -o constraints/serving-local.txt
 

@@ -23,7 +23,9 @@ def main() -> int:
     environment = read_pip_settings().for_uv() | dict(os.environ)
     install = [find_uv_bin(), "pip", "install", "--quiet", "--python", sys.executable]
     for words in (
-        ["--require-hashes", "--requirements", str(ROOT / "constraints/dev.txt")],
+        # The list is complete, and one of its packages is newer than another one asks for
+        # (tools/lock-overrides.txt).
+        ["--no-deps", "--require-hashes", "--requirements", str(ROOT / "constraints/dev.txt")],
         ["--no-deps", "--no-build-isolation", "--editable", str(ROOT)],
     ):
         code = subprocess.run([*install, *words], cwd=ROOT, env=environment, check=False).returncode
