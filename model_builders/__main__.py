@@ -18,7 +18,7 @@ from model_builders.errors import (
     JobError,
     Terminated,
 )
-from model_builders.fetch import fetch
+from model_builders.fetch import Reach, fetch
 from model_builders.handover import Outcome, open_scratch, read_outcome, write_outcome
 from model_builders.messages import (
     BuildRequest,
@@ -34,6 +34,7 @@ from model_builders.messages import (
     parse_fetch_request,
     success,
 )
+from model_builders.sources.network import parse_networks
 from model_builders.store import Store
 
 logger = logging.getLogger("model_builders")
@@ -57,6 +58,9 @@ environment:
   NLP_INPUTS            where the inputs' volumes are mounted; /inputs when unset
   NLP_TERMINATION_LOG   where the result is written; /dev/termination-log when unset
   NLP_MAX_INPUT_BYTES   the largest input that is fetched; 50,000,000,000 when unset
+  NLP_FETCH_ALLOWED_NETWORKS  private networks that sources may lie in: CIDRs, separated by commas
+  NLP_FETCH_REDIRECT_HOSTS    hosts that a source may redirect to, separated by commas
+  HF_ENDPOINT           the Hugging Face hub or a mirror of it; https://huggingface.co when unset
 
 exit codes: 0 done, 10 the user has to change something (the message says what), 143 terminated, any other:
 try again.
@@ -146,11 +150,15 @@ def _hand_over(parser: argparse.ArgumentParser, options: argparse.Namespace, scr
 
 def _work(parser: argparse.ArgumentParser, options: argparse.Namespace, store: Store) -> Json:
     volumes = Path(os.environ.get("NLP_INPUTS", "/inputs"))
-    max_bytes = int(os.environ.get("NLP_MAX_INPUT_BYTES", DEFAULT_MAX_INPUT_BYTES))
+    max_bytes = int(os.environ.get("NLP_MAX_INPUT_BYTES") or DEFAULT_MAX_INPUT_BYTES)
+    reach = Reach(
+        parse_networks(os.environ.get("NLP_FETCH_ALLOWED_NETWORKS", "")),
+        tuple(os.environ.get("NLP_FETCH_REDIRECT_HOSTS", "").split(",")),
+    )
     request = os.environ.get("NLP_REQUEST")
     if request is not None and not options.input:
         if options.command == "fetch":
-            return fetch(parse_fetch_request(request), store, volumes, max_bytes).to_json()
+            return fetch(parse_fetch_request(request), store, volumes, max_bytes, reach).to_json()
         return _build(parse_build_request(request), store)
 
     if not options.input or not options.store:

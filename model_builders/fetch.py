@@ -1,8 +1,9 @@
 """The fetch Job: copy every input into the store under the digest of its bytes.
 
-An input is read twice when it is new and once when the store already has it. The first reading decides, so
-that an unchanged input writes nothing and a pinned one is refused before a byte is copied; the second proves
-that the bytes did not change in between.
+A mounted input is read twice when it is new and once when the store already has it. The first reading
+decides, so that an unchanged input writes nothing and a pinned one is refused before a byte is copied; the
+second proves that the bytes did not change in between. One from the network is read once, into a folder that
+outlives the Job (download.py), and not at all when the store has what it is pinned to.
 """
 
 import hashlib
@@ -10,21 +11,38 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from model_builders.digests import CHUNK_BYTES, FileDigest, digest_of_folder
+from model_builders.download import SOURCE, Download
 from model_builders.errors import Refused
 from model_builders.inputs import Input, changed_while_read, find_input
 from model_builders.messages import ARTIFACT, FetchedInput, FetchRequest, FetchResult, InputToFetch
-from model_builders.store import DATA, MANIFEST, Damaged, Store
+from model_builders.sources import open_remote
+from model_builders.sources.network import Network, guarded
+from model_builders.store import DATA, MANIFEST, Damaged, Store, files_in, read_manifest, remove
+from model_builders.trust import FileCheck, Trust, check_name, check_zip, is_zip
 
 logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10.0
 
 
-def fetch(request: FetchRequest, store: Store, volumes: Path, max_bytes: int) -> FetchResult:
+@dataclass(frozen=True)
+class Reach:
+    """How far a fetch may go on the network, as the administrator says."""
+
+    networks: tuple[Network, ...] = ()
+    """Private, loopback and link-local networks that sources may lie in."""
+    redirect_hosts: tuple[str, ...] = ()
+    """Hosts that a source's own host may send us on to."""
+
+
+def fetch(
+    request: FetchRequest, store: Store, volumes: Path, max_bytes: int, reach: Reach = Reach()
+) -> FetchResult:
     """Bring all inputs into the store.
 
     Raises JobError; inputs that were complete by then stay, and are found the next time.
@@ -37,6 +55,9 @@ def fetch(request: FetchRequest, store: Store, volumes: Path, max_bytes: int) ->
             if wanted.artifact:
                 fetched.append(_find_artifact(wanted, store))
                 continue
+            if wanted.network is not None:
+                fetched.append(_fetch_from_network(request, wanted, store, staging, max_bytes, reach))
+                continue
             found = find_input(wanted.name, wanted.path, volumes, max_bytes)
             logger.info("input %s: %s files, %s", wanted.name, len(found.entries), in_words(found.bytes))
             fetched.append(_fetch_one(wanted, found, store, staging))
@@ -46,15 +67,11 @@ def fetch(request: FetchRequest, store: Store, volumes: Path, max_bytes: int) ->
 
 
 def _fetch_one(wanted: InputToFetch, found: Input, store: Store, staging: Path) -> FetchedInput:
+    _check_trust(found)
     files = _read(found, lambda index: None)
     digest = digest_of(found, files)
     if wanted.sha256 and digest != wanted.sha256:
-        raise Refused(
-            "HashMismatch",
-            f"Input {wanted.name!r}: {found.shown!r} has the sha256 {digest}, but the spec pins "
-            f"{wanted.sha256}. "
-            "Put back the data that was pinned, or change the pin.",
-        )
+        raise _not_the_pinned(wanted, found.shown, digest)
     result = FetchedInput(wanted.name, digest, len(files), sum(file.size for file in files))
     if store.holds_source(digest, staging):
         logger.info("input %s: already in the store as %s", wanted.name, digest)
@@ -68,20 +85,70 @@ def _fetch_one(wanted: InputToFetch, found: Input, store: Store, staging: Path) 
     if copied != files:
         changed = next((new.path for old, new in zip(files, copied, strict=True) if old != new), found.shown)
         raise changed_while_read(wanted.name, changed)
-    manifest = {
-        "version": 1,
-        "kind": found.kind,
-        "sha256": digest,
-        "files": [file.to_json() for file in copied],
-    }
+    _publish(wanted.name, found.kind, digest, copied, folder, store)
+    return result
+
+
+def _fetch_from_network(
+    request: FetchRequest, wanted: InputToFetch, store: Store, staging: Path, max_bytes: int, reach: Reach
+) -> FetchedInput:
+    name = wanted.name
+    if wanted.sha256 and store.holds_source(wanted.sha256, staging):
+        return _found(name, wanted.sha256, store)
+    folder = store.partial(identity_of(request.model, wanted), time.time(), request.deadline_seconds)
+    try:
+        with guarded(reach.networks):
+            remote = open_remote(wanted, reach.redirect_hosts)
+            download = Download(name, remote, folder, store, max_bytes)
+            if download.finished and store.holds_source(download.finished, staging):
+                return _found(name, download.finished, store)
+            files = download.run()
+        if not any(file.size for file in files):
+            raise Refused("InputEmpty", f"Input {name!r}: {remote.shown} holds not a byte to build from.")
+        digest = files[0].sha256 if remote.kind == "File" else digest_of_folder(files)
+        if wanted.sha256 and digest != wanted.sha256:
+            raise _not_the_pinned(wanted, remote.shown, digest)
+    except Refused:
+        remove(folder)  # nothing of it is of use to the next Job
+        raise
+    if not store.holds_source(digest, staging):
+        _publish(name, remote.kind, digest, files, folder / SOURCE, store)
+    download.finish(digest)
+    return FetchedInput(name, digest, len(files), sum(file.size for file in files))
+
+
+def _found(name: str, digest: str, store: Store) -> FetchedInput:
+    logger.info("input %s: already in the store as %s", name, digest)
+    files = files_in(read_manifest(store.source(digest)))
+    return FetchedInput(name, digest, len(files), sum(file.size for file in files))
+
+
+def identity_of(model: str, wanted: InputToFetch) -> str:
+    """Names what may be continued: the same input of the same model. Two models never write one folder."""
+    return f"{model} {wanted.name} {wanted.sha256} {wanted.network!r}"
+
+
+def _publish(
+    name: str, kind: str, digest: str, files: Sequence[FileDigest], folder: Path, store: Store
+) -> None:
+    """`folder` holds the files below data/; it gets its manifest and its final name."""
+    listed = [file.to_json() for file in files]
+    manifest = {"version": 1, "kind": kind, "sha256": digest, "files": listed}
     with store.writing():
         (folder / MANIFEST).write_text(
             json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8"
         )
     if not store.publish(folder, store.source(digest)):
-        logger.info("input %s: another Job stored it at the same time", wanted.name)
-    logger.info("input %s: stored as %s", wanted.name, digest)
-    return result
+        logger.info("input %s: another Job stored it at the same time", name)
+    logger.info("input %s: stored as %s", name, digest)
+
+
+def _not_the_pinned(wanted: InputToFetch, shown: str, digest: str) -> Refused:
+    return Refused(
+        "HashMismatch",
+        f"Input {wanted.name!r}: {shown!r} has the sha256 {digest}, but the spec pins {wanted.sha256}. "
+        "Put back the data that was pinned, or change the pin.",
+    )
 
 
 def _find_artifact(wanted: InputToFetch, store: Store) -> FetchedInput:
@@ -120,6 +187,15 @@ def digest_of(found: Input, files: list[FileDigest]) -> str:
     return files[0].sha256 if found.kind == "File" else digest_of_folder(files)
 
 
+def _check_trust(found: Input) -> None:
+    """Refuse, before the bytes are read, what may not lie in a model's folder, and zip files with pickles."""
+    for index, entry in enumerate(found.entries):
+        check_name(found.name, entry.path, Trust.NO_CODE, found.is_model)
+        with found.open(index) as descriptor, open(descriptor, "rb", closefd=False) as stream:
+            if is_zip(stream.read(4)):
+                check_zip(found.name, found.shown_path(index), stream)
+
+
 def _read(found: Input, target: Callable[[int], Path | None], store: Store | None = None) -> list[FileDigest]:
     """Read every byte of an input; write each file to `target(index)` where that gives a path."""
     done, said = 0, time.monotonic()
@@ -127,10 +203,12 @@ def _read(found: Input, target: Callable[[int], Path | None], store: Store | Non
     for index, entry in enumerate(found.entries):
         sha256, size = hashlib.sha256(), 0
         path = target(index)
+        check = FileCheck(found.name, entry.path, Trust.NO_CODE, found.is_model)
         with found.open(index) as descriptor, _Copy(path, store) as copy:
             before = os.fstat(descriptor)
             while chunk := _read_chunk(descriptor, found, index):
                 sha256.update(chunk)
+                check.feed(chunk)
                 size += len(chunk)
                 copy.write(chunk)
                 if time.monotonic() - said > PROGRESS_SECONDS:
@@ -149,6 +227,7 @@ def _read(found: Input, target: Callable[[int], Path | None], store: Store | Non
             after.st_mtime_ns,
         ) or size != after.st_size:
             raise changed_while_read(found.name, found.shown_path(index))
+        check.close()
         done += size
         files.append(FileDigest(entry.path, size, sha256.hexdigest()))
     return files

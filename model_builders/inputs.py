@@ -23,14 +23,11 @@ from pathlib import Path, PurePosixPath
 from typing import Literal
 
 from model_builders.errors import JobError, Refused, TryAgain
+from model_builders.trust import MAX_DEPTH, MAX_FILES
 
 KUBELET_DATA = "..data"
 LOST_AND_FOUND = "lost+found"
 """The folder that ext4 keeps at the root of every volume, readable by root alone: never part of an input."""
-
-MAX_DEPTH = 32
-MAX_FILES = 100_000
-"""The manifest lists every file; more belong into one larger file."""
 
 Kind = Literal["File", "Folder"]
 
@@ -56,6 +53,11 @@ class Input:
     entries: tuple[Entry, ...]
     real_names: tuple[str, ...]
     """Path of each entry below `root`; differs from its name in the store for a single file behind a link."""
+
+    @property
+    def is_model(self) -> bool:
+        """Whether it is the folder of a model as Hugging Face lays it out, or has one in it."""
+        return any(PurePosixPath(entry.path).name == "config.json" for entry in self.entries)
 
     @property
     def bytes(self) -> int:

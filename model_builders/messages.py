@@ -240,7 +240,9 @@ class _Fields:
         """Which of the members that say where an input is there is."""
         given = [kind for kind in SOURCES if kind in self.content]
         if len(given) != 1:
-            self.problems.append(f"{self.where}source is {given}; exactly one of {', '.join(SOURCES)} must be set")
+            self.problems.append(
+                f"{self.where}source is {given}; exactly one of {', '.join(SOURCES)} must be set"
+            )
         return given[0] if given else "path"
 
     def seconds(self, name: str) -> int:

@@ -1,13 +1,14 @@
 """The store: everything in it is named by its content and appears by rename (docs/store.md).
 
     sources/<sha256>/{data/,manifest.json}    artifacts/<sha256>/    results/<key>.json
-    tmp/<job>-<expires>-<random>/
+    tmp/<job>-<expires>-<random>/    tmp/partial-<expires>-<identity>/
 
 A reader sees all of a thing or nothing, whenever a Job dies. Two Jobs that write the same thing at once write
 the same bytes; the second to rename finds the first one's and drops its own.
 """
 
 import errno
+import hashlib
 import json
 import logging
 import os
@@ -29,6 +30,9 @@ logger = logging.getLogger(__name__)
 SWEEP_GRACE_SECONDS = 60
 """How long after a Job's deadline its leftovers stay: covers pods that end slowly and clocks of nodes that
 differ a little."""
+
+PARTIAL_SECONDS = 86_400
+"""How long after a Job's deadline what it had fetched so far stays."""
 
 MANIFEST = "manifest.json"
 DATA = "data"
@@ -84,6 +88,22 @@ class Store:
             yield folder
         finally:
             remove(folder)
+
+    def partial(self, identity: str, now: float, deadline_seconds: int) -> Path:
+        """The folder for what a Job brings from the network piece by piece: that of an earlier Job with the
+        same identity, or a new one.
+
+        It outlives the Job by a day: long enough for a deadline to be raised. Jobs that run at the same time
+        must have different identities.
+        """
+        key = hashlib.sha256(identity.encode("utf-8")).hexdigest()[:16]
+        folder = self.tmp / f"partial-{int(now) + deadline_seconds + PARTIAL_SECONDS}-{key}"
+        with self.writing():
+            earlier = sorted(self.tmp.glob(f"partial-*-{key}"))
+            if earlier and not folder.exists():
+                earlier[-1].rename(folder)
+            folder.mkdir(exist_ok=True)
+        return folder
 
     def sweep(self, now: float) -> list[str]:
         """Remove what killed Jobs left and return the names.
