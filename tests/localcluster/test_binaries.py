@@ -68,6 +68,30 @@ def test_kubernetes_version_is_the_one_that_is_compiled() -> None:
     assert pinned.group(1) == binaries.KUBERNETES_VERSION
 
 
+@pytest.mark.parametrize("name", ["coredns", "kwok"])
+def test_versions_are_those_of_kubernetes_so_that_what_is_shared_is_compiled_once(name: str) -> None:
+    """Half a cold start's time was two more copies of Kubernetes' client, in other versions."""
+    ours, kubernetes = (_required(module) for module in (name, "kubernetes"))
+    shared = ours.keys() & kubernetes.keys()
+    assert {"k8s.io/api", "k8s.io/client-go", "google.golang.org/protobuf"} <= shared
+    behind = {path for path in shared if ours[path] != kubernetes[path]}
+    assert behind <= NOT_IN_CLIENT_GO
+
+
+NOT_IN_CLIENT_GO = {"github.com/go-errors/errors"}
+"""Nothing that takes long to compile stands on these."""
+
+
+def _required(module: str) -> dict[str, str]:
+    """Path and version of each module that go.mod asks for, after its replacements."""
+    text = (Path(binaries.__file__).parent / "go" / module / "go.mod").read_text()
+    required = dict(
+        re.findall(r"^(?:require )?\s*(\S+\.\S+/\S+) (v\S+)(?: // indirect)?$", text, re.MULTILINE)
+    )
+    replaced = dict(re.findall(r"^(?:replace )?\s*(\S+) => \S+ (v\S+)$", text, re.MULTILINE))
+    return required | {path: version for path, version in replaced.items() if path in required}
+
+
 @pytest.mark.parametrize("module", MODULES, ids=lambda module: module.name)
 def test_module_asks_for_no_newer_go_than_the_wheel_and_the_minimum(module: Module) -> None:
     line = re.search(r"^go (\d+)\.(\d+)", (module.folder / "go.mod").read_text(), re.MULTILINE)
