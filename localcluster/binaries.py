@@ -94,6 +94,7 @@ MODULES: tuple[Module, ...] = (
         (("versitygw", "github.com/versity/versitygw/cmd/versitygw"),),
         in_every_cluster=False,
     ),
+    Module("gitops", (("gitops-health", "."),), in_every_cluster=False),
 )
 
 PROGRAMS: tuple[str, ...] = tuple(
