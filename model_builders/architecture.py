@@ -7,11 +7,11 @@ The two lines above are the whole life of a build; quality is compared between t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
-from model_builders.contract import Contract, Example
+from model_builders.contract import Contract, Example, Sample
 from model_builders.messages import Json
 from model_builders.source import Source
 
@@ -21,6 +21,10 @@ class Exported:
     contract: Contract
     examples: tuple[Example, ...]
     """Recorded from the model as it was before the export."""
+    measured: Mapping[str, float] = field(default_factory=dict)
+    """Numbers that differ from machine to machine, such as speeds: in the result, never in the artifact."""
+    note: str = ""
+    """How it was exported, in a sentence, where there was a choice."""
 
 
 class Model(Protocol):
@@ -58,6 +62,7 @@ class Architecture(Protocol):
     """Every metric that may stand in `spec.build.quality`, with what it says."""
     page: str
     """What the request contract's page says about this architecture beside its tensors, in Markdown."""
+    sample: Sample
 
     def prepare(self, parameters: Json, export: Json) -> Recipe:
         """Raises Refused (`ParameterInvalid`) naming every parameter that does not fit."""

@@ -64,6 +64,7 @@ def _build(request: BuildRequest, store: Store, staging: Path, measured: dict[st
         (folder / VERSION_FOLDER).mkdir(parents=True)
         exported = model.export(folder / VERSION_FOLDER)
         digest, size = write_artifact(folder, request, exported, metrics)
+    measured.update(exported.measured)
     difference = model.check_export(folder / VERSION_FOLDER)
     # Not in the artifact: this number may differ in its last digit from one processor to another, the
     # artifact must not.
@@ -79,10 +80,9 @@ def _build(request: BuildRequest, store: Store, staging: Path, measured: dict[st
             store.put_aside(final, staging)
     if not final.exists():
         store.publish(folder, final)
-    shown = {name: as_text(value) for name, value in metrics.items()}
-    return BuildResult(
-        request.key, digest, size, shown, f"{model.summary} Its artifact has {in_words(size)}."
-    )
+    shown = {name: as_text(value) for name, value in {**exported.measured, **measured}.items()}
+    sentences = (model.summary, exported.note, f"Its artifact has {in_words(size)}.")
+    return BuildResult(request.key, digest, size, shown, " ".join(filter(None, sentences)))
 
 
 def find_architecture(name: str) -> Architecture:
@@ -96,18 +96,15 @@ def find_architecture(name: str) -> Architecture:
 
 def _find_earlier(request: BuildRequest, store: Store) -> BuildResult | None:
     """The result of an earlier build of the same key whose artifact is whole."""
-    result = store.read_result(request.key)
-    if result is None or result.get("ok") is not True:
-        return None
-    digest, size, metrics = result.get("digest"), result.get("bytes"), result.get("metrics")
-    if not isinstance(digest, str) or not isinstance(size, int) or not isinstance(metrics, dict):
+    earlier = BuildResult.of(request.key, store.read_result(request.key) or {})
+    if earlier is None:
         return None
     try:
-        verify(store.artifact(digest), total=digest)
-    except (Damaged, ValueError) as damage:
+        verify(store.artifact(earlier.digest), total=earlier.digest)
+    except Damaged as damage:
         logger.warning("the artifact of the earlier build is damaged, building again: %s", damage)
         return None
-    return BuildResult(request.key, digest, size, metrics, str(result.get("message", "")))
+    return earlier
 
 
 def _open(wanted: InputOfBuild, store: Store) -> Source:

@@ -68,27 +68,39 @@ class Contract:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A request for the examples of the request contract's page."""
+
+    model: str
+    text: str
+    outputs: tuple[str, str]
+    """Two are enough to show how outputs are asked for."""
+
+
+@dataclass(frozen=True)
 class Example:
     """A recorded request and the answer that must come back. Shapes here include the batch dimension."""
 
     name: str
     inputs: Mapping[str, NDArray[Any]]
     outputs: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    tolerance: float = EXAMPLE_TOLERANCE
+    """Of floats, absolute and relative."""
 
     def to_json(self, contract: Contract) -> dict[str, object]:
         return {
             "name": self.name,
             "inputs": [_tensor(contract.inputs, name, value) for name, value in self.inputs.items()],
             "outputs": [
-                _tensor(contract.outputs, name, value, expected=True) for name, value in self.outputs.items()
+                _tensor(contract.outputs, name, value, self.tolerance) for name, value in self.outputs.items()
             ],
         }
 
 
 def _tensor(
-    declared: Sequence[Tensor], name: str, value: NDArray[Any], expected: bool = False
+    declared: Sequence[Tensor], name: str, value: NDArray[Any], tolerance: float | None = None
 ) -> dict[str, object]:
-    """One tensor as the KServe v2 protocol writes it in JSON, row-major."""
+    """One tensor as the KServe v2 protocol writes it in JSON, row-major; `tolerance` only of an answer."""
     datatype = next(tensor.datatype for tensor in declared if tensor.name == name)
     flat = value.reshape(-1).tolist()
     data: list[object]
@@ -100,6 +112,6 @@ def _tensor(
     else:
         data = flat
     tensor: dict[str, object] = {"name": name, "datatype": datatype, "shape": list(value.shape), "data": data}
-    if expected and datatype == "FP32":
-        tensor |= {"absoluteTolerance": EXAMPLE_TOLERANCE, "relativeTolerance": EXAMPLE_TOLERANCE}
+    if tolerance is not None and datatype == "FP32":
+        tensor |= {"absoluteTolerance": tolerance, "relativeTolerance": tolerance}
     return tensor

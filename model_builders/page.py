@@ -4,7 +4,7 @@ import json
 
 from model_builders.architecture import Architecture
 from model_builders.architectures import ARCHITECTURES
-from model_builders.contract import Contract, Tensor
+from model_builders.contract import Contract, Sample, Tensor
 
 HEADER = """\
 # The request contract
@@ -51,8 +51,8 @@ def _section(architecture: Architecture) -> str:
             "",
             "### Examples",
             "",
-            _http_example(contract),
-            _grpc_example(contract),
+            _http_example(contract, architecture.sample),
+            _grpc_example(contract, architecture.sample),
         ]
     )
 
@@ -62,32 +62,32 @@ def _row(tensor: Tensor) -> str:
     return f"| `{tensor.name}` | {tensor.datatype} | [{shape}] |"
 
 
-def _http_example(contract: Contract) -> str:
+def _http_example(contract: Contract, sample: Sample) -> str:
     first = contract.inputs[0]
     body = {
-        "inputs": [{"name": first.name, "datatype": first.datatype, "shape": [1, 1], "data": ["막걸리"]}],
-        "outputs": [{"name": name} for name in _shown(contract)],
+        "inputs": [{"name": first.name, "datatype": first.datatype, "shape": [1, 1], "data": [sample.text]}],
+        "outputs": [{"name": name} for name in sample.outputs],
     }
     text = json.dumps(body, ensure_ascii=False)
-    short = json.dumps({first.name: "막걸리"}, ensure_ascii=False)
+    short = json.dumps({first.name: sample.text}, ensure_ascii=False)
     return f"""\
 HTTP, with the model's Service as host:
 
 ```bash
-curl http://korean-novels.demo:8000/v2/models/korean-novels/infer -d '{text}'
+curl http://{sample.model}.demo:8000/v2/models/{sample.model}/infer -d '{text}'
 ```
 
 One row and every output, without spelling out tensors (Triton's own extension of the protocol):
 
 ```bash
-curl http://korean-novels.demo:8000/v2/models/korean-novels/generate -d '{short}'
+curl http://{sample.model}.demo:8000/v2/models/{sample.model}/generate -d '{short}'
 ```
 """
 
 
-def _grpc_example(contract: Contract) -> str:
-    first, shown = contract.inputs[0].name, _shown(contract)
-    outputs = ", ".join(f'InferRequestedOutput("{name}")' for name in shown)
+def _grpc_example(contract: Contract, sample: Sample) -> str:
+    first = contract.inputs[0].name
+    outputs = ", ".join(f'InferRequestedOutput("{name}")' for name in sample.outputs)
     return f"""\
 gRPC, in Python with `tritonclient`:
 
@@ -95,15 +95,10 @@ gRPC, in Python with `tritonclient`:
 import numpy as np
 from tritonclient.grpc import InferenceServerClient, InferInput, InferRequestedOutput
 
-client = InferenceServerClient("korean-novels.demo:8001")
+client = InferenceServerClient("{sample.model}.demo:8001")
 {first} = InferInput("{first}", [1, 1], "BYTES")
-{first}.set_data_from_numpy(np.array([["막걸리".encode()]], dtype=object))
-answer = client.infer("korean-novels", [{first}], outputs=[{outputs}])
-print(answer.as_numpy("{shown[0]}"))
+{first}.set_data_from_numpy(np.array([["{sample.text}".encode()]], dtype=object))
+answer = client.infer("{sample.model}", [{first}], outputs=[{outputs}])
+print(answer.as_numpy("{sample.outputs[0]}"))
 ```
 """
-
-
-def _shown(contract: Contract) -> list[str]:
-    """Two outputs are enough for an example: the second and the fourth say most of a word."""
-    return [tensor.name for tensor in contract.outputs][1:4:2]

@@ -19,7 +19,7 @@ def check_metric_names(quality: Sequence[Json], known: Mapping[str, str]) -> Non
                 f"{', '.join(known)}"
             )
         for side in ("atLeast", "atMost"):
-            if side in bound and _decimal(bound[side]) is None:
+            if side in bound and parse_decimal(bound[side]) is None:
                 problems.append(
                     f"spec.build.quality[{index}].{side} is {bound[side]!r}; it must be a "
                     f"decimal such as '0.25'"
@@ -37,7 +37,7 @@ def check_quality(quality: Sequence[Json], metrics: Mapping[str, float]) -> None
     for bound in quality:
         name = str(bound["metric"])
         found = metrics[name]
-        lowest, highest = _decimal(bound.get("atLeast")), _decimal(bound.get("atMost"))
+        lowest, highest = parse_decimal(bound.get("atLeast")), parse_decimal(bound.get("atMost"))
         if lowest is not None and not (math.isfinite(found) and to_decimal(found) >= lowest):
             missed.append(f"{name} is {as_text(found)}, at least {lowest} was asked for")
         if highest is not None and not (math.isfinite(found) and to_decimal(found) <= highest):
@@ -56,15 +56,19 @@ def to_decimal(value: float) -> Decimal:
 
 
 def as_text(value: float) -> str:
-    """A metric as a string in the status: whole numbers without a point, others with at most six decimals."""
+    """A metric as a string in the status: whole numbers without a point, others with at most six decimals, or
+    two digits when they are smaller than that; never an exponent."""
     if not math.isfinite(value):
         return str(value)
     if float(value).is_integer():
         return str(int(value))
+    if abs(value) < 1e-5:
+        return f"{Decimal(f'{value:.1e}'):f}"
     return f"{value:.6f}".rstrip("0").rstrip(".")
 
 
-def _decimal(value: object) -> Decimal | None:
+def parse_decimal(value: object) -> Decimal | None:
+    """A bound of the spec as a number; None when it is none."""
     try:
         number = Decimal(str(value))
     except InvalidOperation:

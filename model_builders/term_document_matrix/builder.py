@@ -1,13 +1,8 @@
 """Builds, measures, exports and checks a term-document matrix."""
 
-import io
 import json
 import logging
 import random
-import shutil
-import signal
-import subprocess
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,12 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.architecture import Exported
-from model_builders.contract import EXAMPLE_TOLERANCE, Example
-from model_builders.errors import EXIT_KILLED, Refused, TryAgain
+from model_builders.contract import Example
+from model_builders.errors import Refused
+from model_builders.fresh import ask_fresh, compare
 from model_builders.messages import Json
+from model_builders.served import copy_served
 from model_builders.source import Source
 from model_builders.term_document_matrix import served
-from model_builders.term_document_matrix.contract import CONTRACT, METRICS, PAGE
+from model_builders.term_document_matrix.contract import CONTRACT, METRICS, PAGE, SAMPLE
 from model_builders.term_document_matrix.corpus import Corpus, read_corpus
 from model_builders.term_document_matrix.graph import build_graph
 from model_builders.term_document_matrix.matrix import TermDocumentMatrix, choose_terms, cosine, count_terms
@@ -42,8 +39,6 @@ from model_builders.term_document_matrix.vocabulary import find_vocabulary
 
 logger = logging.getLogger(__name__)
 
-SERVED_FILES = ("model.py", "answering.py")
-
 MAX_CELLS = 1 << 24
 """Rows times columns: 64 MiB as 32-bit floats in the artifact, four times that in a server, ten times that in
 a build."""
@@ -53,8 +48,6 @@ MAX_VECTOR_IN_EXAMPLES = 4096
 
 QUESTIONS_OF_A_KIND = 12
 """How many words, documents and texts the export is compared on; a guess that takes well under a second."""
-
-CHECK_SECONDS = 600
 
 FLOAT_NOISE = 3e-7
 """How far a cosine in 32-bit floats was seen from the exact one, with room."""
@@ -67,6 +60,7 @@ class TermDocumentMatrixArchitecture:
     takes_artifacts_of = frozenset({name})
     metrics = METRICS
     page = PAGE
+    sample = SAMPLE
 
     def prepare(self, parameters: Json, export: Json) -> "TermDocumentMatrixRecipe":
         return TermDocumentMatrixRecipe(parse_parameters(parameters, export))
@@ -165,8 +159,7 @@ class TermDocumentMatrixModel:
         )
 
     def export(self, folder: Path) -> Exported:
-        for name in SERVED_FILES:
-            shutil.copyfile(Path(served.__path__[0]) / name, folder / name)
+        copy_served(served, folder)
         _write_json(folder / "vocabulary.json", list(self.matrix.terms))
         _write_json(folder / "documents.json", list(self.matrix.documents))
         settings = {"tokenizer": self.parameters.tokenizer, "caseFolding": self.parameters.case_folding}
@@ -179,18 +172,11 @@ class TermDocumentMatrixModel:
         """Ask the written files in a fresh process: each question alone, and all of them as one batch."""
         questions = sample_questions(self.matrix)
         batches = [[question] for question in questions] + [questions]
-        asked = [[vars(question) for question in batch] for batch in batches]
-        with np.load(io.BytesIO(_ask_fresh(folder, asked)), allow_pickle=False) as answers:
-            served_vectors = [
-                {name: answers[f"{index}/{name}"] for name in COMPARED if f"{index}/{name}" in answers}
-                for index in range(len(batches))
-            ]
         eager = self.eager
-        differences = [
-            compare(tensors(batch, eager.answer(batch)), found)
-            for batch, found in zip(batches, served_vectors, strict=True)
-        ]
-        return max(differences)
+        return max(
+            compare(COMPARED, tensors(batch, eager.answer(batch)), found)
+            for batch, found in zip(batches, ask_fresh(folder, batches), strict=True)
+        )
 
 
 COMPARED = (
@@ -229,34 +215,6 @@ class NumpyEngine:
             cosine(word_vectors, self._weights),
             cosine(document_vectors, self._weights.T),
         )
-
-
-def compare(eager: Mapping[str, NDArray[Any]], found: Mapping[str, NDArray[Any]]) -> float:
-    """The largest difference, in units where 1e-5 is the limit for small and for large numbers alike.
-
-    Raises Refused (`ExportDiffers`) when a tensor is missing, has another shape, or differs by more.
-    """
-    largest = 0.0
-    for name in COMPARED:
-        if name not in eager:
-            continue
-        if name not in found or found[name].shape != eager[name].shape:
-            shape = found[name].shape if name in found else "nothing"
-            raise Refused(
-                "ExportDiffers",
-                f"The exported model gives {shape} as {name}; the built one gives {eager[name].shape}.",
-            )
-        a, b = eager[name].astype(np.float64), found[name].astype(np.float64)
-        difference = float(np.max(np.abs(a - b) / (1.0 + np.abs(a)), initial=0.0))
-        if not difference <= EXAMPLE_TOLERANCE:
-            raise Refused(
-                "ExportDiffers",
-                f"The exported model's {name} differs from the built one's by {difference:.1e}; "
-                f"at most {EXAMPLE_TOLERANCE:.0e} is "
-                "allowed. This is a defect of the builder; please report it with the result in the store.",
-            )
-        largest = max(largest, difference)
-    return largest
 
 
 def sample_questions(matrix: TermDocumentMatrix) -> list[Question]:
@@ -355,34 +313,6 @@ def _inputs(batch: list[Question]) -> dict[str, NDArray[Any]]:
     if any(question.top_k != DEFAULT_TOP_K for question in batch):
         inputs["top_k"] = np.array([[question.top_k] for question in batch], dtype=np.int32)
     return inputs
-
-
-def _ask_fresh(folder: Path, asked: list[list[dict[str, object]]]) -> bytes:
-    """Answer in a new interpreter: nothing loaded or patched here can make the export look right.
-
-    Returns an .npz. Questions and answers go through pipes: the store may be full and there may be no /tmp.
-    """
-    command = [sys.executable, "-B", "-m", "model_builders.term_document_matrix.fresh", str(folder)]
-    questions = json.dumps(asked).encode("ascii")
-    try:
-        done = subprocess.run(
-            command, input=questions, capture_output=True, timeout=CHECK_SECONDS, check=False
-        )
-    except subprocess.TimeoutExpired as error:
-        raise TryAgain(
-            "BuildFailed", f"The exported model did not answer within {CHECK_SECONDS} seconds."
-        ) from error
-    if done.returncode == -signal.SIGKILL:
-        # The kernel took the child for want of memory. The container's memory is one, and its exit code ours.
-        raise SystemExit(EXIT_KILLED)
-    if done.returncode:
-        text = done.stderr.decode("utf-8", "replace").strip()
-        logger.error("%s", text)
-        last = (text.splitlines() or ["no message"])[-1]
-        raise Refused(
-            "ExportDiffers", f"The exported model cannot be loaded in a fresh process: {last[:300]}"
-        )
-    return done.stdout
 
 
 def _write_json(path: Path, content: object) -> None:

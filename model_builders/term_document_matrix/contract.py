@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-from model_builders.contract import Contract, Tensor
+from model_builders.contract import Contract, Sample, Tensor
 
 MAX_BATCH_SIZE = 256
 
@@ -71,6 +71,8 @@ METRICS: Mapping[str, str] = {
     "emptyDocuments": "documents without any term of the matrix",
     "filesPassedOver": "files of the inputs that are neither .tsv nor .jsonl nor .txt",
 }
+
+SAMPLE = Sample(model="korean-novels", text="막걸리", outputs=("word_vector", "nearest_words"))
 
 PAGE = """\
 A word's vector is its row of the matrix (one number a document), a document's vector is its column (one

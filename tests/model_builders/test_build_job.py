@@ -64,6 +64,7 @@ def test_document_example_becomes_an_artifact(jobs: Jobs) -> None:
     assert ran.result["bytes"] == sum(p.stat().st_size for p in files)
     assert [f["path"] for f in manifest["files"]] == [
         "1/answering.py",
+        "1/backend.py",
         "1/documents.json",
         "1/model.onnx",
         "1/model.py",
@@ -312,7 +313,7 @@ def test_architecture_without_builder_is_refused(jobs: Jobs) -> None:
     ran = jobs.build(jobs.corpus(make_novels()), architecture="OneHot")
     assert (ran.code, ran.result["reason"]) == (10, "ParameterInvalid")
     assert (
-        "spec.build.architecture is 'OneHot'; this builder builds TermDocumentMatrix."
+        "spec.build.architecture is 'OneHot'; this builder builds SentenceEncoder, TermDocumentMatrix."
         in ran.result["message"]
     )
 

@@ -1,0 +1,39 @@
+"""Writes the tokenizer that is served: the folder's own, with our limit and without padding."""
+
+from pathlib import Path
+
+from model_builders.errors import Refused
+from model_builders.sentence_encoder.weights import TOKENIZER, Weights
+
+
+def write_tokenizer(weights: Weights, path: Path) -> int:
+    """Write `tokenizer.json` and return the id that fills up shorter texts.
+
+    The folder's file often pads every text to a fixed length or cuts it elsewhere than the model says; both
+    are overruled. Raises Refused when the file or its ids do not fit the model.
+    """
+    import tokenizers
+
+    try:
+        tokenizer = tokenizers.Tokenizer.from_file(str(weights.folder / TOKENIZER))
+    except Exception as error:  # the library raises plain Exceptions
+        raise Refused(
+            "InputInvalid", f"Input 'weights': {TOKENIZER} cannot be read by tokenizers: {error}."
+        ) from error
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    if largest >= weights.config["vocab_size"]:
+        raise Refused(
+            "InputInvalid",
+            f"Input 'weights': {TOKENIZER} has a token {largest}, and the model knows "
+            f"{weights.config['vocab_size']:,} (vocab_size); the files are of two models.",
+        )
+    if not tokenizer.encode("").ids:
+        raise Refused(
+            "InputInvalid",
+            f"Input 'weights': {TOKENIZER} adds no special tokens, so an empty text would have none at all.",
+        )
+    pad_token_id = weights.config.get("pad_token_id")
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(weights.max_tokens)
+    path.write_text(tokenizer.to_str(), encoding="utf-8")
+    return pad_token_id if isinstance(pad_token_id, int) else 0
