@@ -188,6 +188,7 @@ class FileCheck:
             and b"\0" in chunk
             and not self._head.startswith((b"\xff\xfe", b"\xfe\xff"))
         ):
+            self._check_head()  # which knows better words for some
             raise self._refused("is no text: it holds zero bytes")
         if self._is_config:
             self._config += chunk

@@ -27,7 +27,7 @@ class HttpsFile:
         self.shown = f"https://{host_of(source.url)}{urlsplit(source.url).path}"
 
     def files(self) -> list[RemoteFile]:
-        name = unquote(urlsplit(self._url).path).rpartition("/")[2]
+        name = unquote(urlsplit(self._url).path.rpartition("/")[2])
         return [RemoteFile(name, self._sha256, sha256=self._sha256)]
 
     @contextmanager

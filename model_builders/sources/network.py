@@ -92,9 +92,11 @@ def _look(event: str, arguments: tuple[Any, ...]) -> None:
         return
     host = str(address[0]).partition("%")[0]
     try:
-        parsed = ipaddress.ip_address(host)
+        allowed = is_allowed(ipaddress.ip_address(host), _limits[-1])
     except ValueError:
-        # A name, which the system would resolve out of our sight. No library of ours does that.
-        raise explain(host) from None
-    if not is_allowed(parsed, _limits[-1]):
+        allowed = (
+            False  # a name, which the system would resolve out of our sight; no library of ours does that
+        )
+    if not allowed:
+        connecting.close()  # libraries close after an OSError only
         raise explain(host)
