@@ -137,10 +137,12 @@ def make_report(wanted: str, serving: str | None = None, reason: str = "", **mor
     return AgentReport(taken=more.pop("taken", NOW), models=(model,), **more)
 
 
-def fetch_result(model: Obj, digest: str = INPUT_DIGEST) -> str:
+def fetch_result(request: Obj, digest: str = INPUT_DIGEST) -> str:
+    """What a fetch finds: an artifact is what the request says, everything else has this digest."""
     inputs = [
         {"name": one["name"], "sha256": digest, "files": 1, "bytes": 10}
-        for one in model["spec"]["build"]["inputs"]
+        | ({"sha256": one["artifact"], "kind": "Artifact"} if "artifact" in one else {})
+        for one in request["inputs"]
     ]
     return json.dumps({"version": 1, "ok": True, "inputs": inputs, "message": "Fetched."})
 
@@ -177,6 +179,8 @@ class World:
     foreign: frozenset[tuple[str, str]] = frozenset()
     usage: dict[tuple[str, str], int] = field(default_factory=dict)
     store: Obj | None = None
+    sources: dict[str, Obj] = field(default_factory=dict)
+    """Other NLPModels by name."""
     writes: Counter[str] = field(default_factory=Counter)
     created: list[str] = field(default_factory=list)
     """Kind and name of every object ever made, in order."""
@@ -190,6 +194,7 @@ class World:
                 pods=tuple(self.pods),
                 foreign=self.foreign,
                 store=self.store,
+                sources=self.sources,
                 pools=tuple(self.pools),
                 agents=self.agents,
                 usage=self.usage,
@@ -265,6 +270,12 @@ class World:
         assert len(found) == 1, f"{len(found)} {component} Jobs"
         return found[0]
 
+    def request(self, component: str) -> Obj:
+        """What the Job is asked for."""
+        env = self.job(component)["spec"]["template"]["spec"]["containers"][0]["env"]
+        request: Obj = json.loads(next(one["value"] for one in env if one["name"] == "NLP_REQUEST"))
+        return request
+
     def jobs(self) -> list[str]:
         return sorted(
             labels(one)[names.LABEL_COMPONENT] for one in self.objects.values() if kind(one) == "Job"
@@ -288,7 +299,7 @@ class World:
         job["status"] = {"conditions": [{"type": end, "status": "True", "lastTransitionTime": stamp}]}
 
     def fetched(self, digest: str = INPUT_DIGEST) -> None:
-        self.finish("fetch", fetch_result(self.model, digest))
+        self.finish("fetch", fetch_result(self.request("fetch"), digest))
 
     def built(self, digest: str = DIGEST) -> None:
         key = self.job("build")["metadata"]["annotations"][names.ANNOTATION_BUILD_KEY]

@@ -31,6 +31,7 @@ from nlp_operator.planning.jobs import (
 from nlp_operator.planning.plan import Deletion, PlanSettings
 from nlp_operator.planning.pods import is_over
 from nlp_operator.planning.snapshot import ModelSnapshot
+from nlp_operator.planning.stores import DAMAGE, store_pending
 from nlp_operator.planning.violations import Violation
 from nlp_operator.resources.jobs import (
     FetchedInput,
@@ -46,8 +47,6 @@ from nlp_operator.resources.policies import build_jobs_policy
 from nlp_operator.resources.store import build_store_claim
 
 ARCHITECTURES_WITH_BUILDER = frozenset({"TermDocumentMatrix"})
-DAMAGE = frozenset({"ArtifactDamaged", "ArtifactMissing"})
-"""What an agent says when the store does not hold the artifact whole."""
 HEALING_SECONDS = 600.0
 """From the end of a repair to giving up on it: twice the longest pause between two tries of an agent (300
 s)."""
@@ -100,8 +99,10 @@ def plan_artifact(
     if spec.build.architecture not in ARCHITECTURES_WITH_BUILDER:
         return _no_builder(seen, spec, record)
     damage = _damage(seen, record)
+    step: _Step | None = None
+    early: ArtifactPlan | None
     if inputs.violation is not None:
-        step, early = None, _waiting(record, inputs.violation)
+        early = _waiting(record, inputs.violation)
     else:
         step, record, early = _next_step(seen, build, record, settings, now, damage)
     kept = _history(seen.model, build, record)
@@ -114,7 +115,7 @@ def plan_artifact(
     elif step is None:
         plan = _built(record)
     else:
-        plan = _run(seen, step, record, build, now)
+        plan = _run(seen, step, record, build, settings, now)
     plan = _noted(plan, inputs.note)
     return replace(plan, apply=_ground(seen, settings) + plan.apply, delete=deletions + plan.delete)
 
@@ -289,7 +290,9 @@ def _damage(seen: ModelSnapshot, record: Record) -> Violation | None:
 # --- carrying a step on ---
 
 
-def _run(seen: ModelSnapshot, step: _Step, record: Record, build: Build, now: datetime) -> ArtifactPlan:
+def _run(
+    seen: ModelSnapshot, step: _Step, record: Record, build: Build, settings: PlanSettings, now: datetime
+) -> ArtifactPlan:
     present = _child(seen, step.manifest)
     if present is None or deleting(present):
         blocked = f"Job {name(present)}" if present is not None else _blocker(seen, now)
@@ -309,7 +312,7 @@ def _run(seen: ModelSnapshot, step: _Step, record: Record, build: Build, now: da
     if isinstance(outcome, Failed):
         return _stalled(record, Violation(outcome.reason, outcome.message), name(present))
     assert isinstance(outcome, Running)
-    held = _store_pending(seen, outcome.held_up)
+    held = store_pending(seen, outcome.held_up, settings)
     if step.word == "Fetching":
         held = _input_pending(build, held)
     return replace(_progress(record, step, "", held), look_again_seconds=outcome.look_again_seconds)
@@ -326,19 +329,6 @@ def _blocker(seen: ModelSnapshot, now: datetime) -> str:
         if is_job_pod(pod) and not is_over(pod):
             return f"Pod {name(pod)}"
     return ""
-
-
-def _store_pending(seen: ModelSnapshot, held: Violation | None) -> Violation | None:
-    """A pod that finds no node while the store is not bound waits for the store, most likely."""
-    phase = dig(seen.store, "status", "phase", default="") if seen.store is not None else ""
-    if held is None or held.reason not in ("Unschedulable", "VolumesPending") or phase == "Bound":
-        return held
-    claim = name(seen.store) if seen.store is not None else "the store"
-    return Violation(
-        "StorePending",
-        f"The store, PersistentVolumeClaim {claim}, is {phase or 'not there'}: {held.message} "
-        "Check its StorageClass and access mode, or make a claim of that name yourself.",
-    )
 
 
 def _input_pending(build: Build, held: Violation | None) -> Violation | None:

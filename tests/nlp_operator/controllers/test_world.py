@@ -174,3 +174,43 @@ def test_the_writer_does_not_remember_every_job_there_ever_was() -> None:
     jobs.put(back)
     assert world.writer._is_ours(back, "first"), "one that only lost its label is known when it is back"
     assert len(world.writer._gone) == GONE_KEPT - 1
+
+
+def make_novel(source: str, uid: str = "second") -> Obj:
+    """A model that takes an input from another."""
+    inputs = [{"name": "words", "source": {"nlpModel": {"name": source}}}]
+    return {**make("NLPModel", "novels", uid), "spec": {"build": {"inputs": inputs}}}
+
+
+def make_words(digest: str, version: str, **status: Any) -> Obj:
+    model = make("NLPModel", "words", "first")
+    model["metadata"] |= {"resourceVersion": version, "generation": 1}
+    built = {"type": "Built", "status": "True", "observedGeneration": 1}
+    return model | {"status": {"artifact": {"digest": digest}, "conditions": [built], **status}}
+
+
+async def test_news_of_a_source_wake_the_models_that_take_inputs_from_it_and_nothing_else_does() -> None:
+    world = make_world()
+    models = world.stores["NLPModel"]
+    models.put(make_novel("words"))
+    models.put(make("NLPModel", "bystander", "third"))
+    await woken(world)
+    for version, model, awake in (
+        ("1", make_words("a" * 64, "1"), {"words", "novels"}),
+        ("2", make_words("a" * 64, "2", servers=[{"name": "s"}]), {"words"}),
+        ("3", make_words("b" * 64, "3"), {"words", "novels"}),
+    ):
+        models.put(model)
+        assert await woken(world) == awake, version
+    models.remove(ObjectKey("demo", "words"))
+    assert await woken(world) == {"words", "novels"}
+
+
+def test_a_model_sees_its_sources_and_theirs_and_no_others() -> None:
+    world = make_world()
+    novels, models = make_novel("words"), world.stores["NLPModel"]
+    link = {"build": {"inputs": [{"source": {"nlpModel": {"name": "novels"}}}]}}
+    for model in (novels, make_words("a" * 64, "1") | {"spec": link}, make("NLPModel", "bystander", "third")):
+        models.put(model)
+    assert sorted(world.observe(novels).sources) == ["novels", "words"], "a ring comes back to where it began"
+    assert world.observe(make("NLPModel", "bystander", "third")).sources == {}
