@@ -222,9 +222,10 @@ class Agents:
 
     def _keep(self, target: Target, report: AgentReport) -> None:
         old = self.reports.get(target.uid)
-        self.reports[target.uid] = report
         self._asked(target.uid)
+        # The same answer again stays the same object: nobody has to compare what it says a second time.
         if old is None or replace(old, taken=None) != replace(report, taken=None):
+            self.reports[target.uid] = report
             self._on_change(target.namespace, target.model)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal
 
-from nlp_operator.api.objects import Obj, dig, listed, text
+from nlp_operator.api.objects import Obj, listed, text
 
 READY = "Ready"
 RECONCILING = "Reconciling"
@@ -45,9 +45,11 @@ def read_conditions(obj: Obj) -> tuple[Condition, ...]:
     """The conditions in an object's status; what has not their shape is left out."""
     found = []
     for one in listed(obj, "status", "conditions"):
-        fields = [dig(one, key) for key in ("type", "status", "reason", "message")]
-        if all(isinstance(field, str) for field in fields) and fields[1] in ("True", "False", "Unknown"):
-            found.append(Condition(*fields))
+        type_, status, reason, message = (one.get(key) for key in ("type", "status", "reason", "message"))
+        if status in ("True", "False", "Unknown") and all(
+            isinstance(field, str) for field in (type_, reason, message)
+        ):
+            found.append(Condition(type_, status, reason, message))
     return tuple(found)
 
 

@@ -16,14 +16,16 @@ def dig(obj: Any, *path: str | int, default: Any = None) -> Any:
     """
     here = obj
     for step in path:
-        if isinstance(step, int):
-            if not isinstance(here, list | tuple) or not -len(here) <= step < len(here):
+        # `type(...) is dict` first: it is what the API server's answers are made of, and asking an abstract
+        # class costs six times as much; a pass over one model digs three hundred times.
+        if type(here) is dict or isinstance(here, Mapping):
+            if step not in here:
                 return default
+            here = here[step]
+        elif isinstance(step, int) and isinstance(here, list | tuple) and -len(here) <= step < len(here):
             here = here[step]
         else:
-            if not isinstance(here, Mapping) or step not in here:
-                return default
-            here = here[step]
+            return default
     return default if here is None else here
 
 

@@ -27,7 +27,7 @@ from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.drift import drift, merge_patch
 from nlp_operator.cluster.kinds import Kind
 from nlp_operator.engine.bucket import TokenBucket
-from nlp_operator.engine.store import ObjectKey, Store
+from nlp_operator.engine.store import ObjectKey, Store, version_of
 
 log = logging.getLogger(__name__)
 
@@ -60,11 +60,15 @@ class Writer:
         """uids of objects whose field ownership is known to be an "Apply" entry."""
         self._gone: dict[str, None] = {}
         """uids of `_owned` that are in no cache any more, oldest first."""
+        self._compared: dict[str, tuple[str, str]] = {}
+        """uid of an object in the cache -> (hash of the manifest, resourceVersion of the object) that were
+        last found to say the same."""
         for kind in kinds.CHILDREN:
             stores[kind.name].listen(self._remember)
 
     def _remember(self, old: Obj | None, new: Obj | None) -> None:
         if old is not None and (new is None or uid(new) != uid(old)):
+            self._compared.pop(uid(old), None)
             self._note_gone(uid(old))
         if new is None:
             return
@@ -87,7 +91,9 @@ class Writer:
 
     def forget(self, model_uid: str) -> None:
         """The model is gone; so is what was remembered of its children."""
-        for child in [child for child, owner in self._owned.items() if owner == model_uid]:
+        cached = [one for kind in kinds.CHILDREN for one in self._stores[kind.name].by("owner", model_uid)]
+        gone = [child for child in self._gone if self._owned.get(child) == model_uid]
+        for child in [*map(uid, cached), *gone]:
             self._drop(child)
 
     async def _turn(self) -> None:
@@ -122,11 +128,20 @@ class Writer:
         return True
 
     def _why_write(self, wanted: Obj, seen: Obj) -> str | None:
-        hash_wanted = annotations_of(wanted).get(names.ANNOTATION_HASH)
-        if annotations_of(seen).get(names.ANNOTATION_HASH) != hash_wanted:
+        hash_wanted = annotations_of(wanted).get(names.ANNOTATION_HASH, "")
+        if annotations_of(seen).get(names.ANNOTATION_HASH, "") != hash_wanted:
             return "the manifest changed"
+        # The hash stands for all of the manifest, the version for all of the object: what was compared once
+        # need not be again.
+        state = (hash_wanted, version_of(seen))
+        if self._compared.get(uid(seen)) == state:
+            return None
         where = drift(wanted, seen)
-        return None if where is None else f"{where} was changed by somebody else"
+        if where is not None:
+            return f"{where} was changed by somebody else"
+        if all(state):
+            self._compared[uid(seen)] = state
+        return None
 
     def _is_ours(self, seen: Obj, model_uid: str) -> bool:
         return controller_uid(seen) == model_uid or (

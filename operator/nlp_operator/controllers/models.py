@@ -16,6 +16,7 @@ from nlp_operator.engine.workers import Done
 from nlp_operator.planning.models import plan_model
 from nlp_operator.planning.plan import EventWanted, ModelPlan
 from nlp_operator.planning.refusal import with_refusal, with_wait
+from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import events_between
 
 LEAVING_SECONDS = 1.5
@@ -36,10 +37,13 @@ async def reconcile_model(key: Key, world: World) -> Done:
     world.uids[key] = uid(model)
 
     seen = world.observe(model)
+    settled = world.settled_for(key, seen)
+    if settled:
+        return Done(look_again=min(_periodic(world), settled))
     plan = plan_model(seen, world.plan_settings, world.clock.now())
     # In the same turn of the loop as the plan: nobody plans in between.
     world.reserve(model, plan.placements, wants_more=_wants_more(plan))
-    return await _carry_out(plan, model, world)
+    return await _carry_out(plan, seen, key, world)
 
 
 def _wants_more(plan: ModelPlan) -> bool:
@@ -53,10 +57,10 @@ def _wants_more(plan: ModelPlan) -> bool:
     )
 
 
-async def _carry_out(plan: ModelPlan, model: Obj, world: World) -> Done:
+async def _carry_out(plan: ModelPlan, seen: ModelSnapshot, key: Key, world: World) -> Done:
     """Write what differs, in the order of the plan's fields. A refused object is told in the status, then
     tried again later."""
-    left = False
+    model, left = seen.model, False
     try:
         applied = await _apply(plan, model, world)
         if applied.plan_again:
@@ -77,9 +81,10 @@ async def _carry_out(plan: ModelPlan, model: Obj, world: World) -> Done:
     if applied.leaving is not None:
         await _tell_wait(applied.leaving, plan, model, world)
         return Done(look_again=LEAVING_SECONDS)
-    if plan.status is not None:
-        await world.writer.write_status(model, plan.status)
+    told = plan.status is not None and await world.writer.write_status(model, plan.status)
     world.say(model, plan.events)
+    if not (applied.wrote or plan.delete or plan.annotate or told):
+        world.settle(key, seen, plan.look_again_seconds)
     return Done(look_again=_next_look(plan, left, world))
 
 
@@ -91,6 +96,7 @@ class _Applied:
     """The first one."""
     leaving: errors.Leaving | None = None
     """The first object that has to go before ours can come."""
+    wrote: bool = False
     plan_again: bool = False
     """A name turned out to be taken, which the plan did not know."""
 
@@ -103,7 +109,7 @@ async def _apply(plan: ModelPlan, model: Obj, world: World) -> _Applied:
         if wanted["kind"] in RUNS and held_up & NEEDED_TO_RUN:
             continue
         try:
-            await world.writer.ensure(wanted, uid(model))
+            applied.wrote |= await world.writer.ensure(wanted, uid(model))
             continue
         except errors.NamespaceTerminating:
             raise
@@ -161,5 +167,9 @@ def _next_look(plan: ModelPlan, left: bool, world: World) -> float:
     """When to look without being woken: for drift and missed events, spread over the last tenth."""
     if left:
         return 1.0
-    periodic = world.look_seconds * random.uniform(0.8, 0.9)  # noqa: S311
+    periodic = _periodic(world)
     return periodic if plan.look_again_seconds is None else min(periodic, plan.look_again_seconds)
+
+
+def _periodic(world: World) -> float:
+    return world.look_seconds * random.uniform(0.8, 0.9)  # noqa: S311

@@ -7,6 +7,7 @@ from nlp_operator.cluster import kinds
 from nlp_operator.controllers.keys import Key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.workers import Done
+from nlp_operator.planning.pods import is_over
 from nlp_operator.planning.pools import plan_pool
 
 
@@ -15,7 +16,8 @@ async def reconcile_pool(key: Key, world: World) -> Done:
     if pool is None or deleting(pool):
         return Done()
     nodes = tuple(world.stores[kinds.NODE.name])
-    pods = tuple(world.stores[kinds.POD.name])
+    # Most pods of a cluster with many models are of Jobs that ended.
+    pods = [pod for pod in world.stores[kinds.POD.name] if not is_over(pod)]
     plan = plan_pool(pool, nodes, pods, world.clock.now())
     if plan.status is not None:
         await world.writer.write_status(pool, plan.status)

@@ -4,12 +4,13 @@ millisecond."""
 from __future__ import annotations
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name, namespace, uid
+from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.controllers.keys import Key, key_of_object, model_key, pool_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
 from nlp_operator.planning.dependencies import as_source
+from nlp_operator.planning.pods import is_over
 
 CALM_SECONDS = 1.0
 """Nodes and pools change in bursts, and each change concerns everybody: wait so long for the burst to end."""
@@ -69,7 +70,6 @@ def _on_node(world: World, old: Obj | None, new: Obj | None) -> None:
         return
     for pool in world.stores[kinds.POOL.name]:
         world.queue.add(key_of_object(pool), Priority.SIGNAL, after=CALM_SECONDS)
-    _wake_all_models(world)
 
 
 def _without_version(obj: Obj | None) -> Obj | None:
@@ -89,10 +89,20 @@ def _wake_all_models(world: World) -> None:
 def _on_pod(world: World, old: Obj | None, new: Obj | None) -> None:
     world.agents.see(old, new)
     _on_child(world, old, new)
+    if _held(old) == _held(new):
+        return
     for obj in (old, new):
         pool = labels(obj).get(names.LABEL_POOL) if obj is not None else None
         if pool:
             world.queue.add(pool_key(pool), Priority.SIGNAL, after=CALM_SECONDS)
+
+
+def _held(pod: Obj | None) -> tuple[str, str, str] | None:
+    """What the counts of a pool follow from, as far as it changes: where a pod is, and that it is not over. A
+    pass over a pool counts all pods, so it is not made for every word in the status of one."""
+    if pod is None or is_over(pod):
+        return None
+    return uid(pod), labels(pod).get(names.LABEL_POOL, ""), text(pod, "spec", "nodeName")
 
 
 def _on_deployment(world: World, old: Obj | None, new: Obj | None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -26,6 +27,20 @@ from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
 from nlp_operator.planning.snapshot import ModelSnapshot
 
 log = logging.getLogger(__name__)
+
+
+SETTLED_SECONDS = 600.0
+"""For how long a pass that left nothing to do stands for the next ones over the same world."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """What a pass saw that left nothing to do. A plan follows from what is seen and from time, so until
+    either changes another pass would find nothing either; with many models that is the whole idle load."""
+
+    seen: ModelSnapshot
+    until: float
+    """Monotonic."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +71,7 @@ class World:
     """Models that have less room than they want, and want to know when there is more."""
     leaving: dict[str, Leaver] = field(default_factory=dict)
     """By uid: models that are gone and whose servers still run."""
+    settled: dict[Key, Settled] = field(default_factory=dict)
     strangers: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """(kind, namespace, name) of objects that are not ours and hold a name we want -> when they were last
     seen."""
@@ -81,7 +97,6 @@ class World:
             store=self.stores[kinds.CLAIM.name].get(claim),
             sources=self._sources(model),
             pools=tuple(self.stores[kinds.POOL.name]),
-            nodes=tuple(self.stores[kinds.NODE.name]),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
             usage=self.ledger.usage_of_others(of_uid),
         )
@@ -97,6 +112,22 @@ class World:
                 found[key.name] = source
                 ahead += sources_of(source)
         return found
+
+    def settle(self, key: Key, seen: ModelSnapshot, look_again: float | None) -> None:
+        """Remember that nothing is left to do; `look_again`: seconds until time alone may change that."""
+        longest = SETTLED_SECONDS * random.uniform(0.8, 1.0)  # noqa: S311
+        until = self.clock.monotonic() + (longest if look_again is None else min(longest, look_again))
+        self.settled[key] = Settled(seen, until)
+
+    def settled_for(self, key: Key, seen: ModelSnapshot) -> float:
+        """For how many seconds yet a pass over this would find nothing to do; 0 when it may find something.
+
+        Cheap: what has not changed is the same object, and that is compared first.
+        """
+        known = self.settled.get(key)
+        if known is None or known.seen != seen:
+            return 0.0
+        return max(0.0, known.until - self.clock.monotonic())
 
     def reserve(self, model: Obj, placements: tuple[Placement, ...], *, wants_more: bool) -> None:
         """Write into the ledger what the plan takes, and wake who waits when it gives something back."""
@@ -116,6 +147,7 @@ class World:
     def forget_model(self, key: Key) -> None:
         """The model is gone: its children follow by garbage collection, and then its devices are free."""
         self.waiting.discard(key)
+        self.settled.pop(key, None)
         of_uid = self.uids.pop(key, None)
         if of_uid is None:
             return

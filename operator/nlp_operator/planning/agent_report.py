@@ -31,7 +31,7 @@ class AgentReport:
     """The last answer of one agent, or the fact that it never gave one."""
 
     taken: datetime | None
-    """When the last good answer came; `None` when none ever did."""
+    """When a good answer first said this; `None` when none ever came."""
     config_hash: str = ""
     models: tuple[ModelReport, ...] = ()
     silent_since: datetime | None = None

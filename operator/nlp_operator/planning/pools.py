@@ -17,7 +17,8 @@ from nlp_operator.planning.status import events_between
 
 
 def plan_pool(pool: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], now: datetime) -> PoolPlan:
-    """`pods`: every pod the cache has. Only ours are cached, so what others hold counts as free."""
+    """`pods`: every pod the cache has; those that are over need not be there. Only ours are cached, so what
+    others hold counts as free."""
     if deleting(pool):
         return PoolPlan()
     try:

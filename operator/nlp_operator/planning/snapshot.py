@@ -34,7 +34,6 @@ class ModelSnapshot:
     ring."""
     pools: tuple[Obj, ...] = ()
     """All DevicePools."""
-    nodes: tuple[Obj, ...] = ()
     agents: Mapping[str, AgentReport] = field(default_factory=dict)
     """By pod uid. A pod that was never asked has no entry."""
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
