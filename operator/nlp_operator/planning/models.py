@@ -29,6 +29,7 @@ from nlp_operator.planning.servers import (
 )
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import build_status, events_between, spec_invalid_status
+from nlp_operator.planning.stores import binding
 from nlp_operator.planning.violations import Violation
 from nlp_operator.resources.manifests import seal_of
 
@@ -105,6 +106,7 @@ def _find_out(
         wanted=wanted,
         servers=servers,
         name_taken=_name_taken(taken),
+        store_binding=binding(seen, settings),
         held_back=spec.suspend
         and wanted is not None
         and any(_is_change(seen, one) for one in wanted.manifests),

@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nlp_operator.api.spec import ModelSpec
-from nlp_operator.planning.artifact import DAMAGE, ArtifactPlan
+from nlp_operator.planning.artifact import ArtifactPlan
 from nlp_operator.planning.placement import NotPlaced, Placed
 from nlp_operator.planning.servers import Server, ServerObjects, deployment_trouble, settled, whole
+from nlp_operator.planning.stores import PASSES_BY_ITSELF
 from nlp_operator.planning.violations import Violation
 
 
@@ -26,6 +27,8 @@ class Facts:
     servers: tuple[Server, ...]
     """The wanted one first, then those it replaces."""
     name_taken: Violation | None = None
+    store_binding: str = ""
+    """What to say with the pool of a store that only one node can mount."""
     held_back: bool = False
     """spec.suspend keeps changes from being written."""
 
@@ -85,7 +88,7 @@ def new_version_refused(facts: Facts) -> Violation | None:
                 return Violation(
                     refused.reason,
                     f"Pod {report.pod} does not serve artifact {refused.wanted[:12]}: {refused.message}",
-                    stalled=refused.reason not in DAMAGE,
+                    stalled=refused.reason not in PASSES_BY_ITSELF,
                 )
     return None
 

@@ -43,6 +43,7 @@ from nlp_operator.planning.pods import (
     with_label,
 )
 from nlp_operator.planning.snapshot import ModelSnapshot
+from nlp_operator.planning.stores import store_away
 from nlp_operator.planning.violations import Violation
 from nlp_operator.resources.manifests import seal_of
 from nlp_operator.resources.policies import build_server_policy
@@ -213,8 +214,13 @@ def _observe(
         for pod in alive
         if is_ready(pod)
     ]
-    waiting = [found for found in (held_up(pod, now) for pod in alive if not is_ready(pod)) if found]
+    waiting = [found for pod in alive if not is_ready(pod) if (found := _waits_for(seen, pod, now))]
     return Server(server, pool, deployment, replicas, tuple(alive), tuple(ready), next(iter(waiting), None))
+
+
+def _waits_for(seen: ModelSnapshot, pod: Obj, now: datetime) -> Violation | None:
+    report = seen.agents.get(uid(pod))
+    return held_up(pod, now) or store_away(pod, report.of(name(seen.model)) if report is not None else None)
 
 
 def _still_loaded(seen: ModelSnapshot, wanted: ServerObjects) -> bool:

@@ -103,7 +103,8 @@ def _placed(facts: Facts) -> Condition:
     if isinstance(facts.placement, NotPlaced):
         found = facts.placement.violation
         return Condition(PLACED, "False", found.reason, found.message)
-    return Condition(PLACED, "True", "Placed", facts.placement.message)
+    message = f"{facts.placement.message} {facts.store_binding}".strip()
+    return Condition(PLACED, "True", "Placed", message)
 
 
 def _loaded(facts: Facts) -> Condition:

@@ -7,6 +7,7 @@ the difference.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from nlp_operator.api.spec import Resources, parse_model
 from nlp_operator.resources.jobs import FetchedInput, build_job_name, build_key, inputs_hash
 from nlp_operator.resources.manifests import seal_of, sealed
 from nlp_operator.resources.pods import merged_resources, thousandths
-from tests.nlp_operator.making import World, make_gpu_pool, make_model, make_pool
+from tests.nlp_operator.making import SETTINGS, World, make_gpu_pool, make_model, make_pool
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -72,11 +73,23 @@ RICH = World(
 )
 
 
+IN_A_BUCKET = World(
+    make_model(),
+    settings=replace(
+        SETTINGS,
+        store_url="s3://models/nlp",
+        store_endpoint="https://s3.example:9000",
+        store_region="eu-central-1",
+        store_secret_name="store-keys",
+        store_service_account_name="models",
+    ),
+)
+
+
 def objects_of(world: World) -> list[Obj]:
     if not world.objects:
         world.up()
-    assert world.store is not None
-    found = [world.store, *world.objects.values()]
+    found = [*([world.store] if world.store is not None else []), *world.objects.values()]
     return [_as_written(one) for one in sorted(found, key=lambda one: (kind(one), name(one)))]
 
 
@@ -101,7 +114,9 @@ def _as_written(obj: Obj) -> Obj:
 
 
 @pytest.mark.parametrize(
-    ("world", "file"), [(PLAIN, "plain.yaml"), (RICH, "rich.yaml")], ids=["plain", "rich"]
+    ("world", "file"),
+    [(PLAIN, "plain.yaml"), (RICH, "rich.yaml"), (IN_A_BUCKET, "in_a_bucket.yaml")],
+    ids=["plain", "rich", "in a bucket"],
 )
 def test_objects_are_as_in_the_golden_file(world: World, file: str) -> None:
     text = yaml.dump_all(objects_of(world), Dumper=_Blocks, allow_unicode=True, width=110)
@@ -110,7 +125,7 @@ def test_objects_are_as_in_the_golden_file(world: World, file: str) -> None:
     assert text == (GOLDEN / file).read_text(encoding="utf-8")
 
 
-ALL = [*objects_of(PLAIN), *objects_of(RICH)]
+ALL = [*objects_of(PLAIN), *objects_of(RICH), *objects_of(IN_A_BUCKET)]
 PODS = [
     pytest.param(one["spec"]["template"], id=f"{name(one)}")
     for one in ALL
@@ -127,8 +142,8 @@ def test_pod_meets_pod_security_restricted_and_more(template: Obj) -> None:
     assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
     assert not {"hostNetwork", "hostPID", "hostIPC"} & pod.keys()
     for volume in pod["volumes"]:
-        assert set(volume) - {"name"} <= {"configMap", "emptyDir", "persistentVolumeClaim"}
-    for container in pod["containers"]:
+        assert set(volume) - {"name"} <= {"configMap", "emptyDir", "persistentVolumeClaim", "secret"}
+    for container in [*pod.get("initContainers", ()), *pod["containers"]]:
         assert container["securityContext"] == {
             "allowPrivilegeEscalation": False,
             "capabilities": {"drop": ["ALL"]},

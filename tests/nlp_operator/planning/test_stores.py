@@ -1,0 +1,254 @@
+"""What the store means for a model: a claim that one node holds, and a bucket that may be away."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from nlp_operator.api.objects import Obj, dig, kind
+from nlp_operator.planning.jobs import Failed, Outcome, Running, Succeeded, read_job
+from tests.nlp_operator.making import (
+    NOW,
+    SETTINGS,
+    World,
+    failure,
+    make_claim,
+    make_job_pod,
+    make_model,
+    make_pool,
+    make_report,
+)
+
+BUCKET = replace(
+    SETTINGS,
+    store_url="s3://models/nlp",
+    store_endpoint="https://s3.example:9000",
+    store_region="eu-central-1",
+    store_secret_name="store-keys",
+)
+AWAY = "The store s3://models/nlp/demo: The server does not answer: it cannot be connected to."
+
+
+def make_store(*modes: str) -> Obj:
+    return make_claim() | {"spec": {"accessModes": list(modes)}}
+
+
+# --- a claim that one node holds ---
+
+
+def test_placed_says_that_a_store_of_one_node_binds_all_servers_to_it() -> None:
+    world = World(make_model(), store=make_store("ReadWriteOnce")).up()
+    assert world.condition("Placed")["message"].endswith(
+        "The store, PersistentVolumeClaim nlp-store, is ReadWriteOnce: all Jobs and servers of this "
+        "namespace run on the one node that mounts it. For several nodes, make it anew as ReadWriteMany, or "
+        "have the administrator keep the store in a bucket."
+    )
+    assert world.state()["Ready"] == "True"
+
+
+@pytest.mark.parametrize(
+    ("world", "said"),
+    [
+        pytest.param(World(make_model(), store=make_store("ReadWriteMany")), False, id="for many nodes"),
+        pytest.param(
+            World(make_model(), store=make_store("ReadWriteOnce", "ReadWriteMany")), False, id="for either"
+        ),
+        pytest.param(World(make_model(), store=make_store("ReadWriteOncePod")), True, id="for one pod"),
+        pytest.param(
+            World(make_model(), store=make_store("ReadWriteOnce"), settings=BUCKET), False, id="an old claim"
+        ),
+    ],
+)
+def test_placed_tells_of_no_other_store(world: World, said: bool) -> None:
+    assert ("one node" in world.up().condition("Placed")["message"]) == said
+
+
+# --- a bucket ---
+
+
+def test_no_claim_is_made_for_a_store_in_a_bucket() -> None:
+    world = World(make_model(), settings=BUCKET).up()
+    assert world.store is None
+    assert world.state()["Ready"] == "True"
+    volumes = [
+        volume
+        for one in world.objects.values()
+        for volume in dig(one, "spec", "template", "spec", "volumes", default=[])
+    ]
+    assert not any("persistentVolumeClaim" in volume for volume in volumes)
+
+
+def test_worker_of_a_job_gets_neither_credentials_nor_the_address_of_the_bucket() -> None:
+    world = World(make_model(), settings=replace(BUCKET, store_service_account_name="reader")).up()
+    for component in ("fetch", "build"):
+        template = world.job(component)["spec"]["template"]
+        pull, worker = template["spec"]["initContainers"]
+        (push,) = template["spec"]["containers"]
+        assert [pull["args"], worker["args"], push["args"]] == [
+            ["pull", component],
+            [component],
+            ["push", component],
+        ]
+        seen = {variable["name"] for variable in worker["env"]}
+        assert seen == {"NLP_REQUEST", "HOME", "NLP_SCRATCH"}
+        mounts = [{mount["name"] for mount in one["volumeMounts"]} for one in (pull, worker, push)]
+        assert "store-credentials" in mounts[0] & mounts[2]
+        assert mounts[0] & mounts[1] == {"scratch"}  # no place to leave code for those with credentials
+        assert template["metadata"]["annotations"] == {"eks.amazonaws.com/skip-containers": component}
+
+
+def test_a_namespace_has_a_folder_of_its_own_in_the_bucket() -> None:
+    world = World(make_model(), settings=BUCKET).up()
+    (deployment,) = world.deployments()
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    env = {one["name"]: one["value"] for one in container["env"]}
+    assert env["NLP_STORE"] == "s3://models/nlp/demo"
+    assert env["NLP_STORE_CREDENTIALS"] == "/credentials/store"
+
+
+def test_pods_may_reach_the_port_of_the_bucket_and_names_only() -> None:
+    world = World(make_model(), settings=BUCKET).up()
+    policies = [one["spec"]["egress"] for one in world.objects.values() if kind(one) == "NetworkPolicy"]
+    ports = [[port["port"] for rule in egress for port in rule["ports"]] for egress in policies]
+    assert ports == [[9000, 53, 53], [9000, 53, 53]]
+
+
+def test_repair_tells_the_job_not_to_believe_the_store() -> None:
+    world = World(make_model(), settings=BUCKET).up()
+    assert "repair" not in world.request("build")
+    world.run_servers(serving="", reason="ArtifactDamaged", message="'1/model.py' has 3 bytes.")
+    world.settle()
+    requests = [json.dumps(one["spec"]) for one in world.objects.values() if kind(one) == "Job"]
+    assert sum('\\"repair\\":true' in request for request in requests) == 1
+
+
+def test_missing_secret_is_named_when_a_pod_waits_for_its_volumes() -> None:
+    world = World(make_model(), settings=BUCKET)
+    world.settle()
+    scheduled = {
+        "type": "PodScheduled",
+        "status": "True",
+        "lastTransitionTime": "2026-11-25T12:00:00Z",
+    }
+    world.pods.append(make_job_pod(world.job("fetch"), phase="Pending", conditions=[scheduled]))
+    world.later(30)
+    world.settle()
+    assert world.reason() == "StorePending"
+    assert (
+        "The Secret store-keys with the credentials of the store is missing" in world.condition("Ready")["message"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("reason", "other"), [("StoreUnreachable", "Reconciling"), ("StoreRefused", "Stalled")]
+)
+def test_a_first_pod_that_waits_for_the_store_says_so(reason: str, other: str) -> None:
+    world = World(make_model(), settings=BUCKET).up()
+    for pod in world.pods:
+        if "server" in pod["metadata"]["labels"].get("app.kubernetes.io/component", ""):
+            pod["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+            report = make_report("a" * 64, serving="", reason=reason, message=AWAY)
+            world.agents[pod["metadata"]["uid"]] = report
+    world.settle()
+    assert (world.reason(), world.state()[other]) == (reason, "True")
+    assert AWAY in world.condition("Ready")["message"]
+
+
+# --- Jobs of three containers ---
+
+JOB = {
+    "kind": "Job",
+    "metadata": {"name": "m-build-1", "namespace": "demo", "uid": "uid-of-job", "labels": {}},
+    "spec": {},
+    "status": {},
+}
+OK = '{"version":1,"ok":true,"digest":"x"}'
+
+
+def ended(name: str, code: int, message: str = "", reason: str = "") -> Obj:
+    return {"name": name, "state": {"terminated": {"exitCode": code, "message": message, "reason": reason}}}
+
+
+def running(name: str) -> Obj:
+    return {"name": name, "state": {"running": {"startedAt": "2026-11-25T12:00:00Z"}}}
+
+
+def waiting(name: str) -> Obj:
+    return {"name": name, "state": {"waiting": {"reason": "PodInitializing"}}}
+
+
+PULLED = ended("pull", 0, '{"version":1,"ok":true,"message":"1 inputs are brought."}')
+
+
+@pytest.mark.parametrize(
+    ("early", "last", "outcome"),
+    [
+        pytest.param([PULLED, running("build")], waiting("push"), Running(), id="the build runs"),
+        pytest.param(
+            [PULLED, ended("build", 0, OK)], running("push"), Running(), id="built and not stored yet"
+        ),
+        pytest.param(
+            [PULLED, ended("build", 0, OK)],
+            ended("push", 0, OK),
+            Succeeded({"version": 1, "ok": True, "digest": "x"}),
+            id="stored",
+        ),
+        pytest.param(
+            [PULLED, ended("build", 0, failure("QualityBelowFloor", "Too bad."))],
+            ended("push", 10, failure("QualityBelowFloor", "Too bad.")),
+            Failed("QualityBelowFloor", "Too bad."),
+            id="a build below its floor, whose result is stored",
+        ),
+        pytest.param(
+            [ended("pull", 10, failure("StoreRefused", "There is no bucket 'models'.")), waiting("build")],
+            waiting("push"),
+            Failed("StoreRefused", "There is no bucket 'models'."),
+            id="no way to the store",
+        ),
+        pytest.param(
+            [PULLED, ended("build", 137, reason="OOMKilled")],
+            waiting("push"),
+            Failed(
+                "BuildOutOfMemory",
+                "Job m-build-1 ran out of memory. Raise spec.build.pod.resources.limits.memory.",
+            ),
+            id="a build out of memory",
+        ),
+    ],
+)
+def test_job_of_three_containers_ends_as_the_last_one_or_the_one_that_failed(
+    early: list[Obj], last: Obj, outcome: Outcome
+) -> None:
+    over = isinstance(outcome, Succeeded | Failed)
+    pod = make_job_pod(JOB, phase="Pending" if not over else "Failed")
+    pod["status"]["conditions"] = [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": "2026-11-25T12:00:00Z"}
+    ]
+    pod["status"] |= {"initContainerStatuses": early, "containerStatuses": [last]}
+    # Long after the pod was scheduled: what runs does not wait for volumes.
+    assert read_job(JOB, [pod], make_model(), NOW + timedelta(seconds=60)) == outcome
+
+
+def test_tries_that_are_used_up_are_told_in_the_words_of_the_container_that_failed() -> None:
+    job: dict[str, Any] = {
+        **JOB,
+        "status": {"conditions": [{"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}]},
+    }
+    pod = make_job_pod(job, phase="Failed")
+    pod["status"] |= {
+        "initContainerStatuses": [PULLED, ended("build", 0, OK)],
+        "containerStatuses": [ended("push", 1, failure("StoreUnreachable", AWAY))],
+    }
+    assert read_job(job, [pod], make_model(), NOW) == Failed("StoreUnreachable", AWAY)
+
+
+def test_pool_is_the_same_for_either_store() -> None:
+    pools = [make_pool("a"), make_pool("b")]
+    in_claim, in_bucket = (
+        World(make_model(), pools=list(pools), settings=settings).up() for settings in (SETTINGS, BUCKET)
+    )
+    assert dig(in_claim.model, "status", "servers") == dig(in_bucket.model, "status", "servers")
