@@ -38,6 +38,8 @@ def start_plane(pod_network: str, overlay: str) -> ControlPlane:
         kwok=True,
         kwok_stages=[Path(__file__).parent / "stages.yaml"],
         kwok_pod_network=pod_network,
+        # 15 s by default: most of what the test of an HPA would take.
+        controller_manager_flags={"horizontal-pod-autoscaler-sync-period": "1s"},
         progress=Progress(quiet=True),
     )
     try:
