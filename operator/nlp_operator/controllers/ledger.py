@@ -14,12 +14,16 @@ from dataclasses import dataclass, field
 from nlp_operator.planning.plan import Placement
 from nlp_operator.planning.snapshot import PoolNamespace
 
+ELSEWHERE = ""
+"""Stands for all namespaces but the one that was asked about."""
+
 
 @dataclass
 class Ledger:
     _held: dict[str, Counter[PoolNamespace]] = field(default_factory=dict)
     """By uid of the model."""
     _total: Counter[PoolNamespace] = field(default_factory=Counter)
+    _by_pool: Counter[str] = field(default_factory=Counter)
 
     def reserve(self, model_uid: str, namespace: str, placements: Sequence[Placement]) -> bool:
         """Replace what a model holds. True when some pool has more room than before."""
@@ -29,18 +33,30 @@ class Ledger:
             after[(placement.pool, namespace)] += placement.devices
         if after:
             self._held[model_uid] = after
-        self._total.subtract(before)
-        self._total.update(after)
+        for held, sign in ((before, -1), (after, 1)):
+            for (pool, where), devices in held.items():
+                self._total[pool, where] += sign * devices
+                self._by_pool[pool] += sign * devices
         return any(after[pool] < devices for pool, devices in before.items())
 
     def release(self, model_uid: str) -> bool:
         """The model is gone. True when some pool has more room than before."""
         return self.reserve(model_uid, "", ())
 
-    def knows(self, model_uid: str) -> bool:
-        return model_uid in self._held
-
-    def usage_of_others(self, model_uid: str) -> Mapping[PoolNamespace, int]:
-        """Devices held by all models but this one."""
+    def usage_of_others(self, model_uid: str, namespace: str) -> Mapping[PoolNamespace, int]:
+        """Devices held by all models but this one: of each pool in this namespace, and, under `ELSEWHERE`, in
+        all others together. Who plans a model needs no more, and with many namespaces this is asked often."""
         own = self._held.get(model_uid, Counter())
-        return {pool: held - own[pool] for pool, held in self._total.items() if held - own[pool] > 0}
+        own_by_pool: Counter[str] = Counter()
+        for (pool, _), devices in own.items():
+            own_by_pool[pool] += devices
+        found: dict[PoolNamespace, int] = {}
+        for pool, held in self._by_pool.items():
+            here = self._total[pool, namespace] - own[pool, namespace]
+            elsewhere = held - own_by_pool[pool] - here
+            found |= {
+                (pool, where): devices
+                for where, devices in ((namespace, here), (ELSEWHERE, elsewhere))
+                if devices > 0
+            }
+        return found

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from nlp_operator import errors
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, dig, labels, name, namespace, text, uid
+from nlp_operator.api.objects import Obj, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.events import reference_to
@@ -22,6 +22,7 @@ from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.recorder import Recorder
 from nlp_operator.engine.store import ObjectKey, Store
 from nlp_operator.planning.dependencies import sources_of
+from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.models import TAKEN_SECONDS
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
 from nlp_operator.planning.snapshot import ModelSnapshot
@@ -98,7 +99,7 @@ class World:
             sources=self._sources(model),
             pools=tuple(self.stores[kinds.POOL.name]),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
-            usage=self.ledger.usage_of_others(of_uid),
+            usage=self.ledger.usage_of_others(of_uid, of_namespace),
         )
 
     def _sources(self, model: Obj) -> dict[str, Obj]:
@@ -177,22 +178,30 @@ class World:
         return self.stores[kinds.POD.name].by("model", f"{key.namespace}/{key.name}")
 
     def seed_ledger(self) -> None:
-        """After a start: what Deployments hold, until each model has been planned once."""
+        """After a start: what Deployments hold, until each model has been planned once. Those of models that
+        went while no process of ours watched are held until they are gone."""
         models = {uid(model): model for model in self.stores[kinds.MODEL.name]}
         # One that is deleted before its first plan gives its devices back as well.
         self.uids = {model_key(namespace(model), name(model)): uid(model) for model in models.values()}
-        held: dict[str, list[Placement]] = {}
+        held: dict[tuple[str, str], list[Placement]] = {}
         for deployment in self.stores[kinds.DEPLOYMENT.name]:
-            owner = models.get(controller_uid(deployment))
-            pool = labels(deployment).get(names.LABEL_POOL)
-            if owner is None or pool is None:
+            owner, pool = controller_uid(deployment), labels(deployment).get(names.LABEL_POOL)
+            if not owner or pool is None:
                 continue
-            per_replica = dig(owner, "spec", "serving", "devicesPerReplica", default=1)
-            replicas = dig(deployment, "spec", "replicas", default=1)
-            if isinstance(per_replica, int) and isinstance(replicas, int):
-                held.setdefault(uid(owner), []).append(Placement(pool, replicas * per_replica))
-        for owner_uid, placements in held.items():
-            self.ledger.reserve(owner_uid, namespace(models[owner_uid]), placements)
+            devices = devices_of_deployment(deployment, self.stores[kinds.POOL.name])
+            held.setdefault((owner, namespace(deployment)), []).append(Placement(pool, devices))
+            if owner not in models:
+                self._leaves_with(owner, deployment)
+        for (owner, of_namespace), placements in held.items():
+            self.ledger.reserve(owner, of_namespace, placements)
+
+    def _leaves_with(self, of_uid: str, deployment: Obj) -> None:
+        key = model_key(namespace(deployment), labels(deployment).get(names.LABEL_MODEL, ""))
+        known = self.leaving.get(of_uid, Leaver(key, frozenset()))
+        pods = frozenset(
+            uid(pod) for pod in self._pods_of(key) if labels(pod).get(names.LABEL_SERVER) == name(deployment)
+        )
+        self.leaving[of_uid] = Leaver(key, known.pods | pods)
 
     async def look_at_strangers(self, of_namespace: str) -> None:
         """Find out whether those who took our names are still there; they are not in any cache of ours."""

@@ -16,7 +16,6 @@ from nlp_operator.api.objects import (
     Obj,
     annotations_of,
     deleting,
-    dig,
     generation,
     kind,
     labels,
@@ -27,10 +26,9 @@ from nlp_operator.api.objects import (
     text,
     uid,
 )
-from nlp_operator.api.spec import ModelSpec, parse_pool
-from nlp_operator.errors import SpecInvalid
+from nlp_operator.api.spec import ModelSpec
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
-from nlp_operator.planning.devices import devices_of
+from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.placement import Placed
 from nlp_operator.planning.plan import Annotation, Deletion, Placement, PlanSettings
 from nlp_operator.planning.pods import (
@@ -330,10 +328,10 @@ def placements_of(
     """What the model holds: of every server the more of what runs and what is to run."""
     held = dict.fromkeys((server.pool for server in servers), 0)
     for server in servers:
-        devices = [_devices_of(seen, one) for one in (server.deployment,) if one is not None]
+        devices = [devices_of_deployment(one, seen.pools) for one in (server.deployment,) if one is not None]
         if wanted is not None and server.name == wanted.name:
             manifest = wanted.of_kind("Deployment")
-            devices += [_devices_of(seen, manifest)] if manifest is not None else []
+            devices += [devices_of_deployment(manifest, seen.pools)] if manifest is not None else []
         held[server.pool] += max(devices, default=0)
     return _placements(held)
 
@@ -343,24 +341,12 @@ def placements_running(seen: ModelSnapshot) -> tuple[Placement, ...]:
     held: dict[str, int] = {}
     for deployment in server_deployments(seen):
         pool = labels(deployment).get(names.LABEL_POOL, "")
-        held[pool] = held.get(pool, 0) + _devices_of(seen, deployment)
+        held[pool] = held.get(pool, 0) + devices_of_deployment(deployment, seen.pools)
     return _placements(held)
 
 
 def _placements(held: Mapping[str, int]) -> tuple[Placement, ...]:
     return tuple(Placement(pool, devices) for pool, devices in sorted(held.items()) if pool and devices > 0)
-
-
-def _devices_of(seen: ModelSnapshot, deployment: Obj) -> int:
-    """Replicas times what the pod template holds. Of a pool that is gone or not readable nobody else can be
-    given a device, so there any count will do."""
-    pool = next((one for one in seen.pools if name(one) == labels(deployment).get(names.LABEL_POOL)), None)
-    try:
-        spec = parse_pool(pool) if pool is not None else None
-    except SpecInvalid:
-        spec = None
-    each = devices_of(dig(deployment, "spec", "template", default={}), spec) if spec is not None else 1
-    return _replicas(deployment) * each
 
 
 def deployment_trouble(server: Server) -> Violation | None:

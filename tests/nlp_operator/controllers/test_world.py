@@ -20,7 +20,7 @@ from nlp_operator.engine.clock import system_clock
 from nlp_operator.engine.queue import KeyedQueue
 from nlp_operator.engine.store import ObjectKey
 from nlp_operator.planning.plan import ModelPlan, Placement
-from tests.nlp_operator.making import SETTINGS
+from tests.nlp_operator.making import SETTINGS, make_pool
 
 NOVELS, OTHERS = model_key("demo", "novels"), model_key("demo", "others")
 POOL = ("cpu", "demo")
@@ -85,18 +85,18 @@ async def test_the_devices_of_a_deleted_model_are_free_when_its_last_pod_is_gone
 
     world.forget_model(NOVELS)
     world.let_go(NOVELS)
-    assert world.ledger.usage_of_others("others")[POOL] == 3
+    assert world.ledger.usage_of_others("others", "demo")[POOL] == 3
 
     world.stores["Deployment"].remove(ObjectKey("demo", "server"))
     assert await woken(world) == {"novels"}, "its going wakes who has to count again"
     world.let_go(NOVELS)
-    assert world.ledger.usage_of_others("others")[POOL] == 3
+    assert world.ledger.usage_of_others("others", "demo")[POOL] == 3
 
     world.stores["Pod"].put(make_server_pod("p2"))  # Of the next model of that name.
     world.stores["Pod"].remove(ObjectKey("demo", "pod-p1"))
     assert await woken(world) == {"novels"}
     world.let_go(NOVELS)
-    assert world.ledger.usage_of_others("others") == {}
+    assert world.ledger.usage_of_others("others", "demo") == {}
     assert await woken(world) == {"others"}
     assert world.leaving == {}
 
@@ -108,22 +108,67 @@ async def test_a_model_made_anew_counts_beside_the_former_one() -> None:
     world.forget_model(NOVELS)
     plan_once(world, "second", 2)
     world.let_go(NOVELS)
-    assert world.ledger.usage_of_others("second")[POOL] == 3
-    assert world.ledger.usage_of_others("others")[POOL] == 5
+    assert world.ledger.usage_of_others("second", "demo")[POOL] == 3
+    assert world.ledger.usage_of_others("others", "demo")[POOL] == 5
 
 
 def test_a_model_deleted_before_its_first_plan_gives_its_devices_back() -> None:
     world = make_world()
     model = make("NLPModel", "novels", "first")
     world.stores["NLPModel"].put(model)
-    server = make("Deployment", "server", "d1", "first", **{names.LABEL_POOL: "cpu"})
-    world.stores["Deployment"].put(server)
+    world.stores["Deployment"].put(make_server("first", replicas=1, cpu="1"))
     world.seed_ledger()
-    assert world.ledger.usage_of_others("others")[POOL] == 1
+    assert world.ledger.usage_of_others("others", "demo")[POOL] == 1
     world.stores["Deployment"].remove(ObjectKey("demo", "server"))
     world.forget_model(NOVELS)
     world.let_go(NOVELS)
-    assert world.ledger.usage_of_others("others") == {}
+    assert world.ledger.usage_of_others("others", "demo") == {}
+
+
+def make_server(owner: str, replicas: int, cpu: str) -> Obj:
+    server = make(
+        "Deployment", "server", "d1", owner, **{names.LABEL_POOL: "cpu", names.LABEL_MODEL: "novels"}
+    )
+    container = {"resources": {"requests": {"cpu": cpu}}}
+    return {
+        **server,
+        "spec": {"replicas": replicas, "template": {"spec": {"containers": [container]}}},
+    }
+
+
+def test_after_a_start_what_runs_is_counted_by_what_its_pods_ask_for() -> None:
+    """Not by the spec, which may have been edited while nobody watched."""
+    world = make_world()
+    world.stores["DevicePool"].put(make_pool("cpu", device={"type": "Cpu", "cpu": {"cores": "1"}}))
+    world.stores["NLPModel"].put(make("NLPModel", "novels", "first") | {"spec": {"serving": {}}})
+    world.stores["Deployment"].put(make_server("first", replicas=2, cpu="3"))
+    world.seed_ledger()
+    assert world.ledger.usage_of_others("others", "demo")[POOL] == 6
+
+
+async def test_the_servers_of_a_model_that_went_unseen_hold_their_devices_until_they_are_gone() -> None:
+    world = make_world()
+    world.stores["DevicePool"].put(make_pool("cpu"))
+    world.stores["Deployment"].put(make_server("former", replicas=2, cpu="1"))
+    pod = make_server_pod("p1")
+    pod["metadata"]["labels"][names.LABEL_SERVER] = "server"
+    world.stores["Pod"].put(pod)
+    world.stores["NLPModel"].put(make("NLPModel", "novels", "second"))
+    world.seed_ledger()
+    world.waiting.add(OTHERS)
+    await woken(world)
+    assert world.ledger.usage_of_others("second", "demo")[POOL] == 2
+
+    world.stores["Deployment"].remove(ObjectKey("demo", "server"))
+    world.let_go(NOVELS)
+    assert world.ledger.usage_of_others("second", "demo")[POOL] == 2, "its pod still runs"
+    world.stores["Pod"].put(make_server_pod("p2"))  # Of the second one.
+    world.stores["Pod"].remove(ObjectKey("demo", "pod-p1"))
+    assert await woken(world) == {"novels"}
+    world.let_go(NOVELS)
+    assert world.ledger.usage_of_others("second", "demo") == {}
+    assert await woken(world) == {"others"}
+    assert world.leaving == {}
 
 
 @pytest.mark.parametrize("how", ["gone", "going"])
