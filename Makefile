@@ -53,6 +53,10 @@ test-fast: install ## Tests without network, cluster or Triton (a minute)
 test: install ## Every tier: fast, real Triton, real API server, real kubelet
 	$(PY) -m tools.run_tests
 
+.PHONY: test-release
+test-release: install ## What takes too long for every change, before a release (Flux, ...)
+	$(PY) -m tools.run_tests release
+
 .PHONY: bench-control-plane
 bench-control-plane: install ## 100 NLPModels on a real API server: restart, writes, edit latency, memory
 	$(PY) -m benchmarks.control_plane --models 100 --json build/control_plane.json
@@ -75,6 +79,7 @@ lock: install ## Pin the newest allowed versions by hash in constraints/ (needs 
 	$(LOCK) --upgrade --extra builder-torch --overrides images/builder/without.txt --overrides tools/lock-overrides.txt -o constraints/builder-torch.txt -c constraints/builder.txt
 	$(LOCK) --upgrade --extra serving --overrides images/serving/without.txt -o constraints/serving.txt
 	$(LOCK) --upgrade --no-deps --extra serving-local -o constraints/serving-local.txt
+	$(LOCK) --upgrade --no-deps --extra go -o constraints/go.txt
 
 .PHONY: clean
 clean: ## Remove what was built here (not the cache)

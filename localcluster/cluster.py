@@ -38,11 +38,23 @@ from localcluster.room import end_room, find_room, make_room, wait_for
 
 _Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
-DISK_GIGABYTES = 15
-"""Programs 1.2, the Go compiler's cache 3, images and their layers 4, volumes; with room to spare."""
+DISK_GIGABYTES = 1
+"""etcd's data and the logs."""
 
-MEMORY_GIGABYTES = 6
-"""The parts take 0.8, a server with Triton 0.5; a build and its data the rest."""
+NODE_GIGABYTES = 3
+"""What containerd unpacks of the images, and the volumes."""
+
+FIRST_NODE_GIGABYTES = 4
+"""The Debian packages, the images and their layers, once."""
+
+PROGRAM_GIGABYTES = 0.8
+"""A program to be compiled: of all ten, the compiler's cache 5.3, the sources 1.2, the programs 1.2."""
+
+MEMORY_GIGABYTES = 2
+"""The parts take 0.8; so does the compiler at its worst, for each core."""
+
+NODE_MEMORY_GIGABYTES = 6
+"""A server with Triton takes 0.5; a build and its data the rest."""
 
 
 COMPILING = "8 to 15 minutes on two cores"
@@ -119,6 +131,8 @@ class Cluster(Access):
         )
         self.has_node: bool = state["node"]
         self.notes: list[str] = state["notes"]
+        self.node_reasons: list[str] = state["node_reasons"]
+        """Why it has no real node; empty when it has one."""
         self.processes = Processes(folder)
         self.started_here = False
         """Whether the call of `up` that gave this object started the cluster, and did not find it running."""
@@ -160,17 +174,8 @@ def make_plan(facts: Facts, options: UpOptions) -> Plan:
     """Decide what is possible here. Raises NotPossible when not even an API server is."""
     if not facts.linux:
         raise NotPossible("The local cluster runs on Linux only.")
-    if facts.disk_free_gigabytes < DISK_GIGABYTES:
-        raise NotPossible(
-            f"{facts.disk_free_gigabytes:.1f} GB of disk are free for {paths.cache_dir()}; it takes "
-            f"{DISK_GIGABYTES} GB. Free some, or point XDG_CACHE_HOME at a larger disk."
-        )
-    if facts.memory_free_gigabytes < MEMORY_GIGABYTES:
-        raise NotPossible(
-            f"{facts.memory_free_gigabytes:.1f} GB of memory are free; the cluster with one model server "
-            f"takes {MEMORY_GIGABYTES} GB. End something large first."
-        )
     reasons = _why_no_node(facts, options)
+    _check_size(facts, node=not reasons)
     steps = []
     if facts.go_programs_missing:
         steps.append(
@@ -195,6 +200,27 @@ def make_plan(facts: Facts, options: UpOptions) -> Plan:
     if not reasons and platform.machine() != "x86_64":
         notes.append(f"{platform.machine()}: not tried here, the project's own tests ran on x86_64.")
     return Plan(not reasons, tuple(reasons), tuple(steps), tuple(notes))
+
+
+def _check_size(facts: Facts, node: bool) -> None:
+    """Raise NotPossible when what is still to be made and run here does not fit."""
+    disk = DISK_GIGABYTES + PROGRAM_GIGABYTES * facts.go_programs_missing
+    if node:
+        disk += NODE_GIGABYTES + (FIRST_NODE_GIGABYTES if facts.packages_missing else 0)
+    if facts.disk_free_gigabytes < disk:
+        missing = facts.go_programs_missing
+        compiled = f" ({missing} programs are not compiled yet)" if missing else ""
+        raise NotPossible(
+            f"{facts.disk_free_gigabytes:.1f} GB of disk are free for {paths.cache_dir()}; it takes "
+            f"{disk:.0f} GB{compiled}. Free some, or point XDG_CACHE_HOME at a larger disk."
+        )
+    memory = NODE_MEMORY_GIGABYTES if node else MEMORY_GIGABYTES
+    if facts.memory_free_gigabytes < memory:
+        what = "the cluster with one model server" if node else "the cluster without a node"
+        raise NotPossible(
+            f"{facts.memory_free_gigabytes:.1f} GB of memory are free; {what} takes {memory} GB. "
+            "End something large first" + (", or start it with --api-only." if node else ".")
+        )
 
 
 def _why_no_node(facts: Facts, options: UpOptions) -> list[str]:
@@ -244,8 +270,10 @@ def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cl
     with _one_at_a_time(progress):
         folder = _folder()
         if _is_whole(folder):
-            progress.say(f"The cluster is running. KUBECONFIG={folder / 'admin.kubeconfig'}")
-            return Cluster(folder)
+            found = Cluster(folder)
+            progress.say(f"The cluster is running. KUBECONFIG={found.kubeconfig}")
+            _fit(found, options, progress)
+            return found
         other = _other_with_node(folder)
         if other is not None:
             raise NotPossible(
@@ -268,6 +296,17 @@ def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cl
                     progress.say("  undoing what was begun")
                     _take_down(folder)
                 raise
+
+
+def _fit(found: Cluster, options: UpOptions, progress: Progress) -> None:
+    """Give a running cluster what was asked for, as far as that goes without starting it anew."""
+    if options.kwok_nodes:
+        found.add_kwok_nodes(options.kwok_nodes)
+        progress.say(f"It has {options.kwok_nodes} nodes of kwok.")
+    if options.api_only and found.has_node:
+        progress.say("It has a real node all the same; `down`, then `up --api-only` gives one without.")
+    elif not options.api_only and not found.has_node:
+        progress.say("It was started without a real node; `down`, then `up` tries again.")
 
 
 def down(progress: Progress | None = None) -> bool:
@@ -347,6 +386,7 @@ def _start(folder: Path, plan: Plan, options: UpOptions, progress: Progress) -> 
             wait_for("CoreDNS did not answer through its Service", lambda: resolves(networks.dns), 60)
     state = {
         "node": plan.node,
+        "node_reasons": list(plan.node_reasons),
         "notes": list(plan.notes),
         "url": plane.url,
         "authority": str(plane.authority),

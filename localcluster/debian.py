@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from pathlib import Path
 from localcluster import paths
 from localcluster.errors import CommandFailed, NotPossible
 from localcluster.locks import locked
+from localcluster.processes import run_whole
 from localcluster.progress import Progress
 
 
@@ -112,9 +112,7 @@ def _apt(arguments: Sequence[str], options: Sequence[str] = ()) -> None:
 
 
 def _run(argv: Sequence[str], more: dict[str, str] | None = None) -> None:
-    done = subprocess.run(
-        argv, env={**os.environ, **(more or {}), "LC_ALL": "C"}, capture_output=True, text=True, check=False
-    )
+    done = run_whole(argv, env={**os.environ, **(more or {}), "LC_ALL": "C"})
     if done.returncode != 0:
         raise CommandFailed(argv, done.returncode, (done.stderr or done.stdout)[-1500:])
 

@@ -11,7 +11,6 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from localcluster import paths
 from localcluster.errors import CommandFailed, NotPossible
 from localcluster.locks import locked
 from localcluster.pip_settings import read_pip_settings
+from localcluster.processes import run_whole
 from localcluster.progress import Progress
 
 _HERE = Path(__file__).resolve().parent
@@ -35,25 +35,45 @@ class Recipe:
     what: str
     """What is in it, for the user."""
     constraints: tuple[str, ...]
-    """Files in constraints/."""
+    """Files of the repository that pin what is in it."""
     download_megabytes: int
     disk_megabytes: int
+    finish: Callable[[Path], None] | None = None
+    """What is left to do in the folder once the packages are there."""
 
 
-BUILDER = Recipe("builder", "the builders' packages (onnx, onnxruntime)", ("builder.txt",), 75, 260)
+BUILDER = Recipe(
+    "builder", "the builders' packages (onnx, onnxruntime)", ("constraints/builder.txt",), 75, 270
+)
 
 
-def constraints(name: str) -> Path:
-    """A file of constraints/: beside the code when we are installed, at the root of a checkout."""
-    installed = _HERE / "constraints" / name
-    return installed if installed.exists() else _HERE.parent / "constraints" / name
+def shipped(file: str) -> Path:
+    """A file of the repository: beside the code when we are installed, else in the checkout."""
+    installed = _HERE / "shipped" / Path(file).name
+    return installed if installed.exists() else _HERE.parent / file
+
+
+def _stub_cuda(root: Path) -> None:
+    """Let torch be imported without NVIDIA's libraries; `images/builder/cuda_stubs.py` says how and why."""
+    packages = next(root.glob("lib/python3*/site-packages"))
+    _run([str(root / "bin/python3"), str(shipped("images/builder/cuda_stubs.py")), str(packages)])
+
+
+TORCH_BUILDER = Recipe(
+    "builder-torch",
+    "the builders' packages with torch",
+    ("constraints/builder-torch.txt",),
+    600,
+    1900,
+    _stub_cuda,
+)
 
 
 def root_of(recipe: Recipe) -> Path:
     """Where the environment lies, or will: a name made of the pins, the interpreter, and this recipe."""
     digest = hashlib.sha256(f"1 {sys.version} {Path(sys.base_prefix).resolve()}".encode())
     for name in recipe.constraints:
-        digest.update(constraints(name).read_bytes())
+        digest.update(shipped(name).read_bytes())
     return paths.cache_dir() / f"{recipe.name}-{digest.hexdigest()[:12]}"
 
 
@@ -61,14 +81,11 @@ def is_made(recipe: Recipe) -> bool:
     return (root_of(recipe) / "ready").exists()
 
 
-def environment(
-    recipe: Recipe, progress: Progress, finish: Callable[[Path], None] = lambda root: None
-) -> Path:
+def environment(recipe: Recipe, progress: Progress) -> Path:
     """The folder of the environment, `bin/python3` in it; made first when the cache does not hold it.
 
-    `finish` is called before the environment counts as made. What will be downloaded, and how much disk that
-    takes, is said first. Raises NotPossible when there is not enough disk, CommandFailed when the packages
-    cannot be installed.
+    What will be downloaded, and how much disk that takes, is said first. Raises NotPossible when there is not
+    enough disk, CommandFailed when the packages cannot be installed.
     """
     root = root_of(recipe)
     ready = root / "ready"
@@ -78,7 +95,8 @@ def environment(
                 _announce(recipe, progress)
                 with progress.step(f"install {recipe.what}"):
                     _install(root, recipe)
-                    finish(root)
+                    if recipe.finish is not None:
+                        recipe.finish(root)
                 ready.touch()
     return root
 
@@ -104,9 +122,7 @@ def _install(root: Path, recipe: Recipe) -> None:
     uv = _find_uv()
     base = getattr(sys, "_base_executable", sys.executable)
     _run([uv, "venv", "--quiet", "--no-project", "--python", base, str(root)])
-    requirements = [
-        word for name in recipe.constraints for word in ("--requirements", str(constraints(name)))
-    ]
+    requirements = [word for name in recipe.constraints for word in ("--requirements", str(shipped(name)))]
     install = [uv, "pip", "install", "--quiet", "--python", str(root / "bin/python3"), "--compile-bytecode"]
     _run([*install, "--no-deps", "--require-hashes", "--only-binary", ":all:", *requirements])
 
@@ -125,9 +141,19 @@ def _run(command: list[str]) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     # Variables that were set for uv itself win over what was meant for pip.
     environment = read_pip_settings().for_uv() | environment
-    done = subprocess.run(command, env=environment, text=True, capture_output=True, check=False)
+    done = run_whole(command, env=environment)
     if done.returncode != 0:
         raise CommandFailed(command, done.returncode, done.stderr)
+
+
+def unpack_wheels(constraints: str, target: Path) -> None:
+    """What a file of constraints/ pins, by hash, unpacked into a folder; nothing is installed.
+
+    Raises CommandFailed when it cannot be had.
+    """
+    install = [_find_uv(), "pip", "install", "--quiet", "--python", sys.executable, "--target", str(target)]
+    pinned = ["--no-deps", "--require-hashes", "--only-binary", ":all:"]
+    _run([*install, *pinned, "--requirements", str(shipped(constraints))])
 
 
 def code_path(*packages: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import select
 import signal
+import subprocess
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -75,6 +76,31 @@ def identity_of(pid: int) -> Identity | None:
     if parsed is None or parsed[1] in "ZX":
         return None
     return Identity(parsed[0], parsed[2], boot_id())
+
+
+def run_whole(
+    argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that starts others (a compiler, an installer); an interruption ends it and all of them.
+
+    `subprocess.run` ends only the command itself, and what it started works on.
+    """
+    with subprocess.Popen(
+        argv,
+        env=dict(env) if env is not None else None,
+        cwd=cwd,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    ) as process:
+        try:
+            output, errors = process.communicate()
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)  # not waited for yet, so the pid is still its own
+            raise
+    return subprocess.CompletedProcess(list(argv), process.returncode, output, errors)
 
 
 def plain_environment() -> dict[str, str]:

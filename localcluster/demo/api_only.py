@@ -43,7 +43,13 @@ def partial(demo: Demo, access: Cluster) -> list[str]:
             )
         for line in commands.kubectl("get", "-n", CALM, "nlp,jobs").splitlines():
             progress.say(f"      {line}")
-    progress.say(f"Did not run: {', '.join(DID_NOT_RUN)}. The lines above that begin with a dash say why.")
+    progress.say(f"Did not run, for want of a real node: {', '.join(DID_NOT_RUN)}.")
+    for reason in access.node_reasons:
+        progress.say(f"  - {reason}")
+    if not access.started_here:
+        progress.say(
+            "  - The cluster ran already. `make cluster-down` ends it; the demo then starts its own."
+        )
     return list(DID_NOT_RUN)
 
 

@@ -287,6 +287,7 @@ def kustomization(base: str, images: dict[str, str]) -> dict[str, Any]:
     name, _, tag = images["operator"].rpartition(":")
     settings = [
         f"NLP_OPERATOR_BUILDER_IMAGE={images['builder']}",
+        f"NLP_OPERATOR_TORCH_BUILDER_IMAGE={images.get('builder-torch', '')}",
         f"NLP_OPERATOR_SERVING_IMAGE={images['serving']}",
     ]
     return {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import binaries
+from localcluster import binaries, environments
 from localcluster.binaries import MODULES, Module, module_key, new_enough, parse_go_version
 
 MODULE = Module("sample", (("sample", "."),))
@@ -98,6 +98,12 @@ def test_module_asks_for_no_newer_go_than_the_wheel_and_the_minimum(module: Modu
     assert line is not None
     assert (int(line.group(1)), int(line.group(2))) <= binaries.GO_MINIMUM
     assert new_enough("go" + binaries.GO_WHEEL.split("==")[1])
+
+
+def test_wheel_of_go_is_the_one_pinned_by_hash() -> None:
+    pinned = environments.shipped(binaries.GO_CONSTRAINTS).read_text()
+    assert re.findall(r"^\S+==\S+", pinned, re.MULTILINE) == [binaries.GO_WHEEL]
+    assert "--hash=sha256:" in pinned
 
 
 def test_unknown_program_is_refused_with_the_known_names() -> None:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
-from localcluster import cgroups, debian
+from localcluster import cgroups, debian, paths
 from localcluster import cluster as local
 from localcluster.cluster import UpOptions
 from localcluster.containerd import write_image
@@ -192,17 +194,28 @@ STEPS = {
 }
 
 
+UP = ("localcluster", "up", "--yes")
+DEMO = ("localcluster.demo", "--yes")
+
+
 @contextlib.contextmanager
-def up_until(step: str) -> Iterator[subprocess.Popen[str]]:
-    """`up` as a process of its own that has said the step's name."""
+def begun(command: Sequence[str]) -> Iterator[subprocess.Popen[str]]:
+    """A command of ours as a process of its own."""
     with subprocess.Popen(
         # A shell makes its background jobs, and so perhaps this test, deaf to Ctrl-C; a terminal does not.
-        ["env", "--default-signal=INT", sys.executable, "-m", "localcluster", "up", "--yes"],
+        ["env", "--default-signal=INT", sys.executable, "-m", *command],
         cwd=ROOT,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
     ) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def up_until(step: str, command: Sequence[str] = UP) -> Iterator[subprocess.Popen[str]]:
+    """A command that has said the step's name."""
+    with begun(command) as process:
         assert process.stderr is not None
         said = []
         for line in process.stderr:
@@ -210,8 +223,15 @@ def up_until(step: str) -> Iterator[subprocess.Popen[str]]:
             if step in line:
                 break
         else:
-            pytest.fail(f"`up` never said {step!r}, but:\n{''.join(said)}")
+            pytest.fail(f"It never said {step!r}, but:\n{''.join(said)}")
         yield process
+
+
+def end_with(number: signal.Signals, process: subprocess.Popen[str]) -> None:
+    process.send_signal(number)
+    assert process.stderr is not None
+    said = process.stderr.read()
+    assert process.wait(timeout=60) == 130, said
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
@@ -219,10 +239,44 @@ def up_until(step: str) -> Iterator[subprocess.Popen[str]]:
 def test_interrupted_up_undoes_what_it_began(state: Path, step: str, number: signal.Signals) -> None:
     before = look_at_the_machine()
     with up_until(STEPS[step]) as process:
-        process.send_signal(number)
-        assert process.stderr is not None
-        said = process.stderr.read()
-        assert process.wait(timeout=60) == 130, said
+        end_with(number, process)
+    assert look_at_the_machine() == before
+    assert processes_with(str(state)) == []
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("making", ["programs", "packages"])
+def test_interrupted_making_ends_all_that_makes_and_leaves_no_half_of_anything(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, making: str, number: signal.Signals
+) -> None:
+    before = look_at_the_machine()
+    programs = paths.cache_dir() / "bin"
+    cache = tmp_path / "cache"
+    (cache / "nlp-operator").mkdir(parents=True)
+    if making == "packages":
+        (cache / "nlp-operator/bin").symlink_to(programs)
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(cache))
+        with begun(UP) as process:
+            deadline = time.monotonic() + 120
+            while not processes_with(str(cache)):  # a compiler's or apt's, which are told where to write
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+            end_with(number, process)
+    assert processes_with(str(cache)) == []
+    made = [path for path in cache.glob("nlp-operator/*/**/*") if path.is_file() and path.suffix != ".lock"]
+    assert [path for path in made if "lists" not in path.parts] == []
+    assert look_at_the_machine() == before
+    assert not state.exists()
+
+
+@pytest.mark.parametrize("step", [STEPS["kubelet"], "images in the node's containerd", "operator installed"])
+def test_interrupted_demo_takes_everything_away(state: Path, step: str) -> None:
+    before = look_at_the_machine()
+    with up_until(step, DEMO) as process:
+        end_with(signal.SIGINT, process)
     assert look_at_the_machine() == before
     assert processes_with(str(state)) == []
     assert not state.exists()
@@ -279,6 +333,13 @@ def test_cluster_without_a_node_says_why_and_runs_pods_of_kwok(state: Path) -> N
     cluster.kubectl("wait", "node/kwok-0", "node/kwok-1", "--for=condition=Ready", "--timeout=30s")
     cluster.kubectl("create", "job", "work", "--image=none")
     cluster.kubectl("wait", "job/work", "--for=condition=Complete", "--timeout=30s")
+
+    # Asked again, it gives what is missing and says what it cannot give.
+    said = io.StringIO()
+    again = local.up(UpOptions(yes=True, kwok_nodes=3), Progress(stream=said))
+    again.kubectl("wait", "node/kwok-2", "--for=condition=Ready", "--timeout=30s")
+    assert again.node_reasons == ["It was asked for without one."]
+    assert "started without a real node" in said.getvalue()
 
 
 def test_second_cluster_with_a_node_is_refused_and_the_first_stays(

@@ -70,8 +70,20 @@ class TestPlan:
     @pytest.mark.parametrize(
         ("change", "words"),
         [
-            pytest.param({"disk_free_gigabytes": 3.0}, "3.0 GB of disk are free", id="little disk"),
-            pytest.param({"memory_free_gigabytes": 2.5}, "2.5 GB of memory are free", id="little memory"),
+            pytest.param({"disk_free_gigabytes": 3.0}, "3.0 GB of disk .* takes 4 GB", id="little disk"),
+            pytest.param(
+                {"disk_free_gigabytes": 14.0, "go_programs_missing": 10, "packages_missing": True},
+                r"takes 16 GB \(10 programs are not compiled yet\)",
+                id="little disk for a first run",
+            ),
+            pytest.param(
+                {"memory_free_gigabytes": 2.5},
+                "2.5 GB of memory .* takes 6 GB.*--api-only",
+                id="little memory",
+            ),
+            pytest.param(
+                {"memory_free_gigabytes": 1.5, "root": False}, "takes 2 GB", id="little memory without a node"
+            ),
             pytest.param({"linux": False}, "Linux only", id="not Linux"),
         ],
     )
@@ -80,6 +92,18 @@ class TestPlan:
     ) -> None:
         with pytest.raises(NotPossible, match=words):
             make_plan(dataclasses.replace(GOOD, **change), UpOptions())  # type: ignore[arg-type]
+
+    def test_machine_that_was_large_enough_once_is_so_again(self) -> None:
+        """A first run leaves at most 12 GB behind (README): it must not make the second impossible."""
+        first = dataclasses.replace(
+            GOOD, disk_free_gigabytes=16, go_programs_missing=10, packages_missing=True
+        )
+        assert make_plan(first, UpOptions()).node
+        assert make_plan(dataclasses.replace(GOOD, disk_free_gigabytes=16 - 12), UpOptions()).node
+
+    def test_machine_without_root_needs_what_runs_without_root(self) -> None:
+        small = dataclasses.replace(GOOD, root=False, disk_free_gigabytes=2, memory_free_gigabytes=4)
+        assert not make_plan(small, UpOptions()).node
 
     def test_version_2_of_control_groups_is_said_to_be_untried(self) -> None:
         plan = make_plan(dataclasses.replace(GOOD, cgroup_version=2), UpOptions())

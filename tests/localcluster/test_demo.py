@@ -183,6 +183,7 @@ def test_images_of_this_machine_take_the_place_of_published_ones() -> None:
     ]
     assert made["configMapGenerator"][0]["literals"] == [
         "NLP_OPERATOR_BUILDER_IMAGE=nlp-operator.local/builder:abc",
+        "NLP_OPERATOR_TORCH_BUILDER_IMAGE=",
         "NLP_OPERATOR_SERVING_IMAGE=nlp-operator.local/serving:abc",
     ]
 
