@@ -13,7 +13,8 @@ import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 import aiohttp
 from kubernetes.aio import client as kubernetes_client
@@ -63,7 +64,19 @@ async def make_configuration(kubeconfig: str = "") -> kubernetes_client.Configur
     # Watches hold a connection each for minutes; the rest is for calls.
     configuration.connection_pool_maxsize = 256
     configuration.retries = None
+    # The environment is asked once: `trust_env` asks it at every call, in two other threads, which is half of
+    # what a call costs. It would also read a netrc file, whose password cannot go beside our token.
+    configuration.client_session_kwargs = {"trust_env": False}
+    configuration.proxy = configuration.proxy or proxy_of_environment(configuration.host)
     return configuration
+
+
+def proxy_of_environment(url: str) -> str | None:
+    """The proxy that HTTPS_PROXY (or HTTP_PROXY) names for this server, unless NO_PROXY excepts it."""
+    where = urlsplit(url)
+    if where.hostname is None or proxy_bypass(where.hostname):
+        return None
+    return getproxies().get(where.scheme)
 
 
 class Cluster:
