@@ -8,9 +8,11 @@ Every test belongs to exactly one tier, by what it needs:
     cluster   a real Kubernetes API server                     mark `cluster`, or under tests/cluster
     node      a real kubelet and containerd, as root           mark `node`, or under tests/node
     faults    the witnesses' own tests, with an API server     under tests/faults
+    release   what is too long for every change                mark `release`, wherever it is
 
-The folder rules first; of several marks the most demanding one counts. With `--tier-report FILE` the counts
-are written as JSON, so that `tools/run_tests.py` need not read them off the screen.
+The mark `release` rules, then the folder; of several other marks the most demanding one counts. With
+`--tier-report FILE` the counts are written as JSON, so that `tools/run_tests.py` need not read them off the
+screen.
 """
 
 from __future__ import annotations
@@ -23,6 +25,9 @@ from typing import Any
 import pytest
 
 TIERS = ("fast", "jobs", "triton", "cluster", "node", "faults")
+"""Of `make test`."""
+RELEASE = "release"
+"""Of `make test-release`, before one is made."""
 
 FOLDERS = {"node": "node", "cluster": "cluster", "faults": "faults"}
 
@@ -32,6 +37,8 @@ MARKS = ("node", "cluster", "triton", "jobs")
 
 def tier_of(path: PurePath, marks: Collection[str]) -> str:
     """The tier of a test in the file `path` (relative to `tests/`) with these marks."""
+    if RELEASE in marks:
+        return RELEASE
     folder = path.parts[0] if len(path.parts) > 1 else ""
     if folder in FOLDERS:
         return FOLDERS[folder]
@@ -39,7 +46,7 @@ def tier_of(path: PurePath, marks: Collection[str]) -> str:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--tier", choices=TIERS, help="Run only the tests of this tier.")
+    parser.addoption("--tier", choices=(*TIERS, RELEASE), help="Run only the tests of this tier.")
     parser.addoption("--tier-report", metavar="FILE", help="Write the numbers of the run to FILE, as JSON.")
 
 

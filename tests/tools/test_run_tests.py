@@ -21,6 +21,7 @@ from tools.tiers import tier_of
             "model_builders/test_served.py", {"triton", "node"}, "node", id="the more demanding of two marks"
         ),
         pytest.param("node.py", set(), "fast", id="a file is not a folder"),
+        pytest.param("cluster/test_flux.py", {"release"}, "release", id="the mark release beats a folder"),
     ],
 )
 def test_each_test_belongs_to_one_tier(path: str, marks: set[str], tier: str) -> None:
@@ -83,4 +84,4 @@ def test_words_after_two_dashes_go_to_pytest() -> None:
 
 def test_an_unknown_tier_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["slow"]) == 2
-    assert "No tier 'slow'; there are fast, jobs, triton, cluster, node, faults." in capsys.readouterr().out
+    assert "No tier 'slow'; there are fast, jobs, triton, cluster, node, faults, release." in capsys.readouterr().out

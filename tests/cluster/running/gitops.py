@@ -1,17 +1,22 @@
-"""What GitOps tools make of an object: kstatus (Flux, kpt) and health.lua in Argo CD's own interpreter."""
+"""What tests of GitOps share: the samples, and what the tools make of an object (kstatus of Flux and kpt,
+health.lua in Argo CD's own interpreter)."""
 
 from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from localcluster import binaries
+from localcluster.control_plane import ControlPlane
 from localcluster.progress import Progress
-from nlp_operator.api.objects import Obj
-from tests.cluster.running.rig import ROOT
+from nlp_operator.api.objects import Obj, dig
+from nlp_operator.cluster import kinds
+from tests.cluster.running.rig import ROOT, Scene
 
+SAMPLES = ROOT / "manifests" / "samples"
 HEALTH = ROOT / "manifests" / "argocd" / "health.lua"
 
 
@@ -38,3 +43,33 @@ def judge(objects: Sequence[Obj]) -> list[Verdict]:
         )
         for one in said
     ]
+
+
+def versions(scene: Scene) -> dict[tuple[str, str], str]:
+    """resourceVersion of the models and of what the operator made of them."""
+    return {
+        (kind.name, obj["metadata"]["name"]): obj["metadata"]["resourceVersion"]
+        for kind in (kinds.MODEL, kinds.CLAIM, *kinds.CHILDREN)
+        for obj in scene.all(kind)
+        if kind is kinds.MODEL or dig(obj, "metadata", "ownerReferences")
+    }
+
+
+@contextmanager
+def datasets_volume(plane: ControlPlane) -> Iterator[None]:
+    """A volume for the claim that one of the samples brings along."""
+    volume: Obj = {
+        "apiVersion": "v1",
+        "kind": "PersistentVolume",
+        "metadata": {"name": "datasets-of-the-samples"},
+        "spec": {
+            "capacity": {"storage": "1Gi"},
+            "accessModes": ["ReadWriteOnce"],
+            "hostPath": {"path": "/nowhere"},
+        },
+    }
+    plane.apply(volume)
+    try:
+        yield
+    finally:
+        plane.kubectl("delete", "pv", volume["metadata"]["name"], "--wait=false")

@@ -18,12 +18,11 @@ from localcluster.control_plane import ControlPlane
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.kinds import Kind
-from tests.cluster.running.gitops import HEALTH, Verdict, judge
-from tests.cluster.running.rig import ROOT, OperatorProcess, Scene, make_model, until
+from tests.cluster.running.gitops import HEALTH, SAMPLES, Verdict, datasets_volume, judge, versions
+from tests.cluster.running.rig import OperatorProcess, Scene, make_model, until
 from tests.faults.plain_api import NLP_MODEL
 from tests.faults.recorder import Recorder, Version
 
-SAMPLES = ROOT / "manifests" / "samples"
 POOL = SAMPLES / "cpu-pool.yaml"
 MODELS = [path for path in sorted(SAMPLES.glob("*.yaml")) if path != POOL]
 ADMIN = "admin"
@@ -50,20 +49,9 @@ ANNOTATIONS = {
 def pool_of_the_samples(plane: ControlPlane) -> Iterator[None]:
     """The pool, and a volume for the claim that one of the samples brings along."""
     plane.kubectl("apply", "-f", POOL)
-    volume = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": "datasets-of-the-samples"},
-        "spec": {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "hostPath": {"path": "/nowhere"},
-        },
-    }
-    plane.apply(volume)
-    yield
+    with datasets_volume(plane):
+        yield
     plane.kubectl("delete", "-f", POOL, "--wait=false")
-    plane.kubectl("delete", "pv", "datasets-of-the-samples", "--wait=false")
 
 
 @pytest.mark.parametrize("sample", MODELS, ids=lambda path: path.stem)
@@ -92,16 +80,6 @@ def test_a_ready_sample_has_no_difference_and_takes_no_second_write(
     children = {key: version for key, version in before.items() if key[0] != kinds.MODEL.name}
     assert children.items() <= taken_over.items(), "the operator wrote nothing"
     assert scene.writes(mark) == []
-
-
-def versions(scene: Scene) -> dict[tuple[str, str], str]:
-    """resourceVersion of the models and of what the operator made of them."""
-    return {
-        (kind.name, obj["metadata"]["name"]): obj["metadata"]["resourceVersion"]
-        for kind in (kinds.MODEL, kinds.CLAIM, *kinds.CHILDREN)
-        for obj in scene.all(kind)
-        if kind is kinds.MODEL or dig(obj, "metadata", "ownerReferences")
-    }
 
 
 # --- nothing to adopt or prune ---
