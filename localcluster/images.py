@@ -9,7 +9,7 @@ build as secrets, which leave no trace in its layers.
 Everything that mounts something or starts processes runs in mount and process namespaces of its own,
 which the kernel takes apart with everything in them when the build ends, however it ends.
 
-    python -m localcluster.images [operator] [builder] [serving]     # prints name and archive of each
+    python -m localcluster.images [operator] [builder] [builder-torch] [serving]     # prints name and archive
 """
 
 from __future__ import annotations
@@ -42,8 +42,24 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 REGISTRY = "nlp-operator.local"
 """A registry that does not exist: no kubelet can pull these images from anywhere, they are imported."""
 
-TARGETS: Mapping[str, str] = {"operator": "", "builder": "", "serving": "local"}
-"""The images, and the stage that the local cluster uses of each; the empty string is the last one."""
+
+@dataclass(frozen=True)
+class Target:
+    """Where an image comes from: a folder of images/, and a stage of its Dockerfile (empty: the last one)."""
+
+    folder: str
+    stage: str
+
+
+TARGETS: Mapping[str, Target] = {
+    "operator": Target("operator", ""),
+    "builder": Target("builder", "plain"),
+    "builder-torch": Target("builder", "torch"),
+    "serving": Target("serving", "local"),
+}
+
+USUAL = ("operator", "builder", "serving")
+"""What a cluster needs at first. builder-torch, with 0.6 GB to download, is made for those who ask for it."""
 
 SUITE = "bookworm"
 """The Debian whose Python Triton 2.51 has a stub for and numpy 1.26 a wheel (3.11), on newer hosts too."""
@@ -61,9 +77,9 @@ _ARCHIVES_KEPT = 3
 importing.
 """
 
-_STORE_LIMIT_BYTES = 8 * 1024**3
+_STORE_LIMIT_BYTES = 12 * 1024**3
 """Layers of old builds are kept for the next one up to here; a store with one of each image holds about
-1.5 GB.
+1.5 GB, and 3.5 GB more with builder-torch.
 """
 
 
@@ -72,16 +88,14 @@ class ImageRef:
     """An image that lies in the cache."""
 
     name: str
-    """operator, builder or serving."""
+    """One of TARGETS."""
     reference: str
     """What a pod writes: nlp-operator.local/<name>:<12 hex digits of the inputs>."""
     archive: Path
     """An OCI archive with zstd layers; `ctr images import` takes it."""
 
 
-def build_images(
-    names: Sequence[str] = ("operator", "builder", "serving"), progress: Progress | None = None
-) -> dict[str, ImageRef]:
+def build_images(names: Sequence[str] = USUAL, progress: Progress | None = None) -> dict[str, ImageRef]:
     """Build what is not in the cache, and say where each image lies.
 
     A second call with nothing changed reads the inputs and looks for the archives: a few milliseconds.
@@ -100,14 +114,14 @@ def build_images(
 
 
 class Beside:
-    """Builds all images in a process of its own, at low priority, while its owner waits for something else.
+    """Builds images in a process of its own, at low priority, while its owner waits for something else.
 
     Leaving the `with` block ends it, whatever it is at; so does the end of its owner, even by `kill -9`
     (an apt-get may then still finish its download). It fails in silence: who needs the images calls
     `build_images` afterwards and hears the reason.
     """
 
-    def __init__(self, progress: Progress, names: Sequence[str] = tuple(TARGETS)) -> None:
+    def __init__(self, progress: Progress, names: Sequence[str] = USUAL) -> None:
         self._progress = progress
         self._names = names
         self._process: subprocess.Popen[bytes] | None = None
@@ -149,8 +163,8 @@ def image_of(name: str, repository: Path = REPOSITORY) -> ImageRef:
     """The image as its inputs name it, built or not."""
     if name not in TARGETS:
         raise NotPossible(f"There is no image {name!r}; there are {', '.join(TARGETS)}.")
-    dockerfile = repository / "images" / name / "Dockerfile"
-    digest = hashlib.sha256(f"{name} {TARGETS[name]} {base_key()}\n".encode())
+    dockerfile = _dockerfile(name, repository)
+    digest = hashlib.sha256(f"{name} {TARGETS[name].stage} {base_key()}\n".encode())
     digest.update(dockerfile.read_bytes())
     for path in input_files(dockerfile.read_text(encoding="utf-8"), repository):
         executable = "x" if os.access(path, os.X_OK) else "-"
@@ -158,6 +172,10 @@ def image_of(name: str, repository: Path = REPOSITORY) -> ImageRef:
         digest.update(f"{content} {executable} {path.relative_to(repository)}\n".encode())
     tag = digest.hexdigest()[:12]
     return ImageRef(name, f"{REGISTRY}/{name}:{tag}", _folder() / f"{name}-{tag}.tar")
+
+
+def _dockerfile(name: str, repository: Path) -> Path:
+    return repository / "images" / TARGETS[name].folder / "Dockerfile"
 
 
 def copied_paths(dockerfile: str) -> list[str]:
@@ -232,7 +250,7 @@ def _build(names: Sequence[str], progress: Progress) -> dict[str, ImageRef]:
 def _stage(name: str, work: Path) -> Path:
     """A build context with the Dockerfile and what it copies, each at its own path, and nothing else."""
     context = work / "context" / name
-    dockerfile = REPOSITORY / "images" / name / "Dockerfile"
+    dockerfile = _dockerfile(name, REPOSITORY)
     for path in (dockerfile, *input_files(dockerfile.read_text(encoding="utf-8"), REPOSITORY)):
         copy = context / path.relative_to(REPOSITORY)
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -294,8 +312,9 @@ class _Store:
 
     def build(self, image: ImageRef, context: Path, base: str) -> None:
         """Build the image; layers of earlier builds are taken again where their inputs are the same."""
-        dockerfile = context / "images" / image.name / "Dockerfile"
-        target = ["--target", TARGETS[image.name]] if TARGETS[image.name] else []
+        dockerfile = _dockerfile(image.name, context)
+        stage = TARGETS[image.name].stage
+        target = ["--target", stage] if stage else []
         self._run(
             *("bud", "--layers", "--pull-never", "--isolation", "chroot", "--network", "host"),
             *("--signature-policy", str(self._policy), "--build-arg", f"BASE_IMAGE={base}"),
@@ -472,8 +491,10 @@ def main() -> int:
         prog="python -m localcluster.images",
         description="Build the images of the local cluster whose inputs changed; print name and archive.",
     )
-    parser.add_argument("names", nargs="*", metavar="NAME", help="operator, builder, serving; all by default")
-    names = parser.parse_args().names or list(TARGETS)
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"{', '.join(TARGETS)}; by default {', '.join(USUAL)}"
+    )
+    names = parser.parse_args().names or USUAL
     try:
         images = build_images(names, Progress())
     except ClusterError as error:

@@ -63,6 +63,7 @@ class Stopped(Exception):
 def plan_settings_of(settings: Settings) -> PlanSettings:
     return PlanSettings(
         builder_image=settings.builder_image,
+        torch_builder_image=settings.torch_builder_image,
         serving_image=settings.serving_image,
         image_pull_policy=settings.image_pull_policy,  # type: ignore[arg-type]
         store_claim_name=settings.store_claim_name,

@@ -105,6 +105,12 @@ class Settings:
     """One process's settings. A field's description is its `doc`: it is what --help prints."""
 
     builder_image: str = _setting("", _text, "Image of the fetch and build Jobs. Required.")
+    torch_builder_image: str = _setting(
+        "",
+        _text,
+        "Image of the build Jobs of architectures that need torch (SentenceEncoder); empty means that such "
+        "models cannot be built here, and say so.",
+    )
     serving_image: str = _setting(
         "",
         _text,

@@ -51,7 +51,7 @@ REFUSED = [
         "spec.build.architecture",
         "Transformer",
         'spec.build.architecture: Unsupported value: "Transformer": supported values: '
-        '"TermDocumentMatrix", "OneHot"',
+        '"TermDocumentMatrix", "SentenceEncoder", "OneHot"',
         id="an unknown architecture",
     ),
     pytest.param(

@@ -13,7 +13,7 @@ import yaml
 
 from localcluster.api import ApiRefused
 from localcluster.control_plane import ControlPlane
-from tests.nlp_operator.making import World, make_gpu_pool, make_model, make_pool
+from tests.nlp_operator.making import World, make_encoder, make_gpu_pool, make_model, make_pool
 
 SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples"
 MODELS = "/apis/nlp-operator.io/v1alpha1/namespaces/{}/nlpmodels"
@@ -38,8 +38,18 @@ def model(change: Callable[[Object], object], name: str = "korean-novels") -> Ob
     return made
 
 
+def encoder(change: Callable[[Object], object]) -> Object:
+    made = as_applied(make_encoder())
+    change(made["spec"])
+    return made
+
+
 REFUSED_MODELS = [
-    pytest.param(model(lambda spec: spec["build"].update(architecture="Word2Vec")), 'Unsupported value: "Word2Vec": supported values: "TermDocumentMatrix", "OneHot"', id="unknown architecture"),
+    pytest.param(model(lambda spec: spec["build"].update(architecture="Word2Vec")), 'Unsupported value: "Word2Vec": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot"', id="unknown architecture"),
+    pytest.param(model(lambda spec: spec["build"].update(export={"precision": "Int8"})), "spec.build.export.fidelity must be set when the precision is Int8", id="lossy without a fidelity"),
+    pytest.param(model(lambda spec: spec["build"].update(export={"fidelity": {"metric": "cosine", "atLeast": "0.98"}})), "the precision Int8 and fidelity are offered for the architecture SentenceEncoder only", id="a fidelity of what loses nothing"),
+    pytest.param(encoder(lambda spec: spec["build"]["inputs"][0].update(name="corpus")), "A SentenceEncoder takes the inputs weights", id="an encoder without weights"),
+    pytest.param(encoder(lambda spec: spec["build"].update(export={"precision": "Int8", "fidelity": {"metric": "cosine", "atLeast": "1.5"}})), "spec.build.export.fidelity.atLeast in body should match", id="a fidelity above one"),
     pytest.param(model(lambda spec: spec["build"].update(oneHot={})), "spec.build.oneHot must be set (it may be {}) when the architecture is OneHot, and only then.", id="two members set"),
     pytest.param(model(lambda spec: spec["build"].pop("termDocumentMatrix")), "spec.build.termDocumentMatrix must be set (it may be {}) when the architecture is TermDocumentMatrix, and only then.", id="no member set"),
     pytest.param(model(lambda spec: None, "m" * 41), "metadata.name must have at most 40 characters", id="name too long"),

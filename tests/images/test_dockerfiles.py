@@ -66,7 +66,10 @@ def variables(instructions: list[str]) -> dict[str, str]:
 
 
 def test_every_image_of_the_local_cluster_has_a_dockerfile() -> None:
-    assert {path.parent.name for path in DOCKERFILES} == set(TARGETS)
+    stages_of = {path.parent.name: images(path) for path in DOCKERFILES}
+    for target in TARGETS.values():
+        assert (target.stage or "last") in stages_of[target.folder]
+    assert set(stages_of) == {target.folder for target in TARGETS.values()}
 
 
 @pytest.mark.parametrize("instructions", IMAGES)
@@ -130,7 +133,7 @@ def test_everything_copied_exists_and_is_let_through_to_the_builder(dockerfile: 
     ]
     for path in copied_paths(dockerfile.read_text(encoding="utf-8")):
         assert (ROOT / path).exists(), path
-        assert path.split("/")[0] in allowed, path
+        assert any(path == one or path.startswith(f"{one}/") for one in allowed), path
 
 
 @pytest.mark.parametrize("path", [*DOCKERFILES, *CONSTRAINTS], ids=lambda path: str(path.relative_to(ROOT)))
@@ -160,6 +163,24 @@ def test_the_local_server_needs_no_stage_of_the_production_one() -> None:
     names = list(stages(ROOT / "images/serving/Dockerfile"))
     assert names.index("local") < names.index("envoy")
     assert names[-1] == "production"
+
+
+def test_the_plain_builder_needs_no_stage_of_the_one_with_torch() -> None:
+    names = list(stages(ROOT / "images/builder/Dockerfile"))
+    assert names == ["packages", "plain", "torch-packages", "torch"]
+
+
+def test_the_builder_with_torch_has_what_the_plain_one_has_in_the_same_versions() -> None:
+    plain, torch = (
+        set(re.findall(r"^(\S+==\S+)", (ROOT / f"constraints/{name}.txt").read_text("utf-8"), re.MULTILINE))
+        for name in ("builder", "builder-torch")
+    )
+    assert plain <= torch
+
+
+def test_nothing_of_cuda_but_its_runtime_is_installed() -> None:
+    pins = (ROOT / "constraints/builder-torch.txt").read_text(encoding="utf-8")
+    assert re.findall(r"^((?:nvidia|cuda)\S*|triton)==", pins, re.MULTILINE) == ["nvidia-cuda-runtime"]
 
 
 def test_triton_is_the_one_the_pins_name() -> None:

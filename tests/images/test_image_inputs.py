@@ -66,7 +66,7 @@ def test_a_missing_input_is_named(repository: Path) -> None:
 
 
 def test_an_unknown_image_is_answered_with_the_known_ones(repository: Path) -> None:
-    with pytest.raises(NotPossible, match="'gateway'; there are operator, builder, serving"):
+    with pytest.raises(NotPossible, match="'gateway'; there are operator, builder, builder-torch, serving"):
         image_of("gateway", repository)
 
 

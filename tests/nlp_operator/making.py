@@ -46,6 +46,17 @@ def make_model(model: str = "korean-novels", **spec: Any) -> Obj:
     }
 
 
+def make_encoder(model: str = "sentences", **spec: Any) -> Obj:
+    """A SentenceEncoder; otherwise as `make_model`."""
+    build = {
+        "architecture": "SentenceEncoder",
+        "sentenceEncoder": {},
+        "inputs": [{"name": "weights", "source": {"persistentVolumeClaim": {"claimName": "models"}}}],
+        **spec.pop("build_extra", {}),
+    }
+    return make_model(model, build=build, **spec)
+
+
 def make_pool(pool: str = "cpu", **spec: Any) -> Obj:
     return {
         "apiVersion": names.API_VERSION,

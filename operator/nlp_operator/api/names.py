@@ -28,6 +28,10 @@ ANNOTATION_HASH = f"{GROUP}/hash"
 ANNOTATION_BUILD_KEY = f"{GROUP}/build-key"
 ANNOTATION_CONFIG_HASH = f"{GROUP}/config-hash"
 
+ARCHITECTURES_WITH_BUILDER = frozenset({"TermDocumentMatrix", "SentenceEncoder"})
+ARCHITECTURES_WITH_TORCH = frozenset({"SentenceEncoder"})
+"""Those that the builder image with torch builds; the others need it not, and it is eight times as large."""
+
 SERVER_CONFIG_KEY = "server.json"
 HTTP_PORT, GRPC_PORT, METRICS_PORT, AGENT_PORT = 8000, 8001, 8002, 8003
 

@@ -58,6 +58,12 @@ class TermDocumentMatrix(_Part):
     max_terms: int = Field(50_000, ge=1, le=1_000_000)
 
 
+class SentenceEncoder(_Part):
+    pooling: Literal["Auto", "Mean", "Cls"] = "Auto"
+    max_tokens: int = Field(0, ge=0, le=8192)
+    top_k: int = Field(5, ge=1, le=1000)
+
+
 class OneHot(_Part):
     case_folding: Literal["Preserve", "Lower"] = "Preserve"
     max_terms: int = Field(50_000, ge=1, le=1_000_000)
@@ -123,8 +129,20 @@ class QualityBound(_Part):
         return self
 
 
+class Fidelity(_Part):
+    metric: Literal["cosine"]
+    at_least: Annotated[str, StringConstraints(max_length=16, pattern=r"^(0(\.[0-9]+)?|1(\.0+)?)$")]
+
+
 class Export(_Part):
-    precision: Literal["Auto", "Float32"] = "Auto"
+    precision: Literal["Auto", "Float32", "Int8"] = "Auto"
+    fidelity: Fidelity | None = None
+
+    @model_validator(mode="after")
+    def _lossy_only_within_a_fidelity(self) -> Self:
+        if self.precision == "Int8" and self.fidelity is None:
+            raise ValueError("fidelity must be set when precision is Int8.")
+        return self
 
 
 class Resources(_Part):
@@ -152,8 +170,9 @@ class BuildPod(_Part):
 
 
 class Build(_Part):
-    architecture: Literal["TermDocumentMatrix", "OneHot"]
+    architecture: Literal["TermDocumentMatrix", "SentenceEncoder", "OneHot"]
     term_document_matrix: TermDocumentMatrix | None = None
+    sentence_encoder: SentenceEncoder | None = None
     one_hot: OneHot | None = None
     inputs: list[Input] = Field(min_length=1, max_length=8)
     quality: list[QualityBound] = Field(default_factory=list, max_length=16)
@@ -163,8 +182,7 @@ class Build(_Part):
 
     @model_validator(mode="after")
     def _exactly_the_member_of_that_name(self) -> Self:
-        members = {"TermDocumentMatrix": self.term_document_matrix, "OneHot": self.one_hot}
-        for architecture, member in members.items():
+        for architecture, member in self._members.items():
             if (member is not None) != (architecture == self.architecture):
                 raise ValueError(
                     f"{to_camel_name(architecture)} must be set exactly when the architecture is "
@@ -175,10 +193,28 @@ class Build(_Part):
             raise ValueError("Two inputs have the same name.")
         return self
 
+    @model_validator(mode="after")
+    def _what_only_a_sentence_encoder_has(self) -> Self:
+        names = {one.name for one in self.inputs}
+        if self.architecture == "SentenceEncoder":
+            if "weights" not in names or names - {"weights", "candidates"}:
+                raise ValueError("A SentenceEncoder takes the inputs weights (needed) and candidates.")
+        elif self.export.precision == "Int8" or self.export.fidelity is not None:
+            raise ValueError("export.precision Int8 and export.fidelity are for a SentenceEncoder only.")
+        return self
+
+    @property
+    def _members(self) -> dict[str, _Part | None]:
+        return {
+            "TermDocumentMatrix": self.term_document_matrix,
+            "SentenceEncoder": self.sentence_encoder,
+            "OneHot": self.one_hot,
+        }
+
     @property
     def parameters(self) -> _Part:
         """The member the architecture names."""
-        member = self.term_document_matrix if self.architecture == "TermDocumentMatrix" else self.one_hot
+        member = self._members[self.architecture]
         assert member is not None, "validated above"
         return member
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Literal
 
+from nlp_operator.api import names
 from nlp_operator.api.conditions import BUILT, Condition
 from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, number, text, uid
 from nlp_operator.api.spec import Build, Input, ModelSpec, to_camel_name
@@ -46,7 +47,6 @@ from nlp_operator.resources.manifests import seal_of
 from nlp_operator.resources.policies import build_jobs_policy
 from nlp_operator.resources.store import build_store_claim
 
-ARCHITECTURES_WITH_BUILDER = frozenset({"TermDocumentMatrix"})
 HEALING_SECONDS = 600.0
 """From the end of a repair to giving up on it: twice the longest pause between two tries of an agent (300
 s)."""
@@ -96,8 +96,11 @@ def plan_artifact(
     build = inputs.build
     if spec.suspend:
         return _noted(_suspended(seen, build, record, now), inputs.note)
-    if spec.build.architecture not in ARCHITECTURES_WITH_BUILDER:
+    architecture = spec.build.architecture
+    if architecture not in names.ARCHITECTURES_WITH_BUILDER:
         return _no_builder(seen, spec, record)
+    if architecture in names.ARCHITECTURES_WITH_TORCH and not settings.torch_builder_image:
+        return _no_torch(seen, spec, record)
     damage = _damage(seen, record)
     step: _Step | None = None
     early: ArtifactPlan | None
@@ -464,13 +467,26 @@ def _suspended(seen: ModelSnapshot, build: Build, record: Record, now: datetime)
 
 def _no_builder(seen: ModelSnapshot, spec: ModelSpec, record: Record) -> ArtifactPlan:
     architecture = spec.build.architecture
-    available = ", ".join(sorted(ARCHITECTURES_WITH_BUILDER))
-    found = Violation(
-        "BuilderNotAvailable",
+    available = ", ".join(sorted(names.ARCHITECTURES_WITH_BUILDER))
+    message = (
         f"spec.build.architecture is {architecture}, which this release cannot build; it builds {available}. "
         f"Change the architecture, and set its parameters instead of "
-        f"spec.build.{to_camel_name(architecture)}.",
+        f"spec.build.{to_camel_name(architecture)}."
     )
+    return _not_buildable(seen, record, message)
+
+
+def _no_torch(seen: ModelSnapshot, spec: ModelSpec, record: Record) -> ArtifactPlan:
+    message = (
+        f"spec.build.architecture is {spec.build.architecture}, whose builder needs torch, and this "
+        "installation names no image for it. Set the operator's NLP_OPERATOR_TORCH_BUILDER_IMAGE "
+        "(docs/operations.md)."
+    )
+    return _not_buildable(seen, record, message)
+
+
+def _not_buildable(seen: ModelSnapshot, record: Record, message: str) -> ArtifactPlan:
+    found = Violation("BuilderNotAvailable", message)
     deletions = tuple(_deletion(job) for job in jobs_among(seen.children) if not deleting(job))
     return ArtifactPlan(
         record, Condition(BUILT, "False", found.reason, found.message), found, delete=deletions

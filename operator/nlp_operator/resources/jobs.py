@@ -33,6 +33,10 @@ GRACE_SECONDS = 30
 DEFAULT_REQUESTS = {"cpu": "100m", "memory": "128Mi"}
 DEFAULT_LIMITS = {"memory": "2Gi"}
 """Enough for the samples; a larger build says what it needs in spec.build.pod.resources."""
+TORCH_REQUESTS = {"cpu": "100m", "memory": "1Gi"}
+TORCH_LIMITS = {"memory": "4Gi"}
+"""A build of MiniLM (91 MB of weights) was measured to hold 1.1 GB at most: 0.7 GB are torch's and the
+exporter's, the rest is four times the weights. This is enough for 0.8 GB of them."""
 MOVER_LIMITS = {"memory": "1Gi"}
 """Of pull and push: 256 MiB of parts on their way, Python, and room."""
 SCRATCH_PATH = "/scratch"
@@ -63,7 +67,7 @@ def build_key(build: Build, fetched: Sequence[FetchedInput]) -> str:
                 "architecture": build.architecture,
                 "parameters": build_parameters(build),
                 "quality": _quality(build),
-                "export": build.export.model_dump(by_alias=True),
+                "export": _export(build),
                 "inputs": _inputs_of_build(fetched),
             }
         )
@@ -83,6 +87,10 @@ def _inputs_of_build(fetched: Sequence[FetchedInput]) -> list[dict[str, str]]:
 
 def _quality(build: Build) -> list[dict[str, str]]:
     return [bound.model_dump(by_alias=True, exclude_none=True) for bound in build.quality]
+
+
+def _export(build: Build) -> dict[str, Any]:
+    return build.export.model_dump(by_alias=True, exclude_none=True)
 
 
 def fetch_job_name(model: Obj, build: Build) -> str:
@@ -121,7 +129,7 @@ def build_request(model: Obj, build: Build, fetched: Sequence[FetchedInput]) -> 
         "architecture": build.architecture,
         "parameters": build_parameters(build),
         "quality": _quality(build),
-        "export": build.export.model_dump(by_alias=True),
+        "export": _export(build),
         "inputs": _inputs_of_build(fetched),
     }
 
@@ -202,7 +210,11 @@ def _job(
     labels = child_labels(name(model), component)
     text = canonical_json(request)
     container = _container(component, [component], text, settings)
-    container["resources"] = merged_resources(DEFAULT_REQUESTS, DEFAULT_LIMITS, build.pod.resources)
+    requests, limits = DEFAULT_REQUESTS, DEFAULT_LIMITS
+    if component == names.COMPONENT_BUILD and build.architecture in names.ARCHITECTURES_WITH_TORCH:
+        container["image"] = settings.torch_builder_image
+        requests, limits = TORCH_REQUESTS, TORCH_LIMITS
+    container["resources"] = merged_resources(requests, limits, build.pod.resources)
     container["volumeMounts"] += mounts
     template: Obj = {
         "metadata": {"labels": labels},

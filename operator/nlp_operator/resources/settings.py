@@ -12,6 +12,8 @@ class PlanSettings:
     """Image of the fetch and the build Jobs."""
     serving_image: str
     """Image of the server pods. Changing it rolls every server; nothing else of a release does."""
+    torch_builder_image: str = ""
+    """Image of the build Jobs that need torch. Empty: there is none, and such models say so."""
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] = "IfNotPresent"
     store_claim_name: str = "nlp-store"
     """The PersistentVolumeClaim every namespace with models has. Created where missing, else left alone."""

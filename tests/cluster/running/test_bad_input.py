@@ -166,7 +166,8 @@ def test_an_architecture_without_a_builder_stalls(scene: Scene) -> None:
     stalled = scene.wait_for("novels", "Stalled", "True", "BuilderNotAvailable")
 
     assert stalled["message"] == (
-        "spec.build.architecture is OneHot, which this release cannot build; it builds TermDocumentMatrix. "
+        "spec.build.architecture is OneHot, which this release cannot build; it builds "
+        "SentenceEncoder, TermDocumentMatrix. "
         "Change the architecture, and set its parameters instead of spec.build.oneHot."
     )
     assert scene.all(kinds.JOB) == []

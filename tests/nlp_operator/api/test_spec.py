@@ -6,7 +6,7 @@ import pytest
 
 from nlp_operator.api.spec import parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
-from tests.nlp_operator.making import make_model, make_pool
+from tests.nlp_operator.making import make_encoder, make_model, make_pool
 
 
 def problems(model: dict[str, Any]) -> tuple[str, ...]:
@@ -28,8 +28,26 @@ def with_source(source: Any) -> dict[str, Any]:
 INVALID = [
     pytest.param(
         make_model(build_extra={"architecture": "Word2Vec"}),
-        "spec.build.architecture is 'Word2Vec': input should be 'TermDocumentMatrix' or 'OneHot'.",
+        "spec.build.architecture is 'Word2Vec': input should be 'TermDocumentMatrix', 'SentenceEncoder' or "
+        "'OneHot'.",
         id="unknown architecture",
+    ),
+    pytest.param(
+        make_model(build_extra={"export": {"precision": "Int8"}}),
+        "spec.build.export: fidelity must be set when precision is Int8.",
+        id="lossy without a fidelity",
+    ),
+    pytest.param(
+        make_model(build_extra={"export": {"fidelity": {"metric": "cosine", "atLeast": "0.98"}}}),
+        "spec.build: export.precision Int8 and export.fidelity are for a SentenceEncoder only.",
+        id="a fidelity of what loses nothing",
+    ),
+    pytest.param(
+        make_encoder(
+            build_extra={"inputs": [{"name": "corpus", "source": {"configMap": {"name": "novels"}}}]}
+        ),
+        "spec.build: A SentenceEncoder takes the inputs weights (needed) and candidates.",
+        id="an encoder without weights",
     ),
     pytest.param(
         make_model(build_extra={"oneHot": {}}),

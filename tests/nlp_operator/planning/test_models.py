@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import name
+from nlp_operator.api.objects import Obj, name
 from nlp_operator.planning.agent_report import AgentReport
 from nlp_operator.planning.plan import Placement
 from tests.nlp_operator.making import (
     DIGEST,
     NOW,
     OTHER_DIGEST,
+    SETTINGS,
     World,
     failure,
     make_claim,
+    make_encoder,
     make_gpu_pool,
     make_model,
     make_pool,
@@ -502,7 +505,43 @@ STALLS: list[Any] = [
         "BuilderNotAvailable",
         id="no builder",
     ),
+    pytest.param(make_encoder()["spec"], "BuilderNotAvailable", id="no image with torch"),
 ]
+
+
+def test_builds_with_torch_run_the_image_with_torch() -> None:
+    world = World(make_encoder(), settings=replace(SETTINGS, torch_builder_image="builder-torch:1"))
+    world.settle()
+
+    def container(component: str) -> Obj:
+        found: Obj = world.job(component)["spec"]["template"]["spec"]["containers"][0]
+        return found
+
+    fetch = container("fetch")
+    world.fetched()
+    world.settle()
+    build = container("build")
+    assert (fetch["image"], build["image"]) == ("builder:1", "builder-torch:1")
+    assert (fetch["resources"]["limits"], build["resources"]["limits"]) == (
+        {"memory": "2Gi"},
+        {"memory": "4Gi"},
+    )
+
+
+def test_fidelity_is_part_of_the_key_and_of_the_request_and_nothing_when_unset() -> None:
+    keys = set()
+    for export in ({}, {"fidelity": {"metric": "cosine", "atLeast": "0.98"}}, {"precision": "Float32"}):
+        world = World(
+            make_encoder(build_extra={"export": export}),
+            settings=replace(SETTINGS, torch_builder_image="builder-torch:1"),
+        )
+        world.settle()
+        world.fetched()
+        world.settle()
+        request = world.request("build")
+        assert request["export"] == {"precision": "Auto", **export}
+        keys.add(request["key"])
+    assert len(keys) == 3
 
 
 @pytest.mark.parametrize(("spec", "reason"), STALLS)
