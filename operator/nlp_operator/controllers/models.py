@@ -81,7 +81,12 @@ async def _carry_out(plan: ModelPlan, seen: ModelSnapshot, key: Key, world: Worl
     if applied.leaving is not None:
         await _tell_wait(applied.leaving, plan, model, world)
         return Done(look_again=LEAVING_SECONDS)
-    told = plan.status is not None and await world.writer.write_status(model, plan.status)
+    told = False
+    if plan.status is not None:
+        patience = world.patience(model, plan.status)
+        if patience:
+            return Done(look_again=min(patience, _next_look(plan, left, world)))
+        told = await world.tell(model, plan.status)
     world.say(model, plan.events)
     if not (applied.wrote or plan.delete or plan.annotate or told):
         world.settle(key, seen, plan.look_again_seconds)
@@ -143,7 +148,7 @@ async def _tell_refusal(refusal: errors.Waits, plan: ModelPlan, model: Obj, worl
     if plan.status is None:
         return
     status = with_refusal(plan.status, refusal.reason, str(refusal), model, world.clock.now())
-    if await world.writer.write_status(model, status):
+    if await world.tell(model, status):
         world.say(model, (EventWanted("Warning", refusal.reason, str(refusal)),))
 
 
@@ -151,7 +156,7 @@ async def _tell_wait(leaving: errors.Leaving, plan: ModelPlan, model: Obj, world
     if plan.status is None:
         return
     status = with_wait(plan.status, leaving.reason, str(leaving), model, world.clock.now())
-    if await world.writer.write_status(model, status):
+    if await world.tell(model, status):
         world.say(model, events_between(dig(model, "status", default={}), status))
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from nlp_operator import errors
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, labels, name, namespace, text, uid
+from nlp_operator.api.objects import Obj, dig, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.events import reference_to
@@ -26,10 +27,14 @@ from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.models import TAKEN_SECONDS
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
 from nlp_operator.planning.snapshot import ModelSnapshot
+from nlp_operator.planning.status import only_progress
 
 log = logging.getLogger(__name__)
 
 
+PROGRESS_SECONDS = 3.0
+"""How soon after one status another may follow that only says how far the work is. A server's start is half a
+dozen small steps within a second or two."""
 SETTLED_SECONDS = 600.0
 """For how long a pass that left nothing to do stands for the next ones over the same world."""
 
@@ -73,6 +78,8 @@ class World:
     leaving: dict[str, Leaver] = field(default_factory=dict)
     """By uid: models that are gone and whose servers still run."""
     settled: dict[Key, Settled] = field(default_factory=dict)
+    told: dict[str, float] = field(default_factory=dict)
+    """By uid: when the status of a model was last written."""
     strangers: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """(kind, namespace, name) of objects that are not ours and hold a name we want -> when they were last
     seen."""
@@ -130,6 +137,21 @@ class World:
             return 0.0
         return max(0.0, known.until - self.clock.monotonic())
 
+    def patience(self, model: Obj, status: Obj) -> float:
+        """For how many seconds this status can wait to be written, so that one write tells of several small
+        steps; 0 for what somebody waits for, and when the last one is long enough ago."""
+        before = dig(model, "status", default={})
+        if before == status or not isinstance(before, dict) or not only_progress(before, status):
+            return 0.0
+        return max(0.0, self.told.get(uid(model), -math.inf) + PROGRESS_SECONDS - self.clock.monotonic())
+
+    async def tell(self, model: Obj, status: Obj) -> bool:
+        """Write the status; True when it differed."""
+        written = await self.writer.write_status(model, status)
+        if written:
+            self.told[uid(model)] = self.clock.monotonic()
+        return written
+
     def reserve(self, model: Obj, placements: tuple[Placement, ...], *, wants_more: bool) -> None:
         """Write into the ledger what the plan takes, and wake who waits when it gives something back."""
         key = model_key(namespace(model), name(model))
@@ -153,6 +175,7 @@ class World:
         if of_uid is None:
             return
         self.writer.forget(of_uid)
+        self.told.pop(of_uid, None)
         servers = frozenset(
             uid(pod)
             for pod in self._pods_of(key)

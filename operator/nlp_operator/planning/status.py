@@ -58,6 +58,26 @@ def build_status(model: Obj, facts: Facts, replicas: Replicas, now: datetime) ->
     return status
 
 
+def only_progress(before: Obj, after: Obj) -> bool:
+    """Whether a new status only says how far the work is: nobody waits for it, and it may wait for the next.
+
+    Somebody waits for what Ready and Stalled say, for the generation and the artifact; and nobody should
+    learn late that a model takes no requests any more.
+    """
+    if any(before.get(field) != after.get(field) for field in ("observedGeneration", "artifact", "scaling")):
+        return False
+    old, new = ({one.type: one for one in read_conditions({"status": one})} for one in (before, after))
+
+    def said(conditions: dict[str, Condition], type_: str, field: str = "status") -> str:
+        return str(getattr(conditions.get(type_), field, ""))
+
+    return (
+        said(old, READY) == said(new, READY)
+        and said(old, STALLED, "reason") == said(new, STALLED, "reason")
+        and not (said(old, AVAILABLE) == "True" and said(new, AVAILABLE) != "True")
+    )
+
+
 def spec_invalid_status(model: Obj, problems: Sequence[str], now: datetime) -> Obj:
     """All that was known stays; only the conditions say that this release cannot read the spec."""
     message = " ".join(problems) + " Correct the spec; what serves keeps serving meanwhile."

@@ -15,7 +15,7 @@ from nlp_operator.cluster.writer import Writer
 from nlp_operator.controllers import models, wakeups
 from nlp_operator.controllers.keys import model_key, pool_key
 from nlp_operator.controllers.models import reconcile_model
-from nlp_operator.controllers.world import SETTLED_SECONDS, World
+from nlp_operator.controllers.world import PROGRESS_SECONDS, SETTLED_SECONDS, World
 from nlp_operator.engine.bucket import TokenBucket
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue
@@ -126,6 +126,43 @@ async def test_a_settled_model_is_looked_at_again_when_time_alone_may_change_som
     assert (await reconcile_model(KEY, rest.world)).look_again == pytest.approx(2.0)
     rest.now = 5.0
     assert await rest.passes() == 1
+
+
+def status_of(rest: Rest) -> Obj:
+    (model,) = rest.world.stores["NLPModel"]
+    return cast(Obj, model["status"])
+
+
+def with_condition(whole: Obj, type_: str, **said: str) -> Obj:
+    """The status with one condition saying something else."""
+    conditions = [one | said if one["type"] == type_ else one for one in whole["conditions"]]
+    return {**whole, "conditions": conditions}
+
+
+@pytest.mark.parametrize(
+    ("change", "waits"),
+    [
+        pytest.param(lambda old: {**old, "replicas": 7}, True, id="a count"),
+        pytest.param(lambda old: with_condition(old, "Loaded", status="Unknown"), True, id="a step"),
+        pytest.param(lambda old: with_condition(old, "Ready", message="M."), True, id="other words"),
+        pytest.param(lambda old: with_condition(old, "Ready", status="False"), False, id="no longer ready"),
+        pytest.param(lambda old: with_condition(old, "Available", status="False"), False, id="an outage"),
+        pytest.param(lambda old: {**old, "observedGeneration": 7}, False, id="an edit"),
+        pytest.param(lambda old: {**old, "artifact": {}}, False, id="another artifact"),
+        pytest.param(lambda old: old, False, id="nothing new"),
+    ],
+)
+async def test_a_status_that_only_says_how_far_the_work_is_waits_a_moment(
+    rest: Rest, change: Callable[[Obj], Obj], waits: bool
+) -> None:
+    (model,) = rest.world.stores["NLPModel"]
+    status = change(status_of(rest))
+    assert rest.world.patience(model, status) == 0, "the first one"
+    rest.now = 50.0
+    rest.world.told[model["metadata"]["uid"]] = 49.0
+    assert rest.world.patience(model, status) == (PROGRESS_SECONDS - 1.0 if waits else 0.0)
+    rest.now = 49.0 + PROGRESS_SECONDS
+    assert rest.world.patience(model, status) == 0, "it has waited long enough"
 
 
 async def test_an_object_is_compared_field_by_field_once_a_version(rest: Rest) -> None:
