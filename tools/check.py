@@ -17,8 +17,10 @@ ROOT = Path(__file__).resolve().parent.parent
 GENERATED: tuple[tuple[str, Sequence[str]], ...] = (
     ("docs/api/inference.md", ("-m", "model_builders", "contracts")),
     ("docs/api/nlpmodel.md", ("-m", "tools.api_reference")),
+    ("charts/nlp-operator", ("-m", "tools.helm_chart")),
 )
-"""Each document with its command, that writes it (`--write FILE`) or holds it (`--check FILE`)."""
+"""Each document (or folder of them) with its command, that writes it (`--write FILE`) or holds it (`--check
+FILE`)."""
 
 FORBIDDEN_IN_OPERATOR = re.compile(
     r"\b(kwok|pytest|unittest|emulator|emulated|localcluster|under test)\b", re.IGNORECASE
