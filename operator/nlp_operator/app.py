@@ -11,7 +11,6 @@ A standby runs all of it but the workers and the agents' polling, so that taking
 from __future__ import annotations
 
 import asyncio
-import gc
 import logging
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
@@ -36,6 +35,7 @@ from nlp_operator.controllers.pools import reconcile_pool
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.bucket import TokenBucket
 from nlp_operator.engine.clock import Clock, system_clock
+from nlp_operator.engine.heap import keep_collections_short
 from nlp_operator.engine.leader import Leader
 from nlp_operator.engine.pulse import Pulse
 from nlp_operator.engine.queue import KeyedQueue, Priority
@@ -249,10 +249,7 @@ class App:
         except TimeoutError:
             log.warning("Not every agent was asked within %g s; starting without.", FIRST_ROUND_SECONDS)
         self.world.seed_ledger()
-        # What was loaded at the start stays for ever; walking it in every full collection stops the loop for
-        # 0.3 s at 10,000 models.
-        gc.collect()
-        gc.freeze()
+        group.create_task(keep_collections_short(), name="heap")
         self.working = True
         workers = Workers(
             self.queue,
