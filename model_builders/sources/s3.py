@@ -8,7 +8,7 @@ signed, for public buckets. A node's own role is never used: it is not the user'
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import boto3
@@ -80,7 +80,7 @@ class S3Objects:
             found = self._client.get_object(
                 Bucket=self._source.bucket, Key=self._key(file), IfMatch=file.version, **span
             )
-        with found["Body"] as body:
+        with closing(found["Body"]) as body:
             yield Body(offset if "ContentRange" in found else 0, self._chunks(file, body))
 
     def _key(self, file: RemoteFile) -> str:
@@ -139,7 +139,7 @@ class S3Objects:
         name, where = self._credentials.input, self._source.endpoint or "AWS"
         if isinstance(error, ClientError):
             return self._answered(error, what)
-        if isinstance(error, SSLError):
+        if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
             return Refused(
                 "InputUnreachable",
                 f"Input {name!r}: the certificate of {where} is not trusted: {verification_words(error)}. "

@@ -7,11 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from localcluster import binaries
 from localcluster.certificates import Authority, Pair
-from localcluster.progress import Progress
 from tests.model_builders.made import Jobs, make_jobs
-from tests.model_builders.sources.servers import Program, versitygw
+from tests.s3_server import S3Server, s3_server
 
 
 @pytest.fixture
@@ -30,8 +28,7 @@ def pair(authority: Authority) -> Pair:
 
 
 @pytest.fixture(scope="session")
-def s3(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[Program]:
-    """A real S3 server that keeps its objects on disk."""
-    binary = binaries.ensure(["versitygw"], Progress())["versitygw"]
-    with versitygw(binary, tmp_path_factory.mktemp("s3"), authority) as program:
-        yield program
+def s3(tmp_path_factory: pytest.TempPathFactory, authority: Authority) -> Iterator[S3Server]:
+    """A real S3 server with TLS."""
+    with s3_server(tmp_path_factory.mktemp("s3"), authority=authority) as server:
+        yield server

@@ -72,6 +72,9 @@ class TlsServer:
             def do_GET(self) -> None:
                 owner._serve(self)
 
+            def do_HEAD(self) -> None:
+                owner._serve(self, with_body=False)
+
             def log_message(self, *_: object) -> None:
                 pass
 
@@ -101,7 +104,7 @@ class TlsServer:
         self._thread.join()
         self._server.server_close()
 
-    def _serve(self, handler: BaseHTTPRequestHandler) -> None:
+    def _serve(self, handler: BaseHTTPRequestHandler, with_body: bool = True) -> None:
         asked = Asked(handler.path, {key.lower(): value for key, value in handler.headers.items()})
         self.asked.append(asked)
         reply = self.respond(asked)
@@ -114,7 +117,7 @@ class TlsServer:
             handler.send_header(key, value)
         handler.end_headers()
         handler.close_connection = True
-        for part in parts:
+        for part in parts if with_body else ():
             for start in range(0, len(part), CHUNK):
                 if self.pause_after is not None and self.sent >= self.pause_after:
                     self.go_on.wait(60)
@@ -200,38 +203,6 @@ def running(
     finally:
         process.kill()
         process.wait()
-
-
-ACCESS, SECRET = "tester", "a-long-secret"
-
-
-@contextmanager
-def versitygw(
-    binary: Path, folder: Path, authority: Authority, address: str = "127.0.0.1"
-) -> Iterator[Program]:
-    """An S3 server that keeps buckets as folders below `folder/s3` (metadata in files beside them)."""
-    pair = authority.issue("s3", "s3", hosts=[address, "localhost"])
-    data, metadata, ports = folder / "s3", folder / "s3-metadata", Ports()
-    for path in (data, metadata):
-        path.mkdir(exist_ok=True)
-    host = f"{address}:{ports.take(address)}"
-    argv = [str(binary), "--port", host, "--cert", str(pair.certificate), "--key", str(pair.key)]
-    argv += [
-        "--access",
-        ACCESS,
-        "--secret",
-        SECRET,
-        "--quiet",
-        "posix",
-        "--sidecar",
-        str(metadata),
-        str(data),
-    ]
-    try:
-        with running(argv, host, authority, "/", folder / "versitygw.log", {}) as program:
-            yield program
-    finally:
-        ports.release()
 
 
 @contextmanager
