@@ -18,7 +18,7 @@ from nlp_operator.cluster.source import ClusterSource
 from nlp_operator.cluster.writer import controller_uid
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.informer import Informer
-from nlp_operator.engine.store import Store, older
+from nlp_operator.engine.store import Store, drop_managed_fields, older
 from nlp_operator.planning.dependencies import sources_of
 
 OURS = {"labelSelector": f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"}
@@ -67,6 +67,28 @@ def slim_node(obj: Obj) -> Obj:
     }
 
 
+def slim_pod(obj: Obj) -> Obj:
+    """A pod without what its owner decided already: of the spec there stay its node and what its containers
+    ask for. Of a model's objects three are pods, and their specs are half of the memory of all."""
+    slim = drop_managed_fields(obj)
+    spec = obj.get("spec") or {}
+    slim["spec"] = {
+        "nodeName": spec.get("nodeName") or "",
+        "containers": [
+            {"name": container.get("name"), "resources": container.get("resources") or {}}
+            for container in spec.get("containers") or ()
+        ],
+    }
+    return slim
+
+
+def slim_job(obj: Obj) -> Obj:
+    """A Job without its pod template, which is never compared: a Job is created and not changed."""
+    slim = drop_managed_fields(obj)
+    slim["spec"] = {key: value for key, value in (obj.get("spec") or {}).items() if key != "template"}
+    return slim
+
+
 def _by_source(obj: Obj) -> tuple[str, ...]:
     """The models it takes inputs from."""
     return tuple(f"{namespace(obj)}/{source}" for source in sources_of(obj))
@@ -88,9 +110,15 @@ class Caches:
             kinds.MODEL.name: Store(indices={"namespace": _by_namespace, "source": _by_source}),
             kinds.POOL.name: Store(),
             kinds.NODE.name: Store(project=slim_node),
-            kinds.POD.name: Store(indices={"model": _by_model}),
+            kinds.POD.name: Store(project=slim_pod, indices={"model": _by_model}),
             kinds.CLAIM.name: Store(),
-            **{kind.name: Store(indices={"owner": _by_owner}) for kind in kinds.CHILDREN},
+            **{
+                kind.name: Store(
+                    project=slim_job if kind is kinds.JOB else drop_managed_fields,
+                    indices={"owner": _by_owner},
+                )
+                for kind in kinds.CHILDREN
+            },
         }
         selectors: Mapping[Kind, Mapping[str, str]] = {
             kinds.POD: OUR_PODS,

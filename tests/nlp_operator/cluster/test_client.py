@@ -36,9 +36,7 @@ def test_the_proxy_of_the_environment_is_the_one_other_programs_take(
     ("own", "proxy"),
     [
         pytest.param({}, "http://proxy.example:3128", id="from the environment"),
-        pytest.param(
-            {"proxy-url": "http://own.example"}, "http://own.example", id="of the kubeconfig"
-        ),
+        pytest.param({"proxy-url": "http://own.example"}, "http://own.example", id="of the kubeconfig"),
     ],
 )
 async def test_every_call_goes_by_the_same_proxy(tmp_path: Path, own: dict[str, str], proxy: str) -> None:
