@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any
@@ -312,9 +313,17 @@ async def serve(settings: Settings) -> None:
         await app.run()
 
 
+def allow_many_connections() -> None:
+    """Every agent has a connection kept open; the soft limit of a container may be as low as 1,024. Programs
+    in Go raise it at their start, too."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
 def run(settings: Settings) -> int:
     """The exit code: 0 after a signal, 1 when this process could not go on."""
     set_up_logging(settings.log_format, settings.log_level)
+    allow_many_connections()
     log.info(
         "Starting.",
         extra={"identity": settings.identity, "namespaces": ",".join(settings.namespaces) or "all"},

@@ -196,7 +196,7 @@ class Settings:
     agent_silence_seconds: float = _setting(
         60.0, _number(5, 3600, whole=False), "An agent that is silent for so long is not believed any more."
     )
-    workers: int = _setting(8, _number(1, 64, whole=True), "Objects worked on at the same time.")
+    workers: int = _setting(16, _number(1, 64, whole=True), "Objects worked on at the same time.")
     writes_per_second: float = _setting(
         100.0,
         _number(1, 1000, whole=False),
