@@ -68,7 +68,7 @@ try again.
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = _parser()
+    parser = make_parser()
     options = parser.parse_args(arguments)
     if options.command == "contracts":
         return _contracts(options)
@@ -78,30 +78,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     os.umask(0o022)  # what the store holds is read by other users: servers run with an id of their own
     signal.signal(signal.SIGTERM, _terminate)
-    return _run(parser, options)
-
-
-def _run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
-    """Run a Job, say how it ended in one result, and return the exit code that says what Kubernetes should
-    do."""
-    try:
-        result, code = _run_job(parser, options)
-    except JobError as error:
-        logger.error("%s: %s", error.reason, error.message)
-        result, code = failure_of(error), error.exit_code
-    except Terminated:
-        logger.error("terminated; nothing was published")
-        result, code = failure("BuildFailed", "The Job was terminated before it was done."), EXIT_TERMINATED
-    except MemoryError:
-        logger.exception("out of memory")
-        result, code = failure("BuildFailed", "The Job ran out of memory."), EXIT_KILLED
-    except Exception as error:
-        logger.exception("a defect of the builder")
-        text = f"The builder failed with {type(error).__name__}: {error}. Its log has the details."
-        result, code = failure("BuildFailed", text), EXIT_TRY_AGAIN
+    result, code = run(parser, options)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # the result is written whole, whatever arrives now
     _write_result(result)
     return code
+
+
+def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Json, int]:
+    """Run a Job; how it ended in one result, and the exit code that says what Kubernetes should do."""
+    try:
+        return _run_job(parser, options)
+    except JobError as error:
+        logger.error("%s: %s", error.reason, error.message)
+        return failure_of(error), error.exit_code
+    except Terminated:
+        logger.error("terminated; nothing was published")
+        return failure("BuildFailed", "The Job was terminated before it was done."), EXIT_TERMINATED
+    except MemoryError:
+        logger.exception("out of memory")
+        return failure("BuildFailed", "The Job ran out of memory."), EXIT_KILLED
+    except Exception as error:
+        logger.exception("a defect of the builder")
+        text = f"The builder failed with {type(error).__name__}: {error}. Its log has the details."
+        return failure("BuildFailed", text), EXIT_TRY_AGAIN
 
 
 def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Json, int]:
@@ -222,7 +221,7 @@ def _terminate(*_: object) -> None:
     raise Terminated
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m model_builders",
         description="Fetch inputs into a store and build artifacts that Triton serves.",

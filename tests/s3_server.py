@@ -1,4 +1,4 @@
-"""A real S3 server (versitygw) on loopback, that keeps objects on disk and can be killed and started again."""
+"""A real S3 server (versitygw) that keeps objects on disk and can be killed and started again."""
 
 from __future__ import annotations
 

@@ -253,7 +253,7 @@ def _judged(address: Address, error: Exception) -> BucketError:
     status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
     if code == "NoSuchBucket":
         return Denied(f"There is no bucket {address.bucket!r}.")
-    if status == 404:
+    if code in ("NoSuchKey", "404"):  # the answer to a HEAD has no more than its status
         return Absent("There is no such object.")
     if status >= 500 or status in (408, 429) or code in ("RequestTimeout", "SlowDown"):
         return Unreachable(f"The server cannot work just now: it answers {code or status}.")

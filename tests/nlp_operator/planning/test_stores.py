@@ -139,7 +139,8 @@ def test_missing_secret_is_named_when_a_pod_waits_for_its_volumes() -> None:
     world.settle()
     assert world.reason() == "StorePending"
     assert (
-        "The Secret store-keys with the credentials of the store is missing" in world.condition("Ready")["message"]
+        "The Secret store-keys with the credentials of the store is missing"
+        in world.condition("Ready")["message"]
     )
 
 

@@ -1,0 +1,247 @@
+"""The fetch and the build Job with their store in a bucket of a real S3 server."""
+
+import json
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from model_builders import handover
+from model_builders.bucket_store import ARTIFACT, SOURCE
+from model_builders.errors import TryAgain
+from model_builders.handover import Outcome, read_own, write_outcome
+from tests.model_builders.bucket.containers import Containers, files_below
+from tests.model_builders.made import DOCUMENT_EXAMPLE, make_jobs, make_novels
+
+pytestmark = pytest.mark.jobs
+
+
+def test_bucket_holds_what_a_volume_would(containers: Containers, tmp_path: Path) -> None:
+    """The same Jobs with a volume leave the same files under the same names, byte for byte."""
+    digest = containers.corpus()
+    ran = containers.build(digest, parameters=DOCUMENT_EXAMPLE)
+    assert ran.code == 0, containers.ran
+
+    (tmp_path / "volume").mkdir()
+    jobs = make_jobs(tmp_path / "volume")
+    in_volume = jobs.build(jobs.corpus(make_novels()), DOCUMENT_EXAMPLE)
+    assert ran.result == in_volume.result
+    assert files_below(containers.on_disk) == files_below(jobs.store)
+
+
+def test_manifest_is_sent_after_all_other_files_and_the_result_last(containers: Containers) -> None:
+    ran = containers.build(containers.corpus(), parameters=DOCUMENT_EXAMPLE)
+    folder = f"artifacts/{ran.result['digest']}/"
+    sent = containers.requests("PUT")
+    files = [path for path in sent if path.startswith(folder)]
+    assert files[-1] == f"{folder}manifest.json"
+    assert len(files) == len(set(files)) > 5
+    assert sent[-1].startswith("results/")
+
+
+def test_build_that_was_built_before_brings_and_sends_nothing(containers: Containers) -> None:
+    digest = containers.corpus()
+    first = containers.build(digest)
+    mark = containers.mark()
+    again = containers.build(digest)
+    assert (again.code, again.result) == (0, first.result)
+    assert containers.requests("PUT", mark) == []
+    read = [
+        path.split("/")[0] for path in containers.requests("GET", mark) if not path.endswith("manifest.json")
+    ]
+    assert set(read) <= {"results", "tmp", ""}, read
+    assert "nothing is left to do" in containers.ran["build"].log
+
+
+def test_source_that_the_bucket_has_is_not_sent_again(containers: Containers) -> None:
+    digest = containers.corpus()
+    mark = containers.mark()
+    assert containers.corpus() == digest
+    assert containers.requests("PUT", mark) == []
+
+    pinned = containers.pod("fetch", containers.fetch_request(sha256=digest))
+    assert pinned.code == 0
+    assert pinned.result["inputs"][0]["sha256"] == digest
+    assert not (containers.scratch / "sources" / digest).exists()
+
+
+def test_worker_is_told_nothing_of_the_bucket(containers: Containers) -> None:
+    environment = containers.environment({}, Path("/dev/null"), worker=True)
+    assert not [value for value in environment.values() if "s3://" in value]
+
+
+def test_failed_build_leaves_its_whole_result_in_the_bucket(containers: Containers) -> None:
+    floor = [{"metric": "documents", "atLeast": "1000"}]
+    ran = containers.build(containers.corpus(), quality=floor)
+    assert (ran.code, ran.result["reason"]) == (10, "QualityBelowFloor")
+    assert containers.ran["build"].code == 0
+    (path,) = (containers.on_disk / "results").iterdir()
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    assert kept["reason"] == "QualityBelowFloor"
+    assert kept["allMetrics"]["documents"] == "4"
+
+
+def test_damaged_source_is_told_and_sent_again_by_the_next_fetch(containers: Containers) -> None:
+    digest = containers.corpus()
+    (path,) = (containers.on_disk / "sources" / digest / "data").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-1] + b"X")
+    ran = containers.build(digest)
+    assert (ran.code, ran.result["reason"]) == (10, "HashMismatch")
+    assert "Set spec.build.trigger to a new value to fetch it again." in ran.result["message"]
+
+    assert containers.corpus() == digest
+    assert path.read_bytes() == whole
+    assert containers.build(digest).code == 0
+
+
+def test_repair_sends_the_damaged_file_only(containers: Containers) -> None:
+    digest = containers.corpus()
+    artifact = str(containers.build(digest).result["digest"])
+    path = containers.on_disk / "artifacts" / artifact / "1" / "vocabulary.json"
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"\n", b" "))  # of the same size: a listing cannot tell
+    mark = containers.mark()
+    assert containers.build(digest).code == 0
+    assert containers.requests("PUT", mark) == []
+
+    mark = containers.mark()
+    ran = containers.build(digest, repair=True)
+    assert (ran.code, ran.result["digest"]) == (0, artifact)
+    assert path.read_bytes() == whole
+    sent = [path for path in containers.requests("PUT", mark) if path.startswith("artifacts/")]
+    assert sent == [f"artifacts/{artifact}/1/vocabulary.json", f"artifacts/{artifact}/manifest.json"]
+
+
+def test_input_that_is_not_in_the_bucket_is_told_by_the_build(containers: Containers) -> None:
+    ran = containers.build("0" * 64)
+    assert (ran.code, ran.result["reason"]) == (10, "InputMissing")
+
+
+def test_namespaces_keep_apart(containers: Containers) -> None:
+    containers.corpus()
+    other = Containers(containers.jobs, containers.server, namespace=f"{containers.namespace}-other")
+    other.pods = 100
+    ran = other.build(containers.corpus())
+    assert ran.result["reason"] == "InputMissing"
+
+
+# --- what the worker leaves is read with care ---
+
+
+def test_result_that_is_a_link_is_not_sent(containers: Containers) -> None:
+    """A build that was taken over could lay a link to the credentials, which only `push` can read."""
+    request = containers.jobs.build_request("0" * 64)
+    containers.new_pod()
+    (containers.scratch / "results").mkdir()
+    secret = containers.server.credentials / "AWS_SECRET_ACCESS_KEY"
+    (containers.scratch / "results" / f"{request['key']}.json").symlink_to(secret)
+    write_outcome(containers.scratch, Outcome(10, {"version": 1, "ok": False, "reason": "BuildFailed"}))
+    ran = containers.run("push", "build", request)
+    assert ran.code == 1
+    assert not (containers.on_disk / "results").exists()
+
+
+@pytest.mark.parametrize("name", ["link", "linked/file", "pipe", "large"])
+def test_only_plain_small_files_are_read_from_scratch(tmp_path: Path, name: str) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    (tmp_path / "file").write_text("secret")
+    (scratch / "link").symlink_to(tmp_path / "file")
+    (scratch / "linked").symlink_to(tmp_path)
+    os.mkfifo(scratch / "pipe")
+    with (scratch / "large").open("wb") as large:
+        large.truncate(handover.LARGEST_BYTES + 1)
+    with pytest.raises(TryAgain):
+        read_own(scratch, name)
+
+
+def test_artifact_that_is_not_what_its_name_says_is_not_sent(containers: Containers) -> None:
+    request = containers.jobs.build_request("0" * 64)
+    containers.new_pod()
+    folder = containers.scratch / "artifacts" / ("d" * 64)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"version": 1, "files": []}')
+    write_outcome(containers.scratch, Outcome(0, {"version": 1, "ok": True, "digest": "d" * 64}))
+    ran = containers.run("push", "build", request)
+    assert (ran.code, ran.result["reason"]) == (1, "BuildFailed")
+    assert not (containers.on_disk / "artifacts").exists()
+
+
+# --- a bucket that says no ---
+
+
+def test_bucket_that_does_not_exist_is_told_and_not_tried_again(containers: Containers) -> None:
+    ran = containers.pull(NLP_STORE="s3://no-such-bucket/x")
+    assert (ran.code, ran.result["reason"]) == (10, "StoreRefused")
+    assert "There is no bucket 'no-such-bucket'." in str(ran.result["message"])
+    assert "Ask your administrator" in str(ran.result["message"])
+
+
+def test_wrong_credentials_are_told(containers: Containers, tmp_path: Path) -> None:
+    (tmp_path / "wrong").mkdir()
+    for key in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        (tmp_path / "wrong" / key).write_text("nobody")
+    ran = containers.pull(NLP_STORE_CREDENTIALS=str(tmp_path / "wrong"))
+    assert (ran.code, ran.result["reason"]) == (10, "StoreRefused")
+    (tmp_path / "wrong" / "AWS_ACCESS_KEY_ID").unlink()
+    ran = containers.pull(NLP_STORE_CREDENTIALS=str(tmp_path / "wrong"))
+    assert (ran.code, ran.result["reason"]) == (10, "StoreRefused")
+    assert "no readable key AWS_ACCESS_KEY_ID" in str(ran.result["message"])
+
+
+def test_server_that_is_away_is_told_as_something_to_try_again(containers: Containers) -> None:
+    store = containers.store
+    containers.server.kill()
+    with pytest.raises(TryAgain) as caught:
+        store.files(ARTIFACT, "0" * 64)
+    assert caught.value.reason == "StoreUnreachable"
+    assert "The server does not answer: it cannot be connected to." in caught.value.message
+
+
+def test_scratch_volume_without_room_is_told_before_anything_is_downloaded(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = containers.corpus()
+    containers.new_pod()
+    scratch = handover.open_scratch(containers.scratch)
+    scratch.prepare()
+    usage = type("Usage", (), {"free": 10})
+    monkeypatch.setattr("model_builders.bucket_store.shutil.disk_usage", lambda path: usage)
+    with pytest.raises(Exception, match="10 bytes free") as caught:
+        containers.store.bring(SOURCE, digest, scratch)
+    assert getattr(caught.value, "reason", "") == "ScratchFull"
+
+
+# --- what a killed Job leaves ---
+
+
+def test_half_sent_folder_goes_once_its_time_is_over_and_not_before(containers: Containers) -> None:
+    bucket, store, now = containers.server.bucket(containers.namespace), containers.store, time.time()
+    for digest, expires in (("a" * 64, now - 1), ("b" * 64, now + 600)):
+        bucket.write(f"artifacts/{digest}/1/model.py", b"half")
+        bucket.write(f"tmp/push-{int(expires)}-{digest[:16]}", f"artifacts/{digest}\n".encode())
+    # Somebody sends the first one again at this very moment: it is not taken from under him.
+    bucket.write(f"tmp/push-{int(now + 600)}-{'c' * 16}", f"artifacts/{'a' * 64}\n".encode())
+    assert store.sweep(now) == []
+    bucket.delete([f"tmp/push-{int(now + 600)}-{'c' * 16}"])
+    bucket.write(f"tmp/push-{int(now - 1)}-{'d' * 16}", f"artifacts/{'a' * 64}\n".encode())
+
+    assert store.sweep(now) == [f"artifacts/{'a' * 64}"]
+    assert [path for path in files_below(containers.on_disk) if path.startswith("artifacts/")] == [
+        f"artifacts/{'b' * 64}/1/model.py"
+    ]
+
+
+def test_sweeping_takes_nothing_that_is_whole_or_lies_elsewhere(containers: Containers) -> None:
+    digest = containers.corpus()
+    bucket, now = containers.server.bucket(containers.namespace), time.time()
+    for number, folder in enumerate(
+        (f"sources/{digest}", "results", "sources", f"../other/sources/{digest}")
+    ):
+        bucket.write(f"tmp/push-{int(now - 1)}-{number:016x}", folder.encode())
+    before = files_below(containers.on_disk / "sources")
+    assert containers.store.sweep(now) == []
+    assert files_below(containers.on_disk / "sources") == before
+    assert not list((containers.on_disk / "tmp").glob("*"))
