@@ -2,15 +2,19 @@
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from model_builders.messages import InputOfBuild, build_key
+from model_builders.term_document_matrix.served.answering import Question, load
 from tests.model_builders.made import WORDS, Jobs, Ran, make_novels
 
 pytestmark = pytest.mark.jobs
 
+SAMPLE = Path(__file__).resolve().parents[2] / "manifests/samples/shared-vocabulary.yaml"
 REVIEWS = "document\ttext\n어제\t기차 소리 선술집\n오늘\t막걸리 막걸리 기차\n"
 WHITESPACE = {"tokenizer": "Whitespace"}
 ABSENT = "f" * 64
@@ -85,6 +89,20 @@ def test_documents_of_another_corpus_are_counted_in_the_words_of_the_first(jobs:
         "sha256": digest,
         "kind": "Artifact",
     }
+
+
+def test_sample_counts_the_second_corpus_in_the_words_of_the_first(jobs: Jobs) -> None:
+    objects = list(yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8")))
+    texts = {one["metadata"]["name"]: next(iter(one["data"].values())) for one in objects if "data" in one}
+    first = build(jobs, InputOfBuild("corpus", jobs.corpus(texts["station-words"])))
+    corpus = InputOfBuild("corpus", jobs.corpus(texts["reviews"]))
+    second = build(jobs, corpus, words_of(first.result["digest"], "vocabulary"))
+    assert second.code == 0, second.log
+    found = [load(jobs.store / "artifacts" / ran.result["digest"] / "1") for ran in (first, second)]
+    assert found[0].terms == found[1].terms
+    (review,) = found[1].answer([Question("첫째")])
+    counted = [found[1].terms[at] for at in review.document_vector.nonzero()[0]]
+    assert counted == ["기차", "를", "마셨다", "막걸리", "에서"]
 
 
 def test_order_of_the_inputs_does_not_matter_to_the_model(jobs: Jobs) -> None:
