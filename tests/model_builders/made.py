@@ -45,6 +45,8 @@ class Jobs:
     folder: Path
     store: Path
     volumes: Path
+    python: str = sys.executable
+    """The interpreter of the Jobs; the one of another environment has torch."""
 
     def fetch(self, *inputs: Mapping[str, str], **environment: str) -> Ran:
         request = {
@@ -93,7 +95,7 @@ class Jobs:
         termination_log = self.folder / "termination-log"
         termination_log.unlink(missing_ok=True)
         done = subprocess.run(
-            [*prefix, sys.executable, "-m", "model_builders", job],
+            [*prefix, self.python, "-m", "model_builders", job],
             env=self.environment(request, termination_log, **environment),
             capture_output=True,
             text=True,
