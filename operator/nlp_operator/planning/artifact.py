@@ -315,7 +315,7 @@ def _run(
     if isinstance(outcome, Failed):
         return _stalled(record, Violation(outcome.reason, outcome.message), name(present))
     assert isinstance(outcome, Running)
-    held = store_pending(seen, outcome.held_up, settings)
+    held = store_pending(seen, outcome.held_up, settings, now)
     if step.word == "Fetching":
         held = _input_pending(build, held)
     return replace(_progress(record, step, "", held), look_again_seconds=outcome.look_again_seconds)

@@ -4,8 +4,10 @@ calls."""
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime
 
+from nlp_operator.api.conditions import parse_timestamp
 from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace
 from nlp_operator.api.spec import ModelSpec, parse_model
 from nlp_operator.errors import SpecInvalid
@@ -36,7 +38,12 @@ from nlp_operator.resources.manifests import seal_of
 TAKEN_SECONDS = 5.0
 """How often to look whether a name that somebody else has is free: their object is in no cache of ours."""
 
-BEFORE_AN_ARTIFACT = frozenset({"NoSuchPool", "NoPoolFits", "SharedNotAvailable"})
+COMPANY_SECONDS = 5.0
+"""How old a model is before it counts as failed for want of a pool. A folder of manifests is applied in any
+order, and a GitOps tool that saw one failure would fail the whole sync."""
+
+POOL_MAY_COME = frozenset({"NoSuchPool", "NoPoolFits"})
+BEFORE_AN_ARTIFACT = POOL_MAY_COME | {"SharedNotAvailable"}
 """Reasons worth telling while the artifact is still being built; room is a question of the moment it is
 needed."""
 
@@ -84,7 +91,7 @@ def _find_out(
 ) -> tuple[Facts, frozenset[tuple[str, str]]]:
     """The facts, and the (kind, name) of manifests that somebody else's objects are in the way of."""
     artifact = plan_artifact(seen, spec, settings, now)
-    placement: Placed | NotPlaced | None = _place(seen, spec, replicas, artifact.record.bytes)
+    placement: Placed | NotPlaced | None = _place(seen, spec, replicas, artifact.record.bytes, now)
     digest = artifact.record.digest
     if not digest and not (
         isinstance(placement, NotPlaced) and placement.violation.reason in BEFORE_AN_ARTIFACT
@@ -115,7 +122,7 @@ def _find_out(
 
 
 def _place(
-    seen: ModelSnapshot, spec: ModelSpec, replicas: Replicas, artifact_bytes: int
+    seen: ModelSnapshot, spec: ModelSpec, replicas: Replicas, artifact_bytes: int, now: datetime
 ) -> Placed | NotPlaced:
     if spec.serving.isolation == "Shared":
         return NotPlaced(
@@ -126,7 +133,24 @@ def _place(
         )
     demand = Demand(namespace(seen.model), spec, replicas.desired, artifact_bytes)
     current, running = current_pool(seen)
-    return place(demand, seen.pools, seen.usage, current, running)
+    placement = place(demand, seen.pools, seen.usage, current, running)
+    if isinstance(placement, NotPlaced) and _company_left(seen, placement, now) is not None:
+        return replace(placement, violation=replace(placement.violation, stalled=False))
+    return placement
+
+
+def _company_left(seen: ModelSnapshot, placement: Placed | NotPlaced | None, now: datetime) -> float | None:
+    """For how many seconds more a pool that came with the model may yet be seen; `None`: no longer, or it
+    would change nothing."""
+    made = parse_timestamp(dig(seen.model, "metadata", "creationTimestamp"))
+    if (
+        made is None
+        or not isinstance(placement, NotPlaced)
+        or placement.violation.reason not in POOL_MAY_COME
+    ):
+        return None
+    age = (now - made).total_seconds()
+    return COMPANY_SECONDS - age if abs(age) < COMPANY_SECONDS else None  # below 0: by another clock
 
 
 def _may_serve(seen: ModelSnapshot, spec: ModelSpec) -> bool:
@@ -175,7 +199,11 @@ def _is_change(seen: ModelSnapshot, manifest: Obj) -> bool:
 
 def _look_again(seen: ModelSnapshot, facts: Facts, settings: PlanSettings, now: datetime) -> float | None:
     """When time alone changes the plan: the soonest of all that is known to."""
-    moments = [facts.artifact.look_again_seconds, TAKEN_SECONDS if facts.name_taken is not None else None]
+    moments = [
+        facts.artifact.look_again_seconds,
+        TAKEN_SECONDS if facts.name_taken is not None else None,
+        _company_left(seen, facts.placement, now),
+    ]
     for server in facts.servers:
         moments += [_until_silent(seen, pod, settings, now) for pod in server.pods if is_ready(pod)]
         moments += [

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
+from nlp_operator.api.conditions import parse_timestamp
 from nlp_operator.api.objects import Obj, dig, name
 from nlp_operator.planning.agent_report import ModelReport
 from nlp_operator.planning.snapshot import ModelSnapshot
@@ -10,6 +13,9 @@ from nlp_operator.resources.settings import PlanSettings
 
 DAMAGE = frozenset({"ArtifactDamaged", "ArtifactMissing"})
 """What an agent says when the store does not hold the artifact whole: it is built again."""
+PROVISIONING_SECONDS = 60.0
+"""A claim that is not bound after this long waits for somebody. Provisioners take seconds, some most of a
+minute, and a first model that was called failed meanwhile would fail a GitOps tool's whole sync."""
 UNREACHABLE = "StoreUnreachable"
 REFUSED = "StoreRefused"
 PASSES_BY_ITSELF = DAMAGE | {UNREACHABLE}
@@ -37,7 +43,9 @@ def store_away(pod: Obj, report: ModelReport | None) -> Violation | None:
     return Violation(report.reason, message, stalled=report.reason == REFUSED)
 
 
-def store_pending(seen: ModelSnapshot, held: Violation | None, settings: PlanSettings) -> Violation | None:
+def store_pending(
+    seen: ModelSnapshot, held: Violation | None, settings: PlanSettings, now: datetime
+) -> Violation | None:
     """A pod that finds no node while the store is not bound waits for the store, most likely; one without
     volumes, for the Secret of the bucket."""
     if held is None or held.reason not in ("Unschedulable", "VolumesPending"):
@@ -59,4 +67,10 @@ def store_pending(seen: ModelSnapshot, held: Violation | None, settings: PlanSet
         "StorePending",
         f"The store, PersistentVolumeClaim {claim}, is {phase or 'not there'}: {held.message} "
         "Check its StorageClass and access mode, or make a claim of that name yourself.",
+        stalled=not _is_being_made(seen.store, now),
     )
+
+
+def _is_being_made(claim: Obj | None, now: datetime) -> bool:
+    made = parse_timestamp(dig(claim, "metadata", "creationTimestamp"))
+    return made is not None and abs((now - made).total_seconds()) < PROVISIONING_SECONDS

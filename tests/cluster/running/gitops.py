@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from localcluster import binaries
 from localcluster.control_plane import ControlPlane
 from localcluster.progress import Progress
-from nlp_operator.api.objects import Obj, dig
+from nlp_operator.api.objects import Obj
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import ROOT, Scene
 
@@ -45,14 +45,10 @@ def judge(objects: Sequence[Obj]) -> list[Verdict]:
     ]
 
 
-def versions(scene: Scene) -> dict[tuple[str, str], str]:
-    """resourceVersion of the models and of what the operator made of them."""
-    return {
-        (kind.name, obj["metadata"]["name"]): obj["metadata"]["resourceVersion"]
-        for kind in (kinds.MODEL, kinds.CLAIM, *kinds.CHILDREN)
-        for obj in scene.all(kind)
-        if kind is kinds.MODEL or dig(obj, "metadata", "ownerReferences")
-    }
+def versions(scene: Scene) -> dict[str, str]:
+    """resourceVersion of each model. (Of its children others write the status, at any time.)"""
+    models = (obj["metadata"] for obj in scene.all(kinds.MODEL))
+    return {metadata["name"]: metadata["resourceVersion"] for metadata in models}
 
 
 @contextmanager

@@ -209,7 +209,7 @@ def test_flux_applies_waits_and_prunes(folder: Folder) -> None:
     assert not [key for kind in kinds.CHILDREN for key in marks_on_children(scene, kind)]
 
     # Another pass over the same revision writes nothing and prunes nothing.
-    before = versions(scene)
+    before, mark = versions(scene), scene.audit.mark()
     asked = {"metadata": {"annotations": {"reconcile.fluxcd.io/requestedAt": "again"}}}
     scene.plane.api.patch(KUSTOMIZATIONS.path(scene.namespace, "models"), asked)
     until(
@@ -218,6 +218,7 @@ def test_flux_applies_waits_and_prunes(folder: Folder) -> None:
         60,
     )
     assert versions(scene) == before
+    assert scene.writes(mark) == [], "by the operator"
 
     # A model that stalls fails the revision, and the version before it serves on.
     folder.files["held.yaml"] = held_model(3)
@@ -230,13 +231,22 @@ def test_flux_applies_waits_and_prunes(folder: Folder) -> None:
 
     # What left the folder goes, with all that was made of it; what stayed is not touched.
     del folder.files["held.yaml"]
-    kept = {key: version for key, version in versions(scene).items() if HELD not in key[1]}
+    kept = others(scene)
     folder.publish("three")
     until(folder.is_ready, "Flux is ready again", 60)
-    until(lambda: not [key for key in versions(scene) if HELD in key[1]], "all of it is collected", 90)
-    assert versions(scene) == kept
+    assert set(versions(scene)) == models
+    until(lambda: HELD not in str(scene.children()), "all that was made of it is collected", 90)
+    assert others(scene) == kept
     scene.plane.kubectl("-n", scene.namespace, "delete", "kustomization", "models", "--timeout=60s")
     assert scene.all(kinds.MODEL) == []
+
+
+def others(scene: Scene) -> dict[str, dict[str, str]]:
+    """uids of what was made of the other models."""
+    return {
+        kind: {name: uid for name, uid in found.items() if HELD not in name}
+        for kind, found in scene.children().items()
+    }
 
 
 def marks_on_children(scene: Scene, kind: Kind) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from functools import partial
 
@@ -16,6 +17,7 @@ from tests.cluster.running.rig import OPERATOR_USER, Scene, make_model, until
 from tests.faults.audit import service_account
 
 HPAS = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers")
+AS_FLUX = ("--server-side", "--force-conflicts", "--field-manager=kustomize-controller")
 HPA_USER = service_account("kube-system", "horizontal-pod-autoscaler")
 
 
@@ -54,7 +56,8 @@ def test_an_hpa_takes_a_model_from_one_to_three_and_back(scene: Scene, metrics: 
         metrics.value = load
         until(partial(scaled_to, scene, replicas), f"{replicas} replicas everywhere")
         scene.wait_ready("novels")
-        scene.plane.apply(model)
+        scene.plane.apply(model)  # as Argo CD does
+        scene.plane.kubectl("apply", *AS_FLUX, "-f", "-", stdin=json.dumps(model))
         assert dig(scene.get(kinds.MODEL, "novels"), "spec", "replicas") == replicas, "git does not undo it"
     assert metrics.asked
     written = scene.audit.writes(namespace=scene.namespace, name="novels")

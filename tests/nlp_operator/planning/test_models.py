@@ -653,9 +653,26 @@ def test_unbound_store_is_told() -> None:
         }
     ]
     world.pods.append(pod)
+    assert world.store is not None
+    world.store["metadata"]["creationTimestamp"] = "2026-11-25T12:00:00Z"
     world.settle()
     assert world.reason() == "StorePending"
     assert "nlp-store, is Pending" in world.condition("Ready")["message"]
+    assert "Stalled" not in world.state(), "a provisioner takes its time"
+    world.later(61)
+    world.settle()
+    assert (world.reason(), world.state()["Stalled"]) == ("StorePending", "True")
+
+
+def test_a_model_that_comes_before_its_pool_has_not_failed() -> None:
+    world = World(make_model(), pools=[])
+    world.model["metadata"]["creationTimestamp"] = "2026-11-25T12:00:00Z"
+    plan = world.settle()
+    assert (world.reason("Placed"), "Stalled" in world.state()) == ("NoSuchPool", False)
+    assert plan.look_again_seconds == 5
+    world.later(5)
+    world.settle()
+    assert (world.reason(), world.state()["Stalled"]) == ("NoSuchPool", "True")
 
 
 # --- suspend ---
