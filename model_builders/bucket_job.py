@@ -30,16 +30,18 @@ def pull_for_fetch(request: FetchRequest, bucket: BucketStore, scratch: Store) -
     """Say which of the inputs whose digest is known the bucket has; returns a sentence."""
     scratch.prepare()
     bucket.sweep(time.time())
-    sources: list[str] = []
+    sources: dict[str, tuple[int, int]] = {}
     artifacts: dict[str, tuple[FileDigest, ...]] = {}
     for wanted in request.inputs:
         if wanted.artifact:
             files = _files(bucket, ARTIFACTS, wanted.artifact)
             if files is not None:
                 artifacts[wanted.artifact] = files
-        elif wanted.sha256 and _files(bucket, SOURCES, wanted.sha256) is not None:
-            sources.append(wanted.sha256)
-    write_held(scratch.root, Held(tuple(sources), artifacts))
+        elif wanted.sha256:
+            files = _files(bucket, SOURCES, wanted.sha256)
+            if files is not None:
+                sources[wanted.sha256] = (len(files), sum(file.size for file in files))
+    write_held(scratch.root, Held(sources, artifacts))
     found = len(sources) + len(artifacts)
     return f"{found} of {len(request.inputs)} inputs are in the store already."
 

@@ -22,7 +22,7 @@ from model_builders.inputs import Input, changed_while_read, find_input
 from model_builders.messages import ARTIFACT, FetchedInput, FetchRequest, FetchResult, InputToFetch
 from model_builders.sources import open_remote
 from model_builders.sources.network import Network, guarded
-from model_builders.store import DATA, MANIFEST, Damaged, Store, files_in, read_manifest, remove
+from model_builders.store import DATA, MANIFEST, Damaged, Store, remove
 from model_builders.trust import FileCheck, Trust, check_name, check_zip, is_zip
 
 logger = logging.getLogger(__name__)
@@ -119,8 +119,8 @@ def _fetch_from_network(
 
 def _found(name: str, digest: str, store: Store) -> FetchedInput:
     logger.info("input %s: already in the store as %s", name, digest)
-    files = files_in(read_manifest(store.source(digest)))
-    return FetchedInput(name, digest, len(files), sum(file.size for file in files))
+    files, size = store.extent_of_source(digest)
+    return FetchedInput(name, digest, files, size)
 
 
 def identity_of(model: str, wanted: InputToFetch) -> str:

@@ -38,9 +38,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Held:
-    """What the bucket has, by digest: of sources only that, of artifacts their files."""
+    """What the bucket has, by digest: of sources the number of files and bytes, of artifacts the files."""
 
-    sources: tuple[str, ...] = ()
+    sources: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     artifacts: Mapping[str, tuple[FileDigest, ...]] = field(default_factory=dict)
 
 
@@ -52,6 +52,9 @@ class ScratchStore(Store):
 
     def holds_source(self, digest: str, staging: Path) -> bool:
         return digest in self.held.sources or super().holds_source(digest, staging)
+
+    def extent_of_source(self, digest: str) -> tuple[int, int]:
+        return self.held.sources.get(digest) or super().extent_of_source(digest)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -94,7 +97,7 @@ def read_outcome(scratch: Path) -> Outcome | None:
 
 def write_held(scratch: Path, held: Held) -> None:
     artifacts = {digest: [file.to_json() for file in files] for digest, files in held.artifacts.items()}
-    _write(scratch / HELD, {"sources": list(held.sources), "artifacts": artifacts})
+    _write(scratch / HELD, {"sources": held.sources, "artifacts": artifacts})
 
 
 def open_scratch(scratch: Path) -> ScratchStore:
@@ -103,7 +106,8 @@ def open_scratch(scratch: Path) -> ScratchStore:
         return ScratchStore(scratch)
     document: Any = _parse(HELD, content)
     artifacts = {digest: tuple(files_in({"files": files})) for digest, files in document["artifacts"].items()}
-    return ScratchStore(scratch, Held(tuple(document["sources"]), artifacts))
+    sources = {digest: (files, size) for digest, (files, size) in document["sources"].items()}
+    return ScratchStore(scratch, Held(sources, artifacts))
 
 
 def read_own(scratch: Path, name: str) -> bytes | None:

@@ -148,6 +148,11 @@ class Store:
             return False
         return True
 
+    def extent_of_source(self, digest: str) -> tuple[int, int]:
+        """How many files a source that is here has, and how many bytes."""
+        files = files_in(read_manifest(self.source(digest)))
+        return len(files), sum(file.size for file in files)
+
     def verify_artifact(self, digest: str) -> tuple[FileDigest, ...]:
         """Raises FileNotFoundError when there is no such artifact, Damaged when it is not whole."""
         if not self.artifact(digest).is_dir():

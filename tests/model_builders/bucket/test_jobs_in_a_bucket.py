@@ -66,6 +66,29 @@ def test_source_that_the_bucket_has_is_not_sent_again(containers: Containers) ->
     assert not (containers.scratch / "sources" / digest).exists()
 
 
+def test_pinned_source_that_the_bucket_has_is_not_asked_for_at_its_origin(containers: Containers) -> None:
+    digest = containers.corpus()
+    request = containers.fetch_request(sha256=digest)
+    del request["inputs"][0]["path"]
+    request["inputs"][0]["https"] = {"url": "https://nowhere.invalid/novels.tsv"}
+    ran = containers.pod("fetch", request)
+    assert ran.code == 0, containers.ran
+    assert ran.result["inputs"] == [{"name": "corpus", "sha256": digest, "files": 1, "bytes": 347}]
+
+
+def test_artifact_as_an_input_is_looked_for_in_the_bucket(containers: Containers) -> None:
+    artifact = str(containers.build(containers.corpus()).result["digest"])
+    request = containers.fetch_request()
+    request["inputs"] = [{"name": "words", "sha256": "", "artifact": artifact}]
+    ran = containers.pod("fetch", request)
+    assert ran.code == 0, containers.ran
+    assert (ran.result["inputs"][0]["kind"], ran.result["inputs"][0]["sha256"]) == ("Artifact", artifact)
+
+    request["inputs"][0]["artifact"] = "0" * 64
+    ran = containers.pod("fetch", request)
+    assert (ran.code, ran.result["reason"]) == (10, "InputMissing")
+
+
 def test_worker_is_told_nothing_of_the_bucket(containers: Containers) -> None:
     environment = containers.environment({}, Path("/dev/null"), worker=True)
     assert not [value for value in environment.values() if "s3://" in value]
