@@ -10,7 +10,7 @@ import pytest
 
 from localcluster.cluster import Cluster
 from localcluster.demo.flow import overlay
-from localcluster.images import build_images
+from localcluster.images import build_images, image_of
 from localcluster.progress import Progress
 from tests.node.models.place import POOL, Place, make_pool
 
@@ -22,7 +22,10 @@ def installed(cluster: Cluster) -> Cluster:
     for image in images.values():
         if not cluster.containerd.has_image(image.reference):
             cluster.containerd.import_image(image.archive)
-    with overlay({name: image.reference for name, image in images.items()}) as folder:
+    # Only the tests of models that need it build and import the image with torch; its name is known before.
+    references = {name: image.reference for name, image in images.items()}
+    references["builder-torch"] = image_of("builder-torch").reference
+    with overlay(references) as folder:
         cluster.kubectl("apply", "-k", folder)
     cluster.kubectl("rollout", "status", "-n", "nlp-system", "deployment/nlp-operator", "--timeout=180s")
     cluster.apply(make_pool(POOL))
