@@ -222,7 +222,7 @@ class Download:
                 "InputTooLarge",
                 f"Input {self._name!r}: {self._remote.shown} has at least {size:,} bytes; at most "
                 f"{self._max_bytes:,} are fetched. Point the source at less, or have the administrator raise "
-                "the operator's setting maxInputBytes.",
+                "the operator's setting max-input-bytes.",
             )
 
     def _mismatch(self, file: RemoteFile, wrong: "_WrongBytes") -> Refused:

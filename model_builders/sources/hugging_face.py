@@ -69,7 +69,7 @@ class HuggingFaceRepository:
             raise Refused(
                 "NetworkRefused",
                 f"HF_ENDPOINT is {self._endpoint!r}; it must begin with https://. It is the operator's "
-                "setting huggingFaceEndpoint.",
+                "setting hugging-face-endpoint.",
             )
         of_hub = HUB_HOSTS if self._endpoint == ENDPOINT else ()
         self._web = Web(credentials, (*of_hub, *redirect_hosts))
@@ -141,7 +141,7 @@ def parse_listing(name: str, content: bytes, revision: str) -> list[RemoteFile]:
         raise Refused(
             "InputInvalid",
             f"Input {name!r}: the hub's list of files cannot be read ({type(error).__name__}: {error}). Is "
-            "the operator's setting huggingFaceEndpoint a Hugging Face hub?",
+            "the operator's setting hugging-face-endpoint a Hugging Face hub?",
         ) from error
     if sha != revision:
         raise Refused(

@@ -59,7 +59,7 @@ def explain(address: str) -> Refused:
         "NetworkRefused",
         f"The source leads to the address {address}, which is private, loopback, link-local or reserved; "
         "fetches connect to public addresses only. The administrator can allow a network with the "
-        "operator's setting fetchAllowedNetworks.",
+        "operator's setting fetch-allowed-networks.",
     )
 
 

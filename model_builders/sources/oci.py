@@ -142,7 +142,7 @@ class OciArtifact:
             "NetworkRefused",
             f"Input {self._credentials.input!r}: {self._registry} sends logins to another host, "
             f"{host or realm!r}. The administrator can add the host to the operator's setting "
-            "fetchRedirectHosts.",
+            "fetch-redirect-hosts.",
         )
 
     def _pair(self) -> tuple[str, str] | None:

@@ -162,7 +162,7 @@ class Web:
                 "NetworkRefused",
                 f"Input {self._name!r}: {own} redirects to another host, {host}. Name the final address in "
                 "the source, or have the administrator add the host to the operator's setting "
-                "fetchRedirectHosts.",
+                "fetch-redirect-hosts.",
             )
         return after
 

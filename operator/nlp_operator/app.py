@@ -76,6 +76,10 @@ def plan_settings_of(settings: Settings) -> PlanSettings:
         store_region=settings.store_region,
         store_secret_name=settings.store_secret_name,
         store_service_account_name=settings.store_service_account_name,
+        fetch_allowed_networks=settings.fetch_allowed_networks,
+        fetch_redirect_hosts=settings.fetch_redirect_hosts,
+        hugging_face_endpoint=settings.hugging_face_endpoint,
+        max_input_bytes=settings.max_input_bytes,
         run_as_user=settings.run_as_user,
         agent_silence_seconds=settings.agent_silence_seconds,
     )

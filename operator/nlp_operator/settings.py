@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import ipaddress
 import os
 import re
 import socket
@@ -57,6 +58,31 @@ def _store_url(key: str, value: str) -> str:
 def _endpoint(key: str, value: str) -> str:
     if value and not re.fullmatch(r"https?://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?", value):
         raise SettingsError(f"{key} is {value!r}; it must be https://host or https://host:port.")
+    return value
+
+
+def _hosts(key: str, value: str) -> tuple[str, ...]:
+    hosts = tuple(one.strip().lower() for one in value.split(",") if one.strip())
+    for host in hosts:
+        if not re.fullmatch(r"(\*\.)?[a-z0-9]([-.a-z0-9]*[a-z0-9])?(:[0-9]{1,5})?", host):
+            raise SettingsError(
+                f"{key} has {host!r}; it must be a host as in a URL, or *.example.com for all below one."
+            )
+    return hosts
+
+
+def _cidrs(key: str, value: str) -> tuple[str, ...]:
+    try:
+        return tuple(str(ipaddress.ip_network(one.strip())) for one in value.split(",") if one.strip())
+    except ValueError as error:
+        raise SettingsError(
+            f"{key} is {value!r}; it must be networks such as 10.20.0.0/16, separated by commas: {error}."
+        ) from error
+
+
+def _https(key: str, value: str) -> str:
+    if value and not re.fullmatch(r"https://[-.A-Za-z0-9]+(:[0-9]{1,5})?(/\S*)?", value):
+        raise SettingsError(f"{key} is {value!r}; it must be a URL that begins with https://.")
     return value
 
 
@@ -156,6 +182,24 @@ class Settings:
         _name_or_empty,
         "ServiceAccount of the pods that reach the bucket, in every namespace with models; empty means "
         "'default'.",
+    )
+    fetch_allowed_networks: tuple[str, ...] = _setting(
+        (),
+        _cidrs,
+        "Private networks that sources may lie in, CIDRs separated by commas; fetches go to public addresses "
+        "otherwise. A Service is reached by its own address and by its pods' (docs/sources.md).",
+    )
+    fetch_redirect_hosts: tuple[str, ...] = _setting(
+        (),
+        _hosts,
+        "Hosts that a source's host may redirect to, separated by commas: the storage behind a registry or a "
+        "mirror of the hub. *.example.com is every host below one.",
+    )
+    hugging_face_endpoint: str = _setting(
+        "", _https, "Hub that huggingFace sources come from; empty means https://huggingface.co."
+    )
+    max_input_bytes: int = _setting(
+        50_000_000_000, _number(1, 10**15, whole=True), "The largest input that is fetched, in bytes."
     )
     run_as_user: int | None = _setting(
         1000,

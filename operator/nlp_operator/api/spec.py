@@ -9,6 +9,7 @@ field.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
@@ -99,15 +100,86 @@ class ModelSource(_Part):
     name: ModelName
 
 
+class S3Source(_Part):
+    bucket: Annotated[
+        str, StringConstraints(min_length=3, max_length=63, pattern=r"^[a-z0-9][-.a-z0-9]*[a-z0-9]$")
+    ]
+    key: Annotated[str, StringConstraints(max_length=1024)] = ""
+    region: Annotated[str, StringConstraints(max_length=64, pattern=r"^([a-z0-9][-a-z0-9]*)?$")] = ""
+    endpoint: Annotated[
+        str, StringConstraints(max_length=261, pattern=r"^(https?://[-.a-zA-Z0-9]+(:[0-9]{1,5})?/?)?$")
+    ] = ""
+
+
+class HttpsSource(_Part):
+    url: Annotated[
+        str, StringConstraints(max_length=2048, pattern=r"^https://[-.a-zA-Z0-9]+(:[0-9]{1,5})?/[^\s#]+$")
+    ]
+
+
+class HuggingFaceSource(_Part):
+    repository: Annotated[
+        str,
+        StringConstraints(
+            max_length=128, pattern=r"^[a-zA-Z0-9][-._a-zA-Z0-9]*(/[a-zA-Z0-9][-._a-zA-Z0-9]*)?$"
+        ),
+    ]
+    revision: Annotated[str, StringConstraints(max_length=40)]
+    include: list[Annotated[str, StringConstraints(min_length=1, max_length=256)]] = Field(
+        default_factory=list, max_length=32
+    )
+
+    @model_validator(mode="after")
+    def _revision_is_a_commit(self) -> Self:
+        if not re.fullmatch(r"[0-9a-f]{40}", self.revision):
+            raise ValueError(
+                f"revision is {self.revision!r}; it must be a whole commit (40 hex digits), because a branch "
+                "or tag moves."
+            )
+        return self
+
+
+class OciSource(_Part):
+    reference: Annotated[
+        str,
+        StringConstraints(
+            max_length=512, pattern=r"^[-.a-zA-Z0-9]+(:[0-9]{1,5})?(/[a-z0-9]([-._a-z0-9]*[a-z0-9])?)+$"
+        ),
+    ]
+    digest: Annotated[str, StringConstraints(max_length=71)]
+
+    @model_validator(mode="after")
+    def _digest_is_one(self) -> Self:
+        if not re.fullmatch(r"sha256:[0-9a-f]{64}", self.digest):
+            raise ValueError(
+                f"digest is {self.digest!r}; it must be sha256: and 64 hex digits, those of the manifest, "
+                "because a tag moves."
+            )
+        return self
+
+
 class Source(_Part):
     persistent_volume_claim: ClaimSource | None = None
     config_map: ConfigMapSource | None = None
+    s3: S3Source | None = None
+    https: HttpsSource | None = None
+    hugging_face: HuggingFaceSource | None = None
+    oci: OciSource | None = None
     nlp_model: ModelSource | None = None
+
+    @property
+    def from_network(self) -> bool:
+        return any(one is not None for one in (self.s3, self.https, self.hugging_face, self.oci))
+
+    @property
+    def mounted(self) -> bool:
+        return self.persistent_volume_claim is not None or self.config_map is not None
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Self:
         if len(self.model_dump(exclude_none=True)) != 1:
-            raise ValueError("Exactly one of persistentVolumeClaim, configMap and nlpModel must be set.")
+            members = [to_camel(name) for name in type(self).model_fields]
+            raise ValueError(f"Exactly one of {', '.join(members[:-1])} and {members[-1]} must be set.")
         return self
 
 
@@ -115,6 +187,18 @@ class Input(_Part):
     name: Annotated[str, StringConstraints(min_length=1, max_length=32, pattern=DNS_LABEL)]
     source: Source
     sha256: Annotated[str, StringConstraints(max_length=64, pattern=r"^([0-9a-f]{64})?$")] = ""
+    secret_name: Annotated[str, StringConstraints(max_length=253, pattern=OPTIONAL_DNS_NAME)] = ""
+
+    @model_validator(mode="after")
+    def _bytes_are_pinned_where_nothing_else_does(self) -> Self:
+        if self.source.https is not None and not self.sha256:
+            raise ValueError("sha256 must be set for an https source: a web server may give something else.")
+        s3 = self.source.s3
+        if s3 is not None and s3.endpoint.startswith("http://") and not self.sha256:
+            raise ValueError("sha256 must be set when the endpoint of an s3 source is http://, without TLS.")
+        if self.secret_name and not self.source.from_network:
+            raise ValueError("secretName is used only by s3, https, huggingFace and oci; remove it.")
+        return self
 
 
 class QualityBound(_Part):
@@ -167,6 +251,7 @@ class BuildPod(_Part):
     resources: Resources | None = None
     deadline_seconds: int = Field(3600, ge=10, le=604_800)
     image_pull_secrets: list[SecretName] = Field(default_factory=list, max_length=8)
+    service_account_name: Annotated[str, StringConstraints(max_length=253, pattern=OPTIONAL_DNS_NAME)] = ""
 
 
 class Build(_Part):

@@ -41,10 +41,11 @@ from nlp_operator.resources.jobs import (
     build_job_name,
     build_key,
     fetch_job_name,
+    fetches_from_network,
     inputs_hash,
 )
 from nlp_operator.resources.manifests import seal_of
-from nlp_operator.resources.policies import build_jobs_policy
+from nlp_operator.resources.policies import build_fetch_policy, build_jobs_policy, fetch_policy_name
 from nlp_operator.resources.store import build_store_claim
 
 HEALING_SECONDS = 600.0
@@ -120,14 +121,31 @@ def plan_artifact(
     else:
         plan = _run(seen, step, record, build, settings, now)
     plan = _noted(plan, inputs.note)
-    return replace(plan, apply=_ground(seen, settings) + plan.apply, delete=deletions + plan.delete)
+    return replace(
+        plan,
+        apply=_ground(seen, build, settings) + plan.apply,
+        delete=deletions + _closed(seen, build) + plan.delete,
+    )
 
 
-def _ground(seen: ModelSnapshot, settings: PlanSettings) -> tuple[Obj, ...]:
-    """What Jobs and servers stand on: the store's claim, and the policy that keeps Jobs off the network."""
+def _ground(seen: ModelSnapshot, build: Build, settings: PlanSettings) -> tuple[Obj, ...]:
+    """What Jobs and servers stand on: the store's claim, the policy that keeps Jobs off the network, and the
+    one that lets fetches out where a source needs it."""
     there = seen.store is not None or settings.store_in_bucket
     claim = () if there else (build_store_claim(namespace(seen.model), settings),)
-    return (*claim, build_jobs_policy(seen.model, settings))
+    open_to_network = (build_fetch_policy(seen.model, settings),) if fetches_from_network(build) else ()
+    return (*claim, build_jobs_policy(seen.model, settings), *open_to_network)
+
+
+def _closed(seen: ModelSnapshot, build: Build) -> tuple[Deletion, ...]:
+    """The way out of fetch Jobs, once no input needs one any more."""
+    if fetches_from_network(build):
+        return ()
+    return tuple(
+        Deletion("NetworkPolicy", namespace(one), name(one), uid(one))
+        for one in seen.children
+        if kind(one) == "NetworkPolicy" and name(one) == fetch_policy_name(seen.model) and not deleting(one)
+    )
 
 
 def read_record(model: Obj) -> Record:
@@ -339,15 +357,23 @@ def _input_pending(build: Build, held: Violation | None) -> Violation | None:
     says."""
     if held is None or held.reason != "VolumesPending":
         return held
-    sources = ", ".join(_source(one) for one in build.inputs if one.source.nlp_model is None)
+    mounted = [_source(one) for one in build.inputs if one.source.mounted]
+    secrets = [f"Secret {one.secret_name} (input {one.name})" for one in build.inputs if one.secret_name]
+    if secrets and not mounted:
+        return Violation(
+            "SecretMissing",
+            f"{held.message} What it mounts beside the store is {', '.join(secrets)}; most likely there is "
+            "no Secret of that name in this namespace. Create it; the Job goes on by itself.",
+        )
     return Violation(
         "InputPending",
-        f"{held.message} A source is missing, most likely, or lacks its key: {sources}. Create it; the Job "
-        "goes on by itself.",
+        f"{held.message} A source is missing, most likely, or lacks its key: "
+        f"{', '.join([*mounted, *secrets])}. Create it; the Job goes on by itself.",
     )
 
 
 def _source(one: Input) -> str:
+    """An object of the namespace that the fetch Job mounts."""
     if one.source.config_map is not None:
         key = one.source.config_map.key
         return f"ConfigMap {one.source.config_map.name}" + (f" (key {key})" if key else "")

@@ -56,6 +56,9 @@ def inputs_hash(build: Build) -> str:
     """Names one fetch: the inputs as declared (artifacts of other models with their digest), and the
     trigger."""
     declared = [one.model_dump(by_alias=True, exclude_none=True) for one in build.inputs]
+    for one in declared:
+        if not one["secretName"]:
+            del one["secretName"]  # younger than the name: what was fetched before it stays fetched
     return names.hash8(canonical_json(declared), build.trigger)
 
 
@@ -114,9 +117,15 @@ def fetch_request(model: Obj, build: Build) -> Obj:
     }
 
 
-def _source_of_fetch(one: Input) -> dict[str, str]:
-    """An artifact is in the store already, under the digest that planning pinned the input to."""
-    return {"path": input_path(one)} if one.source.nlp_model is None else {"artifact": one.sha256}
+def _source_of_fetch(one: Input) -> Obj:
+    """An artifact is in the store already, under the digest that planning pinned the input to. A source over
+    the network is the very member of the spec."""
+    if one.source.nlp_model is not None:
+        return {"artifact": one.sha256}
+    if one.source.mounted:
+        return {"path": input_path(one)}
+    credentials = _credentials_path(one) if one.secret_name else ""
+    return {"credentials": credentials, **one.source.model_dump(by_alias=True, exclude_none=True)}
 
 
 def build_request(model: Obj, build: Build, fetched: Sequence[FetchedInput]) -> Obj:
@@ -135,7 +144,15 @@ def build_request(model: Obj, build: Build, fetched: Sequence[FetchedInput]) -> 
 
 
 def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
-    mounted = [one for one in build.inputs if one.source.nlp_model is None]
+    mounted = [one for one in build.inputs if one.source.mounted]
+    secret = [one for one in build.inputs if one.secret_name]
+    volumes = [_input_volume(number, one) for number, one in enumerate(mounted)]
+    volumes += [
+        {"name": f"credentials-{number}", "secret": {"secretName": one.secret_name}}
+        for number, one in enumerate(secret)
+    ]
+    paths = [(f"input-{number}", _mount_path(one)) for number, one in enumerate(mounted)]
+    paths += [(f"credentials-{number}", _credentials_path(one)) for number, one in enumerate(secret)]
     return _job(
         model,
         fetch_job_name(model, build),
@@ -143,12 +160,27 @@ def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
         fetch_request(model, build),
         build,
         settings,
-        volumes=[_input_volume(number, one) for number, one in enumerate(mounted)],
-        mounts=[
-            {"name": f"input-{number}", "mountPath": _mount_path(one), "readOnly": True}
-            for number, one in enumerate(mounted)
-        ],
+        volumes=volumes,
+        mounts=[{"name": name_, "mountPath": path, "readOnly": True} for name_, path in paths],
+        env=_reach(build, settings),
+        account=build.pod.service_account_name,
     )
+
+
+def _reach(build: Build, settings: PlanSettings) -> list[Obj]:
+    """How much a fetch may bring, and from where."""
+    values = {"NLP_MAX_INPUT_BYTES": str(settings.max_input_bytes)}
+    if fetches_from_network(build):
+        values |= {
+            "NLP_FETCH_ALLOWED_NETWORKS": ",".join(settings.fetch_allowed_networks),
+            "NLP_FETCH_REDIRECT_HOSTS": ",".join(settings.fetch_redirect_hosts),
+            "HF_ENDPOINT": settings.hugging_face_endpoint,
+        }
+    return [{"name": key, "value": value} for key, value in values.items() if value]
+
+
+def fetches_from_network(build: Build) -> bool:
+    return any(one.source.from_network for one in build.inputs)
 
 
 def build_build_job(
@@ -183,6 +215,10 @@ def _mount_path(one: Input) -> str:
     return f"/inputs/{one.name}"
 
 
+def _credentials_path(one: Input) -> str:
+    return f"/credentials/{one.name}"
+
+
 def _input_volume(number: int, one: Input) -> Obj:
     volume: Obj = {"name": f"input-{number}"}
     if one.source.config_map is not None:
@@ -206,10 +242,13 @@ def _job(
     volumes: Sequence[Obj] = (),
     mounts: Sequence[Obj] = (),
     annotations: dict[str, str] | None = None,
+    env: Sequence[Obj] = (),
+    account: str = "",
 ) -> Obj:
     labels = child_labels(name(model), component)
     text = canonical_json(request)
     container = _container(component, [component], text, settings)
+    container["env"] += env
     requests, limits = DEFAULT_REQUESTS, DEFAULT_LIMITS
     if component == names.COMPONENT_BUILD and build.architecture in names.ARCHITECTURES_WITH_TORCH:
         container["image"] = settings.torch_builder_image
@@ -229,6 +268,10 @@ def _job(
         _work_in_scratch(template, container, namespace(model), text, settings)
     else:
         _work_in_claim(template["spec"], container, settings)
+    if account:
+        # The user's, for the sources; where the store's bucket relies on an account, it has to do for both.
+        template["spec"]["serviceAccountName"] = account
+        template["metadata"].pop("annotations", None)
     return sealed(
         {
             "apiVersion": "batch/v1",

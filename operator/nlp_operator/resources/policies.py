@@ -26,8 +26,8 @@ def store_egress(settings: PlanSettings) -> list[Obj]:
 
 
 def build_jobs_policy(model: Obj, settings: PlanSettings) -> Obj:
-    """Fetch and build pods of a model: no traffic in, and none out but to the bucket of the store. Both
-    sources of this release are mounted, not downloaded."""
+    """Fetch and build pods of a model: no traffic in, and none out but to the bucket of the store. What a
+    source over the network needs stands in a policy of its own: policies add up."""
     labels = child_labels(name(model), names.COMPONENT_JOBS)
     return sealed(
         {
@@ -49,6 +49,59 @@ def build_jobs_policy(model: Obj, settings: PlanSettings) -> Obj:
                 # Said, though empty: a field nobody owns could be filled by hand and would stay.
                 "ingress": [],
                 "egress": store_egress(settings),
+            },
+        }
+    )
+
+
+def fetch_policy_name(model: Obj) -> str:
+    return names.child_name(name(model), names.COMPONENT_FETCH, names.COMPONENT_FETCH)
+
+
+NOT_PUBLIC = {
+    "0.0.0.0/0": (
+        "0.0.0.0/8",
+        "10.0.0.0/8",
+        "100.64.0.0/10",
+        "127.0.0.0/8",
+        "169.254.0.0/16",
+        "172.16.0.0/12",
+        "192.0.0.0/24",
+        "192.168.0.0/16",
+        "198.18.0.0/15",
+        "224.0.0.0/3",
+    ),
+    "::/0": ("::/127", "fc00::/7", "fe80::/9", "ff00::/8"),
+}
+"""All addresses of a family, and the networks in it that a fetch does not connect to."""
+
+
+def build_fetch_policy(model: Obj, settings: PlanSettings) -> Obj:
+    """The fetch pods of a model with a source over the network: out to public addresses, to the networks that
+    are allowed, and to DNS.
+
+    The program in them looks at every address itself; this is the second lock, and the one that a CNI holds.
+    """
+    labels = child_labels(name(model), names.COMPONENT_FETCH)
+    public = [{"ipBlock": {"cidr": cidr, "except": list(rest)}} for cidr, rest in NOT_PUBLIC.items()]
+    allowed = [{"ipBlock": {"cidr": cidr}} for cidr in settings.fetch_allowed_networks]
+    return sealed(
+        {
+            "apiVersion": "networking.k8s.io/v1",
+            "kind": "NetworkPolicy",
+            "metadata": child_metadata(model, fetch_policy_name(model), labels),
+            "spec": {
+                "podSelector": {
+                    "matchLabels": {
+                        names.LABEL_MODEL: name(model),
+                        names.LABEL_COMPONENT: names.COMPONENT_FETCH,
+                    }
+                },
+                "policyTypes": ["Egress"],
+                "egress": [
+                    {"to": [*public, *allowed], "ports": [{"protocol": "TCP"}]},
+                    {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]},
+                ],
             },
         }
     )

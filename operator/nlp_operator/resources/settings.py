@@ -35,6 +35,14 @@ class PlanSettings:
     """ServiceAccount of all pods that reach the bucket, in the namespace of each model. Empty: `default`."""
     run_as_user: int | None = 1000
     """User, group and fsGroup of all our pods. `None`: the platform gives one (OpenShift)."""
+    fetch_allowed_networks: tuple[str, ...] = ()
+    """CIDRs that are not public and that sources may lie in all the same."""
+    fetch_redirect_hosts: tuple[str, ...] = ()
+    """Hosts that a source's own host may redirect to."""
+    hugging_face_endpoint: str = ""
+    """Empty: https://huggingface.co."""
+    max_input_bytes: int = 50_000_000_000
+    """The largest input that is fetched."""
     agent_silence_seconds: float = 60.0
     """An agent that does not answer for this long is not believed any more: six polls of ten seconds."""
 

@@ -20,7 +20,7 @@ from localcluster.certificates import Authority, Pair
 from localcluster.ports import Ports
 
 LOOPBACK = "127.0.0.0/8,::1/128"
-"""What tests set `fetchAllowedNetworks` to, as an administrator does for a server of his own."""
+"""What tests set `fetch-allowed-networks` to, as an administrator does for a server of his own."""
 CHUNK = 1 << 16
 
 

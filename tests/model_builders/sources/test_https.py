@@ -306,7 +306,7 @@ def test_private_address_is_refused_when_it_is_connected_to(
     ran = jobs.run("fetch", https(url, secret=secret), HTTPS_PROXY=f"http://{server.host}")
     assert (ran.code, ran.result["reason"]) == (10, "NetworkRefused")
     assert "is private, loopback, link-local or reserved" in ran.result["message"]
-    assert "fetchAllowedNetworks" in ran.result["message"]
+    assert "fetch-allowed-networks" in ran.result["message"]
     assert server.asked == []
 
 
