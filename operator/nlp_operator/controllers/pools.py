@@ -20,6 +20,9 @@ async def reconcile_pool(key: Key, world: World) -> Done:
     pods = [pod for pod in world.stores[kinds.POD.name] if not is_over(pod)]
     plan = plan_pool(pool, nodes, pods, world.clock.now())
     if plan.status is not None:
-        await world.writer.write_status(pool, plan.status)
+        patience = world.patience(pool, plan.status)
+        if patience:
+            return Done(look_again=patience)
+        await world.tell(pool, plan.status)
     world.say(pool, plan.events)
     return Done(look_again=world.look_seconds)

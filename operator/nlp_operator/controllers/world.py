@@ -32,9 +32,10 @@ from nlp_operator.planning.status import only_progress
 log = logging.getLogger(__name__)
 
 
-PROGRESS_SECONDS = 3.0
+PROGRESS_SECONDS = 10.0
 """How soon after one status another may follow that only says how far the work is. A server's start is half a
-dozen small steps within a second or two."""
+dozen small steps, within two seconds on a quiet cluster and within fifteen on a busy one; the counts of a
+pool change with every pod of every model."""
 SETTLED_SECONDS = 600.0
 """For how long a pass that left nothing to do stands for the next ones over the same world."""
 
@@ -79,7 +80,7 @@ class World:
     """By uid: models that are gone and whose servers still run."""
     settled: dict[Key, Settled] = field(default_factory=dict)
     told: dict[str, float] = field(default_factory=dict)
-    """By uid: when the status of a model was last written."""
+    """By uid: when the status of a model or a pool was last written."""
     strangers: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """(kind, namespace, name) of objects that are not ours and hold a name we want -> when they were last
     seen."""
@@ -137,19 +138,19 @@ class World:
             return 0.0
         return max(0.0, known.until - self.clock.monotonic())
 
-    def patience(self, model: Obj, status: Obj) -> float:
+    def patience(self, obj: Obj, status: Obj) -> float:
         """For how many seconds this status can wait to be written, so that one write tells of several small
         steps; 0 for what somebody waits for, and when the last one is long enough ago."""
-        before = dig(model, "status", default={})
+        before = dig(obj, "status", default={})
         if before == status or not isinstance(before, dict) or not only_progress(before, status):
             return 0.0
-        return max(0.0, self.told.get(uid(model), -math.inf) + PROGRESS_SECONDS - self.clock.monotonic())
+        return max(0.0, self.told.get(uid(obj), -math.inf) + PROGRESS_SECONDS - self.clock.monotonic())
 
-    async def tell(self, model: Obj, status: Obj) -> bool:
+    async def tell(self, obj: Obj, status: Obj) -> bool:
         """Write the status; True when it differed."""
-        written = await self.writer.write_status(model, status)
+        written = await self.writer.write_status(obj, status)
         if written:
-            self.told[uid(model)] = self.clock.monotonic()
+            self.told[uid(obj)] = self.clock.monotonic()
         return written
 
     def reserve(self, model: Obj, placements: tuple[Placement, ...], *, wants_more: bool) -> None:
