@@ -106,9 +106,13 @@ class Results:
     create_to_ready_p50_seconds: float = math.nan
     create_to_ready_p99_seconds: float = math.nan
     writes_most_of_one_model: int = -1
+    passes_per_model_create: float = math.nan
+    passes_per_edit: float = math.nan
     rss_peak_mb: float = math.nan
     operator_cpu_seconds_create: float = math.nan
     operator_cpu_ms_per_model_create: float = math.nan
+    operator_cpu_ms_per_edit: float = math.nan
+    """Idle work of that time included."""
     operator_cpu_seconds_restart: float = math.nan
     operator_cpu_cores_at_edits: float = math.nan
     operator_cpu_cores_idle: float = math.nan
@@ -281,6 +285,7 @@ class Benchmark:
         """All models at once, as one `kubectl apply -f folder` or a GitOps sync would."""
         out = self.results
         mark = self.audit.mark()
+        passes = self._passes()
         with Recorder(self.cluster.kubeconfig, [NLP_MODEL]) as recorder:
             with self._phase("create"):
                 started = time.monotonic()
@@ -302,7 +307,12 @@ class Benchmark:
             kind: count / self.models for kind, count in count_by_kind(writes).items()
         }
         by_model = Counter((one.namespace, model) for one in writes if (model := model_of(one)))
+        self.results.passes_per_model_create = (self._passes() - passes) / self.models
         out.writes_most_of_one_model = max(by_model.values())
+
+    def _passes(self) -> float:
+        """Passes over models so far, those included that found the model settled."""
+        return total(self.operator.metrics(), "nlp_operator_reconcile_seconds_count", 'kind="NLPModel"')
 
     def _create_model(self, number: int) -> None:
         self.api.create(NLP_MODEL, make_model(number), namespace_of(number))
@@ -366,6 +376,9 @@ class Benchmark:
         after = self.operator.metrics()
         out.operator_cpu_cores_at_edits = out.cpu_seconds["edits"]["nlp-operator"] / took
         out.edits_per_second = count / took
+        work = ("nlp_operator_reconcile_seconds_count", 'kind="NLPModel"')
+        out.passes_per_edit = (total(after, *work) - total(before, *work)) / count
+        out.operator_cpu_ms_per_edit = 1000 * out.cpu_seconds["edits"]["nlp-operator"] / count
         out.edit_loop_lag_worst_ms = 1000 * total(after, "nlp_operator_loop_lag_seconds")
         self._time_inside(before, after)
         self._wait_until_quiet()
@@ -499,12 +512,13 @@ def rows(results: Results) -> list[tuple[str, str, str]]:
         (
             "operator_cpu_seconds_create",
             f"{r.operator_cpu_seconds_create:.1f}",
-            f"{r.operator_cpu_ms_per_model_create:.0f} ms a model; "
+            f"{r.operator_cpu_ms_per_model_create:.0f} ms a model, {r.passes_per_model_create:.0f} passes; "
             f"restart {r.operator_cpu_seconds_restart:.1f}",
         ),
         (
             "operator_cpu_cores_at_edits",
             f"{r.operator_cpu_cores_at_edits:.2f}",
+            f"{r.operator_cpu_ms_per_edit:.0f} ms an edit, {r.passes_per_edit:.1f} passes; "
             f"idle {r.operator_cpu_cores_idle:.3f}",
         ),
         *(

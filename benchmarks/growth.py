@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from matplotlib.figure import Figure
+
 Row = dict[str, Any]
 """One size, as `benchmarks.control_plane --json` writes it."""
 
@@ -76,10 +78,7 @@ def read(path: Path) -> list[Row]:
 
 
 def draw(rows: Sequence[Row], path: Path) -> None:
-    """One small picture a panel, the number of models along the bottom, both axes logarithmic where they
-    span decades."""
-    from matplotlib.figure import Figure
-
+    """One small picture a panel, the number of models along the bottom on a logarithmic axis."""
     rows = sorted(rows, key=lambda row: int(row["models"]))
     sizes = [row["models"] for row in rows]
     figure = Figure(figsize=(12, 6.5), layout="constrained")

@@ -71,7 +71,10 @@ def edits_of(entries: Iterable[Entry], user: str) -> list[Edit]:
 
 
 def model_of(entry: Entry) -> str:
-    """The model a child belongs to, from its label in the answer or the request; empty when it has none."""
+    """The model that was written, or that a child belongs to by its label in the answer or the request; empty
+    when there is none."""
+    if (entry.group, entry.resource) == (GROUP, "nlpmodels"):
+        return entry.name
     for body in (entry.response, entry.request):
         labels = ((body or {}).get("metadata") or {}).get("labels") or {}
         if MODEL_LABEL in labels:
