@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -214,7 +215,7 @@ def infer(
             put(connection, way, namespace or "")
 
     if address is not None:
-        if ":" not in address:
+        if not ADDRESS.fullmatch(address):
             raise WrongUse(f"--address is {address!r}; it must be HOST:PORT, such as 127.0.0.1:8000.")
         put_to(address, "address")
         return
@@ -235,6 +236,10 @@ def infer(
         if here is not None:
             error.args = (f"{error} A server on this machine has {model!r}: ask it with --local.",)
         raise
+
+
+ADDRESS = re.compile(r"([^\s:/@\[\]]+|\[[0-9a-fA-F:.]+\]):[0-9]{1,5}")
+"""Host and port, without a scheme; an IPv6 address in brackets."""
 
 
 def nothing_local(model: str) -> str:
@@ -363,7 +368,7 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
     console = show.terminal()
     console.print(report.headline, markup=False)
     placed = report.condition("Placed")
-    if placed is not None:
+    if placed is not None and placed.message not in report.headline:
         console.print(f"\n{placed.message or placed.reason}", markup=False)
     for problem in explanation.problems:
         console.print(problem, markup=False)

@@ -13,7 +13,7 @@ from typing import Literal
 
 from nlp_operator.api.spec import parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
-from nlp_operator.planning.placement import Demand, NotPlaced, place
+from nlp_operator.planning.placement import Demand, refuse
 from nlp_operator.planning.scaling import wanted_replicas
 from nlpctl.report import Obj, listed, number, part, read_model
 
@@ -57,7 +57,7 @@ def explain(model: Obj, pools: Sequence[Obj], models: Sequence[Obj]) -> Explanat
 
 
 def judge(demand: Demand, pool: Obj, usage: Mapping[tuple[str, str], int], here: set[str]) -> PoolVerdict:
-    """What the operator would say of this pool if it were the only one."""
+    """What the operator says of this pool."""
     name = str(part(pool, "metadata").get("name", ""))
     try:
         price = parse_pool(pool).price_per_hour
@@ -65,20 +65,10 @@ def judge(demand: Demand, pool: Obj, usage: Mapping[tuple[str, str], int], here:
         price = ""
     if name in here:
         return PoolVerdict(name, price, "RunsHere", "The model runs here.")
-    found = place(without_names_of_others(demand, name), [pool], usage)
-    if isinstance(found, NotPlaced):
-        return PoolVerdict(name, price, "Refused", found.violation.message)
+    refusal = refuse(demand, pool, usage)
+    if refusal is not None:
+        return PoolVerdict(name, price, "Refused", refusal.message.removeprefix(f"Pool {name}: "))
     return PoolVerdict(name, price, "HasRoom", "It would fit here.")
-
-
-def without_names_of_others(demand: Demand, pool: str) -> Demand:
-    """The demand as this one pool sees it: the names of other pools are no business of its."""
-    names = demand.spec.placement.pool_names
-    if pool not in names:
-        return demand
-    placement = demand.spec.placement.model_copy(update={"pool_names": [pool]})
-    spec = demand.spec.model_copy(update={"placement": placement})
-    return Demand(demand.namespace, spec, demand.replicas, demand.artifact_bytes)
 
 
 def usage_of(models: Iterable[Obj]) -> dict[tuple[str, str], int]:

@@ -68,6 +68,15 @@ def nlpctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
             id="address without port",
         ),
         pytest.param(
+            ("infer", "novels", "x", "--address", "foo:bar"), 2, "it must be HOST:PORT", id="port is a word"
+        ),
+        pytest.param(
+            ("infer", "novels", "x", "--address", "http://127.0.0.1:1"),
+            2,
+            "it must be HOST:PORT",
+            id="address with a scheme",
+        ),
+        pytest.param(
             ("infer", "novels", "x", "--input", "k"), 2, "it must be NAME=VALUE", id="input without value"
         ),
         pytest.param(

@@ -58,6 +58,13 @@ def test_a_pool_that_is_not_named_is_refused_for_that_reason_only() -> None:
     model = make_model(placement={"poolNames": ["a", "b"]})
     explanation = explain(model, [make_pool("a"), make_pool("c")], [])
     assert [(one.pool, one.verdict) for one in explanation.pools] == [("a", "HasRoom"), ("c", "Refused")]
+    assert explanation.pools[1].message == "not in spec.placement.poolNames."
+
+
+def test_a_pool_that_is_not_there_says_nothing_false_of_those_that_are() -> None:
+    model = make_model(placement={"poolNames": ["typo"]})
+    explanation = explain(model, [make_pool("a"), make_pool("b")], [])
+    assert {one.message for one in explanation.pools} == {"not in spec.placement.poolNames."}
 
 
 def test_an_invalid_spec_is_told_and_pools_are_not_judged() -> None:

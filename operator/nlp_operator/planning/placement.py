@@ -106,6 +106,15 @@ def place(
     return Placed(best.pool, best.spec, demand.replicas, _why(best, refusals))
 
 
+def refuse(demand: Demand, pool: Obj, usage: Mapping[PoolNamespace, int]) -> Refusal | None:
+    """Why this pool could not take a new model of this demand; `None` when it could."""
+    found = _admit(demand, pool, usage)
+    if isinstance(found, Refusal):
+        return found
+    roomy = found.room >= max(demand.devices, demand.spec.serving.devices_per_replica)
+    return None if roomy else _no_room(demand, found)
+
+
 def _may_stay(demand: Demand, here: _Candidate, current_replicas: int) -> bool:
     """A model of which nothing runs here, and for which there is no room, is as free as a new one."""
     return (
