@@ -21,7 +21,7 @@ from nlp_operator.planning.dependencies import resolve, sources_of
 from nlp_operator.resources.jobs import FetchedInput, build_request, fetch_request
 from nlp_operator.resources.manifests import canonical_json
 from nlpctl.errors import BuildFailed
-from nlpctl.local.inputs import Given, local_request
+from nlpctl.local.inputs import Given, local_request, without_credentials
 from nlpctl.local.manifests import Manifests, Model
 from nlpctl.local.processes import end_session, start
 
@@ -127,6 +127,8 @@ def _build(
     if inputs.violation is not None:
         raise BuildFailed(inputs.violation.reason, inputs.violation.message)
     build = inputs.build
+    for sentence in without_credentials(model, given):
+        progress.say(f"  {sentence}")
     with tempfile.TemporaryDirectory(prefix="nlp-inputs-") as volumes:
         request = local_request(fetch_request(model.obj, build), model, manifests, given, Path(volumes))
         started = time.monotonic()
@@ -211,7 +213,7 @@ def run_job(
                 "ORT_DISABLE_TELEMETRY": "1",
                 **variables,
             },
-            network=True,
+            network=command == "fetch",
             stderr=subprocess.PIPE,
         )
         lines = _follow(process, progress)

@@ -119,8 +119,23 @@ def _local_entry(
     credentials = given.credential(model.name, one.name)
     if path is None and one.source.config_map is not None:
         path = _lay_out(one, one.source.config_map, model, manifests, volumes / one.name)
-    local = {**entry, "credentials": str(credentials) if credentials else ""}
-    return {**local, "path": str(path)} if path is not None else local
+    if path is not None:
+        return {"name": one.name, "sha256": one.sha256, "path": str(path)}
+    if "credentials" in entry:
+        return {**entry, "credentials": str(credentials) if credentials else ""}
+    return entry
+
+
+def without_credentials(model: Model, given: Given) -> list[str]:
+    """A sentence for every input that names a Secret and gets no credentials here."""
+    return [
+        f"input {one.name} is fetched without its Secret {one.secret_name}; "
+        f"--credentials {one.name}=DIR gives what is in it"
+        for one in model.spec.build.inputs
+        if one.secret_name
+        and given.path(model.name, one.name) is None
+        and given.credential(model.name, one.name) is None
+    ]
 
 
 def _lay_out(one: Input, source: ConfigMapSource, model: Model, manifests: Manifests, folder: Path) -> Path:

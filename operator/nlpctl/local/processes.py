@@ -18,8 +18,14 @@ _BOUND = (
 """Runs a module that gets SIGTERM when the process that started it is gone, even by SIGKILL."""
 
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER")
-NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "SSL_CERT_FILE", "SSL_CERT_DIR")
-"""Also in lower case, as most programs read them."""
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+NETWORK = (
+    *PROXIES,
+    *(name.lower() for name in PROXIES),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+    *("HF_ENDPOINT", "NLP_FETCH_ALLOWED_NETWORKS", "NLP_FETCH_REDIRECT_HOSTS", "NLP_MAX_INPUT_BYTES"),
+)
+"""How the network is reached, and how much of it may be: in a cluster the operator's settings say so."""
 
 
 def start(
@@ -34,9 +40,9 @@ def start(
     """Run a module of ours by another environment's interpreter, in a session of its own.
 
     A Ctrl-C on the terminal reaches only us, who then end things in order. Of our environment it gets what
-    says where it runs, and with `network` also the proxies; nothing that changes what is built.
+    says where it runs, and with `network` also NETWORK; nothing that changes what is built.
     """
-    names = [*PASSED_ON, *((*NETWORK, *(one.lower() for one in NETWORK)) if network else ())]
+    names = (*PASSED_ON, *(NETWORK if network else ()))
     environment = {name: os.environ[name] for name in names if name in os.environ}
     return subprocess.Popen(
         [str(python), "-c", _BOUND, module, *words],

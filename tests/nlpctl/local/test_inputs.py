@@ -11,7 +11,14 @@ from nlp_operator.api.objects import Obj
 from nlp_operator.resources.jobs import fetch_request
 from nlpctl.errors import BuildFailed, WrongUse
 from nlpctl.local.builds import in_order
-from nlpctl.local.inputs import Given, entries_of, local_request, parse_given, take_given
+from nlpctl.local.inputs import (
+    Given,
+    entries_of,
+    local_request,
+    parse_given,
+    take_given,
+    without_credentials,
+)
 from nlpctl.local.manifests import Manifests, read_manifests
 from tests.nlpctl.local.making import make_config_map, make_model, write
 
@@ -87,10 +94,29 @@ def test_a_pin_holds_for_a_given_path_too(tmp_path: Path) -> None:
     assert asked(read(tmp_path, model), given, tmp_path)[0]["sha256"] == "a" * 64
 
 
+WEB = {"https": {"url": "https://files.example/novels.tsv"}}
+
+
+def make_private() -> dict[str, Any]:
+    return make_model(inputs=[{"name": "corpus", "source": WEB, "sha256": "a" * 64, "secretName": "token"}])
+
+
+def test_a_source_over_the_network_stays_as_it_is(tmp_path: Path) -> None:
+    (one,) = asked(read(tmp_path, make_private()), NOTHING, tmp_path)
+    assert one == {"name": "corpus", "sha256": "a" * 64, "credentials": "", **WEB}
+
+
 def test_credentials_are_passed_on_by_name(tmp_path: Path) -> None:
     given = Given({}, {("novels", "corpus"): tmp_path})
-    (one,) = asked(read(tmp_path, make_config_map(), make_model()), given, tmp_path / "volumes")
+    (one,) = asked(read(tmp_path, make_private()), given, tmp_path)
     assert one["credentials"] == str(tmp_path)
+
+
+def test_a_secret_that_nothing_stands_in_for_is_said(tmp_path: Path) -> None:
+    (model,) = read(tmp_path, make_private()).models
+    (sentence,) = without_credentials(model, NOTHING)
+    assert "without its Secret token; --credentials corpus=DIR gives" in sentence
+    assert without_credentials(model, Given({}, {("", "corpus"): tmp_path})) == []
 
 
 @pytest.mark.parametrize(
