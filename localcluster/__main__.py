@@ -70,7 +70,8 @@ def _up(parsed: argparse.Namespace) -> int:
     if parsed.json:
         _print_json({"started": running.started_here, **asdict(cluster.status())})
         return 0
-    print(f"export KUBECONFIG={running.kubeconfig}")
+    for line in running.exports:
+        print(line)
     return 0
 
 

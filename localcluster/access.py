@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import json
+import shlex
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +34,13 @@ class Access:
     def audit_log(self) -> Path:
         """JSON lines, one an answered request. What is in it: `audit-policy.yaml`."""
         return self.folder / "audit" / "audit.log"
+
+    @property
+    def exports(self) -> list[str]:
+        """Shell lines by which kubectl, of this Kubernetes' version, and nlpctl talk to this cluster."""
+        programs = [Path(sys.executable).parent, self._kubectl.parent]
+        folders = ":".join(shlex.quote(str(folder)) for folder in programs)
+        return [f"export KUBECONFIG={shlex.quote(str(self.kubeconfig))}", f'export PATH={folders}:"$PATH"']
 
     def kubectl(self, *arguments: str | Path, stdin: str | None = None) -> str:
         """Run the kubectl of this Kubernetes' version; its output. Raises CommandFailed with what it said."""

@@ -106,7 +106,15 @@ def networks_taken(ip: Ip) -> list[IPv4Network]:
 
 def connect(room: Room, networks: Networks, ip: Ip) -> None:
     """Lay the link and the routes."""
-    ip("link", "add", LINK, "type", "veth", "peer", "name", "eth0", "netns", str(room.init.pid))
+    try:
+        ip("link", "add", LINK, "type", "veth", "peer", "name", "eth0", "netns", str(room.init.pid))
+    except CommandFailed as error:
+        if "File exists" not in error.output:
+            raise
+        raise NotPossible(
+            f"This machine has a network link {LINK!r}: another cluster with a node runs here, started where "
+            "its files cannot be seen from (another container, or chroot). End it there."
+        ) from error
     ip("address", "add", f"{networks.host}/30", "dev", LINK)
     ip("link", "set", LINK, "up")
     ip.inside(room, "link", "set", "lo", "up")

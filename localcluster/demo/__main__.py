@@ -175,9 +175,9 @@ def show(
             with uninterrupted():
                 cluster.down(progress)
     if options.keep:
-        progress.say(
-            f"\nThe cluster is kept. export KUBECONFIG={access.kubeconfig}; `make cluster-down` ends it."
-        )
+        progress.say("\nThe cluster is kept; `make cluster-down` ends it. To use it from this shell:")
+        for line in access.exports:
+            progress.say(f"  {line}")
     elif not access.started_here:
         progress.say(
             "\nThe cluster was there before and stays, with the operator in it; `make cluster-down` ends it."

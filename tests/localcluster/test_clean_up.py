@@ -266,8 +266,9 @@ def test_interrupted_making_ends_all_that_makes_and_leaves_no_half_of_anything(
                 time.sleep(0.01)
             end_with(number, process)
     assert processes_with(str(cache)) == []
-    made = [path for path in cache.glob("nlp-operator/*/**/*") if path.is_file() and path.suffix != ".lock"]
-    assert [path for path in made if "lists" not in path.parts] == []
+    folder = cache / "nlp-operator" / ("bin" if making == "programs" else "debian")
+    made = [path.relative_to(folder) for path in folder.rglob("*") if path.is_file()]
+    assert [path for path in made if path.suffix != ".lock" and path.parts[0] != "lists"] == []
     assert look_at_the_machine() == before
     assert not state.exists()
 
@@ -305,6 +306,19 @@ def test_up_after_a_killed_up_starts_a_whole_cluster(state: Path) -> None:
     assert "nlp-node" in cluster.kubectl("get", "nodes")
     # And a second one finds it as it is.
     assert local.up(UpOptions(yes=True), Progress(quiet=True)).url == cluster.url
+
+
+def test_link_of_a_cluster_that_cannot_be_seen_is_told_and_left_alone(state: Path) -> None:
+    programs = debian.unpack(DEBIAN_PACKAGES, DEBIAN_PROGRAMS)
+    environment = {**os.environ, **programs.environment()}
+    _output(["ip", "link", "add", "nlp-node0", "type", "veth", "peer", "name", "nlp-other"], environment)
+    try:
+        with pytest.raises(NotPossible, match="another cluster with a node runs here"):
+            local.up(UpOptions(yes=True), Progress(quiet=True))
+        assert "nlp-other" in _output(["ip", "link"], environment)
+        assert not state.exists()
+    finally:
+        _output(["ip", "link", "delete", "nlp-node0"], environment)
 
 
 def test_up_asks_first_and_changes_nothing_when_nobody_answers(
