@@ -151,7 +151,9 @@ class S3Server:
 
     def _answers(self) -> bool:
         try:
-            trust = self.authority and ssl.create_default_context(cafile=str(self.authority.certificate))
+            trust = ssl.create_default_context()
+            if self.authority is not None:
+                trust.load_verify_locations(self.authority.certificate)
             urllib.request.urlopen(self.endpoint, timeout=5, context=trust).close()
         except urllib.error.HTTPError as refusal:
             refusal.close()

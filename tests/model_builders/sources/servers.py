@@ -135,10 +135,12 @@ def serving(pair: Pair, respond: Respond) -> Iterator[TlsServer]:
         server.stop()
 
 
-def make_secret(folder: Path, authority: Authority | None = None, **values: str) -> str:
+def make_secret(
+    folder: Path, authority: Authority | None = None, values: Mapping[str, str] | None = None
+) -> str:
     """A mounted Secret: one file a key, and the authority as `ca.crt`."""
     folder.mkdir(parents=True, exist_ok=True)
-    for key, value in values.items():
+    for key, value in (values or {}).items():
         (folder / key).write_text(value, encoding="utf-8")
     if authority is not None:
         (folder / "ca.crt").write_bytes(authority.certificate.read_bytes())

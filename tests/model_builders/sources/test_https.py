@@ -82,7 +82,7 @@ def test_what_the_store_has_is_not_asked_for_again(jobs: Jobs, server: TlsServer
 def test_credentials_of_the_secret_are_sent(
     jobs: Jobs, server: TlsServer, tmp_path: Path, authority: Authority, keys: dict[str, str], sent: str
 ) -> None:
-    secret = make_secret(tmp_path / "s", authority, **keys)
+    secret = make_secret(tmp_path / "s", authority, keys)
     ran = run(jobs, https(server.url("/novels.tsv"), secret=secret))
     assert ran.code == 0, ran.log
     assert server.asked[0].headers["authorization"] == sent
@@ -92,7 +92,7 @@ def test_credentials_of_the_secret_are_sent(
 def test_half_a_key_pair_is_refused(
     jobs: Jobs, server: TlsServer, tmp_path: Path, authority: Authority
 ) -> None:
-    secret = make_secret(tmp_path / "s", authority, username="kim")
+    secret = make_secret(tmp_path / "s", authority, {"username": "kim"})
     with pytest.raises(Refused, match="holds the key 'username' but nothing under 'password'") as refused:
         fetch_here(jobs, https(server.url("/novels.tsv"), secret=secret))
     assert refused.value.reason == "CredentialsInvalid"
@@ -252,7 +252,7 @@ def test_more_than_is_fetched_is_cut_off_on_the_way(jobs: Jobs, pair: Pair, secr
 def test_redirect_to_another_host_is_refused_and_never_gets_the_token(
     jobs: Jobs, pair: Pair, tmp_path: Path, authority: Authority
 ) -> None:
-    secret = make_secret(tmp_path / "s", authority, token="t0k3n")
+    secret = make_secret(tmp_path / "s", authority, {"token": "t0k3n"})
     with serving(pair, lambda asked: file_reply(asked, NOVELS)) as other:
         target = f"https://localhost:{other.port}/novels.tsv?signature=s3cr3t"
         with serving(pair, lambda asked: Reply(302, headers={"Location": target})) as server:
@@ -335,7 +335,7 @@ def test_certificate_for_another_name_is_refused(
 
 
 def test_secret_with_a_broken_authority_is_told(jobs: Jobs, server: TlsServer, tmp_path: Path) -> None:
-    secret = make_secret(tmp_path / "s", **{"ca.crt": "no certificate"})
+    secret = make_secret(tmp_path / "s", values={"ca.crt": "no certificate"})
     with pytest.raises(Refused, match="holds no certificate in PEM") as refused:
         fetch_here(jobs, https(server.url("/novels.tsv"), secret=secret))
     assert refused.value.reason == "CredentialsInvalid"

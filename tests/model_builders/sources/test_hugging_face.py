@@ -61,7 +61,7 @@ def server(pair: Pair, hub: Hub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tl
 
 @pytest.fixture
 def secret(tmp_path: Path, authority: Authority) -> str:
-    return make_secret(tmp_path / "secret", authority, token="hf_t0k3n")
+    return make_secret(tmp_path / "secret", authority, {"token": "hf_t0k3n"})
 
 
 @pytest.fixture(autouse=True)

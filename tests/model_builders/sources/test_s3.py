@@ -51,7 +51,7 @@ def bucket(client: Any, request: pytest.FixtureRequest) -> Iterator[str]:
 
 @pytest.fixture
 def secret(tmp_path: Path, authority: Authority) -> str:
-    return make_secret(tmp_path / "secret", authority, **KEYS)
+    return make_secret(tmp_path / "secret", authority, KEYS)
 
 
 def s3_source(s3: S3Server, bucket: str, key: str, secret: str, pin: str = "") -> dict[str, Any]:
@@ -178,7 +178,7 @@ def test_what_cannot_be_read_is_told(
 ) -> None:
     for name in ("novels.tsv", "corpora/novels.tsv"):
         client.put_object(Bucket=bucket, Key=name, Body=NOVELS)
-    secret = make_secret(tmp_path / "secret", authority, **keys)
+    secret = make_secret(tmp_path / "secret", authority, keys)
     with pytest.raises(Refused) as refused:
         fetch_here(jobs, s3_source(s3, bucket, key, secret))
     assert refused.value.reason == reason
@@ -242,7 +242,7 @@ def test_private_endpoint_is_refused_by_address(jobs: Jobs, s3: S3Server, secret
 
 
 def test_endpoint_with_an_unknown_authority_is_refused(jobs: Jobs, s3: S3Server, tmp_path: Path) -> None:
-    secret = make_secret(tmp_path / "secret", **KEYS)
+    secret = make_secret(tmp_path / "secret", values=KEYS)
     with pytest.raises(Refused, match=r"put its certificate under the key 'ca\.crt'") as refused:
         fetch_here(jobs, s3_source(s3, "b", "novels.tsv", secret))
     assert refused.value.reason == "InputUnreachable"
