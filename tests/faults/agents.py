@@ -44,8 +44,8 @@ class Agents:
     def __init__(self, kubeconfig: Path, port: int) -> None:
         self.silent: set[str] = set()
         """Models whose agents do not answer."""
-        self.change: Callable[[Obj], Obj] = lambda report: report
-        """What tests make of an answer."""
+        self.change: Callable[[Obj, Obj], Obj] = lambda report, pod: report
+        """What tests make of the answer of a pod, of which they get the metadata."""
         self._access = Access.from_kubeconfig(kubeconfig)
         self._port = port
         self._pods: dict[str, Obj] = {}
@@ -135,7 +135,7 @@ class Agents:
         config = self._configs.get((pod["namespace"], server), "")
         if not config:
             return web.Response(status=503, text=f"Server {server} has no server.json.\n")
-        return web.json_response(self.change(report(server, config)))
+        return web.json_response(self.change(report(server, config), pod))
 
 
 def loopback_socket(port: int) -> socket.socket:

@@ -317,9 +317,10 @@ class World:
         self.finish("build", build_result(key, digest))
 
     def run_servers(self, **report: Any) -> None:
-        """The Deployment controller, kubelet and agents do what the objects say; `report` overrides."""
+        """The Deployment controller, kubelet and agents do what the objects say; `report` overrides. With
+        `ready=False` no pod of the newest template is ready, so those of an older one stay."""
         for deployment in self.deployments():
-            self._run_server(deployment, report)
+            self._run_server(deployment, dict(report))
 
     def up(self, digest: str = DIGEST) -> World:
         """From nothing to Ready."""
@@ -340,10 +341,16 @@ class World:
         config = self.objects[("ConfigMap", server)]["data"]["server.json"]
         wanted = next(one["digest"] for one in json.loads(config)["models"])
         others = [pod for pod in self.pods if labels(pod).get(names.LABEL_SERVER) != server]
-        kept = [pod for pod in self.pods if labels(pod).get(names.LABEL_SERVER) == server][:replicas]
+        mine = [pod for pod in self.pods if labels(pod).get(names.LABEL_SERVER) == server]
+        template = sha256_of(json.dumps(deployment["spec"]["template"], sort_keys=True))[:8]
+        kept = [pod for pod in mine if labels(pod)["pod-template-hash"] == template][:replicas]
         while len(kept) < replicas:
-            kept.append(self._server_pod(deployment, len(kept)))
-        self.pods = others + kept
+            kept.append(self._server_pod(deployment, template, len(kept)))
+        ready = report.pop("ready", True)
+        for pod in kept:
+            pod["status"]["conditions"] = [{"type": "Ready", "status": str(ready)}]
+        older = [] if ready else [pod for pod in mine if labels(pod)["pod-template-hash"] != template]
+        self.pods = others + older + kept
         for pod in kept:
             hash_ = {"config_hash": sha256_of(config), "taken": self.now}
             given = {"model": name(self.model), **hash_, **report}
@@ -351,20 +358,25 @@ class World:
                 given.pop("wanted", wanted), given.pop("serving", None), **given
             )
         deployment["metadata"]["generation"] = deployment["metadata"].get("generation", 1)
+        taking = [pod for pod in older + kept if pod["status"]["conditions"][0]["status"] == "True"]
         deployment["status"] = {
             "observedGeneration": deployment["metadata"]["generation"],
-            **dict.fromkeys(("replicas", "updatedReplicas", "availableReplicas", "readyReplicas"), replicas),
+            "replicas": len(older + kept),
+            "updatedReplicas": len(kept),
+            **dict.fromkeys(("availableReplicas", "readyReplicas"), len(taking)),
         }
 
-    def _server_pod(self, deployment: Obj, number: int) -> Obj:
+    def _server_pod(self, deployment: Obj, template: str, number: int) -> Obj:
+        own = {"pod-template-hash": template}
         return {
             "apiVersion": "v1",
             "kind": "Pod",
             "metadata": {
-                "name": f"{name(deployment)}-{number}",
+                "name": f"{name(deployment)}-{template}-{number}",
                 "namespace": "demo",
                 "uid": f"uid-{next(self._uids)}",
-                "labels": dict(deployment["spec"]["template"]["metadata"]["labels"]),
+                "labels": deployment["spec"]["template"]["metadata"]["labels"] | own,
+                "creationTimestamp": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 "ownerReferences": [{"uid": uid(deployment)}],
             },
             "spec": copy.deepcopy(deployment["spec"]["template"]["spec"]) | {"nodeName": "node-1"},

@@ -176,9 +176,7 @@ class Agents:
                 return
             self._keep(target, report)
             try:
-                async with asyncio.timeout(
-                    self._every if _settled(target, report) else self._every_unsettled
-                ):
+                async with asyncio.timeout(self._every if settled(target, report) else self._every_unsettled):
                     await poke.wait()
             except TimeoutError:
                 pass
@@ -229,14 +227,15 @@ class Agents:
             self._on_change(target.namespace, target.model)
 
 
-def _settled(target: Target, report: AgentReport) -> bool:
+def settled(target: Target, report: AgentReport) -> bool:
     """Whether nothing is expected to change soon.
 
     A silent agent whose pod is not ready is starting; one whose pod is ready is in trouble, which the usual
-    pace is enough for.
+    pace is enough for. A pod of which every model is quarantined is not going to be ready.
     """
     if report.silent_since is not None:
         return target.ready
     if target.config_hash and not report.config_hash.startswith(target.config_hash):
         return False  # It has not read its new configuration yet.
-    return target.ready and bool(report.models) and all(model.state in SETTLED for model in report.models)
+    last = SETTLED if target.ready else ("Quarantined",)
+    return bool(report.models) and all(model.state in last for model in report.models)

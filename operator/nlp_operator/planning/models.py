@@ -14,7 +14,7 @@ from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.artifact import plan_artifact
 from nlp_operator.planning.placement import Demand, NotPlaced, Placed, place
 from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
-from nlp_operator.planning.pods import VOLUMES_SECONDS, is_ready, waits_for_volumes
+from nlp_operator.planning.pods import VOLUMES_SECONDS, waits_for_volumes
 from nlp_operator.planning.readiness import Facts
 from nlp_operator.planning.scaling import Replicas, wanted_replicas
 from nlp_operator.planning.servers import (
@@ -205,7 +205,7 @@ def _look_again(seen: ModelSnapshot, facts: Facts, settings: PlanSettings, now: 
         _company_left(seen, facts.placement, now),
     ]
     for server in facts.servers:
-        moments += [_until_silent(seen, pod, settings, now) for pod in server.pods if is_ready(pod)]
+        moments += [_until_silent(seen, pod, settings, now) for pod in server.pods]
         moments += [
             VOLUMES_SECONDS for pod in server.pods if waits_for_volumes(pod) and server.held_up is None
         ]

@@ -10,7 +10,6 @@ from nlp_operator.api.spec import ModelSpec
 from nlp_operator.planning.artifact import ArtifactPlan
 from nlp_operator.planning.placement import NotPlaced, Placed
 from nlp_operator.planning.servers import Server, ServerObjects, deployment_trouble, settled, whole
-from nlp_operator.planning.stores import PASSES_BY_ITSELF
 from nlp_operator.planning.violations import Violation
 
 
@@ -80,17 +79,11 @@ def no_server(facts: Facts) -> Violation | None:
     return Violation("NoServer", "There is no server yet.", stalled=False)
 
 
-def new_version_refused(facts: Facts) -> Violation | None:
-    for server in facts.servers[:1]:
-        for report in server.ready:
-            if report.refused is not None:
-                refused = report.refused
-                return Violation(
-                    refused.reason,
-                    f"Pod {report.pod} does not serve artifact {refused.wanted[:12]}: {refused.message}",
-                    stalled=refused.reason not in PASSES_BY_ITSELF,
-                )
-    return None
+def artifact_refused(facts: Facts) -> Violation | None:
+    """While another artifact is in the making, the last one is no longer what is waited for."""
+    if facts.server is None or facts.artifact.violation is not None:
+        return None
+    return facts.server.refused
 
 
 def pods_held_up(facts: Facts) -> Violation | None:
@@ -145,7 +138,7 @@ READINESS: tuple[Check, ...] = (
     name_taken,
     not_placed,
     changes_held_back,
-    new_version_refused,
+    artifact_refused,
     pods_held_up,
     deployment_in_trouble,
     agents_silent,

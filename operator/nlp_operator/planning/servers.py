@@ -27,7 +27,7 @@ from nlp_operator.api.objects import (
     uid,
 )
 from nlp_operator.api.spec import ModelSpec
-from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from nlp_operator.planning.agent_report import AgentReport
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.placement import Placed
 from nlp_operator.planning.plan import Annotation, Deletion, Placement, PlanSettings
@@ -41,7 +41,7 @@ from nlp_operator.planning.pods import (
     with_label,
 )
 from nlp_operator.planning.snapshot import ModelSnapshot
-from nlp_operator.planning.stores import store_away
+from nlp_operator.planning.stores import PASSES_BY_ITSELF, store_away
 from nlp_operator.planning.violations import Violation
 from nlp_operator.resources.manifests import seal_of
 from nlp_operator.resources.policies import build_server_policy
@@ -57,6 +57,8 @@ from nlp_operator.resources.services import build_disruption_budget, build_servi
 
 SERVER_KINDS = ("Deployment", "PodDisruptionBudget", "ConfigMap", "NetworkPolicy")
 """The objects that share a server's name."""
+TEMPLATE_LABEL = "pod-template-hash"
+"""By which the Deployment controller tells the pods of one template from those of another."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +70,6 @@ class PodReport:
     """Digest; empty when it is not known, or none."""
     current: bool
     """It has read the configuration as it is now, as far as is known."""
-    refused: ModelReport | None = None
-    """The report of a model that is refused, with the reason."""
     silent: bool = False
 
 
@@ -85,6 +85,9 @@ class Server:
     pods: tuple[Obj, ...]
     ready: tuple[PodReport, ...]
     held_up: Violation | None
+    """Why a pod of the newest template does not run, or learns nothing from the store."""
+    refused: Violation | None = None
+    """Why one of these, ready or not, does not serve what it was told to, in the words of its agent."""
 
     @property
     def digest(self) -> str:
@@ -212,8 +215,66 @@ def _observe(
         for pod in alive
         if is_ready(pod)
     ]
-    waiting = [found for pod in alive if not is_ready(pod) if (found := _waits_for(seen, pod, now))]
-    return Server(server, pool, deployment, replicas, tuple(alive), tuple(ready), next(iter(waiting), None))
+    newest = _of_newest_template(alive, deployment, wanted)
+    waiting = [found for pod in newest if not is_ready(pod) if (found := _waits_for(seen, pod, now))]
+    refusals = [found for pod in newest if (found := _refusal(seen, pod, wanted, settings, now))]
+    return Server(
+        server,
+        pool,
+        deployment,
+        replicas,
+        tuple(alive),
+        tuple(ready),
+        next(iter(waiting), None),
+        next(iter(refusals), None),
+    )
+
+
+def _of_newest_template(pods: list[Obj], deployment: Obj | None, wanted: ServerObjects | None) -> list[Obj]:
+    """The pods whose trouble is that of the spec as it is; a pod on its way out may have had another cause.
+
+    Empty while the template is about to change, or has changed and no pod was made from it yet.
+    """
+    if deployment is None or not _controller_has_seen(deployment):
+        return []
+    if wanted is not None and not _as_wanted(deployment, wanted):
+        return []
+    updated = number(deployment, "status", "updatedReplicas")
+    if updated >= number(deployment, "status", "replicas"):
+        return pods
+    if updated == 0 or not pods:
+        return []
+    newest = max(pods, key=lambda pod: text(pod, "metadata", "creationTimestamp"))
+    return with_label(pods, TEMPLATE_LABEL, labels(newest).get(TEMPLATE_LABEL, ""))
+
+
+def _controller_has_seen(deployment: Obj) -> bool:
+    return number(deployment, "status", "observedGeneration") >= generation(deployment)
+
+
+def _as_wanted(deployment: Obj, wanted: ServerObjects) -> bool:
+    manifest = wanted.of_kind("Deployment")
+    return manifest is not None and seal_of(deployment) == seal_of(manifest)
+
+
+def _refusal(
+    seen: ModelSnapshot, pod: Obj, wanted: ServerObjects | None, settings: PlanSettings, now: datetime
+) -> Violation | None:
+    """What an agent that has read the newest configuration has against the artifact in it. A pod that is not
+    ready may still be at it, so there only a quarantine counts."""
+    report = seen.agents.get(uid(pod))
+    if wanted is None or report is None or report.config_hash != wanted.config_hash:
+        return None
+    ours = report.of(name(seen.model))
+    if ours is None or not ours.reason or ours.serving == ours.wanted:
+        return None
+    if not is_ready(pod) and (ours.state != "Quarantined" or _silent(report, settings, now)):
+        return None
+    return Violation(
+        ours.reason,
+        f"Pod {name(pod)} does not serve artifact {ours.wanted[:12]}: {ours.message}",
+        stalled=ours.reason not in PASSES_BY_ITSELF,
+    )
 
 
 def _waits_for(seen: ModelSnapshot, pod: Obj, now: datetime) -> Violation | None:
@@ -249,11 +310,8 @@ def _pod_report(
         return PodReport(name(pod), remembered, current=believed)
     ours = report.of(model)
     current = wanted is None or report.config_hash == wanted.config_hash
-    refused = ours if ours is not None and ours.reason and ours.serving != ours.wanted else None
     serving = ours.serving if ours is not None else ""
-    return PodReport(
-        name(pod), serving, current, refused if current else None, _silent(report, settings, now)
-    )
+    return PodReport(name(pod), serving, current, _silent(report, settings, now))
 
 
 def _silent(report: AgentReport, settings: PlanSettings, now: datetime) -> bool:
@@ -283,14 +341,10 @@ def annotations_wanted(
 def settled(server: Server, wanted: ServerObjects) -> bool:
     """The Deployment is as wanted, and its controller is done with it."""
     deployment = server.deployment
-    manifest = wanted.of_kind("Deployment")
-    if deployment is None or manifest is None or seal_of(deployment) != seal_of(manifest):
+    if deployment is None or not _as_wanted(deployment, wanted) or not _controller_has_seen(deployment):
         return False
     counts = ("updatedReplicas", "availableReplicas", "replicas")
-    observed = number(deployment, "status", "observedGeneration")
-    return observed >= generation(deployment) and all(
-        number(deployment, "status", count) == server.replicas for count in counts
-    )
+    return all(number(deployment, "status", count) == server.replicas for count in counts)
 
 
 def whole(server: Server, digest: str) -> bool:

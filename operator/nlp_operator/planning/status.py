@@ -23,7 +23,7 @@ from nlp_operator.api.objects import Obj, dig, generation, name, namespace, numb
 from nlp_operator.planning.artifact import write_record
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
-from nlp_operator.planning.readiness import Facts, agents_silent, new_version_refused, violations
+from nlp_operator.planning.readiness import Facts, agents_silent, violations
 from nlp_operator.planning.scaling import Replicas, signals_condition
 from nlp_operator.planning.servers import Server, whole
 from nlp_operator.resources.services import model_selector
@@ -131,7 +131,7 @@ def _loaded(facts: Facts) -> Condition:
     server = facts.server
     if server is None:
         return Condition(LOADED, "Unknown", "NoServer", "No server is wanted yet, or none can be placed.")
-    refused, silent = new_version_refused(facts), agents_silent(facts)
+    refused, silent = server.refused, agents_silent(facts)
     if refused is not None:
         return Condition(LOADED, "False", refused.reason, refused.message)
     if silent is not None:

@@ -113,6 +113,25 @@ def scene(plane: ControlPlane, operator: OperatorProcess, request: pytest.Fixtur
 
 
 @pytest.fixture
+def agents_say(scene: Scene, agents: AgentsInThread) -> Iterator[Callable[..., None]]:
+    """Call it with members of a model's report: from then on the agents of this namespace say that of their
+    model, or those of them whose pod is not ready (`unready_only`). With none they tell the truth again."""
+    truth = agents.change
+
+    def say(*, unready_only: bool = False, **members: str) -> None:
+        def change(report: Obj, pod: Obj) -> Obj:
+            unready = (pod.get("annotations") or {}).get("localcluster/ready") == "False"
+            if pod["namespace"] != scene.namespace or (unready_only and not unready):
+                return report
+            return {**report, "models": [{**model, **members} for model in report["models"]]}
+
+        agents.change = change
+
+    yield say
+    agents.change = truth
+
+
+@pytest.fixture
 def operator_errors(operator: OperatorProcess) -> Callable[[], list[Obj]]:
     """Call it: what the operator has logged as a warning or worse since the test began."""
     start = len(operator.lines())

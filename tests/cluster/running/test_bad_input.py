@@ -15,7 +15,6 @@ import pytest
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import Scene, make_pool, until
-from tests.faults.agents import AgentsInThread
 from tests.faults.invariants import i3_one_active_job, i6_status_never_lies
 from tests.faults.plain_api import JOB, NLP_MODEL, POD
 from tests.faults.recorder import Recorder
@@ -174,10 +173,16 @@ def test_an_architecture_without_a_builder_stalls(scene: Scene) -> None:
 
 
 def test_a_damaged_artifact_is_built_again_once_and_then_told(
-    scene: Scene, agents: AgentsInThread, damage: Callable[[str], None]
+    scene: Scene, agents_say: Callable[..., None]
 ) -> None:
     serve(scene)
-    damage("1/model.onnx has 12 bytes, not 3456.")
+    # As an agent that starts with it would find it.
+    agents_say(
+        serving="",
+        state="Quarantined",
+        reason="ArtifactDamaged",
+        message="1/model.onnx has 12 bytes, not 3456.",
+    )
 
     scene.wait_for(MODEL, "Ready", "False", "Repairing")
     (job,) = [one for one in scene.all(kinds.JOB) if dig(one, "status", "active")]
@@ -191,34 +196,6 @@ def test_a_damaged_artifact_is_built_again_once_and_then_told(
     stalled = scene.wait_for(MODEL, "Stalled", "True", "ArtifactDamaged")
     assert "1/model.onnx has 12 bytes, not 3456." in stalled["message"]
     assert "Building it again failed: StoreUnwritable: The store cannot be written." in stalled["message"]
-
-
-@pytest.fixture
-def damage(scene: Scene, agents: AgentsInThread) -> Iterator[Callable[[str], None]]:
-    """Lets this namespace's agents find their artifact damaged, as one that starts with it would."""
-    whole = agents.change
-
-    def start(message: str) -> None:
-        def change(report: Obj) -> Obj:
-            mine = any(
-                config["metadata"]["name"] == report["server"] for config in scene.all(kinds.CONFIG_MAP)
-            )
-            models = [
-                {
-                    **one,
-                    "serving": "",
-                    "state": "Quarantined",
-                    "reason": "ArtifactDamaged",
-                    "message": message,
-                }
-                for one in report["models"]
-            ]
-            return {**report, "models": models} if mine else report
-
-        agents.change = change
-
-    yield start
-    agents.change = whole
 
 
 def test_of_five_edits_during_a_build_only_the_last_counts_and_jobs_never_overlap(scene: Scene) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from nlp_operator.agents.poller import Agents, target_of
+from nlp_operator.agents.poller import Agents, settled, target_of
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
+from nlp_operator.planning.agent_report import AgentReport, ModelReport
 
 
 def make_pod(address: str = "127.0.0.11", *, ready: bool = True, **changes: Any) -> Obj:
@@ -254,3 +255,25 @@ async def test_a_new_configuration_is_asked_about_at_once() -> None:
 )
 def test_nobody_is_asked_at(pod: Obj) -> None:
     assert target_of(pod) is None
+
+
+@pytest.mark.parametrize(
+    ("ready", "states", "expected"),
+    [
+        pytest.param(True, ["Serving"], True, id="it serves"),
+        pytest.param(True, ["Serving", "Quarantined"], True, id="it serves what it can"),
+        pytest.param(True, ["Serving", "Loading"], False, id="one more is loading"),
+        pytest.param(True, [], False, id="it knows of no model yet"),
+        pytest.param(False, ["Serving"], False, id="about to be ready"),
+        pytest.param(False, ["Quarantined"], True, id="never to be ready"),
+        pytest.param(False, ["Quarantined", "Loading"], False, id="the rest is loading"),
+        pytest.param(False, [], False, id="just started"),
+    ],
+)
+def test_an_agent_is_asked_often_only_while_something_is_to_come(
+    ready: bool, states: list[str], expected: bool
+) -> None:
+    target = target_of(make_pod(ready=ready))
+    assert target is not None
+    models = tuple(ModelReport("novels", "d1", "", state) for state in states)
+    assert settled(target, AgentReport(taken=system_clock().now(), models=models)) == expected

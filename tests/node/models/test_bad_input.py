@@ -6,9 +6,13 @@ Each case ends in a sentence, and where the user can mend it, the test mends it 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pytest
+
 from tests.faults.plain_api import NLP_MODEL, POD
 from tests.faults.recorder import Recorder
-from tests.node.models.place import MODEL, Place, until
+from tests.node.models.place import MODEL, POOL, Place, make_pool, until
 
 CORPUS = "document\ttext\none\t기차 기차 막걸리\ntwo\t선술집\n"
 CLAIM = {"persistentVolumeClaim": {"claimName": "datasets", "path": "novels"}}
@@ -135,6 +139,45 @@ def test_an_artifact_damaged_in_the_store_is_built_again(place: Place) -> None:
     assert reasons[-1] == "Serving"
     assert place.digest() == digest
     assert place.vector("one") == [2.0, 1.0, 0.0]
+
+
+def test_an_artifact_without_a_configuration_for_the_device_stalls_until_another_pool_is_named(
+    place: Place, accelerators: str
+) -> None:
+    """A real pod that is never ready: its agent has the artifact, and no way to serve it on such a device."""
+    place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode()})
+    place.apply_model(CLAIM, placement={"poolNames": [accelerators]})
+
+    stalled = place.wait_for("Stalled", "True", "TargetMissing")
+
+    pod = place.server_pod()["metadata"]["name"]
+    assert stalled["message"].startswith(f"Pod {pod} does not serve artifact {place.digest()[:12]}: ")
+    assert "The artifact has no configuration for device 'gpu' and Triton " in stalled["message"]
+    assert place.condition("Ready")["message"] == stalled["message"]
+    loaded = place.condition("Loaded")
+    assert (loaded["status"], loaded["reason"]) == ("False", "TargetMissing")
+    until(lambda: "TargetMissing" in place.kubectl("get", "events"), "an event of it")
+    place.patch_model({"placement": {"poolNames": [POOL]}})
+    place.wait_ready()
+    assert place.vector("one") == [2.0, 1.0, 0.0]
+
+
+@pytest.fixture
+def accelerators(place: Place) -> Iterator[str]:
+    """A pool of devices that the node says it has; a pod with one of them starts, and finds nothing."""
+    (node,) = [
+        one["metadata"]["name"]
+        for one in place.cluster.api.get("/api/v1/nodes")["items"]
+        if "kwok" not in str(one["metadata"].get("annotations"))
+    ]
+    device, pool = "example.com/accelerator", make_pool("accelerators")
+    pool["spec"]["device"] = {"type": "ExtendedResource", "extendedResource": {"name": device}}
+    path = f"/api/v1/nodes/{node}/status"
+    place.cluster.api.patch(path, {"status": {"capacity": {device: "1"}, "allocatable": {device: "1"}}})
+    place.cluster.apply(pool)
+    yield "accelerators"
+    place.cluster.kubectl("delete", "devicepool/accelerators")
+    place.cluster.api.patch(path, {"status": {"capacity": {device: None}, "allocatable": {device: None}}})
 
 
 def test_an_image_that_cannot_be_pulled_is_told_once_and_in_the_same_words(place: Place) -> None:
