@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -104,6 +106,23 @@ def test_wheel_of_go_is_the_one_pinned_by_hash() -> None:
     pinned = environments.shipped(binaries.GO_CONSTRAINTS).read_text()
     assert re.findall(r"^\S+==\S+", pinned, re.MULTILINE) == [binaries.GO_WHEEL]
     assert "--hash=sha256:" in pinned
+
+
+@pytest.mark.jobs
+def test_machine_without_go_compiles_with_the_one_of_the_wheel(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with_go = Path(shutil.which("go") or "/none").parent
+    rest = [folder for folder in os.environ["PATH"].split(":") if Path(folder) != with_go]
+    monkeypatch.setenv("PATH", ":".join(rest))
+    assert shutil.which("go") is None
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    pause = binaries.ensure(["pause"])["pause"]
+    assert pause.is_relative_to(tmp_path)
+    assert os.access(pause, os.X_OK)
+    # The second time nothing is fetched or compiled.
+    monkeypatch.setattr(binaries, "unpack_wheels", None)
+    assert binaries.ensure(["pause"])["pause"] == pause
 
 
 def test_unknown_program_is_refused_with_the_known_names() -> None:
