@@ -71,7 +71,8 @@ REFUSED = [
     pytest.param(
         "spec.build.inputs.0.source.persistentVolumeClaim",
         {"claimName": "datasets"},
-        "Exactly one of source.persistentVolumeClaim, source.configMap and source.nlpModel must be set.",
+        "Exactly one of source.persistentVolumeClaim, configMap, s3, https, huggingFace, oci and nlpModel "
+        "must be set.",
         id="two sources set",
     ),
     pytest.param(
@@ -117,6 +118,43 @@ REFUSED = [
         {"persistentVolumeClaim": {"claimName": "datasets", "path": "../secrets"}},
         'path must be relative to the claim\'s root and must not contain "..".',
         id="a path out of its claim",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.source",
+        {"https": {"url": "https://data.example/novels.tsv"}},
+        "sha256 must be set for an https source, because a web server may give something else the next time.",
+        id="a web file without a pin",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.source",
+        {"https": {"url": "http://data.example/novels.tsv"}},
+        "spec.build.inputs[0].source.https.url",
+        id="a web file without TLS",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.source",
+        {"s3": {"bucket": "corpora", "endpoint": "http://minio.demo:9000"}},
+        "sha256 must be set when the endpoint of an s3 source is http://, because nothing else tells whose "
+        "bytes they are.",
+        id="a bucket without TLS and pin",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.source",
+        {"huggingFace": {"repository": "novels/encoder", "revision": "main"}},
+        "revision must be a whole commit (40 hex digits), because a branch or tag moves.",
+        id="a branch of a model repository",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.source",
+        {"oci": {"reference": "registry.example/novels", "digest": "latest"}},
+        "digest must be sha256: and 64 hex digits, those of the manifest, because a tag moves.",
+        id="a tag of an artifact",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.secretName",
+        "keys",
+        "secretName is used only by the sources s3, https, huggingFace and oci; remove it.",
+        id="a Secret for nothing",
     ),
     pytest.param(
         "spec.serving.pod.resources",
