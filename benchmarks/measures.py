@@ -168,9 +168,9 @@ def bucket_quantile(before: Buckets, after: Buckets, q: float) -> float:
     return lower
 
 
-def table(rows: Sequence[tuple[str, str, str]]) -> str:
-    """Three columns (what, value, how it was measured) as Markdown that also reads well in a terminal."""
-    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of equally many columns, the titles first, as Markdown that also reads well in a terminal."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     rule = " | ".join("-" * width for width in widths)
     return "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])
