@@ -22,6 +22,9 @@ from localcluster.environments import Recipe, environment
 from localcluster.errors import ClusterError, NotPossible
 from localcluster.progress import Progress
 
+NEWEST_PYTHON = (3, 12)
+"""The last one for which there are wheels of numpy 1.26 (`constraints/serving.txt`)."""
+
 TRITON_VERSION = "2.51.0"
 """What the tritonserver in nvidia-pytriton 0.7.0 calls itself; the same fact stands in
 images/serving/Dockerfile.
@@ -119,6 +122,11 @@ def _python_library() -> Path:
     if machine != ("Linux", "x86_64"):
         raise NotPossible(
             f"The wheel of Triton {TRITON_VERSION} is for Linux on x86_64; this is {' on '.join(machine)}."
+        )
+    if sys.version_info[:2] > NEWEST_PYTHON:
+        raise NotPossible(
+            f"The models' packages are for Python {'.'.join(map(str, NEWEST_PYTHON))} at most (Triton "
+            f"{TRITON_VERSION} needs numpy 1.26); this is {_minor()}. Make the environment with an older one."
         )
     name = f"libpython{_minor()}.so.1.0"
     library = Path(sysconfig.get_config_var("LIBDIR") or "/usr/lib")

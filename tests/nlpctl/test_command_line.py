@@ -55,6 +55,18 @@ def nlpctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
             id="kubeconfig misspelt",
         ),
         pytest.param(
+            ("status", "--kubeconfig", "/nonexistent/k"),
+            3,
+            "No usable kubeconfig: /nonexistent/k (--kubeconfig) does not exist.",
+            id="kubeconfig after the command",
+        ),
+        pytest.param(
+            ("infer", "novels", "x", "--local"),
+            4,
+            "No server on this machine has 'novels'",
+            id="no local server",
+        ),
+        pytest.param(
             ("--kubeconfig", "/dev/null", "status"),
             3,
             "/dev/null (--kubeconfig) cannot be used: ",
@@ -109,7 +121,9 @@ def test_json_tells_a_failure_too(nlpctl: Terminal) -> None:
     assert json.loads(result.stdout)["error"]["kind"] == "ClusterUnreachable"
 
 
-@pytest.mark.parametrize("command", [(), ("infer",), ("status",), ("why",), ("cluster",)])
+@pytest.mark.parametrize(
+    "command", [(), ("infer",), ("status",), ("why",), ("build",), ("serve",), ("cluster",)]
+)
 def test_help_teaches_with_examples(nlpctl: Terminal, command: tuple[str, ...]) -> None:
     result = nlpctl(*command, "--help")
     assert result.code == 0
