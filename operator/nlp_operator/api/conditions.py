@@ -46,8 +46,11 @@ def read_conditions(obj: Obj) -> tuple[Condition, ...]:
     found = []
     for one in listed(obj, "status", "conditions"):
         type_, status, reason, message = (one.get(key) for key in ("type", "status", "reason", "message"))
-        if status in ("True", "False", "Unknown") and all(
-            isinstance(field, str) for field in (type_, reason, message)
+        if (
+            isinstance(type_, str)
+            and status in ("True", "False", "Unknown")
+            and isinstance(reason, str)
+            and isinstance(message, str)
         ):
             found.append(Condition(type_, status, reason, message))
     return tuple(found)

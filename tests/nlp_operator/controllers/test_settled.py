@@ -19,6 +19,7 @@ from nlp_operator.controllers.world import PROGRESS_SECONDS, SETTLED_SECONDS, Wo
 from nlp_operator.engine.bucket import TokenBucket
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue
+from nlp_operator.planning.models import plan_model
 from nlp_operator.planning.plan import Placement
 from tests.nlp_operator.making import NOW, SETTINGS, make_report
 from tests.nlp_operator.making import World as Making
@@ -54,12 +55,12 @@ class Rest:
             stores[kind(obj)].put(obj)
         self.world.agents.reports.update(made.agents)
         wakeups.connect(self.world)
-        monkeypatch.setattr(models, "plan_model", self._plan(models.plan_model))
+        monkeypatch.setattr(models, "plan_model", self._plan(plan_model))
 
-    def _plan(self, plan_model: Callable[..., Any]) -> Callable[..., Any]:
+    def _plan(self, plan: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*given: Any) -> Any:
             self.plans += 1
-            return plan_model(*given)
+            return plan(*given)
 
         return counted
 

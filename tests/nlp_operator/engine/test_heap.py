@@ -26,7 +26,7 @@ def thawed() -> Iterator[None]:
 
 @in_virtual_time
 async def test_a_collection_walks_only_what_is_new() -> None:
-    kept = [{"metadata": {"labels": {}}} for _ in range(1000)]
+    kept: list[object] = [{"metadata": {"labels": {}}} for _ in range(1000)]
     tidying = asyncio.ensure_future(heap.keep_collections_short())
     await asyncio.sleep(heap.EVERY_SECONDS * 1.5)
     assert gc.get_freeze_count() >= len(kept)
