@@ -161,3 +161,19 @@ def test_proof_of_the_old_version_keeps_the_reason_of_the_refused_one() -> None:
 )
 def test_set_is_settled(models: list[Model], expected: bool) -> None:
     assert decisions.settled(["words", "other"], {model.name: model for model in models}) is expected
+
+
+def test_store_that_gives_no_answer_is_asked_again_soon_for_as_long_as_it_takes() -> None:
+    model, pauses = Model("words"), []
+    for _ in range(8):
+        model = decisions.refused(model, NEW, "StoreUnreachable", "Away.", None, NOW, TIMING)
+        assert model.refusal is not None
+        pauses.append(model.refusal.retry_at - NOW)
+    assert pauses == [5.0, 10.0, 20.0, 30.0, 30.0, 30.0, 30.0, 30.0]
+
+
+def test_set_at_start_is_not_decided_while_the_store_gives_no_answer() -> None:
+    away = decisions.refused(Model("words"), NEW, "StoreUnreachable", "Away.", None, NOW, TIMING)
+    wrong = decisions.refused(Model("words"), NEW, "WrongAnswers", "No.", None, NOW, TIMING)
+    assert not decisions.settled(["words"], {"words": away})
+    assert decisions.settled(["words"], {"words": wrong})

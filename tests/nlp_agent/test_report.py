@@ -63,6 +63,12 @@ def make_refusal(spec: Spec) -> Refusal:
             id="tried again",
         ),
         pytest.param(
+            Model("words", refusal=replace(make_refusal(NEW), reason="StoreUnreachable")),
+            False,
+            ("Pending", "", "StoreUnreachable"),
+            id="nothing is known of it",
+        ),
+        pytest.param(
             Model("words", live=OLD, refusal=make_refusal(NEW)),
             False,
             ("Serving", "a" * 64, "WrongAnswers"),
@@ -99,3 +105,8 @@ def test_report_follows_the_contract() -> None:
             }
         ],
     }
+
+
+def test_pod_that_waits_for_the_store_says_so() -> None:
+    why = why_not_ready(replace(WELL, settled=False, serving=0, waiting=["words: The store is away."]))
+    assert why == "Not every model was proven or quarantined yet. words: The store is away."

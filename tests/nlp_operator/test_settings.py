@@ -58,6 +58,22 @@ def test_processes_without_a_pod_never_share_an_identity() -> None:
             id="a misspelled variable",
         ),
         pytest.param(
+            ["--store-url", "minio/models"], {}, "it must be s3://bucket", id="no address of a bucket"
+        ),
+        pytest.param(["--store-url", "s3://models/../other"], {}, "with a prefix of letters", id="a way up"),
+        pytest.param(
+            ["--store-url", "s3://models", "--store-endpoint", "s3.example:9000"],
+            {},
+            "it must be https://host or https://host:port.",
+            id="an endpoint without a scheme",
+        ),
+        pytest.param(
+            ["--store-secret-name", "keys"],
+            {},
+            "--store-secret-name is set and --store-url is not",
+            id="credentials for no bucket",
+        ),
+        pytest.param(
             ["--agent-silence-seconds", "6"],
             {},
             "it must not be less than --agent-poll-seconds (10)",
