@@ -1,4 +1,8 @@
-"""The real build Job, with torch and transformers: MiniLM, and tiny encoders with random weights."""
+"""The real build Job, with torch and transformers: MiniLM, and tiny encoders with random weights.
+
+Each build loads torch and exports, ten seconds and more of processor time: what is not at the heart of it waits
+for a release.
+"""
 
 from __future__ import annotations
 
@@ -123,6 +127,7 @@ def test_examples_prove_short_empty_and_korean_texts(built: MiniLm) -> None:
     assert similarity["absoluteTolerance"] == 1e-5
 
 
+@pytest.mark.release
 def test_the_same_weights_give_the_same_bytes(tmp_path: Path, tiny: Path) -> None:
     digests = set()
     for name in ("one", "two"):
@@ -133,6 +138,7 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path, tiny: Path) -> Non
     assert len(digests) == 1
 
 
+@pytest.mark.release
 def test_a_roberta_reads_as_many_tokens_as_it_has_positions_for(jobs: Jobs, tmp_path: Path) -> None:
     """Its positions begin behind the padding's; one token more would be an index out of range."""
     ran = build(jobs, {"weights": make_tiny(tmp_path / "roberta", "roberta")}, {"pooling": "Cls"})
@@ -142,14 +148,12 @@ def test_a_roberta_reads_as_many_tokens_as_it_has_positions_for(jobs: Jobs, tmp_
 
 def test_eight_bits_are_taken_within_the_fidelity_and_measured(jobs: Jobs, tiny: Path) -> None:
     fidelity = {"metric": "cosine", "atLeast": "0.9"}
-    exact = build(jobs, {"weights": tiny}, export={"precision": "Float32", "fidelity": fidelity})
     lossy = build(jobs, {"weights": tiny}, export={"precision": "Int8", "fidelity": fidelity})
-    assert (exact.code, lossy.code) == (0, 0), lossy.log
+    assert lossy.code == 0, lossy.log
     metrics = all_metrics(jobs, lossy)
     assert 0.9 <= float(metrics["int8Cosine"]) < 1
     assert float(metrics["int8Speedup"]) > 0
-    assert list(lossy.result["metrics"])[:2] == ["int8Cosine", "int8Speedup"]
-    assert "int8Cosine" not in all_metrics(jobs, exact)
+    assert {"int8Cosine", "int8Speedup"} <= set(lossy.result["metrics"])  # of the five in the status
     artifact = jobs.store / "artifacts" / lossy.result["digest"]
     # Speeds differ from run to run, and so do cosines in their last digits: they are no part of the artifact.
     assert "int8Speedup" not in (artifact / "metrics.json").read_text(encoding="utf-8")
@@ -160,13 +164,9 @@ def test_eight_bits_are_taken_within_the_fidelity_and_measured(jobs: Jobs, tiny:
         if output["name"] == "vector"
     }
     assert min(tolerances) > 1e-5
-    sizes = [
-        (jobs.store / "artifacts" / ran.result["digest"] / "1/model.onnx").stat().st_size
-        for ran in (lossy, exact)
-    ]
-    assert sizes[0] < sizes[1]
 
 
+@pytest.mark.release
 def test_eight_bits_below_the_fidelity_fail_with_the_numbers(jobs: Jobs, tiny: Path) -> None:
     export = {"precision": "Int8", "fidelity": {"metric": "cosine", "atLeast": "1.0"}}
     ran = build(jobs, {"weights": tiny}, export=export)
@@ -175,6 +175,7 @@ def test_eight_bits_below_the_fidelity_fail_with_the_numbers(jobs: Jobs, tiny: P
     assert "at least 1 was asked for" in ran.result["message"]
 
 
+@pytest.mark.release
 def test_auto_stays_at_32_bits_when_eight_are_not_good_enough(jobs: Jobs, tiny: Path) -> None:
     ran = build(jobs, {"weights": tiny}, export={"fidelity": {"metric": "cosine", "atLeast": "1.0"}})
     assert ran.code == 0, ran.log
@@ -182,6 +183,7 @@ def test_auto_stays_at_32_bits_when_eight_are_not_good_enough(jobs: Jobs, tiny: 
     assert set(all_metrics(jobs, ran)) >= {"int8Cosine", "int8Speedup"}
 
 
+@pytest.mark.release
 def test_weights_that_are_not_those_of_the_configuration_are_refused(
     jobs: Jobs, tiny: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,5 @@
-"""A real sentence encoder on a real node: built by a Job with torch from weights in a claim, and asked through
-its Service."""
+"""A real sentence encoder on a real node: built by a Job with torch from weights in a claim, and asked
+through its Service."""
 
 from __future__ import annotations
 
