@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from nlp_operator.api.objects import Obj
 from nlp_operator.api.spec import Build, parse_model
@@ -393,3 +394,88 @@ def test_failure_of_a_source_that_was_mended_lets_the_second_go_on() -> None:
     words.edit(build_extra={"trigger": "again"})
     words.settle()
     assert see(words, novels).reason() == "DependencyPending"
+
+
+class Pairs(RuleBasedStateMachine):
+    """A model and its source, in any order of edits, results, failures and deletions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.novels = World(make_model("words")), World(make_dependant())
+        self.exists = True
+        self.built: set[str] = set()
+        self.settle()
+
+    @initialize(served=st.booleans())
+    def begin(self, served: bool) -> None:
+        """Most of what can go wrong lies behind four Jobs that ended well."""
+        if served:
+            self.words, self.novels = built_pair()
+            self.built = {DIGEST, OTHER_DIGEST}
+
+    def settle(self) -> None:
+        if self.exists:
+            self.words.settle()
+        self.novels.sources = {"words": self.words.model} if self.exists else {}
+        self.novels.settle()
+        self.novels.run_servers()
+        self.novels.settle()
+
+    @rule(which=st.sampled_from(["words", "novels"]), trigger=st.sampled_from(["", "1", "2"]))
+    def fetch_again(self, which: str, trigger: str) -> None:
+        getattr(self, which).edit(build_extra={"trigger": trigger})
+        self.settle()
+
+    @rule(which=st.sampled_from(["words", "novels"]), suspend=st.booleans())
+    def suspend(self, which: str, suspend: bool) -> None:
+        getattr(self, which).edit(suspend=suspend)
+        self.settle()
+
+    @rule(
+        which=st.sampled_from(["words", "novels"]),
+        digest=st.sampled_from([DIGEST, OTHER_DIGEST, THIRD_DIGEST]),
+        ok=st.sampled_from([True, True, False]),
+    )
+    def job_ends(self, which: str, digest: str, ok: bool) -> None:
+        world: World = getattr(self, which)
+        running = [one for one in world.objects.values() if one["kind"] == "Job" and "status" not in one]
+        if running:
+            component = running[0]["metadata"]["labels"]["app.kubernetes.io/component"]
+            if not ok:
+                world.finish(component, failure("InputInvalid"), 10)
+            elif component == "fetch":
+                world.fetched(digest)
+            else:
+                world.built(digest)
+                self.built.add(digest)
+        self.settle()
+
+    @rule()
+    def source_goes_or_comes(self) -> None:
+        self.exists = not self.exists
+        if self.exists:
+            self.words = World(make_model("words"))
+        self.settle()
+
+    @invariant()
+    def ready_means_built_from_what_the_source_has(self) -> None:
+        current = artifact_of(self.words.model) if self.exists else ""
+        if self.novels.state().get("Ready") == "True" and current:
+            inputs = self.novels.model["status"]["artifact"]["resolvedInputs"]
+            assert inputs[1] == {**inputs[1], "name": "vocabulary", "sha256": current, "kind": "Artifact"}
+
+    @invariant()
+    def what_serves_keeps_serving(self) -> None:
+        if self.novels.deployments():
+            assert self.novels.server_config()["models"][0]["digest"] in self.built
+            assert self.novels.state()["Available"] == "True"
+
+    @invariant()
+    def no_job_runs_without_a_source_or_what_was_fetched_of_it(self) -> None:
+        for job in self.novels.objects.values():
+            if job["kind"] == "Job" and "-fetch-" in job["metadata"]["name"]:
+                assert self.novels.request("fetch")["inputs"][1]["artifact"] in self.built
+
+
+TestPairs = Pairs.TestCase
+TestPairs.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
