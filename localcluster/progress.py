@@ -38,7 +38,8 @@ class Progress:
     def say(self, line: str) -> None:
         """One line for the user, unless quiet."""
         if not self.quiet:
-            print(line, file=self.stream, flush=True)
+            start = "\r\x1b[K" if self._on_terminal() else ""  # over the seconds of a step that is running
+            print(f"{start}{line}", file=self.stream, flush=True)
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
