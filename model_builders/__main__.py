@@ -62,8 +62,8 @@ environment:
   NLP_FETCH_REDIRECT_HOSTS    hosts that a source may redirect to, separated by commas
   HF_ENDPOINT           the Hugging Face hub or a mirror of it; https://huggingface.co when unset
 
-exit codes: 0 done, 10 the user has to change something (the message says what), 143 terminated, any other:
-try again.
+exit codes: 0 done, 10 the user has to change something (the message says what), 137 out of memory, 143
+terminated, any other: try again.
 """
 
 
@@ -96,7 +96,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[J
         return failure("BuildFailed", "The Job was terminated before it was done."), EXIT_TERMINATED
     except MemoryError:
         logger.exception("out of memory")
-        return failure("BuildFailed", "The Job ran out of memory."), EXIT_KILLED
+        return failure("BuildOutOfMemory", "The Job ran out of memory."), EXIT_KILLED
     except Exception as error:
         logger.exception("a defect of the builder")
         text = f"The builder failed with {type(error).__name__}: {error}. Its log has the details."

@@ -4,6 +4,7 @@
     ├── Refused      the user has to change something: exit 10, never retried
     └── TryAgain     something around the Job failed: exit 1, retried by Kubernetes at most twice
     Terminated       SIGTERM: exit 143, retried (or not counted at all, when the pod was evicted)
+    MemoryError      Python's own: exit 137, as when the kernel ends the Job; never retried
 
 Every JobError carries the `reason` and the `message` that the user reads in the NLPModel's conditions. Other
 exceptions are bugs: they become `BuildFailed`, with the traceback in the log, and are retried.
@@ -32,6 +33,7 @@ Reason = Literal[
     "ParameterInvalid",
     "QualityBelowFloor",
     "ExportDiffers",
+    "BuildOutOfMemory",
     "BuildFailed",
 ]
 

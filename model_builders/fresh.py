@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.contract import EXAMPLE_TOLERANCE
-from model_builders.errors import EXIT_KILLED, Refused, TryAgain
+from model_builders.errors import Refused, TryAgain
 
 logger = logging.getLogger(__name__)
 
@@ -46,12 +46,13 @@ def ask_fresh(folder: Path, batches: Sequence[Sequence[object]]) -> list[Tensors
             "BuildFailed", f"The exported model did not answer within {CHECK_SECONDS} seconds."
         ) from error
     if done.returncode == -signal.SIGKILL:
-        # The kernel took the child for want of memory. The container's memory is one, and its exit code ours.
-        raise SystemExit(EXIT_KILLED)
+        raise MemoryError("The kernel took the checking process.")  # The container's memory is one.
     if done.returncode:
         text = done.stderr.decode("utf-8", "replace").strip()
         logger.error("%s", text)
         last = (text.splitlines() or ["no message"])[-1]
+        if last.partition(":")[0].endswith("MemoryError"):
+            raise MemoryError(last)
         raise Refused(
             "ExportDiffers", f"The exported model cannot be loaded in a fresh process: {last[:300]}"
         )

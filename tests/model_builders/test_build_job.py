@@ -200,18 +200,34 @@ def test_export_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     assert caught.value.reason == "ExportDiffers"
 
 
-def test_check_that_is_killed_for_memory_ends_the_job_as_killed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    "script",
+    [
+        pytest.param("kill -9 $$", id="the kernel took it"),
+        pytest.param("echo 'numpy._ArrayMemoryError: Unable to allocate' >&2; exit 1", id="it saw it itself"),
+    ],
+)
+def test_check_that_runs_out_of_memory_ends_the_job_for_that(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The kernel may take the checking process instead of the Job's; the Job's exit code must say so."""
+    """The checking process shares the Job's memory, and may be the one that gets no more."""
     model = train(tmp_path / "in")
-    killed = tmp_path / "python"
-    killed.write_text("#!/bin/sh\nkill -9 $$\n", encoding="utf-8")
-    killed.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(killed))
-    with pytest.raises(SystemExit) as caught:
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\n{script}\n", encoding="utf-8")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    with pytest.raises(MemoryError):
         model.check_export(tmp_path)
-    assert caught.value.code == 137
+
+
+def test_build_that_gets_no_more_memory_says_so(jobs: Jobs) -> None:
+    """Python raises MemoryError: here for an address space of 640 MiB, in a pod when no page is to be had."""
+    digest = jobs.corpus("document\ttext\none\t" + "기차 막걸리 " * 4_000_000 + "\n")
+    request = jobs.build_request(digest, {"tokenizer": "Whitespace"})
+    limited = ["sh", "-c", f'ulimit -v {640 * 1024}; exec "$@"', "sh"]
+    ran = jobs.run("build", request, prefix=limited, OPENBLAS_NUM_THREADS="1")
+    assert (ran.code, ran.result["reason"]) == (137, "BuildOutOfMemory"), ran.log
+    assert ran.result["message"] == "The Job ran out of memory."
 
 
 def test_quality_below_the_floor_names_the_numbers_and_keeps_them(jobs: Jobs) -> None:

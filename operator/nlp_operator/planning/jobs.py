@@ -11,7 +11,7 @@ from typing import Any
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import BUILT, find, parse_timestamp, read_conditions
-from nlp_operator.api.objects import Obj, dig, kind, labels, listed, name, text, uid
+from nlp_operator.api.objects import Obj, dig, kind, labels, listed, name, namespace, text, uid
 from nlp_operator.planning.pods import (
     VOLUMES_SECONDS,
     condition_field,
@@ -30,6 +30,7 @@ LOST_AFTER_SECONDS = 10.0
 """A Job may be seen complete before its pod is: two watches. After this long the pod is gone for good."""
 NO_POD_SECONDS = 30.0
 """A Job controller makes the pod within a second or two; after this long something refuses it."""
+OUT_OF_MEMORY = "BuildOutOfMemory"
 CLAIM_MISSING = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 
 
@@ -153,9 +154,10 @@ def _said(ended: Obj) -> Failed | None:
 
 
 def _killed(job: Obj, ended: Obj) -> Failed:
-    if ended.get("reason") == "OOMKilled":
+    said = _said(ended)  # Python may see the limit before the kernel does, and then there is time for a word
+    if ended.get("reason") == "OOMKilled" or (said is not None and said.reason == OUT_OF_MEMORY):
         return Failed(
-            "BuildOutOfMemory",
+            OUT_OF_MEMORY,
             f"Job {name(job)} ran out of memory. Raise spec.build.pod.resources.limits.memory.",
         )
     return Failed(
@@ -225,7 +227,7 @@ def _running(job: Obj, own: Sequence[Obj], now: datetime) -> Running:
             Violation(
                 "PodsNotCreated",
                 f"Job {name(job)} has no pod yet; a quota or a policy may refuse it. "
-                f"`kubectl describe job {name(job)}` says more.",
+                f"`kubectl describe job -n {namespace(job)} {name(job)}` says more.",
                 stalled=False,
             )
         )

@@ -53,6 +53,7 @@ ENDED = [
     pytest.param(10, "no json", "", Failed("BuildFailed", "Job m-build-1 ended with exit code 10 and did not say why."), id="user error without a word"),
     pytest.param(10, '{"ok":false,"reason":"not a reason","message":"x"}', "", Failed("BuildFailed", "Job m-build-1 ended with exit code 10 and did not say why."), id="reason that is no reason"),
     pytest.param(137, "", "OOMKilled", Failed("BuildOutOfMemory", "Job m-build-1 ran out of memory. Raise spec.build.pod.resources.limits.memory."), id="out of memory"),
+    pytest.param(137, failure("BuildOutOfMemory", "The Job ran out of memory."), "Error", Failed("BuildOutOfMemory", "Job m-build-1 ran out of memory. Raise spec.build.pod.resources.limits.memory."), id="out of memory before the kernel saw it"),
     pytest.param(137, "", "Error", Failed("BuildFailed", "Job m-build-1 was killed (exit code 137), but not for its memory. Set spec.build.trigger to a new text to try again."), id="killed by somebody"),
     pytest.param(1, "Traceback", "", Running(), id="any other exit code is tried again"),
     pytest.param(0, OK, "Completed", Succeeded({"version": 1, "ok": True, "digest": "x"}), id="done before the controller says so"),
