@@ -18,7 +18,7 @@ from pathlib import Path
 from model_builders.digests import CHUNK_BYTES, FileDigest, digest_of_folder
 from model_builders.download import SOURCE, Download
 from model_builders.errors import Refused
-from model_builders.inputs import Input, changed_while_read, find_input
+from model_builders.inputs import Input, changed_while_read, find_input, in_quotes
 from model_builders.messages import ARTIFACT, FetchedInput, FetchRequest, FetchResult, InputToFetch
 from model_builders.sources import open_remote
 from model_builders.sources.network import Network, guarded
@@ -146,8 +146,8 @@ def _publish(
 def _not_the_pinned(wanted: InputToFetch, shown: str, digest: str) -> Refused:
     return Refused(
         "HashMismatch",
-        f"Input {wanted.name!r}: {shown!r} has the sha256 {digest}, but the spec pins {wanted.sha256}. "
-        "Put back the data that was pinned, or change the pin.",
+        f"Input {wanted.name!r}: {in_quotes(shown)} has the sha256 {digest}, but the spec pins "
+        f"{wanted.sha256}. Put back the data that was pinned, or change the pin.",
     )
 
 

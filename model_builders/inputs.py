@@ -142,14 +142,21 @@ def find_input(name: str, path: str, volumes: Path, max_bytes: int) -> Input:
             if found.kind == "File"
             else f"holds {len(entries)} files, none with a byte in it"
         )
-        raise Refused("InputEmpty", f"Input {name!r}: {shown!r} {what}; there is nothing to build from.")
+        raise Refused(
+            "InputEmpty", f"Input {name!r}: {in_quotes(shown)} {what}; there is nothing to build from."
+        )
     if found.bytes > max_bytes:
         raise Refused(
             "InputTooLarge",
-            f"Input {name!r}: {shown!r} holds {found.bytes:,} bytes; at most {max_bytes:,} are fetched. "
-            "Point the source at less.",
+            f"Input {name!r}: {in_quotes(shown)} holds {found.bytes:,} bytes; at most {max_bytes:,} are "
+            "fetched. Point the source at less.",
         )
     return found
+
+
+def in_quotes(shown: str) -> str:
+    """How messages name a path below the volume; the volume itself has none that the user gave."""
+    return "the volume" if shown == "." else repr(shown)
 
 
 def _resolve(name: str, shown: str, path: Path, volume: Path) -> tuple[Path, Path]:
@@ -192,12 +199,12 @@ def _missing(name: str, shown: str, path: Path, volume: Path) -> Refused:
             "InputMissing", f"Input {name!r}: {shown!r} does not exist, nor does the folder it should lie in."
         )
     where = str(parent.relative_to(volume)) if parent.is_relative_to(volume) else str(parent)
-    where = "the volume" if where == "." else repr(where)
     listed = ", ".join(repr(entry) for entry in names[:8]) + (
         f" and {len(names) - 8} more" if len(names) > 8 else ""
     )
     return Refused(
-        "InputMissing", f"Input {name!r}: {shown!r} does not exist; {where} holds {listed or 'nothing'}."
+        "InputMissing",
+        f"Input {name!r}: {shown!r} does not exist; {in_quotes(where)} holds {listed or 'nothing'}.",
     )
 
 

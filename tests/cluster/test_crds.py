@@ -172,7 +172,7 @@ def test_kubectl_takes_the_short_name_for_models_alone(control_plane: ControlPla
         control_plane.kubectl("get", "-n", namespace, "nlp", "korean-novels").splitlines()[0].split("  ")
     )
     assert [column.strip() for column in columns if column.strip()] == [
-        "NAME", "READY", "REASON", "REPLICAS", "POOL", "P95 TARGET", "AGE",
+        "NAME", "READY", "REASON", "REPLICAS", "POOL", "TARGET MS", "AGE",
     ]  # fmt: skip
     deleted = control_plane.kubectl("delete", "-n", namespace, "nlp", "--all", "--wait=false")
     assert deleted.split() == [

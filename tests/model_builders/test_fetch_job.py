@@ -338,7 +338,17 @@ def test_pin_that_differs_names_both(jobs: Jobs) -> None:
     assert fetch(jobs, "novels.tsv", sha256=digest).code == 0
     ran = fetch(jobs, "novels.tsv", sha256="0" * 64)
     assert (ran.code, ran.result["reason"]) == (10, "HashMismatch")
-    assert f"has the sha256 {digest}, but the spec pins {'0' * 64}" in ran.result["message"]
+    assert f"'novels.tsv' has the sha256 {digest}, but the spec pins {'0' * 64}" in ran.result["message"]
+
+
+def test_whole_volume_is_called_that(jobs: Jobs) -> None:
+    """A ConfigMap, say, of which no key is named."""
+    (jobs.volumes / "corpus").mkdir(exist_ok=True)
+    empty = fetch(jobs, "").result["message"]
+    assert empty.startswith("Input 'corpus': the volume holds 0 files, none with a byte in it;")
+    jobs.put("novels.tsv", make_novels())
+    other = fetch(jobs, "", sha256="0" * 64).result["message"]
+    assert other.startswith("Input 'corpus': the volume has the sha256 ")
 
 
 def test_input_over_the_limit_is_not_copied(jobs: Jobs) -> None:

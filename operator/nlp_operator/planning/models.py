@@ -168,11 +168,12 @@ def _name_taken(taken: frozenset[tuple[str, str]]) -> Violation | None:
     if not taken:
         return None
     listed = ", ".join(f"{kind_} {name_}" for kind_, name_ in sorted(taken))
-    return Violation(
-        "NameTaken",
-        f"{listed} exists in this namespace and does not belong to this model. It is left alone: delete it, "
-        "or give the model another name.",
+    those = (
+        "exists in this namespace and does not belong to this model. It is left alone: delete it"
+        if len(taken) == 1
+        else "exist in this namespace and do not belong to this model. They are left alone: delete them"
     )
+    return Violation("NameTaken", f"{listed} {those}, or give the model another name.")
 
 
 def _writes(

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 
 from nlp_operator.api.conditions import parse_timestamp, shorten
-from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, number, text
+from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, namespace, number, text
 from nlp_operator.planning.violations import Violation
 
 IMAGE_REFUSED = frozenset(
@@ -72,7 +72,8 @@ def held_up(pod: Obj, now: datetime) -> Violation | None:
     if waits_for_volumes(pod) and _seconds_since_scheduled(pod, now) >= VOLUMES_SECONDS:
         return Violation(
             "VolumesPending",
-            f"Pod {name(pod)} waits for its volumes; `kubectl describe pod {name(pod)}` says for which.",
+            f"Pod {name(pod)} waits for its volumes; `kubectl describe pod -n {namespace(pod)} {name(pod)}` "
+            "says for which.",
             stalled=False,
         )
     return None
@@ -111,12 +112,16 @@ def _waiting(pod: Obj, status: Obj, reason: str, message: str) -> Violation | No
         )
     last = dig(status, "lastState", "terminated")
     if last is not None and number(status, "restartCount") >= CRASHES:
-        why = quote(text(last, "message") or text(last, "reason") or "no reason given")
-        return Violation(
-            "ServerCrashes",
-            f"Pod {name(pod)} keeps ending, last with exit code {number(last, 'exitCode')}: {why} "
-            f"`kubectl logs --previous {name(pod)}` says more.",
-        )
+        return Violation("ServerCrashes", _crash(pod, last))
     if reason in ("CreateContainerConfigError", "CreateContainerError", "RunContainerError"):
         return Violation("ContainerNotCreated", f"Pod {name(pod)} cannot start ({reason}): {quote(message)}")
     return None
+
+
+def _crash(pod: Obj, last: Obj) -> str:
+    why = quote(text(last, "message") or text(last, "reason") or "no reason given")
+    advice = "Raise spec.serving.pod.resources.limits.memory. " if text(last, "reason") == "OOMKilled" else ""
+    return (
+        f"Pod {name(pod)} keeps ending, last with exit code {number(last, 'exitCode')}: {why.rstrip('.')}. "
+        f"{advice}`kubectl logs --previous -n {namespace(pod)} {name(pod)}` says more."
+    )

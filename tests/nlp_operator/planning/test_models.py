@@ -597,6 +597,29 @@ def test_foreign_service_of_that_name_is_left_alone() -> None:
     assert world.state()["Ready"] == "True"
 
 
+@pytest.mark.parametrize(
+    ("taken", "sentence"),
+    [
+        pytest.param(
+            {("Service", "korean-novels")},
+            "Service korean-novels exists in this namespace and does not belong to this model. It is left "
+            "alone: delete it, or give the model another name.",
+            id="one",
+        ),
+        pytest.param(
+            {("Service", "korean-novels"), ("Job", "korean-novels-fetch-fb61b0cc")},
+            "Job korean-novels-fetch-fb61b0cc, Service korean-novels exist in this namespace and do not "
+            "belong to this model. They are left alone: delete them, or give the model another name.",
+            id="two",
+        ),
+    ],
+)
+def test_names_that_are_taken_are_all_told(taken: set[tuple[str, str]], sentence: str) -> None:
+    world = World(make_model(), foreign=frozenset(taken))
+    world.settle()
+    assert world.condition("Stalled")["message"] == sentence
+
+
 def test_image_that_cannot_be_pulled_stalls() -> None:
     world = World(make_model())
     world.settle()
@@ -614,11 +637,28 @@ def test_crashing_server_stalls_in_the_same_words_while_it_restarts() -> None:
     pod["status"]["containerStatuses"] = [crashed | {"state": {"running": {}}}]
     world.settle()
     assert (world.reason(), world.state()["Available"]) == ("ServerCrashes", "False")
-    assert "exit code 2: NLP_TRITON_BINARY is missing." in world.condition("Stalled")["message"]
+    assert world.condition("Stalled")["message"] == (
+        f"Pod {name(pod)} keeps ending, last with exit code 2: NLP_TRITON_BINARY is missing. "
+        f"`kubectl logs --previous -n demo {name(pod)}` says more."
+    )
     before = world.writes.copy()
     pod["status"]["containerStatuses"] = [crashed | {"state": {"waiting": {"reason": "CrashLoopBackOff"}}}]
     world.settle()
     assert world.writes == before
+
+
+def test_server_that_runs_out_of_memory_says_which_limit_to_raise() -> None:
+    world = World(make_model()).up()
+    pod = world.pods[-1]
+    pod["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
+    killed = {"name": "server", "restartCount": 4, "state": {"waiting": {"reason": "CrashLoopBackOff"}}}
+    killed["lastState"] = {"terminated": {"exitCode": 137, "reason": "OOMKilled"}}
+    pod["status"]["containerStatuses"] = [killed]
+    world.settle()
+    assert world.condition("Stalled")["message"] == (
+        f"Pod {name(pod)} keeps ending, last with exit code 137: OOMKilled. Raise "
+        f"spec.serving.pod.resources.limits.memory. `kubectl logs --previous -n demo {name(pod)}` says more."
+    )
 
 
 def test_events_are_short_enough_for_the_api_server() -> None:
