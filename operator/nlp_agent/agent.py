@@ -484,11 +484,9 @@ class Agent:
                 )
 
     def _is_urgent(self, action: Bring | Heal | GiveUp | Remove, client: TritonClient) -> bool:
-        """Asked from the thread of a download: whether to do something else first. It only reads."""
-        wanted = self.config.wanted().get(action.name) if self.config is not None else None
-        moved = isinstance(action, Bring) and wanted != action.spec != self._known(action.name).good
-        sick = any(model.sick for model in list(self.models.values()))
-        return moved or sick or self._client is not client
+        """Asked from the thread of a download, so it only reads."""
+        wanted = self.config.wanted() if self.config is not None else {}
+        return self._client is not client or decisions.put_off(action, wanted, dict(self.models))
 
     async def _rest(self, until: float | None) -> None:
         try:

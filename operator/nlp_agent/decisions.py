@@ -115,6 +115,16 @@ def next_action(
     return Rest(_next_retry(known.values()))
 
 
+def put_off(action: Action, wanted: Mapping[str, Spec], models: Mapping[str, Model]) -> bool:
+    """Whether the download of a `Bring` has to wait: a backend is sick, or nobody wants the version any
+    more."""
+    if not isinstance(action, Bring):
+        return False
+    known = models.get(action.name, Model(action.name))
+    given_up = action.spec not in (wanted.get(action.name), known.good)
+    return given_up or any(model.sick for model in models.values())
+
+
 def may_try(model: Model, spec: Spec, now: float) -> bool:
     return model.refusal is None or model.refusal.spec != spec or model.refusal.retry_at <= now
 

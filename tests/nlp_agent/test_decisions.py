@@ -177,3 +177,28 @@ def test_set_at_start_is_not_decided_while_the_store_gives_no_answer() -> None:
     wrong = decisions.refused(Model("words"), NEW, "WrongAnswers", "No.", None, NOW, TIMING)
     assert not decisions.settled(["words"], {"words": away})
     assert decisions.settled(["words"], {"words": wrong})
+
+
+@pytest.mark.parametrize(
+    ("action", "wanted", "models", "waits"),
+    [
+        pytest.param(Bring("words", NEW, OLD), [NEW], [serving(OLD)], False, id="nothing else to do"),
+        pytest.param(
+            Bring("words", NEW, OLD), [NEW], [serving(OLD, sick="x")], True, id="its backend is sick"
+        ),
+        pytest.param(
+            Bring("words", NEW, None), [NEW, OTHER], [serving(OTHER, sick="x")], True, id="another one is"
+        ),
+        pytest.param(Bring("words", OLD, None), [NEW], [], True, id="a newer one is wanted"),
+        pytest.param(
+            Bring("words", OLD, None), [NEW], [Model("words", good=OLD)], False, id="it goes back first"
+        ),
+        pytest.param(Bring("words", OLD, None), [], [], True, id="the model is gone"),
+        pytest.param(Heal("words", OLD, "x"), [OLD], [serving(OLD, sick="x")], False, id="it heals"),
+    ],
+)
+def test_download_waits_for_what_is_more_urgent(
+    action: Action, wanted: list[Spec], models: list[Model], waits: bool
+) -> None:
+    named = {spec.name: spec for spec in wanted}
+    assert decisions.put_off(action, named, {model.name: model for model in models}) is waits
