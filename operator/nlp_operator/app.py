@@ -212,6 +212,7 @@ class App:
             oldest_ready=self.queue.oldest_ready_age(),
             longest_active=self.queue.longest_active_age(),
             renewal_age=self.leader.renewal_age(),
+            silence=min(informer.silence() for informer in self.caches.informers),
             behind_kopf=self.beside.behind(),
             at_gate=0.0
             if self.working or self._at_gate_since is None

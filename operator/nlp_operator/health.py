@@ -3,7 +3,7 @@
 /healthz fails only for what a restart can cure: a watch loop that no longer tries, a queue nobody works on, a
 reconcile that hangs, a lease that is not renewed, a leader that does not work. An API server that is away is
 none of these: the loops go on trying, and a restart would only lose the caches. /readyz says whether the
-caches are complete. A blocked event loop answers neither.
+caches are complete, and whether they are still told of changes. A blocked event loop answers neither.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class Limits:
     renewal: float = 15.0
     kopf: float = 120.0
     """How far Kopf's watch and ours may be apart about one object."""
+    deaf: float = 180.0
+    """A watch that works gets a bookmark a minute, so this is three of them missed by every watch at
+    once. One word from any of them, and we are ready again."""
     gate: float = 120.0
     """How long one that leads may stay without workers: asking all agents once is cut off after 30 s."""
 
@@ -43,6 +46,8 @@ class Facts:
     oldest_ready: float
     longest_active: float
     renewal_age: float
+    silence: float = 0.0
+    """Seconds since any watch was last told something by the API server, leader or standby."""
     behind_kopf: Sequence[tuple[str, float]] = ()
     at_gate: float = 0.0
     """For how long this process has led, its caches complete, without its workers being at work."""
@@ -75,16 +80,24 @@ def stuck(facts: Facts, limits: Limits) -> list[str]:
     return found
 
 
+def not_ready(facts: Facts, limits: Limits) -> str:
+    """Why what this process knows is not what is; empty when it is. One kind that cannot be watched is told
+    in the log and by metrics: it would take the rest down with it."""
+    if facts.unsynced:
+        return f"Not listed yet: {', '.join(facts.unsynced)}."
+    if facts.silence > limits.deaf:
+        return f"No watch has been told anything for {facts.silence:.0f} s (limit {limits.deaf:g})."
+    return ""
+
+
 def make_health_app(facts: Callable[[], Facts], limits: Limits) -> web.Application:
     async def healthz(request: web.Request) -> web.Response:
         problems = stuck(facts(), limits)
         return web.Response(status=503 if problems else 200, text="\n".join(problems or ["ok"]) + "\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        unsynced = facts().unsynced
-        if unsynced:
-            return web.Response(status=503, text=f"Not listed yet: {', '.join(unsynced)}.\n")
-        return web.Response(text="ok\n")
+        problem = not_ready(facts(), limits)
+        return web.Response(status=503 if problem else 200, text=f"{problem or 'ok'}\n")
 
     app = web.Application()
     app.add_routes([web.get("/healthz", healthz), web.get("/readyz", readyz)])

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import pytest
 
-from nlp_operator.health import Facts, Limits, stuck
+from nlp_operator.health import Facts, Limits, not_ready, stuck
 
 WELL = Facts(
     watch_ages=[("nodes", 60.0)],
@@ -44,3 +44,23 @@ def test_what_a_restart_would_cure_is_said(facts: Facts, sentence: str) -> None:
 
 def test_the_queue_of_a_standby_may_grow() -> None:
     assert stuck(replace(WELL, working=False, oldest_ready=9000.0), Limits()) == []
+
+
+@pytest.mark.parametrize(
+    ("facts", "sentence"),
+    [
+        pytest.param(WELL, "", id="well"),
+        pytest.param(replace(WELL, working=False), "", id="a standby"),
+        pytest.param(replace(WELL, silence=90.0), "", id="a bookmark missed"),
+        pytest.param(
+            replace(WELL, unsynced=["pods", "nodes"]), "Not listed yet: pods, nodes.", id="just started"
+        ),
+        pytest.param(
+            replace(WELL, silence=7200.0),
+            "No watch has been told anything for 7200 s (limit 180).",
+            id="every watch fails for hours",
+        ),
+    ],
+)
+def test_ready_is_who_knows_and_is_told(facts: Facts, sentence: str) -> None:
+    assert not_ready(facts, Limits()) == sentence

@@ -67,6 +67,8 @@ class InformerFacts:
     last_sign: float = field(default=0.0)
     """Monotonic time of the last answer of any kind, also of a failure: a loop that still tries is not
     stuck."""
+    last_word: float = field(default=0.0)
+    """Monotonic time of the last page or event, which only a server that answers us gives."""
 
 
 class Informer:
@@ -86,7 +88,7 @@ class Informer:
         on_sign: Callable[[str, str], None] | None = None,
     ) -> None:
         self.name = name
-        self.facts = InformerFacts(last_sign=clock.monotonic())
+        self.facts = InformerFacts(last_sign=clock.monotonic(), last_word=clock.monotonic())
         self.synced = asyncio.Event()
         self._source = source
         self._store = store
@@ -101,6 +103,10 @@ class Informer:
     def age(self) -> float:
         """Seconds since the last sign of life."""
         return self._clock.monotonic() - self.facts.last_sign
+
+    def silence(self) -> float:
+        """Seconds since the server last told something, were it a bookmark."""
+        return self._clock.monotonic() - self.facts.last_word
 
     @property
     def version(self) -> str:
@@ -148,7 +154,7 @@ class Informer:
         while True:
             async with asyncio.timeout(self._inactivity):
                 page = await self._source.page(self._page_size, token)
-            self._sign("page")
+            self._word("page")
             # All pages are of one moment, and only the first says which: later ones may repeat it or leave it
             # out.
             version = version or page.version
@@ -185,7 +191,7 @@ class Informer:
         return self._last_version
 
     def _take(self, event: WatchEvent) -> None:
-        self._sign(event.type)
+        self._word(event.type)
         self.facts.failures_in_a_row = 0
         self.facts.last_error = ""
         self._last_version = version_of(event.object) or self._last_version
@@ -193,6 +199,10 @@ class Informer:
             self._store.put(event.object)
         elif event.type == "DELETED":
             self._store.remove(key_of(event.object), version=version_of(event.object))
+
+    def _word(self, what: str) -> None:
+        self._sign(what)
+        self.facts.last_word = self.facts.last_sign
 
     def _sign(self, what: str) -> None:
         self.facts.last_sign = self._clock.monotonic()

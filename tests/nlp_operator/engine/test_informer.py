@@ -171,3 +171,22 @@ async def test_an_outage_is_waited_out_and_shows_signs_of_trying() -> None:
     task.cancel()
     assert max(ages) <= 30.0, "an API server that is away is no reason to restart this process"
     assert informer.facts.last_error == "refused"
+
+
+@in_virtual_time
+async def test_a_watch_that_fails_again_and_again_gives_signs_and_is_told_nothing() -> None:
+    failures: list[Any] = [OSError("refused")]
+    source = ScriptedSource([Page([], "10")], [[event("ADDED", "a", 11), *failures], *[failures] * 1000])
+    _, informer = await run(source, 3600)
+    assert informer.age() <= 30.0
+    assert informer.silence() == 3600.0
+
+
+@in_virtual_time
+async def test_a_bookmark_ends_the_silence() -> None:
+    source = ScriptedSource(
+        [Page([], "10")], [[OSError("refused")]] * 20 + [[60.0, event("BOOKMARK", "a", 11), 5.0, SILENCE]]
+    )
+    _, informer = await run(source, 3600)
+    pauses = 0.5 + 1 + 2 + 4 + 8 + 16 + 14 * 30
+    assert informer.silence() == 3600.0 - pauses - 60.0
