@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from localcluster.environments import BUILDER, TORCH_BUILDER, Recipe, code_path,
 from localcluster.errors import NotPossible
 from localcluster.progress import Progress
 from localcluster.serving_env import SERVING
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture(autouse=True)
@@ -59,6 +62,18 @@ def test_an_environment_without_packages_is_made_and_announced(
     assert asked.stdout.decode() == "운수\n"
     assert environment(recipe, Progress(stream=said)) == root
     assert finished == [root]
+
+
+def test_the_wheel_holds_all_that_environments_are_made_from(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    with zipfile.ZipFile(wheel) as content:
+        files = {name: content.read(name) for name in content.namelist() if "/shipped/" in name}
+    needed = ["images/builder/cuda_stubs.py"]
+    needed += [name for recipe in (BUILDER, TORCH_BUILDER, SERVING) for name in recipe.constraints]
+    for name in needed:
+        assert files[f"localcluster/shipped/{Path(name).name}"] == (ROOT / name).read_bytes()
 
 
 def test_code_path_holds_nothing_but_what_was_asked_for() -> None:
