@@ -32,7 +32,7 @@ from nlp_operator.planning.jobs import (
 from nlp_operator.planning.plan import Deletion, PlanSettings
 from nlp_operator.planning.pods import is_over
 from nlp_operator.planning.snapshot import ModelSnapshot
-from nlp_operator.planning.stores import DAMAGE, store_pending
+from nlp_operator.planning.stores import DAMAGE, UNREACHABLE, store_pending
 from nlp_operator.planning.violations import Violation
 from nlp_operator.resources.jobs import (
     FetchedInput,
@@ -48,6 +48,9 @@ from nlp_operator.resources.manifests import seal_of
 from nlp_operator.resources.policies import build_fetch_policy, build_jobs_policy, fetch_policy_name
 from nlp_operator.resources.store import build_store_claim
 
+STORE_AWAY_SECONDS = 300.0
+"""From the end of a Job that could not reach the store to the next one; it has tried for a quarter of an hour
+by itself."""
 HEALING_SECONDS = 600.0
 """From the end of a repair to giving up on it: twice the longest pause between two tries of an agent (300
 s)."""
@@ -330,6 +333,8 @@ def _run(
             f"The result of Job {name(present)} does not fit the spec. The builder image and the operator "
             "must be of one release.",
         )
+    if isinstance(outcome, Failed) and outcome.reason == UNREACHABLE:
+        return _store_away(step, record, present, outcome, now)
     if isinstance(outcome, Failed):
         return _stalled(record, Violation(outcome.reason, outcome.message), name(present))
     assert isinstance(outcome, Running)
@@ -337,6 +342,16 @@ def _run(
     if step.word == "Fetching":
         held = _input_pending(build, held)
     return replace(_progress(record, step, "", held), look_again_seconds=outcome.look_again_seconds)
+
+
+def _store_away(step: _Step, record: Record, job: Obj, failed: Failed, now: datetime) -> ArtifactPlan:
+    """Nobody has to change anything for a store that comes back, so its Job is not the last word."""
+    ended = finished_at(job)
+    waited = (now - ended).total_seconds() if ended is not None else 0.0
+    if waited >= STORE_AWAY_SECONDS:
+        return _progress(record, step, "It is made anew.", delete=(_deletion(job),))
+    plan = _stalled(record, Violation(failed.reason, failed.message, stalled=False), name(job))
+    return replace(plan, look_again_seconds=max(1.0, STORE_AWAY_SECONDS - waited))
 
 
 def _blocker(seen: ModelSnapshot, now: datetime) -> str:

@@ -83,9 +83,12 @@ def jobs_among(children: Sequence[Obj]) -> list[Obj]:
 
 
 def finished_at(job: Obj) -> datetime | None:
-    return parse_timestamp(dig(job, "status", "completionTime")) or parse_timestamp(
-        condition_field(job, "Complete", "lastTransitionTime")
+    moments = (
+        dig(job, "status", "completionTime"),
+        condition_field(job, "Complete", "lastTransitionTime"),
+        condition_field(job, "Failed", "lastTransitionTime"),
     )
+    return next((found for moment in moments if (found := parse_timestamp(moment)) is not None), None)
 
 
 def read_job(job: Obj, pods: Sequence[Obj], model: Obj, now: datetime) -> Outcome:

@@ -159,6 +159,24 @@ def test_a_first_pod_that_waits_for_the_store_says_so(reason: str, other: str) -
     assert AWAY in world.condition("Ready")["message"]
 
 
+def test_job_that_could_not_reach_the_store_is_made_anew_after_a_while() -> None:
+    world = World(make_model(), settings=BUCKET)
+    world.settle()
+    first = world.job("fetch")["metadata"]["uid"]
+    world.finish("fetch", failure("StoreUnreachable", AWAY), exit_code=1)
+    world.settle()
+    assert (world.reason(), world.state()["Reconciling"]) == ("StoreUnreachable", "True")
+    assert world.job("fetch")["metadata"]["uid"] == first
+    assert world.plan().look_again_seconds == 300
+
+    world.later(300)
+    world.settle()
+    assert world.job("fetch")["metadata"]["uid"] != first
+    world.pods.clear()
+    world.up()
+    assert world.state()["Ready"] == "True"
+
+
 # --- Jobs of three containers ---
 
 JOB = {
