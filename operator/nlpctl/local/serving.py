@@ -211,11 +211,12 @@ def serving(
     work = Path(tempfile.mkdtemp(prefix="serve-", dir=paths.scratch_dir()))
     logs = paths.state_dir() / "serve"
     logs.mkdir(parents=True, exist_ok=True)
-    log = logs / f"{built[0].model.name}.log"
     record: Path | None = None
     running: Running | None = None
     try:
         ports = choose_ports(http_port, held, progress)
+        # By the port, which no two running servers share; the log of an earlier one goes.
+        log = logs / f"{built[0].model.name}-{ports['http']}.log"
         config = work / "config" / names.SERVER_CONFIG_KEY
         config.parent.mkdir()
         config.write_text(config_of(built), encoding="utf-8")
