@@ -263,6 +263,9 @@ def _repair(
     job = build_build_job(seen.model, build, record.inputs, settings, repair_of=record.digest)
     step = _Step(job, "Repairing", "builds a damaged artifact again")
     outcome = _outcome(seen, job, now)
+    present = _child(seen, job)
+    if isinstance(outcome, Failed) and outcome.reason == UNREACHABLE and present is not None:
+        return step, record, _store_away(step, record, present, outcome, now)
     if isinstance(outcome, Failed):
         gave_up = replace(
             damage, message=f"{damage.message} Building it again failed: {outcome.reason}: {outcome.message}"
@@ -273,7 +276,6 @@ def _repair(
         return step, record, None
     if result["digest"] != record.digest:
         return None, _with_result(record, record.build_key, result), None
-    present = _child(seen, job)
     ended = finished_at(present) if present is not None else None
     waited = (now - ended).total_seconds() if ended is not None else 0.0
     if waited < HEALING_SECONDS:

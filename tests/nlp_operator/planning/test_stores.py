@@ -21,6 +21,7 @@ from tests.nlp_operator.making import (
     make_model,
     make_pool,
     make_report,
+    make_terminated_pod,
 )
 
 BUCKET = replace(
@@ -175,6 +176,22 @@ def test_job_that_could_not_reach_the_store_is_made_anew_after_a_while() -> None
     world.pods.clear()
     world.up()
     assert world.state()["Ready"] == "True"
+
+
+def test_repair_that_could_not_reach_the_store_is_tried_again_too() -> None:
+    world = World(make_model(), settings=BUCKET).up()
+    world.run_servers(serving="", reason="ArtifactDamaged", message="'1/model.py' has 3 bytes.")
+    world.settle()
+    (repair,) = (one for one in world.objects.values() if "repair" in json.dumps(one.get("spec")))
+    world.pods.append(make_terminated_pod(repair, 1, failure("StoreUnreachable", AWAY)))
+    stamp = world.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+    failed = {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded"}
+    repair["status"] = {"conditions": [failed | {"lastTransitionTime": stamp}]}
+    world.settle()
+    assert (world.reason("Built"), world.state().get("Stalled")) == ("StoreUnreachable", None)
+    world.later(300)
+    plan = world.plan()
+    assert [gone.name for gone in plan.delete] == [repair["metadata"]["name"]]
 
 
 # --- Jobs of three containers ---
