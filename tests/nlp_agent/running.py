@@ -20,6 +20,7 @@ from typing import Any
 
 from localcluster.serving_env import serving_environment
 from nlp_agent.triton import clean_shared_memory
+from nlpctl.local.processes import session_members as session_members
 
 SOURCES = Path(__file__).resolve().parents[2] / "operator"
 # Generous, because the machine may be busy; nothing waits this long on a quiet one.
@@ -198,17 +199,6 @@ def call(url: str, body: Mapping[str, Any] | None = None, timeout: float = 30.0)
             return error.code, error.read().decode()
     except OSError:
         return 0, ""
-
-
-def session_members(leader: int) -> list[int]:
-    members = []
-    for folder in Path("/proc").iterdir():
-        if folder.name.isdigit():
-            with contextlib.suppress(OSError, ValueError):
-                text = (folder / "stat").read_text(errors="replace")
-                if int(text[text.rindex(")") + 2 :].split()[3]) == leader:
-                    members.append(int(folder.name))
-    return members
 
 
 def state(pid: int) -> str:
