@@ -9,11 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import yaml
+
 from localcluster import binaries
 from localcluster.control_plane import ControlPlane
 from localcluster.progress import Progress
 from nlp_operator.api.objects import Obj
 from nlp_operator.cluster import kinds
+from nlp_operator.cluster.kinds import Kind
 from tests.cluster.running.rig import ROOT, Scene
 
 SAMPLES = ROOT / "manifests" / "samples"
@@ -51,21 +54,25 @@ def versions(scene: Scene) -> dict[str, str]:
     return {metadata["name"]: metadata["resourceVersion"] for metadata in models}
 
 
+def in_samples(kind: Kind) -> list[Obj]:
+    """The objects of a kind in the samples."""
+    texts = [path.read_text(encoding="utf-8") for path in sorted(SAMPLES.glob("*.yaml"))]
+    return [obj for text in texts for obj in yaml.safe_load_all(text) if obj["kind"] == kind.name]
+
+
 @contextmanager
-def datasets_volume(plane: ControlPlane) -> Iterator[None]:
-    """A volume for the claim that one of the samples brings along."""
-    volume: Obj = {
-        "apiVersion": "v1",
-        "kind": "PersistentVolume",
-        "metadata": {"name": "datasets-of-the-samples"},
-        "spec": {
-            "capacity": {"storage": "1Gi"},
-            "accessModes": ["ReadWriteOnce"],
-            "hostPath": {"path": "/nowhere"},
-        },
-    }
-    plane.apply(volume)
+def sample_volumes(plane: ControlPlane) -> Iterator[None]:
+    """A volume for each claim that the samples bring along."""
+    names = [f"of-sample-{claim['metadata']['name']}" for claim in in_samples(kinds.CLAIM)]
+    spec = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "20Gi"}}
+    spec |= {"hostPath": {"path": "/nowhere"}}
+    plane.apply(
+        *(
+            {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": {"name": name}, "spec": spec}
+            for name in names
+        )
+    )
     try:
         yield
     finally:
-        plane.kubectl("delete", "pv", volume["metadata"]["name"], "--wait=false")
+        plane.kubectl("delete", "pv", *names, "--wait=false")

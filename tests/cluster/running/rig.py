@@ -57,6 +57,7 @@ class OperatorProcess:
             **{key: value for key, value in os.environ.items() if not key.startswith("NLP_OPERATOR_")},
             "PYTHONPATH": str(ROOT / "operator"),
             "NLP_OPERATOR_BUILDER_IMAGE": "nlp-operator/builder:test",
+            "NLP_OPERATOR_TORCH_BUILDER_IMAGE": "nlp-operator/builder-torch:test",
             "NLP_OPERATOR_SERVING_IMAGE": "nlp-operator/serving:test",
             "NLP_OPERATOR_KUBECONFIG": str(self._kubeconfig),
             "NLP_OPERATOR_IDENTITY": identity,

@@ -29,7 +29,7 @@ from localcluster.progress import Progress
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.kinds import Kind
-from tests.cluster.running.gitops import SAMPLES, datasets_volume, versions
+from tests.cluster.running.gitops import SAMPLES, in_samples, sample_volumes, versions
 from tests.cluster.running.rig import Scene, make_model, until
 
 pytestmark = pytest.mark.release
@@ -139,8 +139,9 @@ def flux(plane: ControlPlane, tmp_path: Path) -> Iterator[None]:
     environment = {"KUBECONFIG": str(config), "RUNTIME_NAMESPACE": "kube-system", "TMPDIR": str(tmp_path)}
     plane.processes.start(CONTROLLER, argv, env=plain_environment() | environment)
     yield
+    # Their finalizer is the controller's; the kinds themselves go with the cluster.
+    plane.kubectl("delete", "kustomizations.kustomize.toolkit.fluxcd.io", "--all", "-A", "--timeout=60s")
     plane.processes.stop(CONTROLLER)
-    plane.kubectl("delete", "-f", crds, "--timeout=60s")
 
 
 @pytest.fixture
@@ -151,7 +152,7 @@ def folder(scene: Scene, flux: None, tmp_path: Path) -> Iterator[Folder]:
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, name="artifacts", daemon=True)
     thread.start()
-    with datasets_volume(scene.plane):
+    with sample_volumes(scene.plane):
         yield Folder(scene, served, f"http://127.0.0.1:{server.server_address[1]}")
     server.shutdown()
     server.server_close()
@@ -193,12 +194,7 @@ def test_flux_applies_waits_and_prunes(folder: Folder) -> None:
 
     # It applies everything, and waits for the one model whose build has not ended.
     scene.finish_fetch(HELD)
-    models = {
-        obj["metadata"]["name"]
-        for text in samples.values()
-        for obj in yaml.safe_load_all(text)
-        if obj["kind"] == kinds.MODEL.name
-    }
+    models = {model["metadata"]["name"] for model in in_samples(kinds.MODEL)}
     for model in sorted(models):
         scene.wait_ready(model, seconds=60)
     assert not folder.is_ready()

@@ -18,7 +18,7 @@ from localcluster.control_plane import ControlPlane
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.kinds import Kind
-from tests.cluster.running.gitops import HEALTH, SAMPLES, Verdict, datasets_volume, judge, versions
+from tests.cluster.running.gitops import HEALTH, SAMPLES, Verdict, judge, sample_volumes, versions
 from tests.cluster.running.rig import OperatorProcess, Scene, make_model, until
 from tests.faults.plain_api import NLP_MODEL
 from tests.faults.recorder import Recorder, Version
@@ -47,9 +47,9 @@ ANNOTATIONS = {
 
 @pytest.fixture(scope="module")
 def pool_of_the_samples(plane: ControlPlane) -> Iterator[None]:
-    """The pool, and a volume for the claim that one of the samples brings along."""
+    """The pool, and volumes for the claims that samples bring along."""
     plane.kubectl("apply", "-f", POOL)
-    with datasets_volume(plane):
+    with sample_volumes(plane):
         yield
     plane.kubectl("delete", "-f", POOL, "--wait=false")
 
@@ -92,6 +92,8 @@ def test_what_gitops_tools_write_on_a_model_wakes_nobody_and_reaches_no_child(
     scene.wait_ready("novels")
     assert marked(scene) == {"NLPModel novels"}, "at creation"
     until(scene.alone, "the namespaces of other tests are gone", 60)
+    scene.patch_model("novels", {"scaling": {"priority": 101}})  # The next look without a reason is 24 s off.
+    scene.wait_ready("novels")
     until(lambda: not passes_within(operator, 1.5), "all that happened has been looked at")
 
     mark, passes, seen = scene.audit.mark(), operator.passes(), operator.metric(SEEN)
