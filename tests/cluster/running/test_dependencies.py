@@ -46,6 +46,16 @@ def jobs_of(scene: Scene, model: str) -> set[str]:
     }
 
 
+def wait_for_note(scene: Scene, model: str, words: str) -> Obj:
+    """Ready, once it says so: news that turn no condition may wait for others of the same ten seconds."""
+
+    def says_so() -> Obj | None:
+        ready = scene.condition(model, "Ready")
+        return ready if ready and words in ready["message"] else None
+
+    return until(says_so, f"Ready of {model} says {words!r}")
+
+
 def test_models_are_built_one_after_the_other_whatever_is_applied_first(scene: Scene) -> None:
     apply_dependant(scene, "reviews", "novels")
     missing = scene.wait_for("reviews", "Built", "Unknown", "DependencyMissing")
@@ -111,12 +121,7 @@ def test_a_served_model_outlives_its_source_and_follows_it_when_it_is_back(scene
     jobs, before = jobs_of(scene, "novels"), digest_of(scene, "novels")
     scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "words")
 
-    def says_so() -> Obj | None:
-        ready = scene.condition("novels", "Ready")
-        return ready if ready and "which is gone: this model stays as it is" in ready["message"] else None
-
-    ready = until(says_so, "Ready says that the source is gone")
-    assert ready["status"] == "True"
+    assert wait_for_note(scene, "novels", "which is gone: this model stays as it is")["status"] == "True"
     assert (jobs_of(scene, "novels"), digest_of(scene, "novels")) == (jobs, before)
 
     apply_words(scene, key="more.tsv")
@@ -138,4 +143,4 @@ def test_a_source_that_fails_stops_only_who_is_not_built_yet(scene: Scene) -> No
     apply_dependant(scene, "reviews", "held-words")
     stalled = scene.wait_for("reviews", "Stalled", "True", "DependencyFailed")
     assert "cannot be built (InputEmpty): its condition Built says what to do" in stalled["message"]
-    assert "no artifact of its present spec" in scene.wait_ready("novels")["message"]
+    assert wait_for_note(scene, "novels", "no artifact of its present spec")["status"] == "True"
