@@ -480,7 +480,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def report_failure(message: str, kind: str, *, as_json: bool) -> None:
     """One sentence on stderr; with --json also an object on stdout, so that a script parses every outcome."""
     if as_json:
-        click.echo(values.as_json({"error": {"kind": kind, "message": message}}))
+        error = {"kind": kind, "message": message.removeprefix(f"{kind}: ")}
+        click.echo(values.as_json({"error": error}))
     click.echo(f"nlpctl: {message}", err=True)
 
 

@@ -104,6 +104,10 @@ def nlpctl(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, 
             id="nobody listens, grpc",
         ),
         pytest.param(("status", "--wait", "3"), 2, "--wait needs the name", id="wait without a model"),
+        pytest.param(
+            ("build", "-f", "/none.yaml"), 2, "/none.yaml: it cannot be read: No such", id="no file"
+        ),
+        pytest.param(("serve",), 2, "Missing option '-f'", id="no manifest"),
         pytest.param(("dance",), 2, "No such command 'dance'", id="unknown command"),
     ],
 )
