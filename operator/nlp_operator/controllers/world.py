@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from nlp_operator import errors
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, dig, labels, name, namespace, text, uid
+from nlp_operator.api.objects import Obj, dig, generation, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.events import reference_to
@@ -79,6 +79,8 @@ class World:
     leaving: dict[str, Leaver] = field(default_factory=dict)
     """By uid: models that are gone and whose servers still run."""
     settled: dict[Key, Settled] = field(default_factory=dict)
+    pools: tuple[Obj, ...] = ()
+    """See `_pools`."""
     told: dict[str, float] = field(default_factory=dict)
     """By uid: when the status of a model or a pool was last written."""
     strangers: dict[tuple[str, str, str], float] = field(default_factory=dict)
@@ -105,10 +107,22 @@ class World:
             ),
             store=self.stores[kinds.CLAIM.name].get(claim),
             sources=self._sources(model),
-            pools=tuple(self.stores[kinds.POOL.name]),
+            pools=self._pools(),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
             usage=self.ledger.usage_of_others(of_uid, of_namespace),
         )
+
+    def _pools(self) -> tuple[Obj, ...]:
+        """As they were when their specs last changed: nobody plans by the counts in their status, and a
+        snapshot is compared with the last one."""
+        before = {uid(pool): pool for pool in self.pools}
+        self.pools = tuple(
+            known
+            if (known := before.get(uid(pool))) is not None and generation(known) == generation(pool)
+            else pool
+            for pool in self.stores[kinds.POOL.name]
+        )
+        return self.pools
 
     def _sources(self, model: Obj) -> dict[str, Obj]:
         """The models it takes inputs from, directly or through others. Costs what those have of inputs."""

@@ -98,6 +98,9 @@ class Workers(Generic[K]):
                 ended = outcome
             if self._on_end is not None:
                 self._on_end(key, ended, self._clock.monotonic() - started)
+            # Work that had to wait for nothing has not let the loop turn once: with a thousand such keys
+            # ready, no watch would be read and no lease renewed until all of them are done.
+            await asyncio.sleep(0)
 
     def _finish(self, key: K, outcome: Done) -> None:
         if outcome.look_again is not None:

@@ -85,6 +85,13 @@ async def test_nothing_is_planned_twice_while_nothing_changes(rest: Rest) -> Non
     assert [await rest.passes() for _ in range(3)] == [1, 0, 0]
 
 
+async def test_the_counts_of_a_pool_are_nothing_to_plan_by(rest: Rest) -> None:
+    await rest.passes()
+    (pool,) = rest.world.stores["DevicePool"]
+    rest.world.stores["DevicePool"].put({**pool, "status": {"devices": {"free": 3}}})
+    assert await rest.passes() == 0
+
+
 def one_more_in_use(rest: Rest) -> None:
     rest.world.ledger.reserve("another", "demo", [Placement("cpu", 1)])
 
@@ -100,7 +107,7 @@ def a_new_report(rest: Rest) -> None:
         pytest.param(lambda rest: rest.change("NLPModel", labels={"team": "blue"}), id="the model"),
         pytest.param(lambda rest: rest.change("Service", labels={}), id="a child"),
         pytest.param(lambda rest: rest.change("Pod", annotations={"a": "b"}), id="a pod"),
-        pytest.param(lambda rest: rest.change("DevicePool", labels={"a": "b"}), id="a pool"),
+        pytest.param(lambda rest: rest.change("DevicePool", generation=2), id="a pool"),
         pytest.param(one_more_in_use, id="what others hold"),
         pytest.param(a_new_report, id="what an agent says"),
         pytest.param(lambda rest: setattr(rest, "now", SETTLED_SECONDS), id="time"),

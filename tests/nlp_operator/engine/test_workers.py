@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from itertools import pairwise
 
 import pytest
 
@@ -104,3 +105,23 @@ async def test_a_failure_is_logged_with_its_key(caplog: pytest.LogCaptureFixture
     assert record.getMessage() == "Reconcile failed: spec.x is odd"
     assert record.__dict__["key"] == "demo/a"
     assert record.__dict__["error"] == "ValueError"
+
+
+@in_virtual_time
+async def test_the_loop_turns_between_works_that_wait_for_nothing() -> None:
+    queue: KeyedQueue[int] = KeyedQueue(virtual_clock())
+    for key in range(50):
+        queue.add(key)
+    done: list[int] = []
+
+    async def reconcile(key: int) -> Done:
+        done.append(key)
+        return Done()
+
+    working = asyncio.ensure_future(Workers(queue, reconcile, clock=virtual_clock(), count=4).run())
+    turns = [0]
+    while len(done) < 50:
+        await asyncio.sleep(0)
+        turns.append(len(done))
+    assert max(after - before for before, after in pairwise(turns)) <= 4, "one a worker and turn"
+    working.cancel()
