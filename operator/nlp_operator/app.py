@@ -87,12 +87,12 @@ def plan_settings_of(settings: Settings) -> PlanSettings:
 
 def judge(error: Exception) -> Retry:
     """What each class of error asks of the queue. Waiting errors are retried too (a quota may be raised), but
-    seldom."""
+    seldom, and ever more so; an edit of the user is looked at at once."""
     if isinstance(error, errors.Throttled):
         return Retry(at_least=error.seconds or 0.0, quiet=True)
     if isinstance(error, errors.Waits):
         # Events do not shorten a wait after a failure, and the part that is not refused lives by them.
-        return Retry(at_least=20.0, at_most=30.0, quiet=True)
+        return Retry(at_least=20.0, at_most=120.0, quiet=True)
     return Retry(quiet=isinstance(error, errors.OperatorError | TimeoutError))
 
 

@@ -164,6 +164,57 @@ REFUSED = [
         id="a device taken past the pool",
     ),
     pytest.param(
+        "spec.serving.pod.labels",
+        {"team": "not a valid value!"},
+        'spec.serving.pod.labels.team: Invalid value: "not a valid value!": spec.serving.pod.labels.team in '
+        "body should match '^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$'",
+        id="a label with a value that no label has",
+    ),
+    pytest.param(
+        "spec.serving.pod.labels",
+        {"my team": "nlp"},
+        "Every key must be a name of at most 63 letters, digits, dashes, dots and underscores that "
+        "starts and ends with a letter or digit; before it may stand a DNS name and a slash, as in "
+        "example.com/team.",
+        id="a label with a key that no label has",
+    ),
+    pytest.param(
+        "spec.serving.pod.annotations",
+        {"a/b/c": "d"},
+        "Every key must be a name of at most 63 letters",
+        id="an annotation with a key that none has",
+    ),
+    pytest.param(
+        "spec.serving.service.annotations",
+        {"a..b/c": "d"},
+        "Every key must be a name of at most 63 letters",
+        id="an annotation of the Service with a key that none has",
+    ),
+    pytest.param(
+        "spec.serving.pod.topologySpreadConstraints",
+        [{"topologyKey": "not a key"}],
+        "spec.serving.pod.topologySpreadConstraints[0].topologyKey",
+        id="a topology that no label names",
+    ),
+    pytest.param(
+        "spec.serving.pod.topologySpreadConstraints",
+        [{"topologyKey": "zone"}, {"topologyKey": "zone", "whenUnsatisfiable": "ScheduleAnyway"}],
+        "Two constraints must not have the same topologyKey and whenUnsatisfiable.",
+        id="a constraint twice",
+    ),
+    pytest.param(
+        "spec.serving.pod.serviceAccountName",
+        "a..b",
+        "spec.serving.pod.serviceAccountName",
+        id="an account that no ServiceAccount is named",
+    ),
+    pytest.param(
+        "spec.build.inputs.0.source.configMap.key",
+        "..novels.tsv",
+        'key must be the name of an entry; none is "." or begins with "..".',
+        id="a key that no ConfigMap has",
+    ),
+    pytest.param(
         "metadata.name",
         "a" * 41,
         "metadata.name must have at most 40 characters, start with a letter, and hold only lower-case "
@@ -189,6 +240,48 @@ def test_the_api_server_refuses_it_with_a_sentence(
 
     assert sentence in " ".join(refused.value.output.split())
     assert control_plane.api.get(MODELS.format(namespace))["items"] == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "sentence"),
+    [
+        pytest.param(
+            {"selector": {"a b": "c"}}, "Every key must be a name of at most 63 letters", id="a key"
+        ),
+        pytest.param({"selector": {"a": "b c"}}, "spec.nodes.selector.a", id="a value"),
+        pytest.param({"tolerations": [{"key": "a b"}]}, "spec.nodes.tolerations[0].key", id="a taint's key"),
+        pytest.param({"tolerations": [{}]}, "operator must be Exists where key is empty.", id="no key"),
+        pytest.param(
+            {"tolerations": [{"key": "gpu", "operator": "Exists", "value": "l4"}]},
+            "value must be empty where operator is Exists.",
+            id="a value that nobody reads",
+        ),
+        pytest.param(
+            {"tolerations": [{"key": "gpu", "value": "l4", "tolerationSeconds": 5}]},
+            "tolerationSeconds is for the effect NoExecute only.",
+            id="seconds of another effect",
+        ),
+    ],
+)
+def test_a_pool_with_nodes_that_no_pod_could_ask_for_is_refused(
+    control_plane: ControlPlane, nodes: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(CommandFailed) as refused:
+        control_plane.apply(
+            {
+                "apiVersion": "nlp-operator.io/v1alpha1",
+                "kind": "DevicePool",
+                "metadata": {"name": "odd"},
+                "spec": {
+                    "nodes": nodes,
+                    "device": {"type": "Cpu", "cpu": {"cores": 1}},
+                    "memoryMebibytes": 1024,
+                    "maxDevices": 1,
+                },
+            }
+        )
+
+    assert sentence in " ".join(refused.value.output.split())
 
 
 def test_every_invalid_field_is_told_at_once(control_plane: ControlPlane, namespace: str) -> None:

@@ -34,7 +34,7 @@ def test_each_error_waits_as_it_deserves(error: Exception, at_least: float, quie
 
 
 def test_what_is_refused_is_tried_again_within_half_a_minute() -> None:
-    assert judge(errors.AdmissionRefused("quota")).at_most == 30.0
+    assert judge(errors.AdmissionRefused("quota")).at_most == 120.0
 
 
 def test_kopf_stores_nothing_and_gives_up_never() -> None:

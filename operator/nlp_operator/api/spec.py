@@ -23,9 +23,16 @@ from nlp_operator.api.objects import Obj
 from nlp_operator.errors import SpecInvalid
 
 DNS_LABEL = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
-DNS_NAME = r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?$"
+_SUBDOMAIN = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+_KEY_NAME = r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?"
+DNS_NAME = f"^{_SUBDOMAIN}$"
 MODEL_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
-OPTIONAL_DNS_NAME = r"^([a-z0-9]([-.a-z0-9]*[a-z0-9])?)?$"
+OPTIONAL_DNS_NAME = f"^({_SUBDOMAIN})?$"
+KEY = f"^({_SUBDOMAIN}/)?{_KEY_NAME}$"
+"""Of a label, an annotation, a taint: what the API server takes in the objects we make of it."""
+OPTIONAL_KEY = f"^(({_SUBDOMAIN}/)?{_KEY_NAME})?$"
+RESOURCE_NAME = f"^{_SUBDOMAIN}/{_KEY_NAME}$"
+LABEL_VALUE = r"^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$"
 QUANTITY = r"^[0-9]+(\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$"
 
 ObjectName = Annotated[str, StringConstraints(min_length=1, max_length=253, pattern=DNS_NAME)]
@@ -33,7 +40,7 @@ ModelName = Annotated[str, StringConstraints(min_length=1, max_length=40, patter
 PoolName = Annotated[str, StringConstraints(min_length=1, max_length=63, pattern=DNS_LABEL)]
 SignedDecimal = Annotated[str, StringConstraints(max_length=32, pattern=r"^-?[0-9]+(\.[0-9]+)?$")]
 Quantity = Annotated[int | Annotated[str, StringConstraints(max_length=32, pattern=QUANTITY)], Field()]
-LabelValue = Annotated[str, StringConstraints(max_length=63)]
+LabelValue = Annotated[str, StringConstraints(max_length=63, pattern=LABEL_VALUE)]
 LongText = Annotated[str, StringConstraints(max_length=4096)]
 
 
@@ -89,8 +96,10 @@ class ConfigMapSource(_Part):
 
     @model_validator(mode="after")
     def _key_is_a_file_name(self) -> Self:
-        if self.key in (".", ".."):
-            raise ValueError(f"key is {self.key!r}; it must be the name of an entry.")
+        if self.key == "." or self.key.startswith(".."):
+            raise ValueError(
+                f'key is {self.key!r}; it must be the name of an entry, and none is "." or begins with "..".'
+            )
         return self
 
 
@@ -325,12 +334,21 @@ class EnvVar(_Part):
 
 class TopologySpread(_Part):
     max_skew: int = Field(1, ge=1, le=1000)
-    topology_key: Annotated[str, StringConstraints(min_length=1, max_length=317)]
+    topology_key: Annotated[str, StringConstraints(min_length=1, max_length=317, pattern=KEY)]
     when_unsatisfiable: Literal["ScheduleAnyway", "DoNotSchedule"] = "ScheduleAnyway"
 
 
 OUR_LABELS = ("nlp-operator.io/", "app.kubernetes.io/")
 OUR_ANNOTATIONS = ("nlp-operator.io/",)
+
+
+def _refuse_odd(field: str, keys: Iterable[str]) -> None:
+    odd = sorted(key for key in keys if not re.fullmatch(KEY, key))
+    if odd:
+        raise ValueError(
+            f"{field} has {', '.join(map(repr, odd))}; a key is a name of at most 63 letters, digits, "
+            "dashes, dots and underscores, and before it may stand a DNS name and a slash."
+        )
 
 
 def _refuse_ours(field: str, keys: Iterable[str], ours: tuple[str, ...]) -> None:
@@ -353,8 +371,17 @@ class ServerPod(_Part):
 
     @model_validator(mode="after")
     def _keys_are_the_users(self) -> Self:
+        _refuse_odd("labels", self.labels)
+        _refuse_odd("annotations", self.annotations)
         _refuse_ours("labels", self.labels, OUR_LABELS)
         _refuse_ours("annotations", self.annotations, OUR_ANNOTATIONS)
+        return self
+
+    @model_validator(mode="after")
+    def _spread_once_in_each_way(self) -> Self:
+        ways = [(one.topology_key, one.when_unsatisfiable) for one in self.topology_spread_constraints]
+        if len(set(ways)) != len(ways):
+            raise ValueError("Two topologySpreadConstraints have the same topologyKey and whenUnsatisfiable.")
         return self
 
 
@@ -364,6 +391,7 @@ class ServiceShape(_Part):
 
     @model_validator(mode="after")
     def _keys_are_the_users(self) -> Self:
+        _refuse_odd("annotations", self.annotations)
         _refuse_ours("annotations", self.annotations, OUR_ANNOTATIONS)
         return self
 
@@ -428,17 +456,32 @@ class ModelSpec(_Part):
 
 
 class Toleration(_Part):
-    key: Annotated[str, StringConstraints(max_length=317)] = ""
+    key: Annotated[str, StringConstraints(max_length=317, pattern=OPTIONAL_KEY)] = ""
     operator: Literal["Exists", "Equal"] = "Equal"
     value: LabelValue = ""
     effect: Literal["", "NoSchedule", "PreferNoSchedule", "NoExecute"] = ""
     toleration_seconds: int | None = Field(None, ge=0, le=31_536_000)
+
+    @model_validator(mode="after")
+    def _as_kubernetes_takes_it(self) -> Self:
+        if not self.key and self.operator != "Exists":
+            raise ValueError("operator must be Exists where key is empty.")
+        if self.value and self.operator == "Exists":
+            raise ValueError(f"value is {self.value!r}; it must be empty where operator is Exists.")
+        if self.toleration_seconds is not None and self.effect != "NoExecute":
+            raise ValueError("tolerationSeconds is for the effect NoExecute only.")
+        return self
 
 
 class PoolNodes(_Part):
     selector: dict[str, LabelValue] = Field(default_factory=dict, max_length=16)
     tolerations: list[Toleration] = Field(default_factory=list, max_length=16)
     runtime_class_name: Annotated[str, StringConstraints(max_length=253, pattern=OPTIONAL_DNS_NAME)] = ""
+
+    @model_validator(mode="after")
+    def _keys_can_be_labels(self) -> Self:
+        _refuse_odd("selector", self.selector)
+        return self
 
 
 class CpuDevice(_Part):
@@ -464,7 +507,7 @@ class ExtendedResource(_Part):
         StringConstraints(
             min_length=3,
             max_length=253,
-            pattern=r"^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$",
+            pattern=RESOURCE_NAME,
         ),
     ]
 

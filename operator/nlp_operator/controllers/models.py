@@ -15,7 +15,7 @@ from nlp_operator.controllers.world import World
 from nlp_operator.engine.workers import Done
 from nlp_operator.planning.models import plan_model
 from nlp_operator.planning.plan import EventWanted, ModelPlan
-from nlp_operator.planning.refusal import with_refusal, with_wait
+from nlp_operator.planning.refusal import in_users_terms, with_refusal, with_wait
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import events_between
 
@@ -147,9 +147,10 @@ async def _annotate(plan: ModelPlan, world: World) -> None:
 async def _tell_refusal(refusal: errors.Waits, plan: ModelPlan, model: Obj, world: World) -> None:
     if plan.status is None:
         return
-    status = with_refusal(plan.status, refusal.reason, str(refusal), model, world.clock.now())
+    message = in_users_terms(str(refusal))
+    status = with_refusal(plan.status, refusal.reason, message, model, world.clock.now())
     if await world.tell(model, status):
-        world.say(model, (EventWanted("Warning", refusal.reason, str(refusal)),))
+        world.say(model, (EventWanted("Warning", refusal.reason, message),))
 
 
 async def _tell_wait(leaving: errors.Leaving, plan: ModelPlan, model: Obj, world: World) -> None:

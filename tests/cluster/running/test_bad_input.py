@@ -146,6 +146,19 @@ def test_no_room_says_how_much_is_needed_and_left(scene: Scene, tiny_pool: str) 
     scene.wait_ready("second", seconds=120)
 
 
+def test_a_refused_object_names_the_field_of_the_user(scene: Scene) -> None:
+    """A request above its limit: the schema has no eye for it."""
+    resources: Obj = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
+    scene.apply_model("novels", serving={"pod": {"resources": resources}})
+
+    stalled = scene.wait_for("novels", "Stalled", "True", "AdmissionRefused")
+
+    assert "spec.template.spec.containers[0].resources.requests" in stalled["message"]
+    assert stalled["message"].endswith(". There it is what spec.serving.pod.resources says: change it there.")
+    scene.patch_model("novels", {"serving": {"pod": {"resources": {"limits": {"memory": "3Gi"}}}}})
+    scene.wait_ready("novels")
+
+
 def test_an_architecture_without_a_builder_stalls(scene: Scene) -> None:
     scene.plane.apply(
         {

@@ -22,6 +22,12 @@ ONE_SOURCE = (
 )
 
 
+KEYS = (
+    "a key is a name of at most 63 letters, digits, dashes, dots and underscores, and before it may stand a "
+    "DNS name and a slash."
+)
+
+
 def with_source(source: Any) -> dict[str, Any]:
     return make_model(build_extra={"inputs": [{"name": "corpus", "source": source}]})
 
@@ -121,6 +127,38 @@ INVALID = [
         "app.kubernetes.io/ belong to the operator.",
         id="a label of ours",
     ),
+    pytest.param(
+        make_model(serving={"pod": {"labels": {"team": "not a valid value!"}}}),
+        "spec.serving.pod.labels.team is 'not a valid value!': string should match pattern "
+        "'^([A-Za-z0-9]([-._A-Za-z0-9]*[A-Za-z0-9])?)?$'.",
+        id="a label with a value that no label has",
+    ),
+    pytest.param(
+        make_model(serving={"pod": {"labels": {"my team": "nlp"}}}),
+        f"spec.serving.pod: labels has 'my team'; {KEYS}",
+        id="a label with a key that no label has",
+    ),
+    pytest.param(
+        make_model(serving={"pod": {"annotations": {"a/b/c": ""}}}),
+        f"spec.serving.pod: annotations has 'a/b/c'; {KEYS}",
+        id="an annotation of the pods",
+    ),
+    pytest.param(
+        make_model(serving={"service": {"annotations": {"-a": ""}}}),
+        f"spec.serving.service: annotations has '-a'; {KEYS}",
+        id="an annotation of the Service",
+    ),
+    pytest.param(
+        make_model(serving={"pod": {"topologySpreadConstraints": [{"topologyKey": "zone"}] * 2}}),
+        "spec.serving.pod: Two topologySpreadConstraints have the same topologyKey and whenUnsatisfiable.",
+        id="a constraint twice",
+    ),
+    pytest.param(
+        with_source({"configMap": {"name": "novels", "key": "..novels.tsv"}}),
+        "spec.build.inputs[0].source.configMap: key is '..novels.tsv'; it must be the name of an entry, and "
+        'none is "." or begins with "..".',
+        id="a key that no ConfigMap has",
+    ),
 ]
 
 
@@ -199,7 +237,8 @@ def test_cores_are_read_as_a_quantity(cores: Any, millicores: int) -> None:
         pytest.param(
             {"type": "ExtendedResource", "extendedResource": {"name": "gpu"}},
             "spec.device.extendedResource.name is 'gpu': string should match pattern "
-            "'^[a-z0-9]([-.a-z0-9]*[a-z0-9])?/[a-zA-Z0-9]([-._a-zA-Z0-9]*[a-zA-Z0-9])?$'.",
+            r"'^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*/"
+            r"[A-Za-z0-9]([-._A-Za-z0-9]{0,61}[A-Za-z0-9])?$'.",
             id="no domain",
         ),
     ],
@@ -207,4 +246,31 @@ def test_cores_are_read_as_a_quantity(cores: Any, millicores: int) -> None:
 def test_invalid_device_is_told_in_a_sentence(device: dict[str, Any], sentence: str) -> None:
     with pytest.raises(SpecInvalid) as caught:
         parse_pool(make_pool(device=device))
+    assert caught.value.problems == (sentence,)
+
+
+@pytest.mark.parametrize(
+    ("nodes", "sentence"),
+    [
+        pytest.param({"selector": {"a b": "c"}}, f"spec.nodes: selector has 'a b'; {KEYS}", id="selector"),
+        pytest.param(
+            {"tolerations": [{}]},
+            "spec.nodes.tolerations[0]: operator must be Exists where key is empty.",
+            id="no key",
+        ),
+        pytest.param(
+            {"tolerations": [{"key": "gpu", "operator": "Exists", "value": "l4"}]},
+            "spec.nodes.tolerations[0]: value is 'l4'; it must be empty where operator is Exists.",
+            id="a value that nobody reads",
+        ),
+        pytest.param(
+            {"tolerations": [{"key": "gpu", "value": "l4", "tolerationSeconds": 5}]},
+            "spec.nodes.tolerations[0]: tolerationSeconds is for the effect NoExecute only.",
+            id="seconds of another effect",
+        ),
+    ],
+)
+def test_invalid_nodes_of_a_pool_are_told_in_a_sentence(nodes: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(SpecInvalid) as caught:
+        parse_pool(make_pool(nodes=nodes))
     assert caught.value.problems == (sentence,)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from nlp_operator.api.conditions import read_conditions
-from nlp_operator.planning.refusal import with_refusal, with_wait
+from nlp_operator.planning.refusal import in_users_terms, with_refusal, with_wait
 from tests.nlp_operator.making import NOW, World, make_model
 
 MESSAGE = "The Deployment 'novels' in namespace 'demo' is on its way out; it is made anew once it is gone."
@@ -42,3 +44,55 @@ def test_a_refused_object_stalls_the_model() -> None:
         ("True", "AdmissionRefused"),
     )
     assert "Reconciling" not in conditions
+
+
+@pytest.mark.parametrize(
+    ("refused", "field"),
+    [
+        pytest.param(
+            'create deployments: Deployment.apps "a" is invalid: [spec.template.labels: Invalid value: "x!", '
+            'spec.selector: Invalid value: "x"]',
+            "spec.serving.pod.labels",
+            id="a label of the pods",
+        ),
+        pytest.param(
+            'patch deployments: Deployment.apps "a" is invalid: spec.template.spec.containers[0].resources.'
+            'requests: Invalid value: "2Gi": must be less than or equal to memory limit of 1Gi',
+            "spec.serving.pod.resources",
+            id="a request above its limit",
+        ),
+        pytest.param(
+            'create jobs: Job.batch "a" is invalid: spec.template.spec.containers[0].resources.requests: '
+            'Invalid value: "2Gi": must be less than or equal to memory limit of 1Gi.',
+            "spec.build.pod.resources",
+            id="that of a Job",
+        ),
+        pytest.param(
+            'create deployments: Deployment.apps "a" is invalid: spec.template.spec.tolerations[0].operator: '
+            "Invalid value",
+            "spec.nodes.tolerations of the DevicePool",
+            id="a toleration of the pool",
+        ),
+        pytest.param(
+            'create services: Service "a" is invalid: metadata.annotations: Invalid value: "b c"',
+            "spec.serving.service.annotations",
+            id="an annotation of the Service",
+        ),
+    ],
+)
+def test_refusal_names_the_field_of_the_user(refused: str, field: str) -> None:
+    told = in_users_terms(refused)
+    assert told == f"{refused.rstrip('.')}. There it is what {field} says: change it there."
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        'create services: services "a" is forbidden: exceeded quota: none, used: count/services=0',
+        'create configmaps: ConfigMap "a" is invalid: metadata.annotations: Too long',
+        'create deployments: Deployment.apps "a" is invalid: spec.replicas: Invalid value: -1',
+    ],
+    ids=["a quota", "an object that holds nothing of the user's", "a field that is ours"],
+)
+def test_refusal_that_is_of_no_field_of_the_user_is_told_as_it_is(refused: str) -> None:
+    assert in_users_terms(refused) == refused
