@@ -53,7 +53,7 @@ def shipped(file: str) -> Path:
     return installed if installed.exists() else _HERE.parent / file
 
 
-def _stub_cuda(root: Path) -> None:
+def stub_cuda(root: Path) -> None:
     """Let torch be imported without NVIDIA's libraries; `images/builder/cuda_stubs.py` says how and why."""
     packages = next(root.glob("lib/python3*/site-packages"))
     _run([str(root / "bin/python3"), str(shipped("images/builder/cuda_stubs.py")), str(packages)])
@@ -65,7 +65,7 @@ TORCH_BUILDER = Recipe(
     ("constraints/builder-torch.txt",),
     600,
     1900,
-    _stub_cuda,
+    stub_cuda,
 )
 
 

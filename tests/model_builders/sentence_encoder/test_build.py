@@ -1,7 +1,7 @@
 """The real build Job, with torch and transformers: MiniLM, and tiny encoders with random weights.
 
-Each build loads torch and exports, ten seconds and more of processor time: what is not at the heart of it waits
-for a release.
+Each build loads torch and exports, ten seconds and more of processor time: what is not at the heart of it
+waits for a release.
 """
 
 from __future__ import annotations
