@@ -57,7 +57,7 @@ def helm(programs: Mapping[str, Path], tmp_path_factory: pytest.TempPathFactory)
 
     def run(*words: str | Path, kubeconfig: Path | None = None, check: bool = True) -> Ran:
         command = [str(programs["helm"]), *map(str, words)]
-        environment = {**places, "KUBECONFIG": str(kubeconfig or home / "none")}
+        environment = {**places, "HOME": str(home), "KUBECONFIG": str(kubeconfig or home / "none")}
         ran = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
         assert ran.returncode == 0 or not check, ran.stderr
         return ran
