@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused, TryAgain
@@ -45,6 +45,8 @@ from nlp_bucket.address import Address, AddressInvalid, address_in
 from nlp_bucket.bucket import Absent, Bucket, BucketError, Denied
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LARGEST_MANIFEST = 64 * 1024 * 1024
 """Of a source of 100,000 files with long names; an artifact has a few kB."""
@@ -104,17 +106,19 @@ class BucketStore:
         with scratch.staging("pull", time.time(), 0) as staging:
             folder = staging / digest
 
-            def bring_one(file: FileDigest) -> None:
+            def bring_one(file: FileDigest) -> str:
                 path = folder / kind.below / file.path
                 with scratch.writing():
                     path.parent.mkdir(parents=True, exist_ok=True)
                     with path.open("wb") as target:
-                        self._verified(kind, digest, file, target.write)
+                        return self._damage(kind, digest, file, target.write)
 
             with scratch.writing():
                 folder.mkdir()
                 (folder / kind.below).mkdir(exist_ok=True)
-            self._each(bring_one, files)
+            damages = [damage for damage in self._each(bring_one, files) if damage]
+            if damages:
+                raise Damaged(damages[0])
             with scratch.writing():
                 (folder / MANIFEST).write_bytes(manifest)
             scratch.publish(folder, final)
@@ -123,12 +127,16 @@ class BucketStore:
     def check(self, kind: Kind, digest: str) -> bool:
         """Whether a folder is here and whole, every byte of it; what is damaged is taken out."""
         try:
-            files = self.files(kind, digest)
-            self._each(lambda file: self._verified(kind, digest, file, lambda part: None), files or ())
+            found = self._manifest(kind, digest)
         except Damaged as damage:
             logger.warning("%s/%s in the store is damaged: %s", kind.folder, digest, damage)
             return False
-        return files is not None
+        if found is None:
+            return False
+        damages = self._each(lambda file: self._damage(kind, digest, file, lambda part: None), found[0])
+        for one in filter(None, damages):
+            logger.warning("%s/%s in the store is damaged: %s", kind.folder, digest, one)
+        return not any(damages)
 
     def send(self, kind: Kind, digest: str, scratch: Store, deadline_seconds: int) -> None:
         """Upload a folder of the scratch store, the manifest last. What is there already is not sent again.
@@ -233,7 +241,13 @@ class BucketStore:
         sent = sum(self._each(send_one, files))
         logger.info("sent %s of %s", in_words(sent), in_words(sum(file.size for file in files)))
 
-    def _verified(self, kind: Kind, digest: str, file: FileDigest, take: Callable[[bytes], object]) -> None:
+    def _damage(self, kind: Kind, digest: str, file: FileDigest, take: Callable[[bytes], object]) -> str:
+        """Read every byte of an object; what is wrong with it, empty for nothing.
+
+        A damaged one is taken out, and the manifest too: the folder then counts as not there, and the next
+        Job that has the thing sends what is missing of it. All of a folder is looked at before anybody says
+        so, or the next Job would find the next damage.
+        """
         key, sha256, size = _key(kind, digest, file), hashlib.sha256(), 0
         try:
             with self._explained():
@@ -241,23 +255,22 @@ class BucketStore:
                     sha256.update(part)
                     size += len(part)
                     take(part)
-            if (size, sha256.hexdigest()) == (file.size, file.sha256):
-                return
-            found = f"{size:,} bytes and the sha256 {sha256.hexdigest()}"
-            damage = f"{file.path!r} has {found}, its manifest says {file.size:,} and {file.sha256}"
         except Absent:
-            damage = f"{file.path!r} is missing"
-        # Without its manifest the folder counts as not there, and without the object it is sent again.
+            found = "is missing"
+        else:
+            if (size, sha256.hexdigest()) == (file.size, file.sha256):
+                return ""
+            found = f"has {size:,} bytes and the sha256 {sha256.hexdigest()}"
         with self._explained():
             self.bucket.delete([f"{kind.folder}/{digest}/{MANIFEST}", key])
-        raise Damaged(damage)
+        return f"{file.path!r} {found}, its manifest says {file.size:,} and {file.sha256}"
 
-    def _each(self, act: Callable[[FileDigest], int | None], files: Sequence[FileDigest]) -> list[int]:
+    def _each(self, act: Callable[[FileDigest], T], files: Sequence[FileDigest]) -> list[T]:
         """Several at once; the first failure ends it."""
         with ThreadPoolExecutor(AT_ONCE) as pool:
             futures = [pool.submit(act, file) for file in files]
             try:
-                return [future.result() or 0 for future in futures]
+                return [future.result() for future in futures]
             except BaseException:
                 pool.shutdown(wait=True, cancel_futures=True)
                 raise

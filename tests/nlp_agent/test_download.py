@@ -97,7 +97,8 @@ def test_download_goes_on_where_it_was_put_off(place: Place) -> None:
     assert place.read(mark) == ["manifest.json", "weights.bin", "weights.bin"]
 
 
-def test_download_goes_on_when_the_server_comes_back(place: Place) -> None:
+def test_download_goes_on_when_the_server_comes_back(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nlp_agent.download.ATTEMPT_SECONDS", 0.1)
     digest = place.make_large()
 
     def kill_after_the_first_part() -> bool:

@@ -119,22 +119,28 @@ def test_damaged_source_is_told_and_sent_again_by_the_next_fetch(containers: Con
     assert containers.build(digest).code == 0
 
 
-def test_repair_sends_the_damaged_file_only(containers: Containers) -> None:
+def test_repair_sends_the_damaged_files_only(containers: Containers) -> None:
     digest = containers.corpus()
     artifact = str(containers.build(digest).result["digest"])
-    path = containers.on_disk / "artifacts" / artifact / "1" / "vocabulary.json"
-    whole = path.read_bytes()
-    path.write_bytes(whole.replace(b"\n", b" "))  # of the same size: a listing cannot tell
+    folder = containers.on_disk / "artifacts" / artifact
+    before = files_below(folder)
+    changed, gone = folder / "1" / "vocabulary.json", folder / "1" / "documents.json"
+    changed.write_bytes(changed.read_bytes().replace(b"\n", b" "))  # of the same size: no listing tells
     mark = containers.mark()
     assert containers.build(digest).code == 0
     assert containers.requests("PUT", mark) == []
 
+    gone.unlink()
     mark = containers.mark()
     ran = containers.build(digest, repair=True)
     assert (ran.code, ran.result["digest"]) == (0, artifact)
-    assert path.read_bytes() == whole
+    assert files_below(folder) == before
     sent = [path for path in containers.requests("PUT", mark) if path.startswith("artifacts/")]
-    assert sent == [f"artifacts/{artifact}/1/vocabulary.json", f"artifacts/{artifact}/manifest.json"]
+    assert sorted(path.rpartition("/")[2] for path in sent) == [
+        "documents.json",
+        "manifest.json",
+        "vocabulary.json",
+    ]
 
 
 def test_input_that_is_not_in_the_bucket_is_told_by_the_build(containers: Containers) -> None:
