@@ -15,6 +15,7 @@ import pytest
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import Scene, make_pool, until
+from tests.faults.bad_input_page import assert_as_promised
 from tests.faults.invariants import i3_one_active_job, i6_status_never_lies
 from tests.faults.plain_api import JOB, NLP_MODEL, POD
 from tests.faults.recorder import Recorder
@@ -52,11 +53,14 @@ def assert_still_serves(scene: Scene, server: str) -> None:
         pytest.param("StoreFull", "The store has 12 bytes free.", id="a full store"),
     ],
 )
-def test_a_fetch_that_fails_is_told_in_its_own_words(scene: Scene, reason: str, message: str) -> None:
+def test_a_fetch_that_fails_is_told_in_its_own_words(
+    scene: Scene, reason: str, message: str, request: pytest.FixtureRequest
+) -> None:
     scene.apply_model(MODEL)
     scene.finish_pod(f"{MODEL}-fetch-", make_failure(reason, message), exit_code=10)
 
     stalled = scene.wait_for(MODEL, "Stalled", "True", reason)
+    assert_as_promised(scene.get(kinds.MODEL, MODEL), request)
 
     job = scene.one(kinds.JOB)["metadata"]["name"]
     assert stalled["message"] == message
@@ -84,34 +88,43 @@ def test_a_build_that_fails_keeps_the_old_version(scene: Scene, reason: str, mes
     assert_still_serves(scene, server)
 
 
-def test_a_build_out_of_memory_says_which_limit_to_raise(scene: Scene) -> None:
+def test_a_build_out_of_memory_says_which_limit_to_raise(
+    scene: Scene, request: pytest.FixtureRequest
+) -> None:
     server = serve(scene)
     scene.patch_model(MODEL, {"build": {"termDocumentMatrix": {"minDocuments": 3}}})
     end_pod(scene, f"{MODEL}-build-", exit_code=137, reason="OOMKilled")
 
     stalled = scene.wait_for(MODEL, "Stalled", "True", "BuildOutOfMemory")
+    assert_as_promised(scene.get(kinds.MODEL, MODEL), request)
 
     assert stalled["message"].endswith("ran out of memory. Raise spec.build.pod.resources.limits.memory.")
     assert_still_serves(scene, server)
     assert len([job for job in scene.all(kinds.JOB) if "-build-" in job["metadata"]["name"]]) == 1
 
 
-def test_a_build_out_of_time_says_which_deadline_to_raise(scene: Scene) -> None:
+def test_a_build_out_of_time_says_which_deadline_to_raise(
+    scene: Scene, request: pytest.FixtureRequest
+) -> None:
     """The real Job controller ends it: nobody finishes the pod."""
     server = serve(scene)
     build: Obj = {"termDocumentMatrix": {"minDocuments": 3}, "pod": {"deadlineSeconds": 10}}
     scene.patch_model(MODEL, {"build": build})
 
     stalled = scene.wait_for(MODEL, "Stalled", "True", "BuildDeadlineExceeded", seconds=60)
+    assert_as_promised(scene.get(kinds.MODEL, MODEL), request)
 
     assert "took longer than 10 seconds. Raise spec.build.pod.deadlineSeconds" in stalled["message"]
     assert_still_serves(scene, server)
 
 
-def test_a_pool_that_does_not_exist_is_named_with_those_that_do(scene: Scene) -> None:
+def test_a_pool_that_does_not_exist_is_named_with_those_that_do(
+    scene: Scene, request: pytest.FixtureRequest
+) -> None:
     scene.apply_model("novels", placement={"poolNames": ["l4"]})
 
     stalled = scene.wait_for("novels", "Stalled", "True", "NoSuchPool")
+    assert_as_promised(scene.get(kinds.MODEL, "novels"), request)
 
     assert stalled["message"].startswith("spec.placement.poolNames names l4; the DevicePools there are: ")
     assert "test-cpu" in stalled["message"]
@@ -128,13 +141,16 @@ def tiny_pool(scene: Scene) -> Iterator[str]:
     scene.plane.kubectl("delete", "devicepool", name)
 
 
-def test_no_room_says_how_much_is_needed_and_left(scene: Scene, tiny_pool: str) -> None:
+def test_no_room_says_how_much_is_needed_and_left(
+    scene: Scene, tiny_pool: str, request: pytest.FixtureRequest
+) -> None:
     placement = {"poolNames": [tiny_pool]}
     scene.apply_model("first", placement=placement)
     scene.wait_ready("first")
     scene.apply_model("second", placement=placement)
 
     stalled = scene.wait_for("second", "Stalled", "True", "NoRoom")
+    assert_as_promised(scene.get(kinds.MODEL, "second"), request)
 
     assert (
         f"Pool {tiny_pool}: 1 device is needed and 0 are left; pool {tiny_pool} has 1 device, and other "
@@ -146,12 +162,13 @@ def test_no_room_says_how_much_is_needed_and_left(scene: Scene, tiny_pool: str) 
     scene.wait_ready("second", seconds=120)
 
 
-def test_a_refused_object_names_the_field_of_the_user(scene: Scene) -> None:
+def test_a_refused_object_names_the_field_of_the_user(scene: Scene, request: pytest.FixtureRequest) -> None:
     """A request above its limit: the schema has no eye for it."""
     resources: Obj = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
     scene.apply_model("novels", serving={"pod": {"resources": resources}})
 
     stalled = scene.wait_for("novels", "Stalled", "True", "AdmissionRefused")
+    assert_as_promised(scene.get(kinds.MODEL, "novels"), request)
 
     assert "spec.template.spec.containers[0].resources.requests" in stalled["message"]
     assert stalled["message"].endswith(". There it is what spec.serving.pod.resources says: change it there.")
@@ -159,7 +176,7 @@ def test_a_refused_object_names_the_field_of_the_user(scene: Scene) -> None:
     scene.wait_ready("novels")
 
 
-def test_an_architecture_without_a_builder_stalls(scene: Scene) -> None:
+def test_an_architecture_without_a_builder_stalls(scene: Scene, request: pytest.FixtureRequest) -> None:
     scene.plane.apply(
         {
             "apiVersion": kinds.MODEL.api_version,
@@ -176,6 +193,7 @@ def test_an_architecture_without_a_builder_stalls(scene: Scene) -> None:
     )
 
     stalled = scene.wait_for("novels", "Stalled", "True", "BuilderNotAvailable")
+    assert_as_promised(scene.get(kinds.MODEL, "novels"), request)
 
     assert stalled["message"] == (
         "spec.build.architecture is OneHot, which this release cannot build; it builds "
@@ -186,7 +204,7 @@ def test_an_architecture_without_a_builder_stalls(scene: Scene) -> None:
 
 
 def test_a_damaged_artifact_is_built_again_once_and_then_told(
-    scene: Scene, agents_say: Callable[..., None]
+    scene: Scene, agents_say: Callable[..., None], request: pytest.FixtureRequest
 ) -> None:
     serve(scene)
     # As an agent that starts with it would find it.
@@ -207,11 +225,14 @@ def test_a_damaged_artifact_is_built_again_once_and_then_told(
     )
 
     stalled = scene.wait_for(MODEL, "Stalled", "True", "ArtifactDamaged")
+    assert_as_promised(scene.get(kinds.MODEL, MODEL), request)
     assert "1/model.onnx has 12 bytes, not 3456." in stalled["message"]
     assert "Building it again failed: StoreUnwritable: The store cannot be written." in stalled["message"]
 
 
-def test_of_five_edits_during_a_build_only_the_last_counts_and_jobs_never_overlap(scene: Scene) -> None:
+def test_of_five_edits_during_a_build_only_the_last_counts_and_jobs_never_overlap(
+    scene: Scene, request: pytest.FixtureRequest
+) -> None:
     """Every version of every Job is looked at, not only those that a poll happens to see."""
     with Recorder(scene.plane.kubeconfig, [NLP_MODEL, JOB, POD], namespace=scene.namespace) as recorder:
         scene.apply_model(MODEL)
@@ -220,6 +241,8 @@ def test_of_five_edits_during_a_build_only_the_last_counts_and_jobs_never_overla
         for smallest in (2, 3, 4, 5, 6):
             scene.patch_model(MODEL, {"build": {"termDocumentMatrix": {"minDocuments": smallest}}})
         last = until(lambda: _build_of(scene, smallest=6), "the last edit's build runs", 60)
+        scene.wait_for(MODEL, "Ready", "False", "Building")
+        assert_as_promised(scene.get(kinds.MODEL, MODEL), request)
         scene.finish_build(MODEL, digest="e")
         scene.wait_ready(MODEL)
 

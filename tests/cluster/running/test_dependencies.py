@@ -11,6 +11,7 @@ import pytest
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import Scene, until
+from tests.faults.bad_input_page import assert_as_promised
 
 
 def apply_words(scene: Scene, name: str = "words", key: str = "") -> None:
@@ -56,9 +57,12 @@ def wait_for_note(scene: Scene, model: str, words: str) -> Obj:
     return until(says_so, f"Ready of {model} says {words!r}")
 
 
-def test_models_are_built_one_after_the_other_whatever_is_applied_first(scene: Scene) -> None:
+def test_models_are_built_one_after_the_other_whatever_is_applied_first(
+    scene: Scene, request: pytest.FixtureRequest
+) -> None:
     apply_dependant(scene, "reviews", "novels")
     missing = scene.wait_for("reviews", "Built", "Unknown", "DependencyMissing")
+    assert_as_promised(scene.get(kinds.MODEL, "reviews"), request)
     assert "NLPModel 'novels', which does not exist in this namespace" in missing["message"]
     assert scene.condition("reviews", "Stalled") is None
     apply_dependant(scene, "novels", "held-words")
@@ -73,8 +77,8 @@ def test_models_are_built_one_after_the_other_whatever_is_applied_first(scene: S
     scene.wait_ready("reviews")
     assert fetched_artifact(scene, "novels") == "a" * 64
     assert fetched_artifact(scene, "reviews") == digest_of(scene, "novels")
-    request = request_of(scene, "novels-build-")
-    assert request["inputs"][1] == {"name": "from-held-words", "sha256": "a" * 64, "kind": "Artifact"}
+    asked = request_of(scene, "novels-build-")
+    assert asked["inputs"][1] == {"name": "from-held-words", "sha256": "a" * 64, "kind": "Artifact"}
 
 
 def request_of(scene: Scene, job: str) -> dict[str, Any]:
@@ -99,12 +103,15 @@ def test_a_new_artifact_goes_through_the_whole_chain(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("length", [1, 3])
-def test_a_ring_is_named_whole_by_each_of_its_models_and_ends_with_an_edit(scene: Scene, length: int) -> None:
+def test_a_ring_is_named_whole_by_each_of_its_models_and_ends_with_an_edit(
+    scene: Scene, length: int, request: pytest.FixtureRequest
+) -> None:
     ring = ["a", "b", "c"][:length]
     for model, source in zip(ring, [*ring[1:], "a"], strict=True):
         apply_dependant(scene, model, source)
     for number, model in enumerate(ring):
         stalled = scene.wait_for(model, "Stalled", "True", "DependencyCycle")
+        assert_as_promised(scene.get(kinds.MODEL, model), request)
         named = " -> ".join([*ring[number:], *ring[:number], model])
         assert (named if length > 1 else "'a' is the artifact of this model itself") in stalled["message"]
         assert jobs_of(scene, model) == set()
@@ -130,7 +137,9 @@ def test_a_served_model_outlives_its_source_and_follows_it_when_it_is_back(scene
     assert "which is gone" not in scene.wait_ready("novels")["message"]
 
 
-def test_a_source_that_fails_stops_only_who_is_not_built_yet(scene: Scene) -> None:
+def test_a_source_that_fails_stops_only_who_is_not_built_yet(
+    scene: Scene, request: pytest.FixtureRequest
+) -> None:
     apply_words(scene, "held-words")
     scene.finish_fetch("held-words")
     scene.finish_build("held-words")
@@ -142,5 +151,6 @@ def test_a_source_that_fails_stops_only_who_is_not_built_yet(scene: Scene) -> No
     scene.wait_for("held-words", "Stalled", "True", "InputEmpty")
     apply_dependant(scene, "reviews", "held-words")
     stalled = scene.wait_for("reviews", "Stalled", "True", "DependencyFailed")
+    assert_as_promised(scene.get(kinds.MODEL, "reviews"), request)
     assert "cannot be built (InputEmpty): its condition Built says what to do" in stalled["message"]
     assert wait_for_note(scene, "novels", "no artifact of its present spec")["status"] == "True"

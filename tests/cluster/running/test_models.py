@@ -14,6 +14,7 @@ from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import Scene, make_pool, until
 from tests.faults.agents import AgentsInThread
 from tests.faults.audit import count_by_kind
+from tests.faults.bad_input_page import assert_as_promised
 
 COLLECTED = 90.0
 """Seconds for the garbage collector: it looks for new kinds every 30 s, and ours is new in this cluster."""
@@ -182,12 +183,13 @@ def test_a_failed_build_keeps_the_old_version_serving(scene: Scene) -> None:
     assert scene.one(kinds.DEPLOYMENT)["metadata"]["uid"] == server
 
 
-def test_a_service_of_that_name_is_not_taken_over(scene: Scene) -> None:
+def test_a_service_of_that_name_is_not_taken_over(scene: Scene, request: pytest.FixtureRequest) -> None:
     ports: Obj = {"ports": [{"port": 80}], "selector": {"app": "theirs"}}
     metadata = {"name": "novels", "namespace": scene.namespace}
     scene.plane.apply({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": ports})
     scene.apply_model("novels")
     stalled = scene.wait_for("novels", "Stalled", "True", "NameTaken")
+    assert_as_promised(scene.get(kinds.MODEL, "novels"), request)
     assert "novels" in stalled["message"]
     service = scene.get(kinds.SERVICE, "novels")
     assert dig(service, "spec", "selector") == {"app": "theirs"}

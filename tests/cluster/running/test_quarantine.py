@@ -14,6 +14,7 @@ import pytest
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import Scene, until
+from tests.faults.bad_input_page import assert_as_promised
 from tests.faults.invariants import i6_status_never_lies
 from tests.faults.plain_api import NLP_MODEL
 from tests.faults.recorder import Recorder, Version
@@ -43,12 +44,13 @@ def status_of(scene: Scene, type_: str) -> str:
     ],
 )
 def test_a_first_version_that_is_quarantined_stalls_in_the_words_of_its_agent(
-    scene: Scene, agents_say: Callable[..., None], reason: str, message: str
+    scene: Scene, agents_say: Callable[..., None], reason: str, message: str, request: pytest.FixtureRequest
 ) -> None:
     agents_say(serving="", state="Quarantined", reason=reason, message=message)
     scene.apply_model(MODEL, serving=UNREADY)
 
     stalled = scene.wait_for(MODEL, "Stalled", "True", reason)
+    assert_as_promised(scene.get(kinds.MODEL, MODEL), request)
 
     pods = [pod["metadata"]["name"] for pod in scene.all(kinds.POD)]
     (pod,) = [name for name in pods if "-server-" in name]
@@ -96,7 +98,7 @@ def test_a_new_build_ends_the_stall_while_it_runs(scene: Scene, agents_say: Call
 
 
 def test_the_old_pod_serves_while_the_new_one_is_quarantined(
-    scene: Scene, agents_say: Callable[..., None]
+    scene: Scene, agents_say: Callable[..., None], request: pytest.FixtureRequest
 ) -> None:
     scene.apply_model(MODEL)
     scene.wait_ready(MODEL)
@@ -104,6 +106,7 @@ def test_the_old_pod_serves_while_the_new_one_is_quarantined(
     scene.patch_model(MODEL, {"serving": UNREADY})
 
     stalled = scene.wait_for(MODEL, "Stalled", "True", "BackendDied")
+    assert_as_promised(scene.get(kinds.MODEL, MODEL), request)
 
     assert DEATHS in stalled["message"]
     assert (status_of(scene, "Ready"), status_of(scene, "Available")) == ("False", "True")
@@ -112,7 +115,7 @@ def test_the_old_pod_serves_while_the_new_one_is_quarantined(
 
 
 def test_a_new_artifact_that_is_refused_leaves_the_old_one_serving(
-    scene: Scene, agents_say: Callable[..., None]
+    scene: Scene, agents_say: Callable[..., None], request: pytest.FixtureRequest
 ) -> None:
     scene.apply_model(MODEL)
     scene.wait_ready(MODEL)
@@ -121,6 +124,7 @@ def test_a_new_artifact_that_is_refused_leaves_the_old_one_serving(
     scene.patch_model(MODEL, {"build": {"termDocumentMatrix": {"weighting": "TfIdf"}}})
 
     stalled = scene.wait_for(MODEL, "Stalled", "True", "WrongAnswers")
+    assert_as_promised(scene.get(kinds.MODEL, MODEL), request)
 
     assert stalled["message"].endswith("Example 2 differs.")
     assert (status_of(scene, "Ready"), status_of(scene, "Available")) == ("False", "True")

@@ -11,6 +11,7 @@ import pytest
 from nlp_operator.api.objects import Obj, kind, name
 from nlp_operator.api.spec import parse_model
 from nlp_operator.errors import SpecInvalid
+from tests.faults.bad_input_page import assert_as_promised
 from tests.nlp_operator.making import SETTINGS, World, make_model, make_waiting_pod
 
 S3 = {
@@ -157,10 +158,11 @@ def make_held_up(world: World) -> None:
     world.settle()
 
 
-def test_missing_secret_is_named_with_its_input() -> None:
+def test_missing_secret_is_named_with_its_input(request: pytest.FixtureRequest) -> None:
     world = make_world({"source": S3, "secretName": "bucket-keys"})
     make_held_up(world)
     assert world.reason() == "SecretMissing"
+    assert_as_promised(world.model, request)
     message = world.condition("Ready")["message"]
     assert "Secret bucket-keys (input input-0); most likely there is no Secret of that name" in message
 

@@ -11,6 +11,7 @@ import pytest
 
 from nlp_operator.api.objects import Obj, dig, kind
 from nlp_operator.planning.jobs import Failed, Outcome, Running, Succeeded, read_job
+from tests.faults.bad_input_page import assert_as_promised
 from tests.nlp_operator.making import (
     NOW,
     SETTINGS,
@@ -127,7 +128,7 @@ def test_repair_tells_the_job_not_to_believe_the_store() -> None:
     assert sum('\\"repair\\":true' in request for request in requests) == 1
 
 
-def test_missing_secret_is_named_when_a_pod_waits_for_its_volumes() -> None:
+def test_missing_secret_is_named_when_a_pod_waits_for_its_volumes(request: pytest.FixtureRequest) -> None:
     world = World(make_model(), settings=BUCKET)
     world.settle()
     scheduled = {
@@ -139,6 +140,7 @@ def test_missing_secret_is_named_when_a_pod_waits_for_its_volumes() -> None:
     world.later(30)
     world.settle()
     assert world.reason() == "StorePending"
+    assert_as_promised(world.model, request)
     assert (
         "The Secret store-keys with the credentials of the store is missing"
         in world.condition("Ready")["message"]
@@ -148,7 +150,9 @@ def test_missing_secret_is_named_when_a_pod_waits_for_its_volumes() -> None:
 @pytest.mark.parametrize(
     ("reason", "other"), [("StoreUnreachable", "Reconciling"), ("StoreRefused", "Stalled")]
 )
-def test_a_first_pod_that_waits_for_the_store_says_so(reason: str, other: str) -> None:
+def test_a_first_pod_that_waits_for_the_store_says_so(
+    reason: str, other: str, request: pytest.FixtureRequest
+) -> None:
     world = World(make_model(), settings=BUCKET).up()
     for pod in world.pods:
         if "server" in pod["metadata"]["labels"].get("app.kubernetes.io/component", ""):
@@ -157,6 +161,7 @@ def test_a_first_pod_that_waits_for_the_store_says_so(reason: str, other: str) -
             world.agents[pod["metadata"]["uid"]] = report
     world.settle()
     assert (world.reason(), world.state()[other]) == (reason, "True")
+    assert_as_promised(world.model, request)
     assert AWAY in world.condition("Ready")["message"]
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.bad_input_page import assert_as_promised
 from tests.faults.plain_api import NLP_MODEL, POD
 from tests.faults.recorder import Recorder
 from tests.node.models.place import MODEL, POOL, Place, make_pool, until
@@ -18,22 +19,28 @@ CORPUS = "document\ttext\none\t기차 기차 막걸리\ntwo\t선술집\n"
 CLAIM = {"persistentVolumeClaim": {"claimName": "datasets", "path": "novels"}}
 
 
-def test_a_build_out_of_memory_says_which_limit_to_raise(place: Place) -> None:
+def test_a_build_out_of_memory_says_which_limit_to_raise(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
     place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode()})
     small = {"resources": {"requests": {"memory": "32Mi"}, "limits": {"memory": "32Mi"}}}
     place.apply_model(CLAIM, build={"pod": small})
 
     stalled = place.wait_for("Stalled", "True", "BuildOutOfMemory")
+    assert_as_promised(place.model(), request)
 
     assert stalled["message"].endswith("ran out of memory. Raise spec.build.pod.resources.limits.memory.")
     place.patch_model({"build": {"pod": {"resources": {"limits": {"memory": "1Gi"}}}}})
     place.wait_ready()
 
 
-def test_a_source_that_does_not_exist_is_waited_for_and_named(place: Place) -> None:
+def test_a_source_that_does_not_exist_is_waited_for_and_named(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
     place.apply_model({"configMap": {"name": "novels"}})
 
     ready = place.wait_for("Ready", "False", "InputPending", seconds=90)
+    assert_as_promised(place.model(), request)
 
     assert "ConfigMap novels" in ready["message"]
     place.apply(
@@ -47,22 +54,24 @@ def test_a_source_that_does_not_exist_is_waited_for_and_named(place: Place) -> N
     place.wait_ready()  # the kubelet tries again by itself
 
 
-def test_a_claim_that_does_not_exist_is_named(place: Place) -> None:
+def test_a_claim_that_does_not_exist_is_named(place: Place, request: pytest.FixtureRequest) -> None:
     place.apply_model(CLAIM)
 
     ready = place.wait_for("Ready", "False", "InputMissing")
+    assert_as_promised(place.model(), request)
 
     assert "There is no PersistentVolumeClaim 'datasets' in this namespace." in ready["message"]
     place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode()})
     place.wait_ready()
 
 
-def test_a_symlink_out_of_the_folder_is_refused_by_name(place: Place) -> None:
+def test_a_symlink_out_of_the_folder_is_refused_by_name(place: Place, request: pytest.FixtureRequest) -> None:
     folder = place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode()})
     (folder / "novels" / "more.tsv").symlink_to("/etc/passwd")
     place.apply_model(CLAIM)
 
     stalled = place.wait_for("Stalled", "True", "InputRefused")
+    assert_as_promised(place.model(), request)
 
     assert "more.tsv" in stalled["message"]
     assert "/etc/passwd" in stalled["message"]
@@ -71,38 +80,47 @@ def test_a_symlink_out_of_the_folder_is_refused_by_name(place: Place) -> None:
     place.wait_ready()
 
 
-def test_an_unreadable_file_is_told_with_its_owner(place: Place) -> None:
+def test_an_unreadable_file_is_told_with_its_owner(place: Place, request: pytest.FixtureRequest) -> None:
     folder = place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode()})
     (folder / "novels" / "novels.tsv").chmod(0o600)
     place.apply_model(CLAIM)
 
     stalled = place.wait_for("Stalled", "True", "InputUnreadable")
+    assert_as_promised(place.model(), request)
 
     assert "novels.tsv" in stalled["message"]
 
 
-def test_bytes_in_another_encoding_are_told_with_file_and_line(place: Place) -> None:
+def test_bytes_in_another_encoding_are_told_with_file_and_line(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
     place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode("cp949")})
     place.apply_model(CLAIM)
 
     stalled = place.wait_for("Stalled", "True", "InputEncoding")
+    assert_as_promised(place.model(), request)
 
     assert "novels.tsv" in stalled["message"]
     assert "line 2" in stalled["message"]
 
 
-def test_other_bytes_than_the_pinned_ones_are_refused_with_both_digests(place: Place) -> None:
+def test_other_bytes_than_the_pinned_ones_are_refused_with_both_digests(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
     place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode()})
     pinned = "a" * 64
     inputs = [{"name": "corpus", "source": CLAIM, "sha256": pinned}]
     place.apply_model(CLAIM, build={"inputs": inputs})
 
     stalled = place.wait_for("Stalled", "True", "HashMismatch")
+    assert_as_promised(place.model(), request)
 
     assert pinned in stalled["message"]
 
 
-def test_quality_below_the_floor_keeps_the_old_version_answering(place: Place) -> None:
+def test_quality_below_the_floor_keeps_the_old_version_answering(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
     place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode()})
     place.apply_model(CLAIM)
     place.wait_ready()
@@ -110,6 +128,7 @@ def test_quality_below_the_floor_keeps_the_old_version_answering(place: Place) -
     place.patch_model({"build": {"quality": [{"metric": "documents", "atLeast": "1000"}]}})
 
     stalled = place.wait_for("Stalled", "True", "QualityBelowFloor")
+    assert_as_promised(place.model(), request)
 
     assert "documents" in stalled["message"]
     assert "1000" in stalled["message"]
@@ -142,13 +161,14 @@ def test_an_artifact_damaged_in_the_store_is_built_again(place: Place) -> None:
 
 
 def test_an_artifact_without_a_configuration_for_the_device_stalls_until_another_pool_is_named(
-    place: Place, accelerators: str
+    place: Place, accelerators: str, request: pytest.FixtureRequest
 ) -> None:
     """A real pod that is never ready: its agent has the artifact, and no way to serve it on such a device."""
     place.make_claim("datasets", {"novels/novels.tsv": CORPUS.encode()})
     place.apply_model(CLAIM, placement={"poolNames": [accelerators]})
 
     stalled = place.wait_for("Stalled", "True", "TargetMissing")
+    assert_as_promised(place.model(), request)
 
     pod = place.server_pod()["metadata"]["name"]
     assert stalled["message"].startswith(f"Pod {pod} does not serve artifact {place.digest()[:12]}: ")
@@ -180,7 +200,9 @@ def accelerators(place: Place) -> Iterator[str]:
     place.cluster.api.patch(path, {"status": {"capacity": {device: None}, "allocatable": {device: None}}})
 
 
-def test_an_image_that_cannot_be_pulled_is_told_once_and_in_the_same_words(place: Place) -> None:
+def test_an_image_that_cannot_be_pulled_is_told_once_and_in_the_same_words(
+    place: Place, request: pytest.FixtureRequest
+) -> None:
     """The kubelet goes to and fro between ErrImagePull and ImagePullBackOff for ever; the status must not
     follow."""
     cluster = place.cluster
@@ -192,6 +214,7 @@ def test_an_image_that_cannot_be_pulled_is_told_once_and_in_the_same_words(place
         with Recorder(cluster.kubeconfig, [NLP_MODEL, POD], namespace=place.namespace) as recorder:
             place.apply_model(CLAIM)
             ready = place.wait_for("Ready", "False", "ImageNotPullable")
+            assert_as_promised(place.model(), request)
             recorder.wait_for(
                 lambda seen: waiting_reasons(seen).count("ErrImagePull") >= 2,
                 timeout_seconds=120,
