@@ -321,7 +321,7 @@ def _work_in_scratch(
     """Put the container of a Job between one that brings from the bucket and one that sends to it.
 
     It has neither their credentials nor a folder with them in which a program would look for code
-    (docs/decisions/0012-store-in-a-bucket.md).
+    (docs/decisions/0014-store-in-a-bucket.md).
     """
     scratch = {"name": "scratch", "mountPath": SCRATCH_PATH}
     in_scratch = {"name": "NLP_SCRATCH", "value": SCRATCH_PATH}
