@@ -122,8 +122,7 @@ def _check_config(source: Source, config: Mapping[str, Any]) -> None:
             "such as bert, roberta or mpnet.",
         )
     for name in ("hidden_size", "vocab_size"):
-        if isinstance(config.get(name), bool) or not isinstance(config.get(name), int):
-            raise Refused("InputInvalid", f"{where}: {name} is {config.get(name)!r}; it must be a number.")
+        _whole(source, CONFIG, config, name)
 
 
 def _read_modules(source: Source, modules: Sequence[Any], config: Mapping[str, Any]) -> tuple[str, bool]:
@@ -183,18 +182,32 @@ def _max_tokens(
     source: Source, config: Mapping[str, Any], limits: Mapping[str, Any], parameters: Parameters
 ) -> int:
     """The smallest of what the model has positions for, what the folder says, and what the spec says."""
-    positions = config.get("max_position_embeddings", SAID_BY_NOBODY)
+    positions = _whole(source, CONFIG, config, "max_position_embeddings", SAID_BY_NOBODY)
     if config["model_type"] in ("roberta", "xlm-roberta", "camembert", "mpnet"):
         # Their positions begin behind the padding's.
-        positions -= int(config.get("pad_token_id") or 0) + 1
-    said = limits.get("max_seq_length") or positions
+        positions -= _whole(source, CONFIG, config, "pad_token_id", 0) + 1
+    said = _whole(source, LIMITS, limits, "max_seq_length", positions)
     if parameters.max_tokens > positions:
         raise Refused(
             "ParameterInvalid",
             f"spec.build.sentenceEncoder.maxTokens is {parameters.max_tokens}; this model has positions for "
             f"{positions} tokens.",
         )
-    return int(parameters.max_tokens or min(said, positions))
+    return parameters.max_tokens or min(said, positions)
+
+
+def _whole(
+    source: Source, file: str, content: Mapping[str, Any], name: str, default: int | None = None
+) -> int:
+    """A whole number of a file. Raises Refused when it is none, or missing (or null) without a default."""
+    value = content.get(name)
+    if value is None and default is not None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise Refused(
+            "InputInvalid", f"{source.where(file)}: {name} is {value!r}; it must be a whole number."
+        )
+    return value
 
 
 def _read(source: Source, name: str, kind: type[Any]) -> Any:
