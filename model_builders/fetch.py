@@ -29,6 +29,20 @@ logger = logging.getLogger(__name__)
 
 PROGRESS_SECONDS = 10.0
 
+OF_THE_BYTES = frozenset(
+    {
+        "HashMismatch",
+        "InputEmpty",
+        "InputInvalid",
+        "InputRefused",
+        "InputTooLarge",
+        "ScratchFull",
+        "StoreFull",
+    }
+)
+"""Refusals after which what was fetched is of no use. After others, a token that expired, the next Job goes
+on."""
+
 
 @dataclass(frozen=True)
 class Reach:
@@ -108,8 +122,9 @@ def _fetch_from_network(
         digest = files[0].sha256 if remote.kind == "File" else digest_of_folder(files)
         if wanted.sha256 and digest != wanted.sha256:
             raise _not_the_pinned(wanted, remote.shown, digest)
-    except Refused:
-        remove(folder)  # nothing of it is of use to the next Job
+    except Refused as refused:
+        if refused.reason in OF_THE_BYTES:
+            remove(folder)
         raise
     if not store.holds_source(digest, staging):
         _publish(name, remote.kind, digest, files, folder / SOURCE, store)

@@ -14,7 +14,13 @@ from typing import Any
 import boto3
 from botocore import UNSIGNED
 from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, SSLError
+from botocore.exceptions import (
+    BotoCoreError,
+    ClientError,
+    CredentialRetrievalError,
+    NoCredentialsError,
+    SSLError,
+)
 from botocore.response import StreamingBody
 from urllib3.exceptions import HTTPError
 
@@ -47,9 +53,10 @@ class S3Objects:
 
     def __init__(self, source: S3Source, credentials: Credentials) -> None:
         self._source, self._credentials = source, credentials
-        self._client = connect(source, credentials)
         self.shown = f"s3://{source.bucket}/{source.key}"
         self.kind = "Folder"
+        with self._explained(""):
+            self._client = connect(source, credentials)
 
     def files(self) -> list[RemoteFile]:
         key = self._source.key
@@ -139,6 +146,8 @@ class S3Objects:
         name, where = self._credentials.input, self._source.endpoint or "AWS"
         if isinstance(error, ClientError):
             return self._answered(error, what)
+        if isinstance(error, CredentialRetrievalError | NoCredentialsError):
+            return self._forbidden(short(error))
         if isinstance(error, SSLError) and "CERTIFICATE_VERIFY_FAILED" in str(error):
             return Refused(
                 "InputUnreachable",
@@ -160,9 +169,12 @@ class S3Objects:
         if status in (429, 408) or status >= 500 or code in ("SlowDown", "RequestTimeout"):
             return Interrupted(f"S3 answered {code or status}")
         # 400 too: ExpiredToken, AuthorizationHeaderMalformed (another region) and their like.
+        return self._forbidden(code or f"HTTP {status}")
+
+    def _forbidden(self, why: str) -> Refused:
         return Refused(
             "InputForbidden",
-            f"Input {name!r}: S3 refuses to give {self.shown}: {code or f'HTTP {status}'}. "
+            f"Input {self._credentials.input!r}: S3 refuses to give {self.shown}: {why.rstrip('.')}. "
             f"{self._credentials.in_words(KEYS)} A ServiceAccount named in "
             "spec.build.pod.serviceAccountName can bring credentials instead.",
         )

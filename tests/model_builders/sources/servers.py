@@ -30,6 +30,7 @@ class Asked:
 
     path: str
     headers: Mapping[str, str]
+    body: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,9 @@ class TlsServer:
             def do_GET(self) -> None:
                 owner._serve(self)
 
+            def do_POST(self) -> None:
+                owner._serve(self)
+
             def do_HEAD(self) -> None:
                 owner._serve(self, with_body=False)
 
@@ -105,15 +109,16 @@ class TlsServer:
         self._server.server_close()
 
     def _serve(self, handler: BaseHTTPRequestHandler, with_body: bool = True) -> None:
-        asked = Asked(handler.path, {key.lower(): value for key, value in handler.headers.items()})
+        headers = {key.lower(): value for key, value in handler.headers.items()}
+        asked = Asked(handler.path, headers, handler.rfile.read(int(headers.get("content-length", 0))))
         self.asked.append(asked)
         reply = self.respond(asked)
         parts = [reply.body] if isinstance(reply.body, bytes) else reply.body
-        headers = {"Connection": "close", **reply.headers}
+        sent = {"Connection": "close", **reply.headers}
         if isinstance(reply.body, bytes):
-            headers.setdefault("Content-Length", str(len(reply.body)))
+            sent.setdefault("Content-Length", str(len(reply.body)))
         handler.send_response(reply.status)
-        for key, value in headers.items():
+        for key, value in sent.items():
             handler.send_header(key, value)
         handler.end_headers()
         handler.close_connection = True

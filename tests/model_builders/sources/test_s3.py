@@ -6,14 +6,15 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from localcluster.certificates import Authority
+from localcluster.certificates import Authority, Pair
 from model_builders.errors import Refused, TryAgain
 from tests.model_builders.made import Jobs, make_novels
 from tests.model_builders.sources.fetching import contents, fetch_here, left_in_store, request_of, sha256
-from tests.model_builders.sources.servers import LOOPBACK, make_secret
+from tests.model_builders.sources.servers import LOOPBACK, Asked, Reply, make_secret, serving
 from tests.s3_server import ACCESS, SECRET, S3Server
 
 pytestmark = pytest.mark.jobs
@@ -136,6 +137,67 @@ def test_public_bucket_needs_no_secret(
     )
     only_ca = make_secret(tmp_path / "ca", authority)
     assert fetch_here(jobs, s3_source(s3, bucket, "novels.tsv", only_ca)).sha256 == sha256(NOVELS)
+
+
+def give_keys(asked: Asked) -> Reply:
+    """What AWS's token service answers to who brings the token of a ServiceAccount."""
+    query = parse_qs(urlsplit(asked.path).query) | parse_qs(asked.body.decode())
+    if query["WebIdentityToken"] != ["of-the-account"]:
+        error = "<ErrorResponse><Error><Code>InvalidIdentityToken</Code></Error></ErrorResponse>"
+        return Reply(400, error.encode(), {"Content-Type": "text/xml"})
+    keys = {
+        "AccessKeyId": ACCESS,
+        "SecretAccessKey": SECRET,
+        "SessionToken": "",
+        "Expiration": "2099-01-01T00:00:00Z",
+    }
+    text = "".join(f"<{key}>{value}</{key}>" for key, value in keys.items())
+    action = "AssumeRoleWithWebIdentity"
+    result = f"<{action}Result><Credentials>{text}</Credentials></{action}Result>"
+    body = f'<{action}Response xmlns="https://sts.amazonaws.com/doc/2011-06-15/">{result}</{action}Response>'
+    return Reply(200, body.encode(), {"Content-Type": "text/xml"})
+
+
+@pytest.mark.parametrize("token", ["of-the-account", "of-another"])
+def test_service_account_brings_keys_by_web_identity(
+    jobs: Jobs,
+    s3: S3Server,
+    client: Any,
+    bucket: str,
+    tmp_path: Path,
+    authority: Authority,
+    pair: Pair,
+    token: str,
+) -> None:
+    """The environment is what AWS's webhook puts into a pod with such an account."""
+    client.put_object(Bucket=bucket, Key="novels.tsv", Body=NOVELS)
+    (tmp_path / "token").write_text(token, encoding="utf-8")
+    request = s3_source(s3, bucket, "novels.tsv", make_secret(tmp_path / "ca", authority))
+    with serving(pair, give_keys) as sts:
+        environment = {
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/reader",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(tmp_path / "token"),
+            "AWS_ENDPOINT_URL_STS": f"https://{sts.host}",
+            "AWS_CA_BUNDLE": str(authority.certificate),
+        }
+        ran = jobs.run("fetch", request, NLP_FETCH_ALLOWED_NETWORKS=LOOPBACK, **environment)
+    if token == "of-the-account":
+        assert (ran.code, ran.result["inputs"][0]["sha256"]) == (0, sha256(NOVELS)), ran.log
+    else:
+        assert (ran.code, ran.result["reason"]) == (10, "InputForbidden"), ran.log
+        assert "InvalidIdentityToken" in ran.result["message"]
+
+
+def test_role_of_the_node_is_never_asked_for(
+    jobs: Jobs, s3: S3Server, bucket: str, tmp_path: Path, authority: Authority, pair: Pair
+) -> None:
+    """A metadata service that would give keys stands ready, and its network is allowed."""
+    request = s3_source(s3, bucket, "novels.tsv", make_secret(tmp_path / "ca", authority))
+    with serving(pair, lambda asked: Reply(200, b"node-role")) as metadata:
+        environment = {"AWS_EC2_METADATA_SERVICE_ENDPOINT": f"https://{metadata.host}/"}
+        ran = jobs.run("fetch", request, NLP_FETCH_ALLOWED_NETWORKS=LOOPBACK, **environment)
+        assert metadata.asked == []
+    assert (ran.code, ran.result["reason"]) == (10, "InputForbidden"), ran.log
 
 
 @pytest.mark.parametrize(
