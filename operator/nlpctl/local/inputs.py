@@ -73,6 +73,7 @@ def _with_given(model: Model, given: Given) -> Model:
     for one in listed(obj, "spec", "build", "inputs"):
         if given.path(model.name, text(one, "name")) is not None:
             one["source"] = {"persistentVolumeClaim": {"claimName": "given"}}
+            one.pop("secretName", None)  # which nothing that is mounted has
     return Model(obj, parse_model(obj))
 
 

@@ -49,6 +49,13 @@ def test_a_config_map_of_the_same_file_is_laid_out_as_a_volume(tmp_path: Path) -
     }
 
 
+def test_a_file_given_for_an_input_needs_no_secret(tmp_path: Path) -> None:
+    model = make_model(source={"s3": {"bucket": "corpora"}})
+    model["spec"]["build"]["inputs"][0]["secretName"] = "bucket-keys"
+    (one,) = asked(read(tmp_path, model), Given({("", "corpus"): tmp_path}, {}), tmp_path)
+    assert one == {"name": "corpus", "sha256": "", "path": str(tmp_path)}
+
+
 def test_one_key_of_a_config_map_is_one_file(tmp_path: Path) -> None:
     model = make_model(source={"configMap": {"name": "novels", "key": "b.txt"}})
     (one,) = asked(read(tmp_path, make_config_map(), model), NOTHING, tmp_path / "volumes")
