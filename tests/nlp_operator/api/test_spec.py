@@ -17,8 +17,8 @@ def problems(model: dict[str, Any]) -> tuple[str, ...]:
 
 CLAIM = {"persistentVolumeClaim": {"claimName": "datasets"}}
 ONE_SOURCE = (
-    "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim, configMap, s3, https, huggingFace, oci "
-    "and nlpModel must be set."
+    "spec.build.inputs[0].source: Exactly one of persistentVolumeClaim, configMap, s3, https, huggingFace, "
+    "oci and nlpModel must be set."
 )
 
 

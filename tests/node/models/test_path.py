@@ -63,6 +63,20 @@ def test_words_and_novels_are_as_near_as_the_document_says(serving: Place) -> No
     assert similarity("사랑 손님과 어머니", "삼포 가는 길") > similarity(LUCKY_DAY, "삼포 가는 길")
 
 
+def test_a_model_counts_its_own_documents_in_the_words_of_another(place: Place) -> None:
+    """The second is applied first; its documents are counted in the three words of the sample."""
+    data = {"reviews.tsv": "document\ttext\n어제\t기차 소리 기차 선술집\n"}
+    place.apply({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "reviews"}, "data": data})
+    words = {"name": "vocabulary", "source": {"nlpModel": {"name": MODEL}}}
+    corpus = {"name": "corpus", "source": {"configMap": {"name": "reviews"}}}
+    place.apply_model({}, "reviews", {"inputs": [corpus, words]})
+    place.wait_for("Built", "Unknown", "DependencyMissing", name="reviews")
+    place.apply_sample()
+    place.wait_ready("reviews")
+    answer = place.ask("어제", name="reviews")["document_vector"].ravel()
+    assert [float(number) for number in answer] == [2, 0, 1]
+
+
 def test_pod_security_restricted_has_nothing_to_warn_of(place: Place) -> None:
     """Enforced, warned of and audited in this namespace: a violation shows in kubectl or in the audit log."""
     printed = place.kubectl("apply", "-f", str(SAMPLE))
