@@ -84,4 +84,7 @@ def test_words_after_two_dashes_go_to_pytest() -> None:
 
 def test_an_unknown_tier_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["slow"]) == 2
-    assert "No tier 'slow'; there are fast, jobs, triton, cluster, node, faults, release." in capsys.readouterr().out
+    assert (
+        "No tier 'slow'; there are fast, jobs, triton, cluster, node, faults, release."
+        in capsys.readouterr().out
+    )
