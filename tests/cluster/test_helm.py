@@ -4,6 +4,7 @@ uninstalling, and the operator at work under the rights it got."""
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -109,13 +110,20 @@ def test_chart_and_kustomize_install_the_same(
         assert found[key] == one
 
 
-def test_monitoring_is_the_kustomize_component(helm: Helm, programs: Mapping[str, Path]) -> None:
-    component = ROOT / "manifests" / "monitoring"
+def test_monitoring_is_the_kustomize_component(
+    helm: Helm, programs: Mapping[str, Path], tmp_path: Path
+) -> None:
+    overlay = {
+        "resources": [os.path.relpath(ROOT / "manifests" / "default", tmp_path)],
+        "components": [os.path.relpath(ROOT / "manifests" / "monitoring", tmp_path)],
+    }
+    (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
+    command = [str(programs["kubectl"]), "kustomize", str(tmp_path)]
+    wanted = by_name(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
     found = rendered(helm, "--set", "metrics.service=true,metrics.serviceMonitor=true")
-    for kind, file in (("Service", "metrics-service.yaml"), ("ServiceMonitor", "service-monitor.yaml")):
-        assert found[(kind, NAMESPACE, "nlp-operator-metrics")] == yaml.safe_load(
-            (component / file).read_text()
-        )
+    for kind in ("Service", "ServiceMonitor"):
+        key = (kind, NAMESPACE, "nlp-operator-metrics")
+        assert found[key] == wanted[key]
 
 
 # --- values ---
