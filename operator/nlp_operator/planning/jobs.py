@@ -29,7 +29,11 @@ REASON = re.compile(r"^[A-Z][A-Za-z0-9]{0,63}$")
 LOST_AFTER_SECONDS = 10.0
 """A Job may be seen complete before its pod is: two watches. After this long the pod is gone for good."""
 NO_POD_SECONDS = 30.0
-"""A Job controller makes the pod within a second or two; after this long something refuses it."""
+"""A Job controller makes the pod in the second in which it looks at the Job; after this long something
+refuses it."""
+NOT_SEEN_SECONDS = 120.0
+"""How long a Job may wait to be looked at: a controller with a thousand before it takes minutes, and nothing
+is wrong."""
 OUT_OF_MEMORY = "BuildOutOfMemory"
 CLAIM_MISSING = re.compile(r'persistentvolumeclaim "([^"]+)" not found')
 
@@ -223,9 +227,11 @@ def _running(job: Obj, own: Sequence[Obj], now: datetime) -> Running:
         if found is not None:
             return Running(_named_claim(found))
         return Running(look_again_seconds=VOLUMES_SECONDS if waits_for_volumes(pod) else None)
-    made = parse_timestamp(dig(job, "metadata", "creationTimestamp"))
-    waited = (now - made).total_seconds() if made is not None else 0.0
-    if not own and waited >= NO_POD_SECONDS:
+    begun = parse_timestamp(dig(job, "status", "startTime"))
+    since = begun or parse_timestamp(dig(job, "metadata", "creationTimestamp"))
+    patience = NOT_SEEN_SECONDS if begun is None else NO_POD_SECONDS
+    waited = (now - since).total_seconds() if since is not None else 0.0
+    if not own and waited >= patience:
         return Running(
             Violation(
                 "PodsNotCreated",
@@ -234,7 +240,7 @@ def _running(job: Obj, own: Sequence[Obj], now: datetime) -> Running:
                 stalled=False,
             )
         )
-    return Running(look_again_seconds=None if own else max(1.0, NO_POD_SECONDS - waited))
+    return Running(look_again_seconds=None if own else max(1.0, patience - waited))
 
 
 def _named_claim(found: Violation) -> Violation:

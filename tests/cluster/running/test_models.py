@@ -72,12 +72,14 @@ def test_a_model_deleted_and_applied_again_is_back_when_its_old_objects_are_gone
             uid in scene.children()[kind].values() for kind, old in before.items() for uid in old.values()
         )
 
+    nothing_to_wait_for = gone()  # A machine under load may be so slow with kubectl.
     until(gone, "the former model's objects are collected", COLLECTED)
     started = time.monotonic()
     scene.wait_ready("novels", seconds=15)
     assert time.monotonic() - started < 15
     assert not stalls
-    assert any(one.startswith("Leaving:") and "on its way out" in one for one in waits), waits
+    told = any(one.startswith("Leaving:") and "on its way out" in one for one in waits)
+    assert told or nothing_to_wait_for, waits
     after = scene.children()
     assert {kind: len(found) for kind, found in after.items()} == {
         kind: len(found) for kind, found in before.items()

@@ -82,7 +82,7 @@ def test_pod_taken_away_by_a_disruption_does_not_count() -> None:
 
 def test_pod_of_another_job_is_not_asked() -> None:
     other = make_job() | {"metadata": {"name": "m-build-1", "namespace": "demo", "uid": "another"}}
-    assert read(JOB, make_terminated_pod(other, 0, OK)) == Running(look_again_seconds=30.0)
+    assert read(JOB, make_terminated_pod(other, 0, OK)) == Running(look_again_seconds=120.0)
 
 
 def test_deadline_is_told_with_its_seconds() -> None:
@@ -164,8 +164,17 @@ def test_pod_that_waits_long_for_its_volumes_is_told() -> None:
 
 
 def test_job_without_a_pod_is_told_after_a_while() -> None:
-    assert read(JOB, seconds=5) == Running(look_again_seconds=25.0)
-    late = read(JOB, seconds=31)
+    begun = {**JOB, "status": {"startTime": "2026-11-25T12:00:00Z"}}
+    assert read(begun, seconds=5) == Running(look_again_seconds=25.0)
+    late = read(begun, seconds=31)
+    assert isinstance(late, Running)
+    assert late.held_up is not None
+    assert late.held_up.reason == "PodsNotCreated"
+
+
+def test_a_job_that_its_controller_has_not_seen_yet_gets_more_time() -> None:
+    assert read(JOB, seconds=31) == Running(look_again_seconds=89.0)
+    late = read(JOB, seconds=121)
     assert isinstance(late, Running)
     assert late.held_up is not None
     assert late.held_up.reason == "PodsNotCreated"
