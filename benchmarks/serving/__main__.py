@@ -18,6 +18,7 @@ import json
 import os
 import platform
 import random
+import signal
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -231,6 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--skip-failing", action="store_true", help="note a server that does not start, and go on"
     )
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the blocks that end the servers
     found = run(options)
     options.json.parent.mkdir(parents=True, exist_ok=True)
     options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")

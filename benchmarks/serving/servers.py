@@ -6,6 +6,7 @@ All of them run the same weights, on loopback, in environments of their own with
 from __future__ import annotations
 
 import contextlib
+import http.client
 import json
 import os
 import shutil
@@ -30,7 +31,6 @@ from nlp_agent.model_config import write_model_config
 from nlp_agent.server_config import Spec
 from tests.nlp_agent.running import (
     RunningAgent,
-    call,
     free_ports,
     make_wanted,
     running_agent,
@@ -174,9 +174,20 @@ def process(
         started.wait()
 
 
+def answers(port: int, path: str, body: object) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", path, json.dumps(body), {"Content-Type": "application/json"})
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
 def wait_for_answer(port: int, path: str, body: object, started: subprocess.Popen[bytes], log: Path) -> None:
     deadline = time.monotonic() + START_SECONDS
-    while call(f"http://127.0.0.1:{port}{path}", body)[0] != 200:  # type: ignore[arg-type]
+    while not answers(port, path, body):
         if started.poll() is not None or time.monotonic() > deadline:
             raise Failed(f"The server did not come up:\n{log.read_text(errors='replace')[-2000:]}")
         time.sleep(0.2)
@@ -277,26 +288,26 @@ def _triton(given: Given, layout: Layout) -> Iterator[Mapping[str, Running]]:
     config = write_model_config(built, spec, MODEL, "cpu", 1)
     threads = f'string_value: "{layout.threads}"'
     (folder / "config.pbtxt").write_text(config.replace('string_value: "1"', threads), encoding="utf-8")
-    http, grpc, metrics = free_ports(3)
+    http_port, grpc_port, metrics_port = free_ports(3)
     log = root / "triton.log"
     variables = serving_environment(Progress()).variables
     command = [variables["NLP_TRITON_BINARY"], f"--model-repository={root}"]
     command += [f"--backend-directory={variables['NLP_TRITON_BACKENDS']}", "--disable-auto-complete-config"]
-    for name, port in (("http", http), ("grpc", grpc), ("metrics", metrics)):
+    for name, port in (("http", http_port), ("grpc", grpc_port), ("metrics", metrics_port)):
         command += [f"--{name}-address=127.0.0.1", f"--{name}-port={port}"]
-    command += [f"--backend-config=python,shm-region-prefix-name=benchmark_{os.getpid()}_{http}"]
+    command += [f"--backend-config=python,shm-region-prefix-name=benchmark_{os.getpid()}_{http_port}"]
     with process(command, variables, log) as started:
         body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": ["ready?"]}]}
-        wait_for_answer(http, f"/v2/models/{MODEL}/infer", body, started, log)
+        wait_for_answer(http_port, f"/v2/models/{MODEL}/infer", body, started, log)
         yield {
             "http": Running(
-                started.pid, lambda: HttpClient(http), triton_http_request(http), triton_http_vector
+                started.pid, lambda: HttpClient(http_port), triton_http_request(http_port), triton_http_vector
             ),
             "grpc": Running(
-                started.pid, lambda: GrpcClient(grpc, MODEL), triton_grpc_request, triton_grpc_vector
+                started.pid, lambda: GrpcClient(grpc_port, MODEL), triton_grpc_request, triton_grpc_vector
             ),
         }
-    for left in Path("/dev/shm").glob(f"benchmark_{os.getpid()}_{http}*"):
+    for left in Path("/dev/shm").glob(f"benchmark_{os.getpid()}_{http_port}*"):
         left.unlink(missing_ok=True)
 
 
