@@ -18,6 +18,7 @@ def test_a_restart_writes_nothing(scene: Scene, operator: OperatorProcess) -> No
         scene.apply_model(f"novels-{number}")
     for number in range(5):
         scene.wait_ready(f"novels-{number}")
+    until(scene.alone, "the namespaces of other tests are gone", 60)
     assert operator.stop() == 0
     mark = scene.audit.mark()
     operator.start()
