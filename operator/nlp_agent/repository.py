@@ -36,6 +36,10 @@ def place(repository: Path, name: str, artifact: Path, config: str) -> Callable[
             continue
         if child.is_dir():
             shutil.copytree(child, fresh / child.name, copy_function=_link)
+            # A file where Python wants a folder for compiled code: the backend's Python reads no environment
+            # that forbids it, and to Triton a changed folder is another version, which it loads anew although
+            # nothing but the number of instances has changed.
+            (fresh / child.name / "__pycache__").touch()
         else:
             _link(str(child), str(fresh / child.name))
     (fresh / CONFIG).write_text(config, encoding="utf-8")

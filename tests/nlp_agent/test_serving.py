@@ -429,9 +429,11 @@ def test_more_instances_keep_the_running_one(agent: RunningAgent) -> None:
     with Load(agent, "echo") as load:
         agent.want(make_wanted("echo", digest, instances=3))
         wait_until("three backends run", lambda: len(agent.stubs("echo")) == 3)
+        three = set(agent.stubs("echo"))
         agent.want(make_wanted("echo", digest, instances=1))
         wait_until("one backend runs", lambda: len(agent.stubs("echo")) == 1)
-    assert set(before) <= set(agent.stubs("echo")) | set(before)
+    assert set(before) < three, "the first goes on beside two more"
+    assert set(agent.stubs("echo")) < three, "one of the three stays, none is started anew"
     assert {status for status, _ in load.answers} == {200}
     assert reload_count(agent) == 0
 
