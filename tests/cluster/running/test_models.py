@@ -276,15 +276,18 @@ def test_a_changed_build_reaches_the_server_without_a_new_pod(scene: Scene) -> N
 
 
 def test_events_tell_the_transitions(scene: Scene) -> None:
+    """In the order in which they came about, each once."""
     scene.apply_model("novels")
     scene.wait_ready("novels")
     path = f"/apis/events.k8s.io/v1/namespaces/{scene.namespace}/events"
 
-    def reasons() -> set[str]:
-        events = scene.plane.api.get(path)["items"]
-        return {event["reason"] for event in events if event["regarding"]["kind"] == "NLPModel"}
+    def told() -> list[tuple[str, str]]:
+        events = [one for one in scene.plane.api.get(path)["items"] if one["regarding"]["kind"] == "NLPModel"]
+        return [(one["type"], one["reason"]) for one in sorted(events, key=lambda one: one["eventTime"])]
 
-    until(lambda: "Ready" in " ".join(reasons()) or len(reasons()) >= 2, f"events were posted: {reasons()}")
+    expected = [("Normal", reason) for reason in ("Built", "Placed", "Ready")]
+    until(lambda: len(told()) >= len(expected), "the events are posted")
+    assert told() == expected
 
 
 @pytest.mark.parametrize(
