@@ -4,11 +4,7 @@ Runs with the standard library, numpy and onnxruntime alone. The interpreter tha
 locale, so every text is decoded and encoded by name.
 """
 
-import json
-import locale
-import os
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import triton_python_backend_utils as pb_utils
@@ -20,59 +16,33 @@ from answering import (  # type: ignore[import-not-found]  # found beside this f
     tensors,
 )
 from backend import (  # type: ignore[import-not-found]  # likewise
-    providers,
+    respond,
+    start,
     strings,
 )
 
 
 class TritonPythonModel:
     def initialize(self, args: dict[str, str]) -> None:
-        locale.setlocale(locale.LC_CTYPE, "C.UTF-8")
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # Before any import of onnxruntime.
-        folder = Path(args["model_repository"]) / args["model_version"]
-        parameters = json.loads(args["model_config"])["parameters"]
-        threads = int(parameters["threads"]["string_value"])
-        self._answering = load(folder, threads, providers(args))
+        self._answering = start(args, load)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        """One pass through the model for all requests that Triton batched.
+        answers: list[Any] = respond(requests, self._parse, self._answering.answer, tensors, BadQuestion)
+        return answers
 
-        A bad request gets an error of its own.
-        """
-        parsed: list[list[Question] | BadQuestion] = [self._parse(request) for request in requests]
-        answers = iter(self._answering.answer([q for p in parsed if isinstance(p, list) for q in p]))
-        responses = []
-        for request, questions in zip(requests, parsed, strict=True):
-            if isinstance(questions, BadQuestion):
-                error = pb_utils.TritonError(str(questions), pb_utils.TritonError.INVALID_ARG)
-                responses.append(pb_utils.InferenceResponse(error=error))
-                continue
-            given = tensors(
-                questions, [next(answers) for _ in questions], set(request.requested_output_names())
-            )
-            responses.append(
-                pb_utils.InferenceResponse([pb_utils.Tensor(name, given[name]) for name in given])
-            )
-        return responses
-
-    def _parse(self, request: Any) -> list[Question] | BadQuestion:
-        try:
-            texts = strings(request, "text", BadQuestion)
-            if texts is None:
-                raise BadQuestion("text is missing; it must be given.")
-            rows = len(texts)
-            pairs = strings(request, "text_pair", BadQuestion) or [None] * rows
-            roles = strings(request, "role", BadQuestion) or [None] * rows
-            top_k = pb_utils.get_input_tensor_by_name(request, "top_k")
-            numbers = (
-                [DEFAULT_TOP_K] * rows if top_k is None else [int(n) for n in top_k.as_numpy().reshape(-1)]
-            )
-            questions = [
-                Question(text, pair, role or None, number)
-                for text, pair, role, number in zip(texts, pairs, roles, numbers, strict=True)
-            ]
-            for question in questions:
-                self._answering.check(question)
-        except BadQuestion as error:
-            return error
+    def _parse(self, request: Any) -> list[Question]:
+        texts = strings(request, "text", BadQuestion)
+        if texts is None:
+            raise BadQuestion("text is missing; it must be given.")
+        rows = len(texts)
+        pairs = strings(request, "text_pair", BadQuestion) or [None] * rows
+        roles = strings(request, "role", BadQuestion) or [None] * rows
+        top_k = pb_utils.get_input_tensor_by_name(request, "top_k")
+        numbers = [DEFAULT_TOP_K] * rows if top_k is None else [int(n) for n in top_k.as_numpy().reshape(-1)]
+        questions = [
+            Question(text, pair, role or None, number)
+            for text, pair, role, number in zip(texts, pairs, roles, numbers, strict=True)
+        ]
+        for question in questions:
+            self._answering.check(question)
         return questions
