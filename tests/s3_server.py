@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import pytest
 from botocore.config import Config
 
 from localcluster import binaries
@@ -180,3 +181,17 @@ def s3_server(
     finally:
         server.kill()
         ports.release()
+
+
+@pytest.fixture(scope="session")
+def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with s3_server(tmp_path_factory.mktemp("s3") / "server") as server:
+        yield server
+
+
+@pytest.fixture
+def server(shared_server: S3Server) -> S3Server:
+    """A real S3 server that runs; a test that kills it starts it again."""
+    if shared_server.process is None:
+        shared_server.start()
+    return shared_server

@@ -77,19 +77,7 @@ class Jobs:
         architecture: str = "TermDocumentMatrix",
         export: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
-        inputs = [InputOfBuild("corpus", digest)]
-        parameters, export = dict(parameters or {}), dict(export or {"precision": "Auto"})
-        return {
-            "version": 1,
-            "model": "demo/korean-novels",
-            "deadlineSeconds": 3600,
-            "key": build_key(architecture, parameters, list(quality), export, inputs),
-            "architecture": architecture,
-            "parameters": parameters,
-            "quality": list(quality),
-            "export": export,
-            "inputs": [{"name": "corpus", "sha256": digest}],
-        }
+        return request_of_build([InputOfBuild("corpus", digest)], architecture, parameters, quality, export)
 
     def run(self, job: str, request: object, prefix: Sequence[str] = (), **environment: str) -> Ran:
         termination_log = self.folder / "termination-log"
@@ -129,6 +117,27 @@ class Jobs:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
         return path
+
+
+def request_of_build(
+    inputs: Sequence[InputOfBuild],
+    architecture: str = "TermDocumentMatrix",
+    parameters: Mapping[str, Any] | None = None,
+    quality: Sequence[Mapping[str, str]] = (),
+    export: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    parameters, export = dict(parameters or {}), dict(export or {"precision": "Auto"})
+    return {
+        "version": 1,
+        "model": "demo/korean-novels",
+        "deadlineSeconds": 3600,
+        "key": build_key(architecture, parameters, list(quality), export, inputs),
+        "architecture": architecture,
+        "parameters": parameters,
+        "quality": list(quality),
+        "export": export,
+        "inputs": [one.to_json() for one in inputs],
+    }
 
 
 def make_jobs(folder: Path) -> Jobs:

@@ -10,7 +10,7 @@ import yaml
 
 from model_builders.messages import InputOfBuild, build_key
 from model_builders.term_document_matrix.served.answering import Question, load
-from tests.model_builders.made import WORDS, Jobs, Ran, make_novels
+from tests.model_builders.made import WORDS, Jobs, Ran, make_novels, request_of_build
 
 pytestmark = pytest.mark.jobs
 
@@ -32,20 +32,7 @@ def fetch(jobs: Jobs, artifact: str, sha256: str = "") -> Ran:
 
 
 def build(jobs: Jobs, *inputs: InputOfBuild, **parameters: Any) -> Ran:
-    given = WHITESPACE | parameters
-    export = {"precision": "Auto"}
-    request = {
-        "version": 1,
-        "model": "demo/reviews",
-        "deadlineSeconds": 600,
-        "key": build_key("TermDocumentMatrix", given, [], export, inputs),
-        "architecture": "TermDocumentMatrix",
-        "parameters": given,
-        "quality": [],
-        "export": export,
-        "inputs": [one.to_json() for one in inputs],
-    }
-    return jobs.run("build", request)
+    return jobs.run("build", request_of_build(inputs, parameters=WHITESPACE | parameters))
 
 
 def words_of(digest: str, name: str = "words") -> InputOfBuild:

@@ -20,8 +20,8 @@ from localcluster.environments import TORCH_BUILDER, Recipe, environment
 from localcluster.images import image_of
 from localcluster.locks import locked
 from localcluster.progress import Progress
-from model_builders.messages import InputOfBuild, build_key
-from tests.model_builders.made import Jobs, Ran
+from model_builders.messages import InputOfBuild
+from tests.model_builders.made import Jobs, Ran, request_of_build
 
 ROOT = Path(__file__).resolve().parents[3]
 MINILM = Recipe("minilm", "MiniLM, a small sentence encoder", ("constraints/minilm.txt",), 84, 100)
@@ -70,18 +70,9 @@ def build(
     fetched = jobs.fetch(*wanted)
     assert fetched.code == 0, fetched.log
     found = [InputOfBuild(one["name"], one["sha256"]) for one in fetched.result["inputs"]]
-    parameters, export = dict(parameters or {}), {"precision": "Auto", **(export or {})}
-    request = {
-        "version": 1,
-        "model": "demo/sentences",
-        "deadlineSeconds": 3600,
-        "key": build_key("SentenceEncoder", parameters, [], export, found),
-        "architecture": "SentenceEncoder",
-        "parameters": parameters,
-        "quality": [],
-        "export": export,
-        "inputs": [{"name": one.name, "sha256": one.sha256} for one in found],
-    }
+    request = request_of_build(
+        found, "SentenceEncoder", parameters, export={"precision": "Auto", **(export or {})}
+    )
     # Warnings of torch and transformers about themselves are theirs.
     where = f"{ROOT}:{ROOT / 'operator'}"
     return with_torch(jobs).run("build", request, PYTHONWARNINGS="default", PYTHONPATH=where)

@@ -39,16 +39,6 @@ def server(pair: Pair) -> Iterator[TlsServer]:
         yield server
 
 
-@pytest.fixture
-def secret(tmp_path: Path, authority: Authority) -> str:
-    return make_secret(tmp_path / "secret", authority)
-
-
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_builders.download.PAUSE_SECONDS", 0.0)
-
-
 def https(url: str, pin: str = sha256(NOVELS), secret: str = "") -> dict[str, object]:
     return request_of({"https": {"url": url}}, pin, secret)
 

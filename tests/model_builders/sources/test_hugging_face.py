@@ -64,11 +64,6 @@ def secret(tmp_path: Path, authority: Authority) -> str:
     return make_secret(tmp_path / "secret", authority, {"token": "hf_t0k3n"})
 
 
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_builders.download.PAUSE_SECONDS", 0.0)
-
-
 def model(
     secret: str, repository: str = REPOSITORY, revision: str = REVISION, **more: object
 ) -> dict[str, object]:

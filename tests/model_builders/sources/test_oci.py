@@ -62,16 +62,6 @@ def open_registry(
         yield program
 
 
-@pytest.fixture
-def secret(tmp_path: Path, authority: Authority) -> str:
-    return make_secret(tmp_path / "secret", authority)
-
-
-@pytest.fixture(autouse=True)
-def _no_pause(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("model_builders.download.PAUSE_SECONDS", 0.0)
-
-
 def push_blob(registry: Program, content: bytes, login: Mapping[str, str]) -> dict[str, Any]:
     status, headers = registry.ask(f"/v2/{REPOSITORY}/blobs/uploads/", "POST", b"", **login)
     assert status == 202, status
