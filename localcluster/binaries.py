@@ -249,8 +249,8 @@ def _compile(program: str, go: Go) -> Path:
     # A temporary name in the same folder, then a rename: a killed compiler leaves no half of a program.
     with tempfile.TemporaryDirectory(dir=folder, prefix=".building-") as scratch:
         built = Path(scratch) / program
-        argv = [str(go.path), "build", *_BUILD_FLAGS, "-ldflags", module.ldflags, "-o", str(built), package]
-        done = run_whole(argv, cwd=module.folder, env={**os.environ, **_BUILD_ENV})
+        words = ["build", *_BUILD_FLAGS, "-ldflags", module.ldflags, "-o", str(built), package]
+        done = _run_go(go, module.folder, words)
         if done.returncode != 0:
             tail = "\n".join(done.stderr.strip().splitlines()[-15:])
             raise BuildFailed(
@@ -261,18 +261,15 @@ def _compile(program: str, go: Go) -> Path:
     return folder / program
 
 
+def _run_go(go: Go, folder: Path, words: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return run_whole([str(go.path), *words], cwd=folder, env={**os.environ, **_BUILD_ENV})
+
+
 def sources(folder: str, module: str, progress: Progress | None = None) -> Path:
     """The unpacked sources of a Go module in the version that `go/<folder>/go.mod` pins: some projects ship
     their CRDs in them. Go checks them against `go.sum`."""
-    argv = [str(_find_go(progress or Progress(quiet=True)).path), "mod", "download", "-json", module]
-    done = subprocess.run(
-        argv,
-        cwd=_GO / folder,
-        env={**os.environ, **_BUILD_ENV},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    go = _find_go(progress or Progress(quiet=True))
+    done = _run_go(go, _GO / folder, ["mod", "download", "-json", module])
     if done.returncode != 0:
         raise BuildFailed(
             f"the sources of {module} could not be had. Go modules must be reachable (see `go env GOPROXY`). "

@@ -77,10 +77,6 @@ def root_of(recipe: Recipe) -> Path:
     return paths.cache_dir() / f"{recipe.name}-{digest.hexdigest()[:12]}"
 
 
-def is_made(recipe: Recipe) -> bool:
-    return (root_of(recipe) / "ready").exists()
-
-
 def environment(recipe: Recipe, progress: Progress) -> Path:
     """The folder of the environment, `bin/python3` in it; made first when the cache does not hold it.
 

@@ -220,9 +220,7 @@ class BucketStore:
             there = self.bucket.list(f"{kind.folder}/{digest}")
         below = f"{kind.below}/" if kind.below else ""
         return [
-            file
-            for file in files
-            if below + file.path not in there or there[below + file.path].size != file.size
+            file for file in files if below + file.path not in there or there[below + file.path] != file.size
         ]
 
     def _send_files(self, kind: Kind, digest: str, folder: Path, files: Sequence[FileDigest]) -> None:

@@ -10,7 +10,6 @@ import http.client
 import json
 import os
 import shutil
-import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,12 +28,12 @@ from localcluster.progress import Progress
 from localcluster.serving_env import serving_environment
 from nlp_agent.model_config import write_model_config
 from nlp_agent.server_config import Spec
+from nlpctl.local.processes import end_session
 from tests.nlp_agent.running import (
     RunningAgent,
     free_ports,
     make_wanted,
     running_agent,
-    session_members,
 )
 
 HERE = Path(__file__).resolve().parent
@@ -168,10 +167,7 @@ def process(
     try:
         yield started
     finally:
-        for pid in session_members(started.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        started.wait()
+        end_session(started)
 
 
 def answers(port: int, path: str, body: object) -> bool:

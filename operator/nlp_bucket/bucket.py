@@ -15,8 +15,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -73,12 +71,6 @@ class Unreachable(BucketError):
     """The server gave no answer, or one that says it cannot work just now."""
 
 
-@dataclass(frozen=True)
-class Listed:
-    size: int
-    modified: datetime
-
-
 class Bucket:
     """One client, for any number of threads.
 
@@ -127,16 +119,16 @@ class Bucket:
                 return b""
             raise
 
-    def list(self, folder: str) -> dict[str, Listed]:
-        """What lies below a folder, by path relative to it."""
+    def list(self, folder: str) -> dict[str, int]:
+        """What lies below a folder: the bytes of each object by its path relative to it."""
         below = self._named(f"{folder}/")["Key"]
 
-        def pages() -> dict[str, Listed]:
+        def pages() -> dict[str, int]:
             found = self._client.get_paginator("list_objects_v2").paginate(
                 Bucket=self.address.bucket, Prefix=below
             )
             return {
-                one["Key"].removeprefix(below): Listed(one["Size"], one["LastModified"])
+                one["Key"].removeprefix(below): one["Size"]
                 for page in found
                 for one in page.get("Contents", ())
                 if not one["Key"].endswith("/")  # folders that some servers list as objects

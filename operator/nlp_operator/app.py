@@ -15,6 +15,7 @@ import logging
 import resource
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
+from dataclasses import fields
 from typing import Any
 
 import uvloop
@@ -62,27 +63,8 @@ class Stopped(Exception):
 
 
 def plan_settings_of(settings: Settings) -> PlanSettings:
-    return PlanSettings(
-        builder_image=settings.builder_image,
-        torch_builder_image=settings.torch_builder_image,
-        serving_image=settings.serving_image,
-        image_pull_policy=settings.image_pull_policy,  # type: ignore[arg-type]
-        store_claim_name=settings.store_claim_name,
-        store_size=settings.store_size,
-        store_access_mode=settings.store_access_mode,  # type: ignore[arg-type]
-        store_storage_class=settings.store_storage_class,
-        store_url=settings.store_url,
-        store_endpoint=settings.store_endpoint,
-        store_region=settings.store_region,
-        store_secret_name=settings.store_secret_name,
-        store_service_account_name=settings.store_service_account_name,
-        fetch_allowed_networks=settings.fetch_allowed_networks,
-        fetch_redirect_hosts=settings.fetch_redirect_hosts,
-        hugging_face_endpoint=settings.hugging_face_endpoint,
-        max_input_bytes=settings.max_input_bytes,
-        run_as_user=settings.run_as_user,
-        agent_silence_seconds=settings.agent_silence_seconds,
-    )
+    """Those of the settings that plans follow from: each goes by the same name."""
+    return PlanSettings(**{one.name: getattr(settings, one.name) for one in fields(PlanSettings)})
 
 
 def judge(error: Exception) -> Retry:

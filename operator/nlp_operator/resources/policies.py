@@ -21,8 +21,11 @@ def store_egress(settings: PlanSettings) -> list[Obj]:
         return []
     url = urlsplit(settings.store_endpoint or "https://aws")
     port = url.port or (80 if url.scheme == "http" else 443)
-    names_ = [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]
-    return [{"ports": [{"protocol": "TCP", "port": port}]}, {"ports": names_}]
+    return [{"ports": [{"protocol": "TCP", "port": port}]}, dns_egress()]
+
+
+def dns_egress() -> Obj:
+    return {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]}
 
 
 def build_jobs_policy(model: Obj, settings: PlanSettings) -> Obj:
@@ -100,7 +103,7 @@ def build_fetch_policy(model: Obj, settings: PlanSettings) -> Obj:
                 "policyTypes": ["Egress"],
                 "egress": [
                     {"to": [*public, *allowed], "ports": [{"protocol": "TCP"}]},
-                    {"ports": [{"protocol": protocol, "port": 53} for protocol in ("UDP", "TCP")]},
+                    dns_egress(),
                 ],
             },
         }

@@ -97,10 +97,10 @@ def build_models(
 def in_order(models: Sequence[Model]) -> list[Model]:
     """Each model after those whose artifacts are its inputs. Raises BuildFailed for a ring of them."""
     by_name = {model.name: model for model in models}
+    objects = {model.name: model.obj for model in models}
     ordered: dict[str, Model] = {}
 
     def visit(model: Model) -> None:
-        objects = {one.name: one.obj for one in models}
         found = resolve(model.obj, model.spec.build, (), "", objects).violation
         if found is not None and found.reason == "DependencyCycle":
             raise BuildFailed(found.reason, found.message)
