@@ -28,10 +28,10 @@ from localcluster.progress import Progress
 from localcluster.serving_env import serving_environment
 from nlp_agent.model_config import write_model_config
 from nlp_agent.server_config import Spec
+from nlp_agent.triton import free_ports
 from nlpctl.local.processes import end_session
 from tests.nlp_agent.running import (
     RunningAgent,
-    free_ports,
     make_wanted,
     running_agent,
 )

@@ -8,8 +8,10 @@ could read it there: model code is trusted as much as the agent, callers from ou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
+import random
 import secrets
 import socket
 from collections.abc import Mapping
@@ -22,7 +24,7 @@ import tritonclient.grpc
 import tritonclient.grpc.aio
 from tritonclient.utils import InferenceServerException
 
-from nlp_agent.errors import Refused, RequestFailed, TooSlow, TritonGone
+from nlp_agent.errors import Refused, RequestFailed, SettingsInvalid, TooSlow, TritonGone
 from nlp_agent.examples import Array, Example
 from nlp_agent.settings import Settings
 
@@ -37,6 +39,8 @@ CHANNEL = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 50),
 ]
+PORTS = range(20000, 30000)
+EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 # Triton's Python backend makes /tmp/python_env_... whatever TMPDIR says (2.51), and aborts when it cannot.
 TRITON_TMP = Path("/tmp")  # noqa: S108 - not our choice
 # Health and control calls that do no work.
@@ -54,16 +58,26 @@ class TritonPorts:
 
 
 def pick_ports() -> TritonPorts:
-    """Three free ports of loopback; all are held until the last is found, so they differ."""
-    sockets = [socket.socket() for _ in range(3)]
-    try:
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        http, grpc, metrics = (one.getsockname()[1] for one in sockets)
-    finally:
-        for one in sockets:
-            one.close()
-    return TritonPorts(http, grpc, metrics)
+    return TritonPorts(*free_ports(3))
+
+
+def free_ports(count: int) -> list[int]:
+    """Different free ports of loopback, outside the range the kernel gives to outgoing connections: a port of
+    that range may be taken before its owner binds it, and again whenever Triton is started anew.
+    """
+    low, high = (int(word) for word in EPHEMERAL.read_text().split())
+    candidates = [port for port in PORTS if not low <= port <= high] or list(PORTS)
+    random.shuffle(candidates)
+    with contextlib.ExitStack() as stack:
+        found: list[int] = []
+        for port in candidates:
+            one = stack.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                one.bind(("127.0.0.1", port))
+                found.append(port)
+            if len(found) == count:
+                return found
+    raise SettingsInvalid(f"Triton needs {count} free ports of loopback; of {PORTS} none is left.")
 
 
 def shm_prefix(work: Path) -> str:

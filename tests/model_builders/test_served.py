@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import unicodedata
@@ -23,6 +22,7 @@ import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from localcluster.serving_env import serving_environment
+from nlp_agent.triton import free_ports
 from tests.model_builders.made import COUNTS, DOCUMENT_EXAMPLE, WORDS, build_artifact, make_novels
 
 pytestmark = pytest.mark.triton
@@ -39,14 +39,6 @@ class Server:
     http: str
     grpc: str
     artifacts: Mapping[str, Path]
-
-
-def free_ports(count: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
-    ports = [int(s.getsockname()[1]) for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -19,20 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from localcluster.serving_env import serving_environment
-from nlp_agent.triton import clean_shared_memory
+from nlp_agent.triton import clean_shared_memory, free_ports
 from nlpctl.local.processes import session_members as session_members
 
 SOURCES = Path(__file__).resolve().parents[2] / "operator"
 # Generous, because the machine may be busy; nothing waits this long on a quiet one.
 PATIENCE_SECONDS = 60.0
-
-
-def free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [int(one.getsockname()[1]) for one in sockets]
 
 
 def wait_until(what: str, holds: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:

@@ -16,8 +16,9 @@ import yaml
 
 from localcluster.control_plane import ControlPlane
 from localcluster.progress import Progress
+from nlp_agent.triton import free_ports
 from nlp_operator.api.objects import Obj
-from tests.cluster.running.rig import ROOT, OperatorProcess, Scene, free_port, make_pool
+from tests.cluster.running.rig import ROOT, OperatorProcess, Scene, make_pool
 from tests.faults.agents import AgentsInThread
 
 STORES = 80
@@ -77,7 +78,7 @@ def make_volume(number: int) -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 def agent_port() -> int:
-    return free_port()
+    return free_ports(1)[0]
 
 
 @pytest.fixture(scope="session")

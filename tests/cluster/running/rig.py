@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -34,13 +33,6 @@ def until(condition: Callable[[], T | None], what: str, seconds: float = 30.0) -
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {seconds:g} s; the last value was {value!r}.")
         time.sleep(0.03)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class OperatorProcess:

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from localcluster.control_plane import ControlPlane
+from nlp_agent.triton import free_ports
 from nlp_operator.cluster import kinds
 from tests.cluster.running.conftest import start_plane
-from tests.cluster.running.rig import OPERATOR_USER, OperatorProcess, Scene, free_port, until
+from tests.cluster.running.rig import OPERATOR_USER, OperatorProcess, Scene, until
 from tests.faults.agents import AgentsInThread
 from tests.faults.audit import AuditLog
 
@@ -17,7 +18,7 @@ from tests.faults.audit import AuditLog
 @pytest.fixture(scope="module")
 def namespaced() -> Iterator[tuple[ControlPlane, OperatorProcess]]:
     with start_plane("127.78.0.0/16", "namespaced") as plane:
-        port = free_port()
+        port = free_ports(1)[0]
         agents = AgentsInThread(plane.kubeconfig, port)
         agents.start()
         operator = OperatorProcess(plane, port, namespaces="default")
