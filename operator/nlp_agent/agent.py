@@ -8,6 +8,7 @@ other, what `decisions.next_action` says. Only the last one changes what is load
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import fcntl
 import itertools
 import json
@@ -25,7 +26,7 @@ import aiohttp
 
 from nlp_agent import decisions
 from nlp_agent.artifact import drop_unused
-from nlp_agent.backends import find_dead
+from nlp_agent.backends import find_dead, find_stubs
 from nlp_agent.decisions import Bring, GiveUp, Heal, Model, Remove, Rest
 from nlp_agent.envoy import Envoy, replace_file
 from nlp_agent.errors import (
@@ -73,6 +74,7 @@ class Agent:
         self.draining = False
         self._last_content: bytes | None = None
         self._proofs: dict[str, Proof] = {}
+        self._leaving: dict[int, float] = {}
         self._entry: tuple[str, ...] | None = None
         self._settled = False
         self._busy = ""
@@ -267,6 +269,7 @@ class Agent:
                 await client.close()
             self._triton_state = "Restarting"
             self._proofs.clear()
+            self._leaving.clear()
             self.models = {name: decisions.triton_ended(model) for name, model in self.models.items()}
             await self._publish(self.models)
             short = self.loop.time() - started < LONG_LIFE_SECONDS
@@ -394,6 +397,27 @@ class Agent:
         ).items():
             if name != self._busy:
                 self._fall_ill(name, f"{len(pids)} of its processes died (pids {sorted(pids)}).")
+        self._end_leftovers(self._triton.pid)
+
+    def _end_leftovers(self, triton: int) -> None:
+        """Of processes that a heal replaced, those that Triton has not ended when any request they held is
+        over: they hold memory for nothing.
+        """
+        if not self._leaving:
+            return
+        alive = {
+            pid for pids in find_stubs(triton, self.settings.repository).values() for pid in pids
+        } - self._replacements()
+        self._leaving = {pid: due for pid, due in self._leaving.items() if pid in alive}
+        for pid, due in list(self._leaving.items()):
+            if self.loop.time() >= due:
+                log("ending a backend that a reload left behind", level="warning", pid=pid)
+                del self._leaving[pid]
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+    def _replacements(self) -> set[int]:
+        return {pid for proof in self._proofs.values() for pid in proof.stubs}
 
     def _fall_ill(self, name: str, why: str) -> None:
         model = self.models.get(name)
@@ -538,6 +562,8 @@ class Agent:
                 self._known(name), spec, len(proof.examples), proof.load_seconds, proof.memory_bytes
             )
             self._proofs[name] = proof
+            over = self.loop.time() + self.settings.timing.drain_requests
+            self._leaving.update(dict.fromkeys(proof.leaving, over))
             self.metrics.loads.labels(name).inc()
             log(
                 "model proven",

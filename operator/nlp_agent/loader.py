@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from nlp_agent import repository
@@ -38,6 +38,9 @@ class Proof:
     memory_bytes: int
     stubs: frozenset[int]
     """The backend's processes; empty for a backend inside Triton."""
+    leaving: frozenset[int] = frozenset()
+    """The processes of before a heal. Triton ends them, or hangs with their dead sibling and never does
+    (2.51, measured)."""
 
 
 class RefusedAndLost(Refused):
@@ -74,10 +77,11 @@ class Loader:
             examples = parse_examples((artifact / "examples.json").read_bytes())
             before = self._stubs(spec.name)
             repository.renew(self.settings.repository / spec.name)
-            return await self._load_and_prove(spec, spec.name, examples, before)
+            proof = await self._load_and_prove(spec, spec.name, examples, before)
         except Refused as refused:
             await self.remove(spec.name)
             raise RefusedAndLost(refused.reason, refused.message) from refused
+        return replace(proof, leaving=before)
 
     async def remove(self, name: str) -> None:
         await self.client.unload(name)
