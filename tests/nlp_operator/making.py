@@ -376,6 +376,7 @@ class World:
                 "namespace": "demo",
                 "uid": f"uid-{next(self._uids)}",
                 "labels": deployment["spec"]["template"]["metadata"]["labels"] | own,
+                "annotations": dict(deployment["spec"]["template"]["metadata"]["annotations"]),
                 "creationTimestamp": self.now.strftime("%Y-%m-%dT%H:%M:%SZ"),
                 "ownerReferences": [{"uid": uid(deployment)}],
             },

@@ -27,6 +27,9 @@ LABEL_POOL = f"{GROUP}/pool"
 ANNOTATION_HASH = f"{GROUP}/hash"
 ANNOTATION_BUILD_KEY = f"{GROUP}/build-key"
 ANNOTATION_CONFIG_HASH = f"{GROUP}/config-hash"
+ANNOTATION_TEMPLATE = f"{GROUP}/template"
+"""On server pods: which template they are of. A pod's own label pod-template-hash is the Deployment
+controller's, and nothing that the operator reads says which of its values is the newest."""
 
 ARCHITECTURES_WITH_BUILDER = frozenset({"TermDocumentMatrix", "SentenceEncoder"})
 ARCHITECTURES_WITH_TORCH = frozenset({"SentenceEncoder"})

@@ -16,6 +16,7 @@ from nlp_operator.api.objects import (
     Obj,
     annotations_of,
     deleting,
+    dig,
     generation,
     kind,
     labels,
@@ -52,13 +53,12 @@ from nlp_operator.resources.server import (
     config_hash,
     instances_on,
     server_config,
+    template_of,
 )
 from nlp_operator.resources.services import build_disruption_budget, build_service
 
 SERVER_KINDS = ("Deployment", "PodDisruptionBudget", "ConfigMap", "NetworkPolicy")
 """The objects that share a server's name."""
-TEMPLATE_LABEL = "pod-template-hash"
-"""By which the Deployment controller tells the pods of one template from those of another."""
 
 
 @dataclass(frozen=True)
@@ -235,17 +235,9 @@ def _of_newest_template(pods: list[Obj], deployment: Obj | None, wanted: ServerO
 
     Empty while the template is about to change, or has changed and no pod was made from it yet.
     """
-    if deployment is None or not _controller_has_seen(deployment):
-        return []
-    if wanted is not None and not _as_wanted(deployment, wanted):
-        return []
-    updated = number(deployment, "status", "updatedReplicas")
-    if updated >= number(deployment, "status", "replicas"):
-        return pods
-    if updated == 0 or not pods:
-        return []
-    newest = max(pods, key=lambda pod: text(pod, "metadata", "creationTimestamp"))
-    return with_label(pods, TEMPLATE_LABEL, labels(newest).get(TEMPLATE_LABEL, ""))
+    manifest = wanted.of_kind("Deployment") if wanted is not None else deployment
+    template = template_of(dig(manifest, "spec", "template") or {}) if manifest is not None else ""
+    return [pod for pod in pods if template_of(pod) == template]
 
 
 def _controller_has_seen(deployment: Obj) -> bool:

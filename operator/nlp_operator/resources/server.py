@@ -7,9 +7,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, name, namespace
+from nlp_operator.api.objects import Obj, annotations_of, name, namespace
 from nlp_operator.api.spec import ModelSpec, PoolSpec, ServerPod
-from nlp_operator.resources.manifests import child_labels, child_metadata, sealed, sha256_of
+from nlp_operator.resources.manifests import (
+    HASH_DIGITS,
+    canonical_json,
+    child_labels,
+    child_metadata,
+    sealed,
+    sha256_of,
+)
 from nlp_operator.resources.pods import bare_pod, container_security, merged_resources
 from nlp_operator.resources.settings import PlanSettings
 from nlp_operator.resources.store import (
@@ -104,6 +111,7 @@ def build_deployment(
     pod_metadata: Obj = {"labels": {**wishes.labels, **labels}}
     if wishes.annotations:
         pod_metadata["annotations"] = dict(wishes.annotations)
+    template = {"metadata": pod_metadata, "spec": _pod(namespace(model), spec, server, pool, settings)}
     return sealed(
         {
             "apiVersion": "apps/v1",
@@ -121,13 +129,23 @@ def build_deployment(
                         "maxUnavailable": 1 if spec.rollout.allow_disruption else 0,
                     },
                 },
-                "template": {
-                    "metadata": pod_metadata,
-                    "spec": _pod(namespace(model), spec, server, pool, settings),
-                },
+                "template": _named(template),
             },
         }
     )
+
+
+def template_of(obj: Obj) -> str:
+    """The hash of the template that a server's pod was made from, or that a pod template has."""
+    return annotations_of(obj).get(names.ANNOTATION_TEMPLATE, "")
+
+
+def _named(template: Obj) -> Obj:
+    """The pod template with its own hash in an annotation, which every pod made from it carries."""
+    metadata = template["metadata"]
+    digest = sha256_of(canonical_json(template))[:HASH_DIGITS]
+    annotations = {**metadata.get("annotations", {}), names.ANNOTATION_TEMPLATE: digest}
+    return {**template, "metadata": {**metadata, "annotations": annotations}}
 
 
 def _pod(namespace_: str, spec: ModelSpec, server: str, pool: PoolSpec, settings: PlanSettings) -> Obj:

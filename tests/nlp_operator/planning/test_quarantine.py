@@ -213,6 +213,20 @@ def test_changed_pod_ends_the_stall_although_the_old_one_waits_for_the_new() -> 
     assert world.state()["Ready"] == "True"
 
 
+def test_pods_of_the_same_second_are_told_apart() -> None:
+    world = built()
+    quarantine(world, reason="LoadFailed", message="bad_alloc")
+    world.edit(serving={"pod": {"resources": {"limits": {"memory": "2Gi"}}}})
+    world.settle()
+    quarantine(world, reason="", message="", serving=None)
+    old, new = pods_of_server(world)
+    assert old["metadata"]["creationTimestamp"] == new["metadata"]["creationTimestamp"]
+    assert conditions_of_every_pass(world) == {("Starting", False)}
+    quarantine(world, reason="LoadFailed", message="bad_alloc")
+    world.settle()
+    assert world.reason("Stalled") == "LoadFailed"
+
+
 def test_crash_of_an_old_template_is_not_that_of_the_new_one() -> None:
     world = built()
     world.run_servers(ready=False, serving="")
