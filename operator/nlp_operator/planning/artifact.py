@@ -82,6 +82,10 @@ class ArtifactPlan:
     """What else to say of the artifact when it is there: a source of its inputs has changed or is gone."""
 
 
+REPAIRING = "Repairing"
+"""The reason while an artifact found damaged is built again."""
+
+
 @dataclass(frozen=True)
 class _Step:
     """The Job the model is at: the fetch, the build, or the repair of a damaged artifact."""
@@ -261,7 +265,7 @@ def _repair(
 ) -> tuple[_Step | None, Record, ArtifactPlan | None]:
     """The build, run once more, for an artifact that agents find damaged or gone in the store."""
     job = build_build_job(seen.model, build, record.inputs, settings, repair_of=record.digest)
-    step = _Step(job, "Repairing", "builds a damaged artifact again")
+    step = _Step(job, REPAIRING, "builds a damaged artifact again")
     outcome = _outcome(seen, job, now)
     present = _child(seen, job)
     if isinstance(outcome, Failed) and outcome.reason == UNREACHABLE and present is not None:

@@ -20,7 +20,7 @@ from nlp_operator.api.conditions import (
     write_conditions,
 )
 from nlp_operator.api.objects import Obj, dig, generation, name, namespace, number, text
-from nlp_operator.planning.artifact import write_record
+from nlp_operator.planning.artifact import REPAIRING, write_record
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.readiness import Facts, agents_silent, violations
@@ -62,7 +62,7 @@ def only_progress(before: Obj, after: Obj) -> bool:
     """Whether a new status only says how far the work is: nobody waits for it, and it may wait for the next.
 
     Somebody waits for what Ready and Stalled say, for the generation and the artifact; and nobody should
-    learn late that a model takes no requests any more.
+    learn late, or never, that a model takes no requests any more or that its artifact was found damaged.
     """
     if any(before.get(field) != after.get(field) for field in ("observedGeneration", "artifact", "scaling")):
         return False
@@ -75,6 +75,7 @@ def only_progress(before: Obj, after: Obj) -> bool:
         said(old, READY) == said(new, READY)
         and said(old, STALLED, "reason") == said(new, STALLED, "reason")
         and not (said(old, AVAILABLE) == "True" and said(new, AVAILABLE) != "True")
+        and not (said(old, READY, "reason") != REPAIRING and said(new, READY, "reason") == REPAIRING)
     )
 
 
