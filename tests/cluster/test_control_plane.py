@@ -190,9 +190,9 @@ def test_interrupt_while_starting_leaves_nothing() -> None:
         "processes.Processes.start = told\n"
         "ControlPlane.start()\n"
     )
-    with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as owner:
+    # A shell makes its background jobs, and so perhaps this test, deaf to Ctrl-C; a terminal does not.
+    command = ["env", "--default-signal=INT", sys.executable, "-c", script]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as owner:
         assert owner.stdout is not None
         folder, pid = owner.stdout.readline().split()
         etcd = identity_of(int(pid))

@@ -45,7 +45,8 @@ def test_an_interrupted_build_leaves_no_process_and_no_mount(tmp_path: Path, end
     place.mkdir()
     inside = f"mount -t tmpfs tmpfs {place} && touch {tmp_path}/begun && sleep 600"
     build = subprocess.Popen(
-        [sys.executable, "-c", BUILD, inside],
+        # A shell makes its background jobs, and so perhaps this test, deaf to Ctrl-C; a terminal does not.
+        ["env", "--default-signal=INT", sys.executable, "-c", BUILD, inside],
         cwd=Path(__file__).resolve().parents[2],
         env={**os.environ, "PYTHONPATH": "."},
         stderr=subprocess.DEVNULL,
@@ -78,7 +79,7 @@ def test_a_build_beside_something_else_ends_with_its_owner(tmp_path: Path, end: 
     """In an empty cache: it is downloading tools or making the base when its owner ends."""
     cache = tmp_path / "cache"
     owner = subprocess.Popen(
-        [sys.executable, "-c", BESIDE],
+        ["env", "--default-signal=INT", sys.executable, "-c", BESIDE],
         cwd=Path(__file__).resolve().parents[2],
         env={**os.environ, "PYTHONPATH": ".", "XDG_CACHE_HOME": str(cache)},
         stderr=subprocess.DEVNULL,

@@ -80,7 +80,8 @@ class User:
         log = self.home / f"serve-{len(list(self.home.glob('serve-*')))}.log"
         with log.open("wb") as sink:
             process = subprocess.Popen(
-                self.command("serve", "--json", *words),
+                # A shell makes its background jobs, and so perhaps this test, deaf to Ctrl-C.
+                ["env", "--default-signal=INT", *self.command("serve", "--json", *words)],
                 env=self.variables,
                 cwd=SOURCES,
                 stdin=subprocess.DEVNULL,
