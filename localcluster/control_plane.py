@@ -157,9 +157,6 @@ class ControlPlane(Access):
     def start_etcd(self) -> None:
         self.processes.start("etcd", [self._programs["etcd"], *flags(self._etcd_flags())])
 
-    def stop_etcd(self, grace_seconds: float = 0.0) -> None:
-        self.processes.stop("etcd", grace_seconds)
-
     def start_apiserver(self) -> None:
         """Start the API server and wait until it is ready."""
         policy = self.folder / "audit-policy.yaml"
