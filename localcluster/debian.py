@@ -30,10 +30,13 @@ class Unpacked:
     def environment(self) -> dict[str, str]:
         """PATH and LD_LIBRARY_PATH by which programs of the packages find each other and their libraries."""
         programs = [str(self.root / folder) for folder in _BIN]
-        libraries = sorted({str(path.parent) for path in self.root.rglob("*.so*") if path.is_file()})
+        libraries = self.library_folders()
         here = os.environ.get("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         found = {"PATH": ":".join([*programs, here])}
         return {**found, "LD_LIBRARY_PATH": ":".join(libraries)} if libraries else found
+
+    def library_folders(self) -> list[str]:
+        return sorted({str(path.parent) for path in self.root.rglob("*.so*") if path.is_file()})
 
     def find(self, program: str) -> Path | None:
         """A program of the packages, or of the system where the package is installed."""

@@ -282,7 +282,10 @@ class _Store:
         self._driver = _storage_driver(work)
         self._root = _folder() / f"store-{self._driver}"
         places = ["--root", str(self._root), "--runroot", str(work / "run")]
-        self._buildah = ["buildah", *places, "--storage-driver", self._driver]
+        self._buildah = [
+            *_with_libraries(tools, work / "ld.so.cache"),
+            *("buildah", *places, "--storage-driver", self._driver),
+        ]
         # This machine's policy and registries are for its own images; we pull nothing at all.
         self._policy = _write(work / "policy.json", '{"default": [{"type": "insecureAcceptAnything"}]}')
         self._environment = {
@@ -356,6 +359,19 @@ class _Store:
 
     def _run(self, *arguments: str) -> str:
         return _run_apart([*self._buildah, *arguments], self._environment)
+
+
+def _with_libraries(tools: Unpacked, index: Path) -> list[str]:
+    """What starts a program so that all it starts find the libraries of unpacked packages.
+
+    For each RUN buildah starts itself again without its environment, and so without LD_LIBRARY_PATH: the
+    loader's own index has to name them. It is laid over the machine's in the mount namespace of the build.
+    """
+    folders = tools.library_folders()
+    if not folders:
+        return []
+    _run_apart(["ldconfig", "-X", "-C", str(index), *folders], tools.environment())
+    return ["sh", "-c", 'mount --bind "$0" /etc/ld.so.cache && exec "$@"', str(index)]
 
 
 def _storage_driver(work: Path) -> str:

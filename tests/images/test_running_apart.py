@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+from localcluster.debian import Unpacked
+from localcluster.images import _run_apart, _with_libraries
 
 pytestmark = pytest.mark.node  # mounts need root
 
@@ -98,3 +102,15 @@ def test_a_build_beside_something_else_ends_with_its_owner(tmp_path: Path, end: 
 
 def children(parent: int) -> list[int]:
     return [int(pid) for pid in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+
+
+def test_a_program_started_without_its_environment_finds_the_unpacked_libraries(tmp_path: Path) -> None:
+    """As buildah starts itself again; on a machine where none of them is installed it ended there."""
+    (tmp_path / "unpacked/usr/lib").mkdir(parents=True)
+    library = next(Path("/").glob("lib/*/libz.so.1"))
+    copy = tmp_path / "unpacked/usr/lib/libz.so.1"
+    shutil.copyfile(library, copy)
+    before = Path("/etc/ld.so.cache").read_bytes()
+    start = _with_libraries(Unpacked(tmp_path / "unpacked"), tmp_path / "index")
+    assert str(copy) in _run_apart([*start, "env", "-i", "/sbin/ldconfig", "-p"], {})
+    assert Path("/etc/ld.so.cache").read_bytes() == before, "laid over it for the build alone"
