@@ -27,7 +27,6 @@ from model_builders.sentence_encoder.samples import sample_texts
 from model_builders.sentence_encoder.served.answering import (
     Answering,
     Encoder,
-    Floats,
     HuggingFaceTokenizer,
     OnnxEncoder,
     Question,
@@ -36,6 +35,7 @@ from model_builders.sentence_encoder.served.answering import (
 from model_builders.sentence_encoder.tokens import write_tokenizer
 from model_builders.sentence_encoder.weights import Weights, read_weights
 from model_builders.served import copy_served
+from model_builders.served.vectors import Floats
 from model_builders.source import Source
 
 logger = logging.getLogger(__name__)

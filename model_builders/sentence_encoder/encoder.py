@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model_builders.errors import Refused
-from model_builders.sentence_encoder.served.answering import Floats, Integers
+from model_builders.sentence_encoder.served.answering import Integers
 from model_builders.sentence_encoder.weights import Weights
+from model_builders.served.vectors import Floats
 
 
 class SentenceEncoder(nn.Module):

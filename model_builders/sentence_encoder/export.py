@@ -15,7 +15,8 @@ import numpy as np
 import onnx
 
 from model_builders.errors import Refused
-from model_builders.sentence_encoder.served.answering import Floats, OnnxEncoder
+from model_builders.sentence_encoder.served.answering import OnnxEncoder
+from model_builders.served.vectors import Floats
 
 logger = logging.getLogger(__name__)
 

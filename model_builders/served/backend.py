@@ -10,6 +10,8 @@ from typing import Any, TypeVar
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
+from model_builders.served.vectors import BadQuestion
+
 A = TypeVar("A")
 
 
@@ -28,13 +30,13 @@ def respond(
     parse: Callable[[Any], list[Any]],
     answer: Callable[[list[Any]], list[Any]],
     tensors: Callable[[list[Any], list[Any], set[str]], dict[str, Any]],
-    wrong: type[ValueError],
 ) -> list[Any]:
     """What `execute` does: one pass through the model for all requests that Triton batched.
 
-    `parse` gives the questions of a request, or raises `wrong`: that request then gets an error of its own.
+    `parse` gives the questions of a request, or raises BadQuestion: that request then gets an error of its
+    own.
     """
-    parsed = [_parsed(request, parse, wrong) for request in requests]
+    parsed = [_parsed(request, parse) for request in requests]
     answers = iter(answer([q for p in parsed if isinstance(p, list) for q in p]))
     responses = []
     for request, questions in zip(requests, parsed, strict=True):
@@ -47,30 +49,44 @@ def respond(
     return responses
 
 
-def _parsed(
-    request: Any, parse: Callable[[Any], list[Any]], wrong: type[ValueError]
-) -> list[Any] | ValueError:
+def _parsed(request: Any, parse: Callable[[Any], list[Any]]) -> list[Any] | BadQuestion:
     try:
         return parse(request)
-    except wrong as error:
+    except BadQuestion as error:
         return error
 
 
-def strings(request: Any, name: str, wrong: type[ValueError]) -> list[str] | None:
+def strings(request: Any, name: str) -> list[str] | None:
     """The texts of a BYTES tensor, row-major; None when the request has none of that name.
 
-    Raises `wrong` with a sentence for bytes that are not UTF-8.
+    Raises BadQuestion for bytes that are not UTF-8.
     """
+    rows = string_rows(request, name)
+    return None if rows is None else [text for row in rows for text in row]
+
+
+def string_rows(request: Any, name: str) -> list[list[str]] | None:
+    """As `strings`, a list for each row."""
     tensor = pb_utils.get_input_tensor_by_name(request, name)
     if tensor is None:
         return None
-    texts = []
-    for value in np.asarray(tensor.as_numpy()).reshape(-1):
-        try:
-            texts.append(value.decode("utf-8") if isinstance(value, bytes) else str(value))
-        except UnicodeDecodeError as error:
-            raise wrong(f"{name} is not UTF-8: byte {error.start} is 0x{value[error.start]:02x}.") from error
-    return texts
+    values = np.asarray(tensor.as_numpy())
+    return [[_text(name, value) for value in row.reshape(-1)] for row in values]
+
+
+def _text(name: str, value: Any) -> str:
+    try:
+        return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+    except UnicodeDecodeError as error:
+        raise BadQuestion(
+            f"{name} is not UTF-8: byte {error.start} is 0x{value[error.start]:02x}."
+        ) from error
+
+
+def integers(request: Any, name: str) -> list[int] | None:
+    """The numbers of an integer tensor, row-major; None when the request has none of that name."""
+    tensor = pb_utils.get_input_tensor_by_name(request, name)
+    return None if tensor is None else [int(number) for number in tensor.as_numpy().reshape(-1)]
 
 
 def providers(args: dict[str, str]) -> tuple[Any, ...]:

@@ -15,27 +15,28 @@ from numpy.typing import NDArray
 
 from model_builders.architecture import Exported
 from model_builders.contract import Example
+from model_builders.corpus import Corpus, read_corpus
 from model_builders.errors import Refused
 from model_builders.fresh import ask_fresh, compare
 from model_builders.messages import Json
 from model_builders.served import copy_served
+from model_builders.served.vectors import nearest
+from model_builders.served.words import tokenize_all
 from model_builders.source import Source
 from model_builders.term_document_matrix import served
 from model_builders.term_document_matrix.contract import CONTRACT, METRICS, PAGE, SAMPLE
-from model_builders.term_document_matrix.corpus import Corpus, read_corpus
 from model_builders.term_document_matrix.graph import build_graph
-from model_builders.term_document_matrix.matrix import TermDocumentMatrix, choose_terms, cosine, count_terms
+from model_builders.term_document_matrix.matrix import TermDocumentMatrix, cosine, count_terms
 from model_builders.term_document_matrix.parameters import Parameters, parse_parameters
 from model_builders.term_document_matrix.served.answering import (
     DEFAULT_TOP_K,
     Answering,
     Computed,
     Question,
-    nearest,
     tensors,
-    tokenize,
 )
 from model_builders.term_document_matrix.vocabulary import find_vocabulary
+from model_builders.terms import choose_terms, cores
 
 logger = logging.getLogger(__name__)
 
@@ -76,7 +77,12 @@ class TermDocumentMatrixRecipe:
         )
         corpus = read_corpus(tuple(source for source in sources if source.kind != "Artifact"))
         logger.info("read %s documents", f"{len(corpus.documents):,}")
-        texts = [Counter(tokenize(document.text, self.parameters.settings)) for document in corpus.documents]
+        texts = [
+            Counter(tokens)
+            for tokens in tokenize_all(
+                (document.text for document in corpus.documents), self.parameters.settings, threads=cores()
+            )
+        ]
         terms = vocabulary.terms or choose_terms(
             texts, self.parameters.min_documents, self.parameters.max_terms
         )
@@ -162,8 +168,7 @@ class TermDocumentMatrixModel:
         copy_served(served, folder)
         _write_json(folder / "vocabulary.json", list(self.matrix.terms))
         _write_json(folder / "documents.json", list(self.matrix.documents))
-        settings = {"tokenizer": self.parameters.tokenizer, "caseFolding": self.parameters.case_folding}
-        _write_json(folder / "settings.json", settings)
+        _write_json(folder / "settings.json", self.parameters.settings.to_json())
         (folder / "model.onnx").write_bytes(build_graph(self.matrix).SerializeToString(deterministic=True))
         lengths = {"documents": len(self.matrix.documents), "terms": len(self.matrix.terms)}
         return Exported(CONTRACT.with_lengths(lengths), record_examples(self.eager))
@@ -286,7 +291,7 @@ def _is_stable(eager: Answering, question: Question) -> bool:
     for names, similarities, itself in eager.similarities(question):
         if similarities is None:
             continue
-        first = nearest(names, similarities, question.top_k + 1, itself)
+        first = nearest(names, similarities, question.top_k + 1, {itself})
         for neighbour, following in pairwise(first):
             gap = neighbour.similarity - following.similarity
             if 0 < gap < NEAR_TIE:

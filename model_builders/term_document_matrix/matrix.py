@@ -48,26 +48,6 @@ class TermDocumentMatrix:
         return weigh(counts, lengths, self.idf, self.weighting)
 
 
-def choose_terms(
-    documents: Sequence[Counter[str]], min_documents: int = 1, max_terms: int | None = None
-) -> tuple[str, ...]:
-    """The vocabulary of a corpus, in order of code points, from the tokens of each document with their
-    counts.
-
-    Terms of at least `min_documents` documents, and of those the `max_terms` most frequent; among equally
-    frequent terms the first in order of code points stays.
-    """
-    total: Counter[str] = Counter()
-    in_documents: Counter[str] = Counter()
-    for tokens in documents:
-        total.update(tokens)
-        in_documents.update(tokens.keys())
-    kept = sorted(term for term in total if in_documents[term] >= min_documents)
-    if max_terms is not None and len(kept) > max_terms:
-        kept = sorted(sorted(kept, key=lambda term: -total[term])[:max_terms])
-    return tuple(kept)
-
-
 def count_terms(terms: Sequence[str], documents: Sequence[Counter[str]]) -> Floats:
     """f(t, d): how often each term stands in each document. Shape (V, D)."""
     counts = np.zeros((len(terms), len(documents)))

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from model_builders.artifact import VERSION_FOLDER
 from model_builders.errors import Refused
+from model_builders.served.words import Settings
 from model_builders.source import Source
 from model_builders.term_document_matrix.parameters import WHERE, Parameters
-from model_builders.term_document_matrix.served.answering import Settings
 
 
 @dataclass(frozen=True)
@@ -49,7 +49,7 @@ def _read(source: Source) -> tuple[tuple[str, ...], Settings]:
     try:
         terms = json.loads((folder / "vocabulary.json").read_text(encoding="utf-8"))
         given = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
-        return tuple(str(term) for term in terms), Settings(given["tokenizer"], given["caseFolding"])
+        return tuple(str(term) for term in terms), Settings.of(given)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise Refused(
             "InputInvalid",

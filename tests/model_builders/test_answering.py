@@ -5,15 +5,14 @@ import unicodedata
 import numpy as np
 import pytest
 
+from model_builders.served.vectors import BadQuestion
+from model_builders.served.words import Settings, tokenize
 from model_builders.term_document_matrix.builder import NumpyEngine
 from model_builders.term_document_matrix.matrix import TermDocumentMatrix
 from model_builders.term_document_matrix.served.answering import (
     Answering,
-    BadQuestion,
     Question,
-    Settings,
     tensors,
-    tokenize,
 )
 
 

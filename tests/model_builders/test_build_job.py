@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from model_builders.build import build
+from model_builders.corpus import Corpus
 from model_builders.errors import Refused
 from model_builders.messages import parse_build_request
 from model_builders.source import Source
@@ -24,7 +25,6 @@ from model_builders.term_document_matrix.builder import (
     TermDocumentMatrixArchitecture,
     TermDocumentMatrixModel,
 )
-from model_builders.term_document_matrix.corpus import Corpus
 from model_builders.term_document_matrix.graph import build_graph
 from model_builders.term_document_matrix.matrix import TermDocumentMatrix, Weighting
 from model_builders.term_document_matrix.parameters import Parameters
@@ -69,7 +69,9 @@ def test_document_example_becomes_an_artifact(jobs: Jobs) -> None:
         "1/model.onnx",
         "1/model.py",
         "1/settings.json",
+        "1/vectors.py",
         "1/vocabulary.json",
+        "1/words.py",
         "configs/cpu-2.51.pbtxt",
         "configs/cpu-2.70.pbtxt",
         "configs/gpu-2.70.pbtxt",
@@ -326,12 +328,9 @@ def test_parameter_that_cannot_work_is_refused(
 
 
 def test_architecture_without_builder_is_refused(jobs: Jobs) -> None:
-    ran = jobs.build(jobs.corpus(make_novels()), architecture="OneHot")
+    ran = jobs.build(jobs.corpus(make_novels()), architecture="Oracle")
     assert (ran.code, ran.result["reason"]) == (10, "ParameterInvalid")
-    assert (
-        "spec.build.architecture is 'OneHot'; this builder builds SentenceEncoder, TermDocumentMatrix."
-        in ran.result["message"]
-    )
+    assert "spec.build.architecture is 'Oracle'; this builder builds OneHot, " in ran.result["message"]
 
 
 def test_metric_that_is_not_measured_is_refused(jobs: Jobs) -> None:

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from model_builders.corpus import read_corpus
 from model_builders.errors import Refused
 from model_builders.source import Source
-from model_builders.term_document_matrix.corpus import read_corpus
 
 
 def make_source(folder: Path, files: dict[str, str | bytes], kind: str = "Folder") -> Source:

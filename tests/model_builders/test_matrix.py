@@ -11,10 +11,10 @@ from sklearn.metrics.pairwise import cosine_similarity
 from model_builders.term_document_matrix.matrix import (
     TermDocumentMatrix,
     Weighting,
-    choose_terms,
     cosine,
     count_terms,
 )
+from model_builders.terms import choose_terms
 from tests.model_builders.made import COUNTS, NOVELS, WORDS
 
 

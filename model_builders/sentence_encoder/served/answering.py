@@ -17,7 +17,17 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from model_builders.served.vectors import (
+    CPU,
+    Floats,
+    Neighbour,
+    columns,
+    cosine_of,
+    nearest,
+    open_model,
+    unit,
+)
+
 Integers = NDArray[np.int64]
 
 MAX_TOKENS_A_PASS = 4096
@@ -25,25 +35,11 @@ MAX_TOKENS_A_PASS = 4096
 PADDING_SHARE = 0.15
 """Of a pass, how much may be padding. Short texts beside a long one would cost what the long one does."""
 
-SIMILARITY_DECIMALS = 6
-"""Similarities are rounded before they are ranked: 32-bit products differ in the last bit from one batch size
-or processor to another, and two equally near candidates must not change places for that."""
-
-
-class BadQuestion(ValueError):
-    """The question cannot be answered; the text says why and what is allowed."""
-
 
 @dataclass(frozen=True)
 class Question:
     text: str
     text_pair: str | None = None
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    name: str
-    similarity: float
 
 
 @dataclass(frozen=True)
@@ -138,30 +134,9 @@ class Answering:
             if question.text_pair is not None:
                 similarity = cosine_of(vectors[row], vectors[next_pair])
                 next_pair += 1
-            nearest = rank(self.candidates, similar[row], self._top_k)
-            answers.append(Answer(vectors[row], truncated[row], similarity, nearest))
+            found = nearest(self.candidates, similar[row], self._top_k)
+            answers.append(Answer(vectors[row], truncated[row], similarity, found))
         return answers
-
-
-def unit(vectors: Floats) -> Floats:
-    """Each row at length 1; a row of zeros stays one."""
-    norms = np.linalg.norm(vectors, axis=1, keepdims=True)
-    result: Floats = vectors / np.where(norms == 0, 1, norms)
-    return result
-
-
-def cosine_of(vector: Floats, other: Floats) -> float:
-    """0 when one of the vectors is zero."""
-    a, b = vector.astype(np.float64), other.astype(np.float64)
-    norms = float(np.sqrt(a @ a) * np.sqrt(b @ b))
-    return round(float(np.clip(a @ b / norms, -1.0, 1.0)), SIMILARITY_DECIMALS) + 0.0 if norms else 0.0
-
-
-def rank(names: list[str], similarities: Floats, top_k: int) -> tuple[Neighbour, ...]:
-    """The most similar first; equally similar ones in the order of the list."""
-    rounded = np.round(similarities.astype(np.float64), SIMILARITY_DECIMALS) + 0.0
-    order = np.argsort(-rounded, kind="stable")[:top_k]
-    return tuple(Neighbour(names[index], float(rounded[index])) for index in order)
 
 
 def tensors(
@@ -172,18 +147,15 @@ def tensors(
 
     `similarity` is there only when the request has a `text_pair`.
     """
-    rows = len(answers)
     given: dict[str, NDArray[Any]] = {
         "vector": np.stack([answer.vector for answer in answers]).astype(np.float32),
         "truncated": np.array([[answer.truncated] for answer in answers], dtype=np.bool_),
     }
     if all(question.text_pair is not None for question in questions):
         given["similarity"] = np.array([[answer.similarity] for answer in answers], dtype=np.float32)
-    width = len(answers[0].nearest)  # of all rows, for all have the same candidates
-    candidates = [[one.name.encode("utf-8") for one in answer.nearest] for answer in answers]
-    similarities = [[one.similarity for one in answer.nearest] for answer in answers]
-    given["nearest_candidates"] = np.array(candidates, dtype=np.object_).reshape(rows, width)
-    given["nearest_candidates_similarity"] = np.array(similarities, dtype=np.float32).reshape(rows, width)
+    given["nearest_candidates"], given["nearest_candidates_similarity"] = columns(
+        [answer.nearest for answer in answers]
+    )
     return {name: tensor for name, tensor in given.items() if names is None or name in names}
 
 
@@ -207,17 +179,8 @@ class HuggingFaceTokenizer:
 class OnnxEncoder:
     """Runs `model.onnx`. `providers` are onnxruntime's, the first that it has is used."""
 
-    def __init__(
-        self, path: Path, threads: int = 1, providers: tuple[Any, ...] = ("CPUExecutionProvider",)
-    ) -> None:
-        # From 1.29 on it reports model names and hashes to its maker unless told not to before its import.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    def __init__(self, path: Path, threads: int = 1, providers: tuple[Any, ...] = CPU) -> None:
+        self._session = open_model(path, threads, providers)
 
     def __call__(self, input_ids: Integers, attention_mask: Integers) -> Floats:
         inputs = {"input_ids": input_ids, "attention_mask": attention_mask}
@@ -225,7 +188,7 @@ class OnnxEncoder:
         return vectors
 
 
-def load(folder: Path, threads: int = 1, providers: tuple[Any, ...] = ("CPUExecutionProvider",)) -> Answering:
+def load(folder: Path, threads: int = 1, providers: tuple[Any, ...] = CPU) -> Answering:
     """Answering from the version folder of an artifact."""
 
     def read(name: str) -> Any:

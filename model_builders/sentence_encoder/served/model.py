@@ -7,17 +7,9 @@ has the C locale, so every text is decoded and encoded by name.
 from collections.abc import Sequence
 from typing import Any
 
-from answering import (  # type: ignore[import-not-found]  # found beside this file, once in an artifact
-    BadQuestion,
-    Question,
-    load,
-    tensors,
-)
-from backend import (  # type: ignore[import-not-found]  # likewise
-    respond,
-    start,
-    strings,
-)
+from model_builders.sentence_encoder.served.answering import Question, load, tensors
+from model_builders.served.backend import respond, start, strings
+from model_builders.served.vectors import BadQuestion
 
 
 class TritonPythonModel:
@@ -25,13 +17,13 @@ class TritonPythonModel:
         self._answering = start(args, load)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        answers: list[Any] = respond(requests, _parse, self._answering.answer, tensors, BadQuestion)
+        answers: list[Any] = respond(requests, _parse, self._answering.answer, tensors)
         return answers
 
 
 def _parse(request: Any) -> list[Question]:
-    texts = strings(request, "text", BadQuestion)
+    texts = strings(request, "text")
     if texts is None:
         raise BadQuestion("text is missing; it must be given.")
-    pairs = strings(request, "text_pair", BadQuestion) or [None] * len(texts)
+    pairs: Sequence[str | None] = strings(request, "text_pair") or [None] * len(texts)
     return [Question(text, pair) for text, pair in zip(texts, pairs, strict=True)]

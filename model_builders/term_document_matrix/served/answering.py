@@ -10,44 +10,29 @@ Dimensions: N questions, V terms, D documents.
 """
 
 import json
-import os
-import re
-import unicodedata
 from collections import Counter
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.floating[Any]]
+from model_builders.served.vectors import (
+    CPU,
+    BadQuestion,
+    Floats,
+    Neighbour,
+    columns,
+    cosine_of,
+    nearest,
+    open_model,
+)
+from model_builders.served.words import Settings, normalise, tokenize
 
 ROLES = ("word", "document", "text")
 MAX_TOP_K = 1000
 DEFAULT_TOP_K = 5
-
-SIMILARITY_DECIMALS = 6
-"""Similarities are rounded before they are ranked: 32-bit products differ in the last bit from one batch size
-or processor to another, and two equally near neighbours must not change places for that."""
-
-
-class BadQuestion(ValueError):
-    """The question cannot be answered; the text says why and what is allowed."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How texts become terms: written into the artifact as `settings.json`."""
-
-    tokenizer: str
-    """`Whitespace`: terms are what stands between blanks.
-
-    `Words`: runs of letters, marks and digits of any script.
-    """
-    case_folding: str
-    """`Preserve`, or `Lower`: terms and questions are compared in lower case."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +42,6 @@ class Question:
     role: str | None = None
     """One of ROLES; None to take the first that fits: a word, a document's name, else a text."""
     top_k: int = DEFAULT_TOP_K
-
-
-@dataclass(frozen=True)
-class Neighbour:
-    name: str
-    similarity: float
 
 
 @dataclass(frozen=True)
@@ -110,38 +89,6 @@ class _Meaning:
     document: int
     counts: Counter[int]
     length: int
-
-
-def normalise(text: str, case_folding: str) -> str:
-    """Unicode form NFC, so that Korean typed on macOS (NFD) is the same word; lower case where asked for."""
-    text = unicodedata.normalize("NFC", text)
-    return unicodedata.normalize("NFC", text.lower()) if case_folding == "Lower" else text
-
-
-def tokenize(text: str, settings: Settings) -> list[str]:
-    text = normalise(text, settings.case_folding)
-    if settings.tokenizer == "Words":
-        return _words().findall(text.replace("_", " "))
-    return text.split()
-
-
-@cache
-def _words() -> re.Pattern[str]:
-    r"""Runs of letters, digits and marks that begin with a letter or digit.
-
-    `\w` alone would cut Hindi or Thai words at their vowel signs, which are marks. One class with the marks
-    would take seven times as long.
-    """
-    marks: list[list[int]] = []
-    for code in range(0x300, 0x1F000):
-        if unicodedata.category(chr(code))[0] != "M":
-            continue
-        if marks and marks[-1][1] == code - 1:
-            marks[-1][1] = code
-        else:
-            marks.append([code, code])
-    ranges = "".join(f"{chr(first)}-{chr(last)}" for first, last in marks)
-    return re.compile(rf"\w+(?:[{ranges}]+\w*)*")
 
 
 class Answering:
@@ -238,50 +185,24 @@ class Answering:
     ) -> Answer:
         words: tuple[Neighbour, ...] = ()
         if meaning.role == "word":
-            words = nearest(self.terms, computed.word_similarities[row], question.top_k, meaning.word)
+            words = nearest(self.terms, computed.word_similarities[row], question.top_k, {meaning.word})
         return Answer(
             interpreted_as=meaning.role,
             word_vector=computed.word_vectors[row],
             document_vector=computed.document_vectors[row],
             nearest_words=words,
             nearest_documents=nearest(
-                self.documents, computed.document_similarities[row], question.top_k, meaning.document
+                self.documents, computed.document_similarities[row], question.top_k, {meaning.document}
             ),
             similarity=similarity,
         )
 
 
-def nearest(names: list[str], similarities: Floats, top_k: int, itself: int) -> tuple[Neighbour, ...]:
-    """The most similar first.
-
-    Equally similar ones in the order of the model. The question itself is left out.
-    """
-    rounded = np.round(np.asarray(similarities, dtype=np.float64), SIMILARITY_DECIMALS) + 0.0
-    order = [int(index) for index in np.argsort(-rounded, kind="stable")[: top_k + 1] if index != itself]
-    return tuple(Neighbour(names[index], float(rounded[index])) for index in order[:top_k])
-
-
-def cosine_of(vector: Floats, other: Floats) -> float:
-    """0 when one of the vectors is zero."""
-    a, b = np.asarray(vector, dtype=np.float64), np.asarray(other, dtype=np.float64)
-    norms = float(np.sqrt(a @ a) * np.sqrt(b @ b))
-    return round(float(np.clip(a @ b / norms, -1.0, 1.0)), SIMILARITY_DECIMALS) + 0.0 if norms else 0.0
-
-
 class OnnxEngine:
     """Runs `model.onnx`. `providers` are onnxruntime's, the first that it has is used."""
 
-    def __init__(
-        self, path: Path, threads: int = 1, providers: tuple[Any, ...] = ("CPUExecutionProvider",)
-    ) -> None:
-        # From 1.29 on it reports model names and hashes to its maker unless told not to before its import.
-        os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        self._session = onnxruntime.InferenceSession(str(path), options, providers=list(providers))
+    def __init__(self, path: Path, threads: int = 1, providers: tuple[Any, ...] = CPU) -> None:
+        self._session = open_model(path, threads, providers)
 
     def __call__(
         self,
@@ -302,18 +223,17 @@ class OnnxEngine:
         return Computed(*outputs)
 
 
-def load(folder: Path, threads: int = 1, providers: tuple[Any, ...] = ("CPUExecutionProvider",)) -> Answering:
+def load(folder: Path, threads: int = 1, providers: tuple[Any, ...] = CPU) -> Answering:
     """Answering from the version folder of an artifact."""
 
     def read(name: str) -> Any:
         # Triton's Python interpreter runs in the C locale, where open() means ASCII.
         return json.loads((folder / name).read_text(encoding="utf-8"))
 
-    settings = read("settings.json")
     return Answering(
         terms=read("vocabulary.json"),
         documents=read("documents.json"),
-        settings=Settings(settings["tokenizer"], settings["caseFolding"]),
+        settings=Settings.of(read("settings.json")),
         engine=OnnxEngine(folder / "model.onnx", threads, providers),
     )
 
@@ -331,7 +251,6 @@ def tensors(
     def wanted(name: str) -> bool:
         return names is None or name in names
 
-    rows = len(answers)
     given: dict[str, NDArray[Any]] = {}
     if wanted("interpreted_as"):
         given["interpreted_as"] = np.array([[a.interpreted_as.encode()] for a in answers], dtype=np.object_)
@@ -340,14 +259,7 @@ def tensors(
     if wanted("document_vector"):
         given["document_vector"] = np.stack([a.document_vector for a in answers]).astype(np.float32)
     for kind in ("nearest_words", "nearest_documents"):
-        lists: list[tuple[Neighbour, ...]] = [getattr(answer, kind) for answer in answers]
-        width = max(len(neighbours) for neighbours in lists)
-        neighbour_names = np.full((rows, width), b"", dtype=np.object_)
-        similarities = np.zeros((rows, width), dtype=np.float32)
-        for row, neighbours in enumerate(lists):
-            for column, neighbour in enumerate(neighbours):
-                neighbour_names[row, column] = neighbour.name.encode("utf-8")
-                similarities[row, column] = neighbour.similarity
+        neighbour_names, similarities = columns([getattr(answer, kind) for answer in answers])
         if wanted(kind):
             given[kind] = neighbour_names
         if wanted(f"{kind}_similarity"):

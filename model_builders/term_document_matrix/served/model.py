@@ -7,19 +7,9 @@ locale, so every text is decoded and encoded by name.
 from collections.abc import Sequence
 from typing import Any
 
-import triton_python_backend_utils as pb_utils
-from answering import (  # type: ignore[import-not-found]  # found beside this file, once in an artifact
-    DEFAULT_TOP_K,
-    BadQuestion,
-    Question,
-    load,
-    tensors,
-)
-from backend import (  # type: ignore[import-not-found]  # likewise
-    respond,
-    start,
-    strings,
-)
+from model_builders.served.backend import integers, respond, start, strings
+from model_builders.served.vectors import BadQuestion
+from model_builders.term_document_matrix.served.answering import DEFAULT_TOP_K, Question, load, tensors
 
 
 class TritonPythonModel:
@@ -27,18 +17,17 @@ class TritonPythonModel:
         self._answering = start(args, load)
 
     def execute(self, requests: Sequence[Any]) -> list[Any]:
-        answers: list[Any] = respond(requests, self._parse, self._answering.answer, tensors, BadQuestion)
+        answers: list[Any] = respond(requests, self._parse, self._answering.answer, tensors)
         return answers
 
     def _parse(self, request: Any) -> list[Question]:
-        texts = strings(request, "text", BadQuestion)
+        texts = strings(request, "text")
         if texts is None:
             raise BadQuestion("text is missing; it must be given.")
         rows = len(texts)
-        pairs = strings(request, "text_pair", BadQuestion) or [None] * rows
-        roles = strings(request, "role", BadQuestion) or [None] * rows
-        top_k = pb_utils.get_input_tensor_by_name(request, "top_k")
-        numbers = [DEFAULT_TOP_K] * rows if top_k is None else [int(n) for n in top_k.as_numpy().reshape(-1)]
+        pairs: Sequence[str | None] = strings(request, "text_pair") or [None] * rows
+        roles: Sequence[str | None] = strings(request, "role") or [None] * rows
+        numbers = integers(request, "top_k") or [DEFAULT_TOP_K] * rows
         questions = [
             Question(text, pair, role or None, number)
             for text, pair, role, number in zip(texts, pairs, roles, numbers, strict=True)

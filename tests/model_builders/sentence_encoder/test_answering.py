@@ -14,11 +14,10 @@ from model_builders.sentence_encoder.served.answering import (
     Answering,
     Question,
     Tokens,
-    cosine_of,
     passes,
-    rank,
     tensors,
 )
+from model_builders.served.vectors import cosine_of, nearest
 
 PAD = 99
 
@@ -106,7 +105,7 @@ def test_more_are_asked_for_than_there_are() -> None:
 
 def test_equally_similar_candidates_keep_their_order() -> None:
     names = ["b", "a", "c"]
-    found = rank(names, np.array([0.5, 0.50000001, 0.7], dtype=np.float32), 3)
+    found = nearest(names, np.array([0.5, 0.50000001, 0.7], dtype=np.float32), 3)
     assert [one.name for one in found] == ["c", "b", "a"]
 
 

@@ -105,6 +105,7 @@ def test_the_artifact_holds_no_pickle_and_no_word_of_where_it_was_made(built: Mi
         "1/model.py",
         "1/settings.json",
         "1/tokenizer.json",
+        "1/vectors.py",
     }
     model = (built.artifact / "1/model.onnx").read_bytes()
     assert b"site-packages" not in model
