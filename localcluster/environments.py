@@ -40,10 +40,24 @@ class Recipe:
     disk_megabytes: int
     finish: Callable[[Path], None] | None = None
     """What is left to do in the folder once the packages are there."""
+    archives: tuple[str, ...] = ()
+    """Further such files, of source archives, which setuptools among the others makes packages of."""
 
+    @property
+    def pins(self) -> tuple[str, ...]:
+        return (*self.constraints, *self.archives)
+
+
+KOREAN = "constraints/korean.txt"
+"""The dictionary of the tokenizer KoreanMorphemes."""
 
 BUILDER = Recipe(
-    "builder", "the builders' packages (onnx, onnxruntime)", ("constraints/builder.txt",), 75, 270
+    "builder",
+    "the builders' packages (onnx, onnxruntime, kiwipiepy)",
+    ("constraints/builder.txt",),
+    175,
+    430,
+    archives=(KOREAN,),
 )
 
 
@@ -63,16 +77,17 @@ TORCH_BUILDER = Recipe(
     "builder-torch",
     "the builders' packages with torch",
     ("constraints/builder-torch.txt",),
-    600,
-    1900,
+    700,
+    2060,
     stub_cuda,
+    archives=(KOREAN,),
 )
 
 
 def root_of(recipe: Recipe) -> Path:
     """Where the environment lies, or will: a name made of the pins, the interpreter, and this recipe."""
     digest = hashlib.sha256(f"1 {sys.version} {Path(sys.base_prefix).resolve()}".encode())
-    for name in recipe.constraints:
+    for name in recipe.pins:
         digest.update(shipped(name).read_bytes())
     return paths.cache_dir() / f"{recipe.name}-{digest.hexdigest()[:12]}"
 
@@ -118,9 +133,16 @@ def _install(root: Path, recipe: Recipe) -> None:
     uv = _find_uv()
     base = getattr(sys, "_base_executable", sys.executable)
     _run([uv, "venv", "--quiet", "--no-project", "--python", base, str(root)])
-    requirements = [word for name in recipe.constraints for word in ("--requirements", str(shipped(name)))]
     install = [uv, "pip", "install", "--quiet", "--python", str(root / "bin/python3"), "--compile-bytecode"]
-    _run([*install, "--no-deps", "--require-hashes", "--only-binary", ":all:", *requirements])
+    install += ["--no-deps", "--require-hashes"]
+    _run([*install, "--only-binary", ":all:", *_requirements(recipe.constraints)])
+    if recipe.archives:
+        # Without isolation: uv would fetch a setuptools of its own choice, and no hash would say which.
+        _run([*install, "--no-build-isolation", *_requirements(recipe.archives)])
+
+
+def _requirements(names: tuple[str, ...]) -> list[str]:
+    return [word for name in names for word in ("--requirements", str(shipped(name)))]
 
 
 def _find_uv() -> str:

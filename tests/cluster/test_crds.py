@@ -45,7 +45,7 @@ def encoder(change: Callable[[Object], object]) -> Object:
 
 
 REFUSED_MODELS = [
-    pytest.param(model(lambda spec: spec["build"].update(architecture="Word2Vec")), 'Unsupported value: "Word2Vec": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot"', id="unknown architecture"),
+    pytest.param(model(lambda spec: spec["build"].update(architecture="Transformer")), 'Unsupported value: "Transformer": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot"', id="unknown architecture"),
     pytest.param(model(lambda spec: spec["build"].update(export={"precision": "Int8"})), "spec.build.export.fidelity must be set when the precision is Int8", id="lossy without a fidelity"),
     pytest.param(model(lambda spec: spec["build"].update(export={"fidelity": {"metric": "cosine", "atLeast": "0.98"}})), "the precision Int8 and fidelity are offered for the architecture SentenceEncoder only", id="a fidelity of what loses nothing"),
     pytest.param(encoder(lambda spec: spec["build"]["inputs"][0].update(name="corpus")), "A SentenceEncoder takes the inputs weights", id="an encoder without weights"),

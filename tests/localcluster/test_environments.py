@@ -71,7 +71,7 @@ def test_the_wheel_holds_all_that_environments_are_made_from(tmp_path: Path) -> 
     with zipfile.ZipFile(wheel) as content:
         files = {name: content.read(name) for name in content.namelist() if "/shipped/" in name}
     needed = ["images/builder/cuda_stubs.py"]
-    needed += [name for recipe in (BUILDER, TORCH_BUILDER, SERVING) for name in recipe.constraints]
+    needed += [name for recipe in (BUILDER, TORCH_BUILDER, SERVING) for name in recipe.pins]
     for name in needed:
         assert files[f"localcluster/shipped/{Path(name).name}"] == (ROOT / name).read_bytes()
 

@@ -55,13 +55,16 @@ class _Part(BaseModel):
 # --- build ---
 
 
+Tokenizer = Literal["Whitespace", "Words", "KoreanMorphemes"]
+CaseFolding = Literal["Preserve", "Lower"]
+Vocabulary = list[Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S+$")]] | None
+
+
 class TermDocumentMatrix(_Part):
     weighting: Literal["Count", "TermFrequency", "TfIdf"] = "Count"
-    tokenizer: Literal["Whitespace", "Words"] = "Words"
-    case_folding: Literal["Preserve", "Lower"] = "Preserve"
-    vocabulary: (
-        list[Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S+$")]] | None
-    ) = Field(None, max_length=400)
+    tokenizer: Tokenizer = "Words"
+    case_folding: CaseFolding = "Preserve"
+    vocabulary: Vocabulary = Field(None, max_length=400)
     min_documents: int = Field(1, ge=1, le=1_000_000)
     max_terms: int = Field(50_000, ge=1, le=1_000_000)
 
@@ -73,8 +76,12 @@ class SentenceEncoder(_Part):
 
 
 class OneHot(_Part):
-    case_folding: Literal["Preserve", "Lower"] = "Preserve"
+    tokenizer: Tokenizer = "Words"
+    case_folding: CaseFolding = "Preserve"
+    vocabulary: Vocabulary = Field(None, max_length=400)
+    min_texts: int = Field(1, ge=1, le=1_000_000)
     max_terms: int = Field(50_000, ge=1, le=1_000_000)
+    unknown_words: Literal["Zero", "Refuse"] = "Zero"
 
 
 class ClaimSource(_Part):

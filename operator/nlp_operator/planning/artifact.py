@@ -15,7 +15,7 @@ from typing import Any, Literal
 from nlp_operator.api import names
 from nlp_operator.api.conditions import BUILT, Condition
 from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, number, text, uid
-from nlp_operator.api.spec import Build, Input, ModelSpec, to_camel_name
+from nlp_operator.api.spec import Build, Input, ModelSpec
 from nlp_operator.planning.dependencies import SHA256, resolve
 from nlp_operator.planning.jobs import (
     Failed,
@@ -104,10 +104,7 @@ def plan_artifact(
     build = inputs.build
     if spec.suspend:
         return _noted(_suspended(seen, build, record, now), inputs.note)
-    architecture = spec.build.architecture
-    if architecture not in names.ARCHITECTURES_WITH_BUILDER:
-        return _no_builder(seen, spec, record)
-    if architecture in names.ARCHITECTURES_WITH_TORCH and not settings.torch_builder_image:
+    if spec.build.architecture in names.ARCHITECTURES_WITH_TORCH and not settings.torch_builder_image:
         return _no_torch(seen, spec, record)
     damage = _damage(seen, record)
     step: _Step | None = None
@@ -512,27 +509,12 @@ def _suspended(seen: ModelSnapshot, build: Build, record: Record, now: datetime)
     return ArtifactPlan(record, Condition(BUILT, "Unknown", "Suspended", message), violation)
 
 
-def _no_builder(seen: ModelSnapshot, spec: ModelSpec, record: Record) -> ArtifactPlan:
-    architecture = spec.build.architecture
-    available = ", ".join(sorted(names.ARCHITECTURES_WITH_BUILDER))
-    message = (
-        f"spec.build.architecture is {architecture}, which this release cannot build; it builds {available}. "
-        f"Change the architecture, and set its parameters instead of "
-        f"spec.build.{to_camel_name(architecture)}."
-    )
-    return _not_buildable(seen, record, message)
-
-
 def _no_torch(seen: ModelSnapshot, spec: ModelSpec, record: Record) -> ArtifactPlan:
     message = (
         f"spec.build.architecture is {spec.build.architecture}, whose builder needs torch, and this "
         "installation names no image for it. Set the operator's NLP_OPERATOR_TORCH_BUILDER_IMAGE "
         "(docs/operations.md)."
     )
-    return _not_buildable(seen, record, message)
-
-
-def _not_buildable(seen: ModelSnapshot, record: Record, message: str) -> ArtifactPlan:
     found = Violation("BuilderNotAvailable", message)
     deletions = tuple(_deletion(job) for job in jobs_among(seen.children) if not deleting(job))
     return ArtifactPlan(

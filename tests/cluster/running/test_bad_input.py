@@ -176,33 +176,6 @@ def test_a_refused_object_names_the_field_of_the_user(scene: Scene, request: pyt
     scene.wait_ready("novels")
 
 
-def test_an_architecture_without_a_builder_stalls(scene: Scene, request: pytest.FixtureRequest) -> None:
-    scene.plane.apply(
-        {
-            "apiVersion": kinds.MODEL.api_version,
-            "kind": kinds.MODEL.name,
-            "metadata": {"name": "novels", "namespace": scene.namespace},
-            "spec": {
-                "build": {
-                    "architecture": "OneHot",
-                    "oneHot": {},
-                    "inputs": [{"name": "corpus", "source": {"configMap": {"name": "corpus"}}}],
-                }
-            },
-        }
-    )
-
-    stalled = scene.wait_for("novels", "Stalled", "True", "BuilderNotAvailable")
-    assert_as_promised(scene.get(kinds.MODEL, "novels"), request)
-
-    assert stalled["message"] == (
-        "spec.build.architecture is OneHot, which this release cannot build; it builds "
-        "SentenceEncoder, TermDocumentMatrix. "
-        "Change the architecture, and set its parameters instead of spec.build.oneHot."
-    )
-    assert scene.all(kinds.JOB) == []
-
-
 def test_a_damaged_artifact_is_built_again_once_and_then_told(
     scene: Scene, agents_say: Callable[..., None], request: pytest.FixtureRequest
 ) -> None:

@@ -34,9 +34,9 @@ def with_source(source: Any) -> dict[str, Any]:
 
 INVALID = [
     pytest.param(
-        make_model(build_extra={"architecture": "Word2Vec"}),
-        "spec.build.architecture is 'Word2Vec': input should be 'TermDocumentMatrix', 'SentenceEncoder' or "
-        "'OneHot'.",
+        make_model(build_extra={"architecture": "Transformer"}),
+        "spec.build.architecture is 'Transformer': input should be 'TermDocumentMatrix', 'SentenceEncoder' "
+        "or 'OneHot'.",
         id="unknown architecture",
     ),
     pytest.param(

@@ -500,11 +500,6 @@ STALLS: list[Any] = [
     pytest.param({"placement": {"poolNames": ["h100"]}}, "NoSuchPool", id="no such pool"),
     pytest.param({"serving": {"memoryMebibytes": 99_999}}, "NoPoolFits", id="too big for every pool"),
     pytest.param({"serving": {"maxBatchSize": -4}}, "SpecInvalid", id="invalid"),
-    pytest.param(
-        {"build_extra": {"architecture": "OneHot", "oneHot": {}, "termDocumentMatrix": None}},
-        "BuilderNotAvailable",
-        id="no builder",
-    ),
     pytest.param(make_encoder()["spec"], "BuilderNotAvailable", id="no image with torch"),
 ]
 
