@@ -35,6 +35,7 @@ from localcluster.debian import Unpacked
 from localcluster.errors import ClusterError, CommandFailed, NotPossible
 from localcluster.locks import locked
 from localcluster.pip_settings import read_pip_settings
+from localcluster.processes import tied_to_us
 from localcluster.progress import Progress
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -142,9 +143,8 @@ class Beside:
         if all(image_of(name).archive.exists() for name in self._names):
             return
         self._progress.say("  images: building them meanwhile")
-        tied_to_us = ("setpriv", "--pdeathsig", "KILL")
         self._process = subprocess.Popen(
-            [*tied_to_us, "nice", "-n", "10", sys.executable, "-m", "localcluster.images", *self._names],
+            [*tied_to_us(), "nice", "-n", "10", sys.executable, "-m", "localcluster.images", *self._names],
             cwd=REPOSITORY,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -464,10 +464,9 @@ def _run_apart(command: Sequence[str], environment: Mapping[str, str]) -> str:
     Nothing it mounts is seen outside, and nothing it started outlives it, nor us: the kernel kills the
     first process of the namespace when we die, and with it all the others. Raises CommandFailed.
     """
-    tied_to_us = ["setpriv", "--pdeathsig", "KILL"]
     apart = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child"]
     process = subprocess.Popen(
-        [*tied_to_us, *apart, *command],
+        [*tied_to_us(), *apart, *command],
         env={**os.environ, **environment},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,

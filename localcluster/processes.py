@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import time
@@ -78,6 +79,12 @@ def identity_of(pid: int) -> Identity | None:
     return Identity(parsed[0], parsed[2], boot_id())
 
 
+def tied_to_us() -> list[str]:
+    """The words before a command that has to end with the thread that starts it, even after `kill -9`; none
+    where setpriv (util-linux) is missing."""
+    return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
+
+
 def run_whole(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -86,7 +93,7 @@ def run_whole(
     `subprocess.run` ends only the command itself, and what it started works on.
     """
     with subprocess.Popen(
-        argv,
+        [*tied_to_us(), *argv],
         env=dict(env) if env is not None else None,
         cwd=cwd,
         stdin=subprocess.DEVNULL,
