@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
+from model_builders.checkpoints import Checkpoints
 from model_builders.contract import Contract, Example, Sample
 from model_builders.messages import Json
 from model_builders.source import Source
@@ -47,8 +48,8 @@ class Model(Protocol):
 
 
 class Recipe(Protocol):
-    def train(self, sources: tuple[Source, ...]) -> Model:
-        """Raises Refused for inputs that cannot be used."""
+    def train(self, sources: tuple[Source, ...], checkpoints: Checkpoints) -> Model:
+        """Raises Refused for inputs that cannot be used. What takes long goes on from its checkpoints."""
 
 
 class Architecture(Protocol):

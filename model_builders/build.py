@@ -10,9 +10,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from model_builders import VERSION
 from model_builders.architecture import Architecture
 from model_builders.architectures import ARCHITECTURES
 from model_builders.artifact import VERSION_FOLDER, write_artifact
+from model_builders.checkpoints import Checkpoints
 from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused
 from model_builders.fetch import in_words, verify_artifact
@@ -35,25 +37,37 @@ def build(request: BuildRequest, store: Store) -> BuildResult:
     if earlier is not None:
         logger.info("already built as %s", earlier.digest)
         return earlier
+    checkpoints = Checkpoints(lambda: _partial(request, store))
     with store.staging("build", time.time(), request.deadline_seconds) as staging:
         measured: dict[str, float] = {}
         try:
-            result = _build(request, store, staging, measured)
+            result = _build(request, store, staging, checkpoints, measured)
         except JobError as error:
+            if isinstance(error, Refused):  # the same build would end in the same way
+                checkpoints.forget()
             _keep_failure(request, error, measured, store, staging)
             raise
+        checkpoints.forget()
         store.write_result(request.key, {**result.to_json(), "allMetrics": _as_texts(measured)}, staging)
         return result
 
 
-def _build(request: BuildRequest, store: Store, staging: Path, measured: dict[str, float]) -> BuildResult:
+def _partial(request: BuildRequest, store: Store) -> Path:
+    """Another model may be built from the same at the same time, and another release trains otherwise."""
+    identity = f"build {VERSION} {request.model} {request.key}"
+    return store.partial(identity, time.time(), request.deadline_seconds)
+
+
+def _build(
+    request: BuildRequest, store: Store, staging: Path, checkpoints: Checkpoints, measured: dict[str, float]
+) -> BuildResult:
     architecture = find_architecture(request.architecture)
     recipe = architecture.prepare(request.parameters, request.export)
     check_metric_names(request.quality, architecture.metrics)
     sources = tuple(_open(i, store) for i in request.inputs)
     _check_artifacts(sources, architecture)
 
-    model = recipe.train(sources)
+    model = recipe.train(sources, checkpoints)
     metrics = dict(model.metrics)
     measured.update(metrics)
     logger.info("%s", model.summary)

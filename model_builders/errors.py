@@ -31,6 +31,7 @@ Reason = Literal[
     "StoreUnreachable",
     "ScratchFull",
     "ParameterInvalid",
+    "TrainingDiverged",
     "QualityBelowFloor",
     "ExportDiffers",
     "BuildOutOfMemory",

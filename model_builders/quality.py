@@ -29,13 +29,20 @@ def check_metric_names(quality: Sequence[Json], known: Mapping[str, str]) -> Non
 
 
 def check_quality(quality: Sequence[Json], metrics: Mapping[str, float]) -> None:
-    """Raises Refused (`QualityBelowFloor`) naming every bound that does not hold.
+    """Raises Refused (`QualityBelowFloor`) naming every bound that does not hold, or (`ParameterInvalid`) a
+    metric that the inputs left unmeasured.
 
     A number that is not finite passes none.
     """
     missed = []
     for bound in quality:
         name = str(bound["metric"])
+        if name not in metrics:
+            raise Refused(
+                "ParameterInvalid",
+                f"spec.build.quality has a bound for {name}, which was not measured for want of an input; "
+                f"measured were {', '.join(metrics)}.",
+            )
         found = metrics[name]
         lowest, highest = parse_decimal(bound.get("atLeast")), parse_decimal(bound.get("atMost"))
         if lowest is not None and not (math.isfinite(found) and to_decimal(found) >= lowest):

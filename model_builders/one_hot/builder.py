@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.architecture import Exported
+from model_builders.checkpoints import Checkpoints
 from model_builders.contract import Example
 from model_builders.errors import Refused
 from model_builders.fresh import ask_fresh, compare
@@ -51,7 +52,7 @@ class OneHotArchitecture:
 class OneHotRecipe:
     parameters: Parameters
 
-    def train(self, sources: tuple[Source, ...]) -> "OneHotModel":
+    def train(self, sources: tuple[Source, ...], checkpoints: Checkpoints | None = None) -> "OneHotModel":
         texts = Texts(sources)
         words = (text.text for text in texts)
         counted = [

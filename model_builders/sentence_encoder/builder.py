@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.architecture import Exported
+from model_builders.checkpoints import Checkpoints
 from model_builders.contract import EXAMPLE_TOLERANCE, Example
 from model_builders.errors import Refused
 from model_builders.fresh import Tensors, ask_fresh, compare
@@ -82,7 +83,9 @@ class SentenceEncoderArchitecture:
 class SentenceEncoderRecipe:
     parameters: Parameters
 
-    def train(self, sources: tuple[Source, ...]) -> "SentenceEncoderModel":
+    def train(
+        self, sources: tuple[Source, ...], checkpoints: Checkpoints | None = None
+    ) -> "SentenceEncoderModel":
         """Nothing is trained: the weights are somebody's."""
         by_name = {source.name: source for source in sources}
         unknown = sorted(set(by_name) - {WEIGHTS, CANDIDATES})

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.architecture import Exported
+from model_builders.checkpoints import Checkpoints
 from model_builders.contract import Example
 from model_builders.corpus import Corpus, read_corpus
 from model_builders.errors import Refused
@@ -71,7 +72,9 @@ class TermDocumentMatrixArchitecture:
 class TermDocumentMatrixRecipe:
     parameters: Parameters
 
-    def train(self, sources: tuple[Source, ...]) -> "TermDocumentMatrixModel":
+    def train(
+        self, sources: tuple[Source, ...], checkpoints: Checkpoints | None = None
+    ) -> "TermDocumentMatrixModel":
         vocabulary = find_vocabulary(
             self.parameters, tuple(source for source in sources if source.kind == "Artifact")
         )

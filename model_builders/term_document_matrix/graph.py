@@ -12,17 +12,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from onnx import ModelProto, TensorProto, checker, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper
 
+from model_builders.graphs import TINY, make_model
 from model_builders.term_document_matrix.matrix import TermDocumentMatrix
-
-OPSET = 17
-IR_VERSION = 8
-"""Both of 2022: every onnxruntime from 1.14 reads them, so also the one beside the oldest Triton of the
-table."""
-
-TINY = 1e-30
-"""Added to no sum, only put in the place of a zero norm: the product with a zero vector is zero already."""
 
 
 def build_graph(matrix: TermDocumentMatrix) -> ModelProto:
@@ -76,32 +69,23 @@ def build_graph(matrix: TermDocumentMatrix) -> ModelProto:
         *_cosine("word_vectors", "word_rows", "row_norms", "word_similarities"),  # (N, V)
         *_cosine("document_vectors", "document_columns", "column_norms", "document_similarities"),  # (N, D)
     ]
-    used = {name for n in nodes for name in n.input}
-    graph = helper.make_graph(
-        nodes,
+    return make_model(
         "term_document_matrix",
-        inputs=[
+        nodes,
+        [
             helper.make_tensor_value_info("term_counts", TensorProto.FLOAT, ["N", terms]),
             helper.make_tensor_value_info("text_length", TensorProto.FLOAT, ["N", 1]),
             helper.make_tensor_value_info("word_index", TensorProto.INT64, ["N"]),
             helper.make_tensor_value_info("document_index", TensorProto.INT64, ["N"]),
         ],
-        outputs=[
+        [
             helper.make_tensor_value_info("word_vectors", TensorProto.FLOAT, ["N", documents]),
             helper.make_tensor_value_info("document_vectors", TensorProto.FLOAT, ["N", terms]),
             helper.make_tensor_value_info("word_similarities", TensorProto.DOUBLE, ["N", terms]),
             helper.make_tensor_value_info("document_similarities", TensorProto.DOUBLE, ["N", documents]),
         ],
-        initializer=[
-            numpy_helper.from_array(value, name) for name, value in constants.items() if name in used
-        ],
+        constants,
     )
-    model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], producer_name="nlp-operator"
-    )
-    model.ir_version = IR_VERSION
-    checker.check_model(model, full_check=True)
-    return model
 
 
 def _cosine(vectors: str, others: str, norms_of_others: str, result: str) -> list[Any]:

@@ -57,6 +57,17 @@ def make_encoder(model: str = "sentences", **spec: Any) -> Obj:
     return make_model(model, build=build, **spec)
 
 
+def make_words(model: str = "korean-words", **spec: Any) -> Obj:
+    """A Word2Vec; otherwise as `make_model`."""
+    build = {
+        "architecture": "Word2Vec",
+        "word2Vec": {},
+        "inputs": [{"name": "corpus", "source": {"configMap": {"name": "words"}}}],
+        **spec.pop("build_extra", {}),
+    }
+    return make_model(model, build=build, **spec)
+
+
 def make_pool(pool: str = "cpu", **spec: Any) -> Obj:
     return {
         "apiVersion": names.API_VERSION,

@@ -84,6 +84,26 @@ class OneHot(_Part):
     unknown_words: Literal["Zero", "Refuse"] = "Zero"
 
 
+class Word2Vec(_Part):
+    model: Literal["SkipGram", "Cbow"] = "SkipGram"
+    tokenizer: Tokenizer = "Words"
+    case_folding: CaseFolding = "Preserve"
+    embedding_dim: int = Field(100, ge=2, le=1000)
+    window: int = Field(5, ge=1, le=20)
+    negative_samples: int = Field(5, ge=1, le=50)
+    min_count: int = Field(5, ge=1, le=1_000_000)
+    max_terms: int = Field(200_000, ge=2, le=3_000_000)
+    subsample_threshold: Annotated[str, StringConstraints(max_length=16, pattern=r"^(0(\.[0-9]+)?|1)$")] = (
+        "0.001"
+    )
+    epochs: int = Field(5, ge=1, le=1000)
+    learning_rate: Annotated[
+        str, StringConstraints(max_length=16, pattern=r"^(0\.[0-9]+|[1-9](\.[0-9]+)?|10)$")
+    ] = "0.025"
+    seed: int = Field(1, ge=0, le=2_147_483_647)
+    workers: int = Field(1, ge=1, le=64)
+
+
 class ClaimSource(_Part):
     claim_name: ObjectName
     path: Annotated[str, StringConstraints(max_length=1024)] = ""
@@ -271,10 +291,11 @@ class BuildPod(_Part):
 
 
 class Build(_Part):
-    architecture: Literal["TermDocumentMatrix", "SentenceEncoder", "OneHot"]
+    architecture: Literal["TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec"]
     term_document_matrix: TermDocumentMatrix | None = None
     sentence_encoder: SentenceEncoder | None = None
     one_hot: OneHot | None = None
+    word2_vec: Word2Vec | None = None
     inputs: list[Input] = Field(min_length=1, max_length=8)
     quality: list[QualityBound] = Field(default_factory=list, max_length=16)
     export: Export = Export()
@@ -304,12 +325,24 @@ class Build(_Part):
             raise ValueError("export.precision Int8 and export.fidelity are for a SentenceEncoder only.")
         return self
 
+    @model_validator(mode="after")
+    def _what_word_vectors_are_made_of(self) -> Self:
+        if self.architecture != "Word2Vec":
+            return self
+        names = {one.name for one in self.inputs}
+        if names - {"corpus", "vectors", "analogies"} or ("corpus" in names) == ("vectors" in names):
+            raise ValueError("Word2Vec takes the input corpus or vectors, and analogies if wanted.")
+        if "analogies" not in names and any(one.metric.startswith("analogy") for one in self.quality):
+            raise ValueError("quality has a bound on analogies, and there is no input analogies.")
+        return self
+
     @property
     def _members(self) -> dict[str, _Part | None]:
         return {
             "TermDocumentMatrix": self.term_document_matrix,
             "SentenceEncoder": self.sentence_encoder,
             "OneHot": self.one_hot,
+            "Word2Vec": self.word2_vec,
         }
 
     @property

@@ -6,7 +6,7 @@ import pytest
 
 from nlp_operator.api.spec import parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
-from tests.nlp_operator.making import make_encoder, make_model, make_pool
+from tests.nlp_operator.making import make_encoder, make_model, make_pool, make_words
 
 
 def problems(model: dict[str, Any]) -> tuple[str, ...]:
@@ -32,11 +32,15 @@ def with_source(source: Any) -> dict[str, Any]:
     return make_model(build_extra={"inputs": [{"name": "corpus", "source": source}]})
 
 
+def named(name: str) -> dict[str, Any]:
+    return {"name": name, "source": {"configMap": {"name": "words"}}}
+
+
 INVALID = [
     pytest.param(
         make_model(build_extra={"architecture": "Transformer"}),
-        "spec.build.architecture is 'Transformer': input should be 'TermDocumentMatrix', 'SentenceEncoder' "
-        "or 'OneHot'.",
+        "spec.build.architecture is 'Transformer': input should be 'TermDocumentMatrix', 'SentenceEncoder', "
+        "'OneHot' or 'Word2Vec'.",
         id="unknown architecture",
     ),
     pytest.param(
@@ -55,6 +59,27 @@ INVALID = [
         ),
         "spec.build: A SentenceEncoder takes the inputs weights (needed) and candidates.",
         id="an encoder without weights",
+    ),
+    pytest.param(
+        make_words(build_extra={"inputs": [named("corpus"), named("vectors")]}),
+        "spec.build: Word2Vec takes the input corpus or vectors, and analogies if wanted.",
+        id="word vectors of two kinds",
+    ),
+    pytest.param(
+        make_words(build_extra={"inputs": [named("corpus"), named("texts")]}),
+        "spec.build: Word2Vec takes the input corpus or vectors, and analogies if wanted.",
+        id="word vectors of something else",
+    ),
+    pytest.param(
+        make_words(build_extra={"quality": [{"metric": "analogyTop1", "atLeast": "0.25"}]}),
+        "spec.build: quality has a bound on analogies, and there is no input analogies.",
+        id="a bound on analogies without any",
+    ),
+    pytest.param(
+        make_words(build_extra={"word2Vec": {"learningRate": "11"}}),
+        "spec.build.word2Vec.learningRate is '11': string should match pattern "
+        "'^(0\\.[0-9]+|[1-9](\\.[0-9]+)?|10)$'.",
+        id="a learning rate above its bound",
     ),
     pytest.param(
         make_model(build_extra={"oneHot": {}}),

@@ -1,0 +1,22 @@
+"""What the schema offers can be built, and what can be built is offered."""
+
+from pathlib import Path
+
+import yaml
+
+from model_builders.architectures import ARCHITECTURES
+from nlp_operator.api import names
+
+CRD = Path(__file__).resolve().parents[2] / "crds/nlpmodels.yaml"
+
+
+def test_the_schema_and_the_builders_know_the_same_architectures() -> None:
+    version = yaml.safe_load(CRD.read_text(encoding="utf-8"))["spec"]["versions"][0]
+    spec = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    offered = spec["properties"]["build"]["properties"]["architecture"]["enum"]
+    assert sorted(offered) == sorted(ARCHITECTURES)
+    assert set(offered) >= names.ARCHITECTURES_WITH_TORCH
+
+
+def test_an_architecture_is_known_by_its_own_name() -> None:
+    assert all(name == one.name == one.contract.architecture for name, one in ARCHITECTURES.items())

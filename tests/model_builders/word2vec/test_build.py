@@ -1,0 +1,258 @@
+"""The real build Job, with torch: the sample, and what happens when it is killed or diverges."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from localcluster import paths
+from localcluster.images import image_of
+from localcluster.locks import locked
+from localcluster.progress import Progress
+from model_builders.messages import InputOfBuild
+from model_builders.word2vec.served.answering import Question, load
+from tests.model_builders.made import Jobs, Ran, make_jobs, request_of_build
+from tests.model_builders.sentence_encoder.minilm import with_torch
+from tools.korean_words import PEOPLE, sentences
+
+pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
+
+ROOT = Path(__file__).resolve().parents[3]
+SAMPLE = ROOT / "manifests/samples/korean-words.yaml"
+WHERE = f"{ROOT}:{ROOT / 'operator'}"
+CHUNK_TOKENS = 1 << 16
+"""What a worker trains at a time (training.py, which needs torch)."""
+BLANKS = {"tokenizer": "Whitespace", "embeddingDim": 16, "minCount": 2, "epochs": 3}
+
+
+def fetch(jobs: Jobs, **files: str | bytes) -> list[InputOfBuild]:
+    """Each file as an input of its name."""
+    wanted = []
+    for name, content in files.items():
+        path = jobs.volumes / name / f"{name}.txt"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        wanted.append({"name": name, "path": str(path)})
+    fetched = jobs.fetch(*wanted)
+    assert fetched.code == 0, fetched.log
+    return [InputOfBuild(one["name"], one["sha256"]) for one in fetched.result["inputs"]]
+
+
+def build(jobs: Jobs, parameters: Mapping[str, Any], **files: str | bytes) -> Ran:
+    request = request_of_build(fetch(jobs, **files), "Word2Vec", parameters)
+    return with_torch(jobs).run("build", request, PYTHONWARNINGS="error", PYTHONPATH=WHERE)
+
+
+def corpus() -> str:
+    return "\n".join(sentences()) + "\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Built:
+    artifact: Path
+    result: Mapping[str, Any]
+
+
+@cache
+def sample() -> Built:
+    """The sample's artifact, kept in the cache under a hash of all that it is made of."""
+    digest = image_of("builder-torch").reference[-12:]
+    folder = paths.cache_dir() / "test-models" / f"korean-words-{digest}"
+    done = folder / "result.json"
+    with locked(folder, Progress()):
+        if not done.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            config_map, model = yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8"))
+            spec = model["spec"]["build"]
+            jobs = make_jobs(folder)
+            data = config_map["data"]
+            found = fetch(jobs, corpus=data["corpus.txt"], analogies=data["analogies.txt"])
+            request = request_of_build(found, "Word2Vec", spec["word2Vec"], spec["quality"])
+            ran = with_torch(jobs).run("build", request, PYTHONWARNINGS="error", PYTHONPATH=WHERE)
+            assert ran.code == 0, ran.log
+            done.write_text(json.dumps(ran.result), encoding="utf-8")
+    result = json.loads(done.read_text(encoding="utf-8"))
+    return Built(folder / "store/artifacts" / result["digest"], result)
+
+
+def test_the_analogy_of_the_note_comes_first_on_the_sample() -> None:
+    answering = load(sample().artifact / "1")
+    (answer,) = answering.answer([Question("아들", None, ("소녀",), ("딸",), top_k=3)])
+    assert answer.nearest[0].name == "소년"
+    metrics = sample().result["metrics"]
+    assert float(metrics["analogyTop1"]) >= 0.9
+    assert metrics["analogyCoverage"] == "1"
+    assert int(metrics["wordsPerSecond"]) > 0
+
+
+def test_artifact_of_word_vectors_holds_no_torch_and_no_pickle() -> None:
+    names = {path.name for path in (sample().artifact / "1").iterdir()}
+    assert names == {
+        "answering.py",
+        "backend.py",
+        "model.onnx",
+        "model.py",
+        "settings.json",
+        "vectors.py",
+        "vocabulary.json",
+        "words.py",
+    }
+    settings = json.loads((sample().artifact / "1/settings.json").read_text(encoding="utf-8"))
+    assert settings["tokenizer"] == "KoreanMorphemes"
+    text = (sample().artifact / "metrics.json").read_text(encoding="utf-8")
+    assert "wordsPerSecond" not in text  # differs from machine to machine
+
+
+def test_words_of_one_pair_are_near_and_of_different_kind_far() -> None:
+    answering = load(sample().artifact / "1")
+    for (man, woman), kinds in PEOPLE:
+        if {man, woman, kinds[0]} <= set(answering.terms):
+            near, far = answering.answer([Question(man, woman), Question(man, "수염")])
+            assert near.similarity is not None
+            assert far.similarity is not None
+            assert near.similarity > 0.2
+
+
+@pytest.mark.parametrize("model", ["SkipGram", "Cbow"])
+def test_the_same_seed_gives_the_same_bytes_and_another_one_others(tmp_path: Path, model: str) -> None:
+    digests = []
+    for name, seed in (("one", 1), ("two", 1), ("three", 2)):
+        (tmp_path / name).mkdir()
+        ran = build(make_jobs(tmp_path / name), BLANKS | {"model": model, "seed": seed}, corpus=corpus())
+        assert ran.code == 0, ran.log
+        digests.append(ran.result["digest"])
+    assert digests[0] == digests[1] != digests[2]
+
+
+def test_a_killed_build_goes_on_at_a_later_step_and_ends_in_the_same_bytes(tmp_path: Path) -> None:
+    parameters = BLANKS | {"embeddingDim": 300, "epochs": 40}
+    jobs = with_torch(make_jobs(tmp_path))
+    request = request_of_build(fetch(jobs, corpus=corpus() * 4), "Word2Vec", parameters)
+    environment = jobs.environment(request, tmp_path / "termination-log", PYTHONPATH=WHERE)
+    killed = subprocess.Popen(
+        [jobs.python, "-m", "model_builders", "build"], env=environment, stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 300
+    while not list((jobs.store / "tmp").glob("partial-*/training.npz")):
+        assert killed.poll() is None, "it ended before a checkpoint"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+
+    again = jobs.run("build", request, PYTHONPATH=WHERE)
+    assert again.code == 0, again.log
+    assert "the corpus was read by an earlier pod" in again.log
+    going_on = re.search(r"going on at step (\d+) of 40, where an earlier pod was", again.log)
+    assert going_on, again.log
+    assert 0 < int(going_on[1]) < 40
+    assert not list((jobs.store / "tmp").glob("partial-*"))
+
+    (tmp_path / "whole").mkdir()
+    whole = make_jobs(tmp_path / "whole")
+    assert build(whole, parameters, corpus=corpus() * 4).result["digest"] == again.result["digest"]
+
+
+def test_several_workers_train_the_same_weights_and_none_is_left(tmp_path: Path) -> None:
+    """Of a text that is more than one chunk, or there would be work for one only."""
+    text = corpus() * (CHUNK_TOKENS // len(corpus().split()) + 2)
+    ran = build(make_jobs(tmp_path), BLANKS | {"workers": 2}, corpus=text)
+    assert ran.code == 0, ran.log
+    losses = re.findall(r"epoch (\d) of 3, 100 %: loss ([\d.]+)", ran.log)
+    assert losses[-1][0] == "3"
+    assert float(losses[-1][1]) < 3.0  # of random vectors it is 6 ln 2 = 4.2
+
+
+def test_progress_says_epoch_loss_speed_and_time_left(tmp_path: Path) -> None:
+    ran = build(make_jobs(tmp_path), BLANKS, corpus=corpus())
+    assert ran.code == 0, ran.log
+    line = r"INFO epoch 3 of 3, 100 %: loss \d+\.\d{4}, [\d,]+ words/s, 0 s left"
+    assert re.search(line, ran.log), ran.log
+
+
+def test_a_loss_that_is_not_finite_stops_the_build_with_a_sentence(tmp_path: Path) -> None:
+    ran = build(make_jobs(tmp_path), BLANKS | {"learningRate": "10", "epochs": 100}, corpus=corpus())
+    assert (ran.code, ran.result["reason"]) == (10, "TrainingDiverged")
+    assert re.match(
+        r"The loss is (nan|inf) in epoch \d+ of 100: the vectors have grown without bound. Lower "
+        r"spec.build.word2Vec.learningRate, which is 10 \(0.025 is usual\), or raise minCount.",
+        ran.result["message"],
+    )
+
+
+def test_vectors_are_imported_measured_and_served_as_they_are(tmp_path: Path) -> None:
+    vectors = "아들 1 1 0\n딸 1 -1 0\n소년 0 1 1\n소녀 0 -1 1\n"
+    ran = build(
+        make_jobs(tmp_path), {}, vectors=vectors, analogies=": one\n딸 아들 소녀 소년\n딸 아들 왕 여왕\n"
+    )
+    assert ran.code == 0, ran.log
+    metrics = {"analogyTop1": "1", "analogyTop5": "1", "analogyQuestions": "1", "analogyCoverage": "0.5"}
+    assert ran.result["metrics"] == metrics | {"terms": "4"}
+    assert ran.result["message"].startswith("Imported 4 vectors of 3 numbers (GloVe).")
+    (answer,) = load(tmp_path / "store/artifacts" / ran.result["digest"] / "1").answer([Question("소년")])
+    assert answer.vector.tolist() == [0, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("files", "reason", "sentence"),
+    [
+        pytest.param({"corpus": "a b\n"}, "ParameterInvalid", "minCount is 2: of the 2 different", id="few"),
+        pytest.param(
+            {"corpus": b"a a a\n\xb0\xa1 b\n"},
+            "InputEncoding",
+            "Input 'corpus': corpus.txt, line 2 is not UTF-8: its byte 1 (byte 6 of the file, from 0) is "
+            "0xb0. It looks like CP949",
+            id="encoding",
+        ),
+        pytest.param(
+            {"corpus": "id\tdocument\n1\ta\n", "texts": "x"},
+            "ParameterInvalid",
+            "spec.build.inputs names corpus, texts; Word2Vec takes corpus",
+            id="inputs",
+        ),
+        pytest.param(
+            {"corpus": "a a b b\n", "analogies": "a b a\n"},
+            "InputInvalid",
+            "Input 'analogies': analogies.txt, line 1 is 'a b a'; an analogy has four words",
+            id="analogies",
+        ),
+    ],
+)
+def test_bad_data_of_word_vectors_gets_a_sentence(
+    tmp_path: Path, files: dict[str, Any], reason: str, sentence: str
+) -> None:
+    ran = build(make_jobs(tmp_path), BLANKS, **files)
+    assert (ran.code, ran.result["reason"]) == (10, reason), ran.log
+    assert sentence in ran.result["message"]
+
+
+def test_a_bound_on_what_no_input_measures_says_so(tmp_path: Path) -> None:
+    jobs = make_jobs(tmp_path)
+    quality = [{"metric": "analogyTop1", "atLeast": "0.5"}]
+    request = request_of_build(fetch(jobs, corpus=corpus()), "Word2Vec", BLANKS, quality)
+    ran = with_torch(jobs).run("build", request, PYTHONPATH=WHERE)
+    assert (ran.code, ran.result["reason"]) == (10, "ParameterInvalid")
+    assert "a bound for analogyTop1, which was not measured for want of an input" in ran.result["message"]
+
+
+def test_training_without_torch_names_the_image_and_import_needs_none(tmp_path: Path) -> None:
+    jobs = make_jobs(tmp_path)
+    ran = jobs.run("build", request_of_build(fetch(jobs, corpus=corpus()), "Word2Vec", BLANKS))
+    assert (ran.code, ran.result["reason"]) == (10, "BuildFailed")
+    assert "no torch, which Word2Vec is trained with. Run the image builder-torch" in ran.result["message"]
+    ran = jobs.run("build", request_of_build(fetch(jobs, vectors="a 1 2\nb 3 4\n"), "Word2Vec", {}))
+    assert ran.code == 0, ran.log

@@ -1,0 +1,123 @@
+"""The sample in a server: agent, Envoy and the real Triton, over HTTP and gRPC."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pytest
+from tritonclient.utils import InferenceServerException
+
+from nlpctl.__main__ import main
+from tests.model_builders.asking import Asked, asking, texts
+from tests.model_builders.word2vec.test_build import sample
+from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent
+
+pytestmark = [pytest.mark.triton, pytest.mark.timeout(900)]  # the first time, torch is downloaded
+
+MODEL = "korean-words"
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[RunningAgent]:
+    artifact = sample().artifact
+    with running_agent() as agent:
+        shutil.copytree(artifact, agent.store / "artifacts" / artifact.name)
+        agent.want(make_wanted(MODEL, artifact.name, batch=32))
+        agent.start()
+        agent.wait_ready()
+        yield agent
+
+
+@pytest.fixture(params=["http", "grpc"])
+def ask(request: pytest.FixtureRequest, server: RunningAgent) -> Iterator[Asked]:
+    with asking(server, request.param, MODEL) as asked:
+        yield asked
+
+
+def test_the_agent_proved_the_vectors_by_their_examples(server: RunningAgent) -> None:
+    found = server.model(MODEL)
+    assert (found["state"], found["examples"]) == ("Serving", 5)
+
+
+def test_son_minus_daughter_plus_girl_is_boy(ask: Asked) -> None:
+    for columns in (
+        {"positive": [["아들", "소녀"]], "negative": [["딸"]]},
+        {"text": ["아들"], "positive": [["소녀"]], "negative": [["딸"]]},
+    ):
+        given = ask(**columns)
+        assert texts(given["nearest_words"])[0] == "소년"
+        np.testing.assert_allclose(np.linalg.norm(given["vector"], axis=1), 1, atol=1e-5)
+
+
+def test_a_word_has_a_vector_a_similarity_and_neighbours(ask: Asked) -> None:
+    given = ask(text=["아들", "아들"], text_pair=["딸", "백성"], top_k=[3, 3])
+    assert given["vector"].shape == (2, 32)
+    assert given["similarity"][0, 0] > given["similarity"][1, 0]
+    assert given["nearest_words"].shape == (2, 3)
+    assert (np.diff(given["nearest_words_similarity"], axis=1) <= 0).all()
+    assert "similarity" not in ask(text=["아들"])
+    assert ask(text=["아들"], outputs=["nearest_words"]).keys() == {"nearest_words"}
+
+
+def test_a_row_among_others_is_the_row_alone(ask: Asked) -> None:
+    rows = [["아들", "소녀"], ["왕", ""], ["학교", "숙제"]]
+    negatives = [["딸"], [""], [""]]
+    together = ask(positive=rows, negative=negatives)
+    for row, (positive, negative) in enumerate(zip(rows, negatives, strict=True)):
+        alone = ask(positive=[positive], negative=[negative])
+        np.testing.assert_allclose(together["vector"][row], alone["vector"][0], atol=1e-5)
+        assert texts(together["nearest_words"][row]) == texts(alone["nearest_words"])
+
+
+def test_a_word_out_of_vocabulary_fails_its_request_and_not_its_batch(server: RunningAgent) -> None:
+    """Many requests at once, so that Triton batches good and bad ones."""
+    asked = Asked(server, "grpc", MODEL)
+
+    def one(index: int) -> str:
+        word = "우주선" if index % 3 == 0 else "소녀"
+        try:
+            return texts(asked(positive=[["아들", word]], negative=[["딸"]])["nearest_words"])[0]
+        except InferenceServerException as error:
+            return "refused" if "'우주선' is not one of the" in str(error) else str(error)
+
+    with asked.client, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(one, range(90)))
+    assert answers == ["refused" if index % 3 == 0 else "소년" for index in range(90)]
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        pytest.param({"top_k": [3]}, "There is no word to answer; give text, or", id="nothing"),
+        pytest.param({"text": ["소년"], "top_k": [0]}, "top_k is 0; it must be between 1", id="top_k"),
+        pytest.param({"text": ["왕"], "negative": [["왕"]]}, "is a positive and a negative word", id="both"),
+        pytest.param({"positive": [[b"\xba\xf1"]]}, "positive is not UTF-8: byte 0 is 0xba", id="encoding"),
+    ],
+)
+def test_bad_request_for_words_gets_a_sentence(ask: Asked, columns: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(InferenceServerException, match=sentence):
+        ask(**columns)
+    assert ask(text=["소년"])["vector"].shape == (1, 32)
+
+
+def test_generate_takes_lists_of_words(server: RunningAgent) -> None:
+    """Triton's shorthand for one row, which is what one wants at a terminal."""
+    body = {"text": "아들", "positive": "소녀", "negative": "딸", "top_k": 1}
+    request = urllib.request.Request(
+        f"http://127.0.0.1:{server.http}/v2/models/{MODEL}/generate", json.dumps(body).encode()
+    )
+    with urllib.request.urlopen(request, timeout=30) as response:
+        assert json.load(response)["nearest_words"] == "소년"
+
+
+def test_nlpctl_asks_for_an_analogy(server: RunningAgent, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["infer", MODEL, "아들", "--input", "negative=딸", "--input", "positive=소녀"]
+    main([*words, "--address", f"127.0.0.1:{server.http}"])
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["1", "소년"] in [line[:2] for line in lines]
