@@ -1,4 +1,4 @@
-"""How many replicas a model is to have. This release has no signals: what the spec says is what runs."""
+"""What the spec says of a model's replicas. This release has no signals: what the spec says is what runs."""
 
 from __future__ import annotations
 

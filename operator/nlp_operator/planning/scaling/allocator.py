@@ -1,0 +1,357 @@
+"""Who gets the devices: the models whose late requests a replica avoids most, at the least price.
+
+Every model says how many late requests a second it expects with so many replicas: soon (when a replica
+started now would serve) and later (over the time that a replica given away would be missed). What a replica
+is worth is the difference it makes. Devices that are free go to the best worth above their price; when none
+is free, a replica moves from where it is missed least, if that is worth the cold start it costs.
+Deterministic: ties go by name.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+
+
+@dataclass(frozen=True)
+class Offer:
+    """One replica of a model in one pool."""
+
+    pool: str
+    devices: int
+    speed: float
+    """Relative to the reference pool of the model's curves."""
+    price: float
+    """Of one replica, in reference devices."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one model asks for."""
+
+    name: str
+    soon: Sequence[float]
+    """Expected late requests a second, weighted by priority, with 0, 1, 2, ... reference replicas; never
+    rises."""
+    later: Sequence[float]
+    offers: Sequence[Offer]
+    current: Mapping[str, int]
+    lowest: int
+    highest: int
+
+
+Fits = Callable[[str, str, int, int], bool]
+"""Whether this model may have so many replicas in this pool when so many of its devices are then used in
+all."""
+
+
+@dataclass(frozen=True)
+class AllocatorSettings:
+    late_price: float = 20.0
+    """Device-seconds that one late request (of priority 100) is worth. Higher: fewer late, more devices."""
+    keep_share: float = 0.7
+    """A replica is given back for its price only when it is worth less than this share of it."""
+    move_share: float = 0.3
+    """A replica moves when the other model's gain is larger than what is lost by this share of the gain."""
+    move_least: float = 0.02
+    """And at least so many late requests a second."""
+    look_ahead: int = 6
+    """So many replicas at once may be looked at, for one alone may help nothing in a model that drowns."""
+
+
+@dataclass(frozen=True)
+class Move:
+    kind: str
+    """`Add`, `Release` (its price is not earned), `Give` (another model needs it more) or `Shed` (no
+    room)."""
+    model: str
+    pool: str
+    replicas: int
+    late_per_second: float
+    """Late requests a second that it avoids, or costs."""
+    other: str = ""
+    """The model that received what was given."""
+
+
+@dataclass
+class _Holding:
+    """One model while the plan is made."""
+
+    request: Request
+    counts: dict[str, int]
+    capacity: float
+    total: int
+    offers: dict[str, Offer] = field(default_factory=dict)
+    gave: bool = False
+    took: bool = False
+    version: int = 0
+
+
+@dataclass(frozen=True)
+class Allocation:
+    counts: Mapping[str, Mapping[str, int]]
+    moves: tuple[Move, ...]
+    refused: Mapping[str, str]
+    """Models that wanted more, with the pools that had no room."""
+
+
+def convex(curve: Sequence[float]) -> list[float]:
+    """The largest convex curve below this one.
+
+    A model that drowns gains nothing from one replica and everything from four: each of the four is then
+    worth a quarter of it, and none looks worthless to whoever seeks a replica to take.
+    """
+    hull: list[int] = []
+    for at, value in enumerate(curve):
+        while len(hull) >= 2:
+            a, b = hull[-2], hull[-1]
+            if (curve[b] - curve[a]) * (at - b) < (value - curve[b]) * (b - a):
+                break
+            hull.pop()
+        hull.append(at)
+    result = [curve[0]] if curve else []
+    for a, b in pairwise(hull):
+        result += [curve[a] + (curve[b] - curve[a]) * (k - a) / (b - a) for k in range(a + 1, b + 1)]
+    return result
+
+
+def cost(curve: Sequence[float], capacity: float) -> float:
+    """Late requests a second with so many reference replicas, between whole numbers by a straight line."""
+    if capacity <= 0:
+        return curve[0]
+    low = int(capacity)
+    if low + 1 >= len(curve):
+        return curve[-1]
+    return curve[low] + (capacity - low) * (curve[low + 1] - curve[low])
+
+
+def allocate(
+    requests: Sequence[Request],
+    devices: Mapping[str, int],
+    settings: AllocatorSettings,
+    fits: Fits | None = None,
+) -> Allocation:
+    """A plan within the pools' devices and within each model's bounds.
+
+    Where the bounds themselves do not fit, what is missed least goes first. `fits` may refuse what the
+    device counts allow (memory, limits of a namespace); a plan never holds what it refuses, save what runs
+    already.
+    """
+    return _Plan(requests, devices, settings, fits).make()
+
+
+class _Plan:
+    def __init__(
+        self,
+        requests: Sequence[Request],
+        devices: Mapping[str, int],
+        settings: AllocatorSettings,
+        fits: Fits | None,
+    ) -> None:
+        self.settings, self.fits = settings, fits
+        self.holdings = {}
+        self.free = dict(devices)
+        self.moves: list[Move] = []
+        self.refused: dict[str, str] = {}
+        for one in sorted(requests, key=lambda one: one.name):
+            request = replace(one, soon=convex(one.soon), later=convex(one.later))
+            offers = {offer.pool: offer for offer in sorted(request.offers, key=lambda one: one.pool)}
+            counts = {pool: max(request.current.get(pool, 0), 0) for pool in offers}
+            capacity = sum(counts[pool] * offers[pool].speed for pool in counts)
+            self.holdings[request.name] = _Holding(request, counts, capacity, sum(counts.values()), offers)
+            for pool, count in counts.items():
+                self.free[pool] = self.free.get(pool, 0) - count * offers[pool].devices
+
+    def make(self) -> Allocation:
+        for holding in self.holdings.values():
+            self._below_highest(holding)
+        self._shed()
+        for holding in self.holdings.values():
+            self._release(holding)
+        self._reach_lowest()
+        self._add()
+        counts = {name: dict(holding.counts) for name, holding in self.holdings.items()}
+        return Allocation(counts, tuple(self.moves), self.refused)
+
+    # --- steps ---
+
+    def _change(self, holding: _Holding, pool: str, by: int) -> None:
+        offer = holding.offers[pool]
+        holding.counts[pool] += by
+        holding.total += by
+        holding.capacity += by * offer.speed
+        holding.version += 1
+        self.free[pool] -= by * offer.devices
+
+    def _worth(self, holding: _Holding, pool: str, by: int) -> float:
+        """Late requests a second that so many replicas more avoid (soon), or fewer cost (later)."""
+        capacity = holding.capacity + by * holding.offers[pool].speed
+        curve = holding.request.soon if by > 0 else holding.request.later
+        return abs(cost(curve, holding.capacity) - cost(curve, max(capacity, 0.0)))
+
+    def _cheapest_loss(self, holding: _Holding) -> tuple[float, str] | None:
+        """The pool in which one replica less is missed least for what it costs."""
+        found = [
+            (self._worth(holding, pool, -1) / max(holding.offers[pool].price, 1e-9), pool)
+            for pool, count in holding.counts.items()
+            if count > 0
+        ]
+        return min(found, default=None)
+
+    def _below_highest(self, holding: _Holding) -> None:
+        while holding.total > holding.request.highest:
+            loss = self._cheapest_loss(holding)
+            if loss is None:
+                return
+            pool = loss[1]
+            self.moves.append(Move("Shed", holding.request.name, pool, 1, self._worth(holding, pool, -1)))
+            self._change(holding, pool, -1)
+
+    def _shed(self) -> None:
+        """A pool that shrank below what runs in it: what is missed least ends."""
+        for pool in sorted(self.free):
+            while self.free[pool] < 0:
+                donor = self._donor(pool, exclude="", above_lowest=True) or self._donor(
+                    pool, exclude="", above_lowest=False
+                )
+                if donor is None:
+                    break
+                loss, holding = donor
+                self.moves.append(Move("Shed", holding.request.name, pool, 1, loss))
+                self._change(holding, pool, -1)
+
+    def _release(self, holding: _Holding) -> None:
+        """Give back what does not earn its price."""
+        request = holding.request
+        while holding.total > request.lowest:
+            loss = self._cheapest_loss(holding)
+            if loss is None or loss[0] * self.settings.late_price >= self.settings.keep_share:
+                return
+            self.moves.append(Move("Release", request.name, loss[1], 1, self._worth(holding, loss[1], -1)))
+            self._change(holding, loss[1], -1)
+            holding.gave = True
+
+    def _reach_lowest(self) -> None:
+        """Minimum replicas come before anybody's gain; the cheapest pool with room takes them."""
+        for holding in self.holdings.values():
+            while holding.total < holding.request.lowest:
+                roomy = [offer for offer in holding.offers.values() if self._fits(holding, offer, 1)]
+                if not roomy:
+                    roomy = [
+                        offer for offer in holding.offers.values() if self._take_for(holding, offer, 1, 1e18)
+                    ]
+                if not roomy:
+                    self._refuse(holding)
+                    break
+                offer = min(roomy, key=lambda one: (one.price / one.speed, one.pool))
+                self.moves.append(
+                    Move("Add", holding.request.name, offer.pool, 1, self._worth(holding, offer.pool, 1))
+                )
+                self._change(holding, offer.pool, 1)
+
+    def _fits(self, holding: _Holding, offer: Offer, count: int) -> bool:
+        if count * offer.devices > self.free.get(offer.pool, 0):
+            return False
+        return self._allowed(holding, offer, count)
+
+    def _allowed(self, holding: _Holding, offer: Offer, count: int) -> bool:
+        if self.fits is None:
+            return True
+        have = holding.counts[offer.pool] + count
+        return self.fits(holding.request.name, offer.pool, have, have * offer.devices)
+
+    def _best_step(self, holding: _Holding, offer: Offer) -> tuple[float, int]:
+        """The most late requests avoided a replica, over the next few replicas, and how many those are."""
+        room = min(holding.request.highest - holding.total, self.settings.look_ahead)
+        best, size = 0.0, 0
+        curve, capacity = holding.request.soon, holding.capacity
+        now = cost(curve, capacity)
+        for count in range(1, room + 1):
+            gain = (now - cost(curve, capacity + count * offer.speed)) / count
+            if gain > best + 1e-12:
+                best, size = gain, count
+        return best, size
+
+    def _add(self) -> None:
+        """The best worth for its price first, until nothing is worth its price, or nothing fits."""
+        queue: list[tuple[float, str, str, int, int]] = []
+        for name, holding in self.holdings.items():
+            if not holding.gave:
+                for offer in holding.offers.values():
+                    self._push(queue, name, holding, offer)
+        while queue:
+            _, name, pool, size, version = heapq.heappop(queue)
+            holding = self.holdings[name]
+            offer = holding.offers[pool]
+            if holding.gave:
+                continue
+            if version != holding.version:
+                self._push(queue, name, holding, offer)
+                continue
+            if not self._fits(holding, offer, size):
+                if size > 1 and self._fits(holding, offer, 1):
+                    size = max(1, min(size, self.free[pool] // max(offer.devices, 1)))
+                    while size > 1 and not self._fits(holding, offer, size):
+                        size -= 1
+                elif not self._take_for(holding, offer, size, self._worth(holding, pool, size)):
+                    self._refuse(holding, pool)
+                    continue
+            worth = self._worth(holding, pool, size)
+            self.moves.append(Move("Add", name, pool, size, worth))
+            self._change(holding, pool, size)
+            holding.took = True
+            self._push(queue, name, holding, offer)
+
+    def _push(
+        self, queue: list[tuple[float, str, str, int, int]], name: str, holding: _Holding, offer: Offer
+    ) -> None:
+        gain, size = self._best_step(holding, offer)
+        score = gain * self.settings.late_price / max(offer.price, 1e-9)
+        if size and score > 1.0:
+            heapq.heappush(queue, (-score, name, offer.pool, size, holding.version))
+
+    def _donor(self, pool: str, exclude: str, *, above_lowest: bool) -> tuple[float, _Holding] | None:
+        """The model in that pool that misses a replica least, for each device."""
+        found = None
+        for name, holding in self.holdings.items():
+            if name == exclude or holding.took or holding.counts.get(pool, 0) <= 0:
+                continue
+            if above_lowest and holding.total <= holding.request.lowest:
+                continue
+            loss = self._worth(holding, pool, -1) / max(holding.offers[pool].devices, 1)
+            if found is None or loss < found[0] - 1e-12:
+                found = (loss, holding)
+        return found
+
+    def _take_for(self, holding: _Holding, offer: Offer, size: int, gain: float) -> bool:
+        """Make room by taking from those who miss it least, when the gain is well above the loss."""
+        if not self._allowed(holding, offer, size):
+            return False
+        needed = size * offer.devices - self.free.get(offer.pool, 0)
+        taken: list[tuple[_Holding, float]] = []
+        lost = 0.0
+        while needed > 0:
+            donor = self._donor(offer.pool, holding.request.name, above_lowest=True)
+            if donor is None:
+                break
+            loss, giver = donor
+            lost += loss * giver.offers[offer.pool].devices
+            self._change(giver, offer.pool, -1)
+            taken.append((giver, loss))
+            needed -= giver.offers[offer.pool].devices
+        margin = max(self.settings.move_share * gain, self.settings.move_least * size)
+        if needed > 0 or gain - lost < margin:
+            for giver, _ in taken:
+                self._change(giver, offer.pool, 1)
+            return False
+        for giver, loss in taken:
+            giver.gave = True
+            self.moves.append(Move("Give", giver.request.name, offer.pool, 1, loss, holding.request.name))
+        return True
+
+    def _refuse(self, holding: _Holding, pool: str = "") -> None:
+        pools = self.refused.get(holding.request.name, "")
+        names = [one for one in (*pools.split(", "), *([pool] if pool else holding.offers)) if one]
+        self.refused[holding.request.name] = ", ".join(sorted(set(names)))

@@ -1,0 +1,344 @@
+"""From what was measured to how many replicas each model gets, with the reasons: the four layers in order.
+
+    signals ─> capacity (how fast), demand (how much, soon and later)
+            ─> guard (what may change) ─> allocator (who gets the devices) ─> decisions
+
+The caller keeps the `Memory` between two looks and passes the clock. The same inputs, memory and clock give
+the same decisions. A decision holds what each layer said, as data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from nlp_operator.planning.scaling import allocator, capacity, demand, guard, signals
+from nlp_operator.planning.scaling.allocator import AllocatorSettings, Fits, Move, Offer
+from nlp_operator.planning.scaling.capacity import CapacityEstimate, Executions, ServiceCurve
+from nlp_operator.planning.scaling.demand import DemandSettings, DemandState, Forecast
+from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen
+from nlp_operator.planning.scaling.signals import Counted, Sample, Unknown, Window
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One configuration for every model; the numbers were tuned on days 1 to 10 of the Faro trace."""
+
+    demand: DemandSettings = field(default_factory=DemandSettings)
+    allocator: AllocatorSettings = field(default_factory=AllocatorSettings)
+    guard: GuardSettings = field(default_factory=GuardSettings)
+    oldest_sample_seconds: float = 45.0
+    """Two scrapes of 15 s and the slack between them."""
+    evenness: float = 0.0
+    """How much more a late request counts in a model that has had more than its share of late ones: 0 not
+    at all."""
+    usual_quantile: float = 0.95
+    """A latency target of this quantile values a late request at `late_price`; a stricter one values it
+    higher."""
+
+
+@dataclass(frozen=True)
+class ModelInput:
+    """One model as it is now."""
+
+    name: str
+    sample: Sample | None
+    current: Mapping[str, int]
+    """Replicas wanted so far, by pool."""
+    ready: int
+    starting: int
+    pending: int
+    """Pods that wait for a device."""
+    lowest: int
+    highest: int
+    target_seconds: float
+    quantile: float
+    """Of the latency target."""
+    priority: int
+    prior: ServiceCurve
+    """What is believed of its speed before it was measured, on the reference pool."""
+    offers: Sequence[Offer]
+    """The pools it may run in."""
+    cold_start_seconds: float
+    """From the wish for a replica until it serves: the 90 % quantile, as measured."""
+    rolling_out: bool = False
+
+
+@dataclass
+class ModelMemory:
+    guard: GuardState
+    capacity: CapacityEstimate
+    demand: DemandState
+    counted: Counted | None = None
+    late: float = 0.0
+    """Late and all requests of the last quarter of an hour or so, for `evenness`."""
+    offered: float = 0.0
+
+
+@dataclass
+class Memory:
+    """What the brain remembers between two looks."""
+
+    models: dict[str, ModelMemory] = field(default_factory=dict)
+    looked: float | None = None
+    """When it looked last."""
+
+
+@dataclass(frozen=True)
+class Decision:
+    name: str
+    replicas: Mapping[str, int]
+    """By pool."""
+    wish: int
+    """Replicas on the reference pool it would take if nothing limited it; -1 when that is not known."""
+    reason: str
+    """One or two sentences for the status."""
+    signal: Window | Unknown
+    curve: ServiceCurve
+    forecast: Forecast | None
+    bounds: Bounds
+    moves: tuple[Move, ...]
+    refused: str
+    """Pools that had no room for what it wanted; empty when it got it."""
+
+    @property
+    def total(self) -> int:
+        return sum(self.replicas.values())
+
+    def explain(self) -> dict[str, Any]:
+        """The whole way to the decision, as plain data."""
+        return {
+            "model": self.name,
+            "replicas": dict(self.replicas),
+            "wish": self.wish,
+            "reason": self.reason,
+            "signal": asdict(self.signal),
+            "capacity": asdict(self.curve),
+            "demand": asdict(self.forecast) if self.forecast else None,
+            "guard": [asdict(clip) for clip in self.bounds.clips],
+            "bounds": [self.bounds.lowest, self.bounds.highest],
+            "allocator": [asdict(move) for move in self.moves],
+            "refused": self.refused,
+        }
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """One model after signals, capacity, demand and guard."""
+
+    given: ModelInput
+    signal: Window | Unknown
+    curve: ServiceCurve
+    forecast: Forecast | None
+    bounds: Bounds
+    request: allocator.Request
+    wish: int
+
+
+def decide(
+    memory: Memory,
+    inputs: Sequence[ModelInput],
+    devices: Mapping[str, int],
+    now: float,
+    settings: Settings,
+    fits: Fits | None = None,
+) -> tuple[Decision, ...]:
+    """How many replicas each model is to have now, in the order of the inputs.
+
+    `devices`: how many each pool has for these models. Updates the memory; models that are gone are
+    forgotten.
+    """
+    if memory.looked is not None and now < memory.looked:
+        now = memory.looked  # a clock that goes backwards teaches nothing
+    memory.looked = now
+    wanted = {given.name for given in inputs}
+    for name in [name for name in memory.models if name not in wanted]:
+        del memory.models[name]
+    judged = [_judge(memory, given, now, settings) for given in inputs]
+    plan = allocator.allocate([one.request for one in judged], devices, settings.allocator, fits)
+    moves: dict[str, list[Move]] = {}
+    for move in plan.moves:
+        moves.setdefault(move.model, []).append(move)
+    return tuple(
+        _decision(
+            one,
+            plan.counts[one.given.name],
+            tuple(moves.get(one.given.name, ())),
+            plan.refused.get(one.given.name, ""),
+        )
+        for one in judged
+    )
+
+
+def recall(
+    memory: Memory,
+    given: ModelInput,
+    now: float,
+    settings: Settings,
+    step_seconds: float,
+    counts: Sequence[float],
+) -> None:
+    """Teach what was offered of a model before `now`: one count a step, oldest first, NaN where it is not
+    known."""
+    kept = _memory_of(memory, given, now, settings)
+    demand.recall(kept.demand, now - step_seconds * len(counts), step_seconds, counts)
+
+
+def _memory_of(memory: Memory, given: ModelInput, now: float, settings: Settings) -> ModelMemory:
+    kept = memory.models.get(given.name)
+    if kept is None:
+        kept = memory.models[given.name] = ModelMemory(
+            GuardState(started=now),
+            CapacityEstimate(given.prior),
+            DemandState(settings.demand, given.cold_start_seconds),
+        )
+    return kept
+
+
+def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) -> _Judged:
+    kept = _memory_of(memory, given, now, settings)
+    signal = _look(kept, given, now, settings)
+    if isinstance(signal, Window):
+        _learn(kept, given, signal)
+    curve = kept.capacity.curve
+    current = sum(given.current.values())
+    forecast = _forecast(kept, given, curve, signal, now)
+    load = _load_share(given, curve, signal)
+    bounds = guard.bounds(
+        kept.guard,
+        Seen(
+            given.lowest,
+            given.highest,
+            current,
+            given.ready,
+            given.starting,
+            given.pending,
+            given.rolling_out,
+            signal,
+            load,
+        ),
+        now,
+        settings.guard,
+    )
+    weight = _weight(kept, given, settings)
+    if forecast is None:
+        # Nothing is known of the load: it keeps what it has, whatever others need.
+        held = min(max(current, bounds.lowest), bounds.highest)
+        bounds = Bounds(held, held, bounds.clips)
+        request = allocator.Request(given.name, [0.0], [0.0], given.offers, given.current, held, held)
+        return _Judged(given, signal, curve, None, bounds, request, -1)
+    most = _most(given, curve, forecast, current)
+    soon = _costs(curve, forecast.rates, given.target_seconds, most, weight)
+    # A replica that is given away is missed at once: by the load of this moment, and by that of the next
+    # minutes.
+    present = _costs(curve, (forecast.recent,), given.target_seconds, most, weight)
+    late = [max(a, b) for a, b in zip(present, soon, strict=True)]
+    request = allocator.Request(
+        given.name, soon, late, given.offers, given.current, bounds.lowest, bounds.highest
+    )
+    return _Judged(given, signal, curve, forecast, bounds, request, _wish(soon, given, settings))
+
+
+def _look(kept: ModelMemory, given: ModelInput, now: float, settings: Settings) -> Window | Unknown:
+    counted = signals.read(given.sample, now, given.ready, settings.oldest_sample_seconds)
+    if isinstance(counted, Unknown):
+        return counted
+    before, kept.counted = kept.counted, counted
+    if before is not None and counted.at <= before.at:
+        kept.counted = before  # an old or repeated sample must not count twice
+    return signals.between(before, counted, given.ready)
+
+
+def _learn(kept: ModelMemory, given: ModelInput, window: Window) -> None:
+    kept.capacity = capacity.observe(
+        kept.capacity, Executions(window.batches, window.items, window.busy_seconds), window.seconds
+    )
+    demand.observe(kept.demand, window.start, window.end, window.offered)
+    fade = 0.5 ** (window.seconds / 900.0)
+    kept.late = kept.late * fade + window.late
+    kept.offered = kept.offered * fade + window.offered
+
+
+def _forecast(
+    kept: ModelMemory, given: ModelInput, curve: ServiceCurve, signal: Window | Unknown, now: float
+) -> Forecast | None:
+    last = kept.demand.last_seen
+    if isinstance(signal, Unknown):
+        return demand.forecast(kept.demand, now, 0.0, max(now - last, 0.0))
+    # The few that wait for the batch in execution, and those in it, are no backlog.
+    usual = 2.0 * max(given.ready, 1) * curve.usable_batch(given.target_seconds)
+    return demand.forecast(kept.demand, last, signal.waiting - usual)
+
+
+def _load_share(given: ModelInput, curve: ServiceCurve, signal: Window | Unknown) -> float:
+    if isinstance(signal, Unknown) or given.ready <= 0:
+        return float("nan")
+    return signal.offered / signal.seconds / (given.ready * curve.throughput(given.target_seconds))
+
+
+def _weight(kept: ModelMemory, given: ModelInput, settings: Settings) -> float:
+    strictness = (1.0 - settings.usual_quantile) / max(1.0 - given.quantile, 1e-4)
+    uneven = 0.0
+    if settings.evenness and kept.offered > 0:
+        uneven = settings.evenness * kept.late / kept.offered / max(1.0 - given.quantile, 1e-4)
+    return max(given.priority, 1) / 100.0 * strictness * (1.0 + uneven)
+
+
+def _most(given: ModelInput, curve: ServiceCurve, forecast: Forecast, current: int) -> int:
+    """So many reference replicas that more could not matter."""
+    load = forecast.rates[-1] / curve.throughput(given.target_seconds)
+    fastest = max((offer.speed for offer in given.offers), default=1.0)
+    return int(min(max(1.3 * load + 8.0, current * fastest + 2), given.highest * max(fastest, 1.0) + 1)) + 1
+
+
+def _costs(
+    curve: ServiceCurve, rates: Sequence[float], target_seconds: float, most: int, weight: float
+) -> list[float]:
+    """Late requests a second with 0 ... `most` replicas, on average over equally likely rates."""
+    totals = [0.0] * (most + 1)
+    for rate in rates:
+        factor = rate * weight / len(rates)
+        for count, share in enumerate(capacity.late_shares(curve, rate, target_seconds, most)):
+            totals[count] += factor * share
+    return totals
+
+
+def _wish(soon: Sequence[float], given: ModelInput, settings: Settings) -> int:
+    price = min((offer.price / offer.speed for offer in given.offers), default=1.0)
+    for count in range(len(soon) - 1, 0, -1):
+        if (soon[count - 1] - soon[count]) * settings.allocator.late_price >= price:
+            return min(max(count, given.lowest), given.highest)
+    return given.lowest
+
+
+def _decision(one: _Judged, counts: Mapping[str, int], moves: tuple[Move, ...], refused: str) -> Decision:
+    return Decision(
+        one.given.name,
+        dict(counts),
+        one.wish,
+        _reason(one, sum(counts.values()), moves, refused),
+        one.signal,
+        one.curve,
+        one.forecast,
+        one.bounds,
+        moves,
+        refused,
+    )
+
+
+def _reason(one: _Judged, total: int, moves: tuple[Move, ...], refused: str) -> str:
+    if isinstance(one.signal, Unknown):
+        return f"{total} replicas stay: {one.signal.message}"
+    if one.forecast is None:
+        return f"{total} replicas stay: nothing is known of the load yet."
+    load = f"{one.forecast.expected:.3g} requests/s are expected, {one.forecast.recent:.3g} were seen"
+    gave = next((move for move in moves if move.kind == "Give"), None)
+    clip = one.bounds.clips[-1] if one.bounds.clips else None
+    if gave is not None:
+        return f"{total} replicas: {load}; one went to {gave.other}, which needs it more."
+    if refused:
+        return f"{total} of {one.wish} replicas: {load}; there is no room in {refused}."
+    if clip is not None and total == getattr(one.bounds, clip.bound) and total != one.wish:
+        return f"{total} of {one.wish} replicas: {load}. {clip.why}"
+    return f"{total} replicas: {load}."

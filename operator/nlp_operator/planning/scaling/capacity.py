@@ -1,0 +1,181 @@
+"""How fast a replica works, and how many requests are late at a given load and size.
+
+A replica executes batches one after another, as Triton does with dynamic batching: what waits when a batch
+is done is the next one. The time of a batch of b items is `base + item * b`; without batching b is 1. The
+curve starts from a prior (a profile, or the spec) and follows what Triton's counters say.
+
+Lateness is that of a queue with c servers: the chance to wait (Erlang's C), times an exponential tail
+corrected for the variation of the service time (Allen and Cunneen). Sources: Bolch et al., Queueing
+Networks and Markov Chains, section 6.14; for the use at hand, the research note on autoscaling, section 6.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+OWN_TIME_MARGIN = 1.15
+"""A request's own execution, slower than the mean by this much, is taken off its target before it may
+wait."""
+
+
+@dataclass(frozen=True)
+class ServiceCurve:
+    """The time that a batch takes on the reference pool."""
+
+    base_seconds: float
+    item_seconds: float = 0.0
+    max_batch: int = 1
+    variation: float = 0.3
+    """Standard deviation of a batch's time divided by its mean."""
+
+    def seconds(self, batch: float) -> float:
+        return self.base_seconds + self.item_seconds * batch
+
+    def usable_batch(self, target_seconds: float) -> int:
+        """The largest batch with which a request that just missed one still meets the target; at least 1."""
+        if self.max_batch <= 1:
+            return 1
+        if self.item_seconds <= 0:
+            return self.max_batch if 2 * self.base_seconds <= target_seconds else 1
+        fitting = int((target_seconds / 2 - self.base_seconds) / self.item_seconds)
+        return min(max(fitting, 1), self.max_batch)
+
+    def throughput(self, target_seconds: float) -> float:
+        """Requests a second of one replica that is never idle, at the usable batch."""
+        batch = self.usable_batch(target_seconds)
+        return batch / self.seconds(batch)
+
+    def scaled(self, factor: float) -> ServiceCurve:
+        return replace(self, base_seconds=self.base_seconds * factor, item_seconds=self.item_seconds * factor)
+
+
+def late_shares(curve: ServiceCurve, rate: float, target_seconds: float, most: int) -> list[float]:
+    """The share of requests later than the target with 0, 1, ... `most` replicas at `rate` requests a second.
+
+    With fewer replicas than the load needs the queue grows without end: everything is late. Never rises with
+    the number of replicas.
+    """
+    if rate <= 0:
+        return [0.0] * (most + 1)
+    batch = curve.usable_batch(target_seconds)
+    own = curve.seconds(batch)
+    each = own / batch
+    load = _on_grid(rate * each)
+    patience = max(target_seconds - OWN_TIME_MARGIN * own, 0.0)
+    decay = 2.0 * patience / (each * (1.0 + curve.variation**2))
+    waits = _waits(load, (most // 16 + 1) * 16)
+    shares = [1.0] * (most + 1)
+    for count in range(int(load) + 1, most + 1):
+        share = waits[count] * math.exp((load - count) * decay)
+        if share < NEGLIGIBLE:
+            shares[count:] = [0.0] * (most + 1 - count)
+            break
+        shares[count] = share
+    return shares
+
+
+NEGLIGIBLE = 1e-7
+GRID = 200
+"""Loads are rounded to so many steps in each factor of e, so that Erlang's formula is evaluated once for
+each."""
+
+
+def _on_grid(load: float) -> float:
+    return math.exp(round(math.log(max(load, 1e-9)) * GRID) / GRID)
+
+
+@lru_cache(maxsize=4096)
+def _waits(load: float, most: int) -> tuple[float, ...]:
+    """The chance that a request has to wait, with 0, 1, ... `most` servers: Erlang's C."""
+    blocked = 1.0  # Erlang's B
+    waits = [1.0]
+    for count in range(1, most + 1):
+        blocked = load * blocked / (count + load * blocked)
+        waits.append(blocked / (1.0 - load / count * (1.0 - blocked)) if count > load else 1.0)
+    return tuple(waits)
+
+
+# --- the curve, as measured ---
+
+HALF_LIFE_SECONDS = 120.0
+PRIOR_EXECUTIONS = 50.0
+"""After so many executions the prior counts no more: a wrong one is forgotten at once."""
+FEWEST_EXECUTIONS = 5
+"""A window with fewer says nothing."""
+INNOVATION_LIMIT = 4.0
+"""A window whose batches take this many times longer or shorter than believed is taken only when the next
+agrees."""
+
+
+@dataclass(frozen=True)
+class Executions:
+    """What Triton's counters say of a window: `nv_inference_exec_count`, `nv_inference_count` and
+    `nv_inference_compute_*_duration_us`."""
+
+    batches: float
+    items: float
+    busy_seconds: float
+
+
+@dataclass(frozen=True)
+class CapacityEstimate:
+    """Weighted sums of a regression of batch time over batch size, in reference-pool seconds."""
+
+    prior: ServiceCurve
+    weight: float = 0.0
+    sum_size: float = 0.0
+    sum_size_squared: float = 0.0
+    sum_time: float = 0.0
+    sum_time_size: float = 0.0
+    suspected: float = 0.0
+    """The ratio of measured to believed time of a window that was refused; 0: none waits for confirmation."""
+
+    @property
+    def curve(self) -> ServiceCurve:
+        """The prior, scaled to what was measured; its shape only where batch sizes varied enough to show
+        it."""
+        if self.weight <= 0:
+            return self.prior
+        size, time = self.sum_size / self.weight, self.sum_time / self.weight
+        believed = self.prior.seconds(size)
+        trust = min(self.weight / PRIOR_EXECUTIONS, 1.0)
+        spread = self.sum_size_squared / self.weight - size * size
+        scaled = self.prior.scaled((time / believed) ** trust)
+        if self.prior.max_batch <= 1 or spread < 0.05 * size * size:
+            return scaled
+        slope = (self.sum_time_size / self.weight - size * time) / spread
+        slope = min(max(slope, 0.0), time / size)  # neither part of a batch's time is negative
+        return replace(scaled, base_seconds=max(time - slope * size, 1e-6), item_seconds=slope)
+
+
+def observe(estimate: CapacityEstimate, seen: Executions, seconds: float) -> CapacityEstimate:
+    """The estimate after one more window of `seconds`.
+
+    A window that is empty, or that disagrees wildly with what is believed, changes nothing; two that
+    disagree alike do, and what was believed before is dropped.
+    """
+    if seen.batches < FEWEST_EXECUTIONS or seen.busy_seconds <= 0 or seen.items < seen.batches:
+        return estimate
+    size, time = seen.items / seen.batches, seen.busy_seconds / seen.batches
+    ratio = time / max(estimate.curve.seconds(size), 1e-9)
+    keep = 0.5 ** (max(seconds, 0.0) / HALF_LIFE_SECONDS)
+    if not 1 / INNOVATION_LIMIT <= ratio <= INNOVATION_LIMIT:
+        agrees = estimate.suspected and 0.5 <= ratio / estimate.suspected <= 2.0
+        if not agrees:
+            return replace(estimate, suspected=ratio)
+        keep = 0.0
+    elif not 1 / 1.1 <= ratio <= 1.1:
+        # The service has changed, or the prior was wrong: what is new counts more.
+        keep *= 0.5
+    count = seen.batches
+    return replace(
+        estimate,
+        weight=keep * estimate.weight + count,
+        sum_size=keep * estimate.sum_size + count * size,
+        sum_size_squared=keep * estimate.sum_size_squared + count * size * size,
+        sum_time=keep * estimate.sum_time + count * time,
+        sum_time_size=keep * estimate.sum_time_size + count * size * time,
+        suspected=0.0,
+    )

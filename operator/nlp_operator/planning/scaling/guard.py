@@ -1,0 +1,154 @@
+"""What may change now: the bounds within which the allocator decides for one model.
+
+Up is quick, down is slow. What is unknown holds still; no missing number ever makes a model smaller. Every
+bound that is narrower than the spec's carries its reason.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from nlp_operator.planning.scaling.signals import Unknown, Window
+
+
+@dataclass(frozen=True)
+class GuardSettings:
+    settle_seconds: float = 120.0
+    """After the start of the operator nothing shrinks for so long."""
+    hold_seconds: float = 120.0
+    """After growing, a model keeps what it has for so long."""
+    step_share: float = 0.5
+    """A model shrinks by at most this share of its replicas at once, and always by one at least."""
+    rise_replicas: int = 4
+    rise_share: float = 1.0
+    """A model grows by at most so many replicas, or this share of them, whichever is more, at once."""
+    blind_seconds: float = 600.0
+    """After so long without signals the model goes to the most it had in the last hour, if that is more."""
+    useless_share: float = 0.5
+    """More replicas are of no use when so many requests are late at less than half the load they can bear."""
+
+
+@dataclass
+class GuardState:
+    """What has to be remembered of one model."""
+
+    started: float
+    """When the operator first saw it, since its own start."""
+    grew: float = -math.inf
+    seen: float = -math.inf
+    """When signals were last valid."""
+    before: int = -1
+    """Replicas at the last decision; -1: there was none."""
+    useless_since: float = math.inf
+    recent_most: int = 0
+    recent_until: float = -math.inf
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the guard looks at, of one model."""
+
+    lowest: int
+    highest: int
+    """The spec's bounds."""
+    current: int
+    ready: int
+    starting: int
+    pending: int
+    rolling_out: bool
+    signal: Window | Unknown
+    load_share: float
+    """Load divided by what the ready replicas bear; NaN when it is not known."""
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One bound that is narrower than the spec's."""
+
+    by: str
+    bound: str
+    """`lowest` or `highest`."""
+    value: int
+    why: str
+
+
+@dataclass(frozen=True)
+class Bounds:
+    lowest: int
+    highest: int
+    clips: tuple[Clip, ...]
+
+
+def bounds(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -> Bounds:
+    """How few and how many replicas the model may have after this decision. Updates the state."""
+    current = max(seen.current, 0)
+    lowest, highest = max(seen.lowest, 0), max(seen.highest, seen.lowest, 0)
+    _remember(state, seen, now, current)
+    clips: list[Clip] = []
+    for clip in (*_keeps(state, seen, now, settings, current), *_caps(state, seen, now, settings, current)):
+        if clip.bound == "lowest" and min(clip.value, highest) > lowest:
+            lowest = min(clip.value, highest)
+            clips.append(clip)
+        elif clip.bound == "highest" and max(clip.value, lowest) < highest:
+            highest = max(clip.value, lowest)
+            clips.append(clip)
+    return Bounds(lowest, highest, tuple(clips))
+
+
+def _remember(state: GuardState, seen: Seen, now: float, current: int) -> None:
+    if state.before >= 0 and current > state.before:
+        state.grew = now
+    state.before = current
+    if isinstance(seen.signal, Window):
+        state.seen = now
+        if now > state.recent_until or current >= state.recent_most:
+            state.recent_most, state.recent_until = current, now + 3600.0
+
+
+def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, current: int) -> list[Clip]:
+    """Why the model may not shrink, or not by so much."""
+    clips = []
+    if isinstance(seen.signal, Unknown):
+        blind = now - max(state.seen, state.started)
+        clips.append(
+            Clip("unknown", "lowest", current, f"{seen.signal.message} What is unknown holds still.")
+        )
+        if blind > settings.blind_seconds and state.recent_most > current:
+            why = f"No signals for {blind:.0f} s: back to the most replicas of the last hour that had some."
+            clips.append(Clip("blind", "lowest", state.recent_most, why))
+        return clips
+    if not seen.signal.complete:
+        clips.append(Clip("partial", "lowest", current, "Not every ready pod was seen."))
+    if seen.rolling_out:
+        clips.append(Clip("rollout", "lowest", current, "A rollout is under way."))
+    if seen.signal.failed > 0.01 * max(seen.signal.offered, 1.0) and seen.load_share < 0.9:
+        clips.append(Clip("failing", "lowest", current, "Requests fail though there is no overload."))
+    if now - state.started < settings.settle_seconds:
+        clips.append(Clip("settling", "lowest", current, "The operator has just started."))
+    if now - state.grew < settings.hold_seconds:
+        clips.append(Clip("hold", "lowest", current, f"It grew {now - state.grew:.0f} s ago."))
+    step = max(1, int(current * settings.step_share))
+    clips.append(Clip("step", "lowest", current - step, f"It shrinks by at most {step} at once."))
+    return clips
+
+
+def _caps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, current: int) -> list[Clip]:
+    """Why the model may not grow, or not by so much."""
+    clips = []
+    if isinstance(seen.signal, Unknown):
+        clips.append(Clip("unknown", "highest", max(current, state.recent_most), seen.signal.message))
+        state.useless_since = math.inf
+        return clips
+    if seen.pending > 0:
+        why = f"{seen.pending} of its pods still wait for a device."
+        clips.append(Clip("pending", "highest", current, why))
+    step = max(settings.rise_replicas, math.ceil(current * settings.rise_share))
+    clips.append(Clip("rise", "highest", current + step, f"It grows by at most {step} at once."))
+    late = seen.signal.late / seen.signal.answered if seen.signal.answered >= 10 else 0.0
+    helpless = late > settings.useless_share and seen.load_share < 0.5 and seen.starting == 0
+    state.useless_since = min(state.useless_since, now) if helpless else math.inf
+    if now - state.useless_since >= 60.0:
+        why = f"{late:.0%} are late at {seen.load_share:.0%} of the load it can bear: more do not help."
+        clips.append(Clip("useless", "highest", current, why))
+    return clips

@@ -1,0 +1,146 @@
+"""What was measured of one model, checked. What cannot be trusted is unknown, and unknown is never zero.
+
+A sample is a set of counters summed over the pods that answered, as a scraper or Prometheus gives it:
+anything may be in it. `check` compares it with the sample before and gives a window, or the reason why
+there is none.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+FIELDS: Final = ("offered", "answered", "late", "failed", "batches", "items", "busySeconds")
+"""Counters, each the sum over the pods since they started: requests that came, that were answered, that
+took longer than the target, that failed or were dropped; executions, what they held, and how long they
+took."""
+GREATEST = 1e15
+"""A counter beyond this is not a count."""
+FUTURE_SECONDS = 5.0
+"""How far clocks may disagree."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Not yet looked at: any field may hold anything."""
+
+    series: Sequence[Mapping[str, object]]
+    """One entry is expected: two mean that two things answer to the model's name."""
+    at: object
+    """When it was taken, in seconds of the clock that `now` is of."""
+    pods_up: object
+    """Pods that the counters are of."""
+    waiting: object = 0
+    """Requests in the pods at that moment."""
+
+
+@dataclass(frozen=True)
+class Counted:
+    """A sample that can be trusted."""
+
+    at: float
+    values: tuple[float, ...]
+    """In the order of `FIELDS`."""
+    pods_up: int
+    waiting: float
+
+
+@dataclass(frozen=True)
+class Window:
+    """What happened between two samples."""
+
+    start: float
+    end: float
+    offered: float
+    answered: float
+    late: float
+    failed: float
+    batches: float
+    items: float
+    busy_seconds: float
+    waiting: float
+    complete: bool
+    """Every ready pod was seen; else the counts are of some of them."""
+
+    @property
+    def seconds(self) -> float:
+        return self.end - self.start
+
+
+@dataclass(frozen=True)
+class Unknown:
+    reason: str
+    """`NoData`, `Ambiguous`, `NotANumber`, `Stale`, `FromTheFuture`, `Partial`, `FirstSample` or
+    `CounterReset`."""
+    message: str
+
+
+def number(value: object) -> float | None:
+    """The value as a finite number; `None` when it is anything else. Text is never a number."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        read = float(value)
+    except OverflowError:
+        return None
+    return read if math.isfinite(read) else None
+
+
+def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -> Counted | Unknown:
+    """Whether this sample can be trusted. `oldest_seconds`: how old it may be."""
+    if sample is None or not sample.series:
+        return Unknown("NoData", "No metrics of this model can be read.")
+    if len(sample.series) > 1:
+        return Unknown(
+            "Ambiguous", f"{len(sample.series)} series answer to this model's name; one is wanted."
+        )
+    at = number(sample.at)
+    if at is None:
+        return Unknown("NotANumber", f"The time of the sample is {_short(sample.at)}, which is not a moment.")
+    if at > now + FUTURE_SECONDS:
+        return Unknown(
+            "FromTheFuture", f"The sample is from {at - now:.0f} s in the future; clocks disagree."
+        )
+    if at < now - oldest_seconds:
+        return Unknown(
+            "Stale", f"The newest sample is {now - at:.0f} s old; at most {oldest_seconds:.0f} s are allowed."
+        )
+    entry = sample.series[0]
+    values = []
+    for name in FIELDS:
+        value = number(entry.get(name)) if isinstance(entry, Mapping) else None
+        if value is None or not 0 <= value <= GREATEST:
+            found = entry.get(name) if isinstance(entry, Mapping) else entry
+            return Unknown("NotANumber", f"{name} is {_short(found)}; a count from 0 on is wanted.")
+        values.append(value)
+    up, waiting = number(sample.pods_up), number(sample.waiting)
+    if up is None or up < 0 or up > GREATEST or waiting is None or not 0 <= waiting <= GREATEST:
+        return Unknown(
+            "NotANumber", f"{_short(sample.pods_up)} pods and {_short(sample.waiting)} waiting requests."
+        )
+    if ready > 0 and up < max(1.0, ready / 2):
+        return Unknown("Partial", f"{up:.0f} of {ready} ready pods were seen; at least half are needed.")
+    return Counted(min(at, now), tuple(values), int(up), waiting)
+
+
+def between(before: Counted | None, after: Counted, ready: int) -> Window | Unknown:
+    """What happened from one sample to the next. A counter that fell belongs to pods that started anew."""
+    if before is None:
+        return Unknown("FirstSample", "One sample says nothing of a rate; the next one will.")
+    if after.at <= before.at:
+        return Unknown("Stale", "The metrics are those of the last look.")
+    if any(new < old for old, new in zip(before.values, after.values, strict=True)):
+        return Unknown("CounterReset", "A counter fell: pods started anew. The next sample will tell.")
+    offered, answered, late, failed, batches, items, busy = (
+        new - old for old, new in zip(before.values, after.values, strict=True)
+    )
+    return Window(
+        before.at, after.at, offered, answered, late, failed, batches, items, busy, after.waiting,
+        after.pods_up >= ready,
+    )  # fmt: skip
+
+
+def _short(value: object) -> str:
+    return repr(value)[:40]
