@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from nlp_operator.api.conditions import parse_timestamp
-from nlp_operator.api.objects import Obj, dig, name
+from nlp_operator.api.objects import Obj, dig, name, text
 from nlp_operator.planning.agent_report import ModelReport
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.violations import Violation
@@ -26,10 +26,11 @@ def binding(seen: ModelSnapshot, settings: PlanSettings) -> str:
     if settings.store_in_bucket or seen.store is None:
         return ""
     modes = dig(seen.store, "spec", "accessModes", default=[])
-    if not modes or "ReadWriteMany" in modes:
+    first = text(seen.store, "spec", "accessModes", 0)
+    if not first or "ReadWriteMany" in modes:
         return ""
     return (
-        f"The store, PersistentVolumeClaim {name(seen.store)}, is {modes[0]}: all Jobs and servers of this "
+        f"The store, PersistentVolumeClaim {name(seen.store)}, is {first}: all Jobs and servers of this "
         "namespace run on the one node that mounts it. For several nodes, make it anew as ReadWriteMany, or "
         "have the administrator keep the store in a bucket."
     )

@@ -42,6 +42,12 @@ def make_store(*modes: str) -> Obj:
 # --- a claim that one node holds ---
 
 
+@pytest.mark.parametrize("modes", [{"": None}, {"a": 1}, "ReadWriteOnce", [None], 3, []], ids=repr)
+def test_a_claim_whose_modes_cannot_be_read_binds_nothing(modes: object) -> None:
+    world = World(make_model(), store=make_claim() | {"spec": {"accessModes": modes}}).up()
+    assert "ReadWrite" not in world.condition("Placed")["message"]
+
+
 def test_placed_says_that_a_store_of_one_node_binds_all_servers_to_it() -> None:
     world = World(make_model(), store=make_store("ReadWriteOnce")).up()
     assert world.condition("Placed")["message"].endswith(
