@@ -140,7 +140,11 @@ def cli(ctx: click.Context, kubeconfig: str | None, context: str | None) -> None
 )
 @click.option("--top-k", type=click.IntRange(min=1), metavar="N", help="How many neighbours to give.")
 @click.option(
-    "--input", "more", multiple=True, metavar="NAME=VALUE", help="Any other input of the model; repeatable."
+    "--input",
+    "more",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="Any other input of the model; repeatable, also a name for a list of values.",
 )
 @click.option("--protocol", type=click.Choice(["http", "grpc"]), default="http", show_default=True)
 @click.option("--address", metavar="HOST:PORT", help="Ask this server, without looking at any cluster.")
@@ -183,16 +187,17 @@ def infer(
       nlpctl infer korean-novels 막걸리 --pair 선술집
       nlpctl infer korean-novels "운수 좋은 날" --role document --top-k 3
       nlpctl infer korean-novels 기차 --protocol grpc --json | jq .outputs.word_vector.data
+      nlpctl infer korean-words 아들 --input negative=딸 --input positive=소녀
       nlpctl infer --local korean-novels 기차
       nlpctl infer korean-novels 기차 --address 127.0.0.1:8000
     """
     from nlpctl import ask
     from nlpctl.local import servers
 
-    given = {"text": text} | named_inputs(more)
-    given |= {"text_pair": pair} if pair is not None else {}
-    given |= {"role": role} if role is not None else {}
-    given |= {"top_k": str(top_k)} if top_k is not None else {}
+    given = {"text": [text]} | named_inputs(more)
+    given |= {"text_pair": [pair]} if pair is not None else {}
+    given |= {"role": [role]} if role is not None else {}
+    given |= {"top_k": [str(top_k)]} if top_k is not None else {}
 
     def put(connection: ask.Connection, way: str, where: str) -> None:
         takes = connection.takes(model)
@@ -250,14 +255,14 @@ def nothing_local(model: str) -> str:
     return f"No server on this machine has {model!r}{known}. Start one with: nlpctl serve -f FILE."
 
 
-def named_inputs(pairs: Sequence[str]) -> dict[str, str]:
-    """`NAME=VALUE` words as a dict; a value may hold further equals signs."""
-    given = {}
+def named_inputs(pairs: Sequence[str]) -> dict[str, list[str]]:
+    """`NAME=VALUE` words by name; a value may hold further equals signs, a name may come several times."""
+    given: dict[str, list[str]] = {}
     for pair in pairs:
         name, equals, value = pair.partition("=")
         if not name or not equals:
             raise WrongUse(f"--input is {pair!r}; it must be NAME=VALUE, such as top_k=3.")
-        given[name] = value
+        given.setdefault(name, []).append(value)
     return given
 
 

@@ -65,23 +65,42 @@ class Answer:
         return next((tensor for tensor in self.outputs if tensor.name == name), None)
 
 
-def choose_inputs(takes: Sequence[TensorSpec], given: Mapping[str, str]) -> dict[str, np.ndarray[Any, Any]]:
-    """Arrays to send, one element each, from words; refuses a name the model does not take."""
+def choose_inputs(
+    takes: Sequence[TensorSpec], given: Mapping[str, Sequence[str]]
+) -> dict[str, np.ndarray[Any, Any]]:
+    """Arrays to send, one row each, from words; refuses a name the model does not take."""
     by_name = {spec.name: spec for spec in takes}
     unknown = [name for name in given if name not in by_name]
     if unknown:
         raise WrongUse(
             f"This model has no input {unknown[0]!r}; it takes {', '.join(by_name) or 'no inputs at all'}."
         )
-    return {name: one_element(by_name[name], value) for name, value in given.items()}
+    return {name: one_row(by_name[name], values) for name, values in given.items()}
 
 
-def one_element(spec: TensorSpec, value: str) -> np.ndarray[Any, Any]:
-    shape = tuple(1 if size == -1 else size for size in spec.shape)
+def one_row(spec: TensorSpec, values: Sequence[str]) -> np.ndarray[Any, Any]:
+    """One value fills the row; several go where the row has a free length."""
+    batch, *sizes = spec.shape or (1,)
+    if len(values) > 1 and sizes.count(-1) != 1:
+        raise WrongUse(f"Input {spec.name!r} takes one value; {len(values)} are given.")
+    shape = (1 if batch == -1 else batch, *(len(values) if size == -1 else size for size in sizes))
+    elements = [_element(spec, value) for value in values]
+    row: np.ndarray[Any, Any] = np.empty(
+        shape, dtype=np.object_ if spec.datatype == "BYTES" else NUMPY_OF[spec.datatype]
+    )
+    if len(values) == 1:
+        row.fill(elements[0])
+    else:
+        along = [len(values) if size == -1 else 1 for size in sizes]
+        row[:] = np.array(elements, dtype=row.dtype).reshape(1, *along)
+    return row
+
+
+def _element(spec: TensorSpec, value: str) -> Any:
     if spec.datatype == "BYTES":
-        return np.full(shape, value.encode("utf-8"), dtype=np.object_)
+        return value.encode("utf-8")
     try:
-        return np.full(shape, NUMPY_OF[spec.datatype](value))
+        return NUMPY_OF[spec.datatype](value)
     except (KeyError, ValueError, OverflowError) as error:
         raise WrongUse(
             f"Input {spec.name!r} is {spec.datatype}; {value!r} is not a value of that type."

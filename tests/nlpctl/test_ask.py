@@ -14,7 +14,7 @@ TAKES = (
 
 
 def test_inputs_get_the_models_own_types_and_shapes() -> None:
-    chosen = choose_inputs(TAKES, {"text": "막걸리", "top_k": "3"})
+    chosen = choose_inputs(TAKES, {"text": ["막걸리"], "top_k": ["3"]})
     assert chosen["text"].tolist() == [["막걸리".encode()]]
     assert chosen["top_k"].dtype == np.int32
     assert chosen["top_k"].shape == (1, 1)
@@ -40,8 +40,18 @@ def test_inputs_get_the_models_own_types_and_shapes() -> None:
 )
 def test_a_wrong_input_is_refused_before_it_is_sent(given: dict[str, str], sentence: str) -> None:
     with pytest.raises(WrongUse) as caught:
-        choose_inputs(TAKES, given)
+        choose_inputs(TAKES, {name: [value] for name, value in given.items()})
     assert str(caught.value) == sentence
+
+
+def test_several_values_go_where_a_row_has_a_free_length() -> None:
+    takes = (TensorSpec("positive", "BYTES", (-1, -1)), *TAKES)
+    chosen = choose_inputs(takes, {"positive": ["아들", "소녀"], "weight": ["0.5"]})
+    assert chosen["positive"].tolist() == [["아들".encode(), "소녀".encode()]]
+    assert chosen["weight"].tolist() == [[0.5, 0.5]]
+    assert choose_inputs(takes, {"positive": ["아들"]})["positive"].shape == (1, 1)
+    with pytest.raises(WrongUse, match="Input 'text' takes one value; 2 are given"):
+        choose_inputs(takes, {"text": ["아들", "딸"]})
 
 
 def test_text_of_an_answer_is_decoded_and_odd_bytes_do_not_crash() -> None:
