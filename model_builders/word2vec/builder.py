@@ -135,7 +135,10 @@ class Word2VecRecipe:
             metrics,
             f"Trained {len(corpus.terms):,} vectors of {self.parameters.embedding_dim} numbers on "
             f"{len(corpus.tokens):,} words, {self.parameters.epochs} times.",
-            {"wordsPerSecond": round(trained.words_per_second)},
+            {
+                "wordsPerSecond": round(trained.words_per_second),
+                "wordsPerCpuSecond": round(trained.words_per_cpu_second),
+            },
         )
 
     def _read(self, texts: Texts, checkpoints: Checkpoints) -> Corpus:

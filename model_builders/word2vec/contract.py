@@ -74,5 +74,6 @@ differences of vectors have a meaning: 아들 - 딸 + 소녀 is near 소년.
   none.
 * **Ask for the outputs you need**: a client that names `nearest_words` alone is not sent the vectors.
 
-Of a build that trains, `status.artifact.metrics` also has `wordsPerSecond`, measured where it was built.
+Of a build that trains, `status.artifact.metrics` also has `wordsPerSecond` (by the clock) and
+`wordsPerCpuSecond` (of all workers together), measured where it was built.
 """

@@ -9,6 +9,7 @@ import logging
 import math
 import mmap
 import multiprocessing
+import resource
 import signal
 import time
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ class Trained:
     """Mean of a pair in the last epoch."""
     words_per_second: float
     """Of the corpus, by the clock, over what this process trained."""
+    words_per_cpu_second: float
+    """The same by processor time, that of all workers together."""
 
 
 @dataclass
@@ -77,6 +80,7 @@ class _Clock:
     done: int
     words: int = 0
     started: float = field(default_factory=time.monotonic)
+    cpu_started: float = field(default_factory=lambda: _cpu_seconds())
     said: float = field(default_factory=time.monotonic)
     saved: float = field(default_factory=time.monotonic)
     first: int = field(init=False)
@@ -87,6 +91,10 @@ class _Clock:
     @property
     def words_per_second(self) -> float:
         return self.words / max(time.monotonic() - self.started, 1e-9)
+
+    @property
+    def words_per_cpu_second(self) -> float:
+        return self.words / max(_cpu_seconds() - self.cpu_started, 1e-9)
 
     @property
     def left(self) -> str:
@@ -134,7 +142,13 @@ def train(corpus: Corpus, parameters: Parameters, checkpoints: Checkpoints) -> T
             clock.saved = time.monotonic()
     if not np.isfinite(inner).all():
         raise _diverged(parameters, parameters.epochs, math.nan)
-    return Trained(np.array(inner), epoch.mean, clock.words_per_second)
+    return Trained(np.array(inner), epoch.mean, clock.words_per_second, clock.words_per_cpu_second)
+
+
+def _cpu_seconds() -> float:
+    """Of this process and of the workers that it has waited for."""
+    of_workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + of_workers.ru_utime + of_workers.ru_stime
 
 
 def _shared(array: NDArray[np.float32]) -> NDArray[np.float32]:

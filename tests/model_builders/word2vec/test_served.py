@@ -118,6 +118,7 @@ def test_generate_takes_lists_of_words(server: RunningAgent) -> None:
 
 def test_nlpctl_asks_for_an_analogy(server: RunningAgent, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["infer", MODEL, "아들", "--input", "negative=딸", "--input", "positive=소녀"]
+    words += ["--input", "positive="]  # empty words mean nothing
     main([*words, "--address", f"127.0.0.1:{server.http}"])
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert ["1", "소년"] in [line[:2] for line in lines]
