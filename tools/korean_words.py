@@ -40,7 +40,7 @@ TEMPLATES = (
     "{person:의} {thing:과와} {person:의} {kind:을를} 모두 기억했다.",
 )
 
-SENTENCES_A_PERSON = 60
+SENTENCES_A_PERSON = 40
 SEED = 20261129
 
 HEADER = f"""\
@@ -63,7 +63,7 @@ spec:
       tokenizer: KoreanMorphemes
       embeddingDim: 32
       minCount: 5
-      subsampleThreshold: "0.01"
+      subsampleThreshold: "0.003"
       epochs: 40
       learningRate: "0.05"
     inputs:

@@ -144,7 +144,7 @@ def cli(ctx: click.Context, kubeconfig: str | None, context: str | None) -> None
     "more",
     multiple=True,
     metavar="NAME=VALUE",
-    help="Any other input of the model; repeatable, also a name for a list of values.",
+    help="Any other input of the model; repeatable, and several values of one name.",
 )
 @click.option("--protocol", type=click.Choice(["http", "grpc"]), default="http", show_default=True)
 @click.option("--address", metavar="HOST:PORT", help="Ask this server, without looking at any cluster.")
