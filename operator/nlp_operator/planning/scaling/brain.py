@@ -115,7 +115,7 @@ class Decision:
             "reason": self.reason,
             "signal": asdict(self.signal),
             "capacity": asdict(self.curve),
-            "demand": asdict(self.forecast) if self.forecast else None,
+            "demand": asdict(self.forecast) | {"rates": list(self.forecast.rates)} if self.forecast else None,
             "guard": [asdict(clip) for clip in self.bounds.clips],
             "bounds": [self.bounds.lowest, self.bounds.highest],
             "allocator": [asdict(move) for move in self.moves],

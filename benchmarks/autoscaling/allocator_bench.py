@@ -1,0 +1,134 @@
+"""The allocator alone: 200 models over 6 pools, against the optimum of the linear programme's relaxation."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+from scipy import sparse
+from scipy.optimize import linprog
+
+from nlp_operator.planning.scaling.allocator import (
+    AllocatorSettings,
+    Offer,
+    Request,
+    allocate,
+    convex,
+    cost,
+)
+from nlp_operator.planning.scaling.capacity import ServiceCurve, late_shares
+
+MODELS, POOLS = 200, 6
+
+
+def make_problem(seed: int, tightness: float = 0.85) -> tuple[list[Request], dict[str, int]]:
+    """Models of very different load and speed; pools that differ in speed, price and size, three quarters
+    of which fit each model. There are devices for about `tightness` of what all would take."""
+    random = np.random.default_rng(seed)
+    speeds = np.array([1.0, 1.3, 2.0, 2.6, 3.5, 5.0])
+    prices = speeds * random.uniform(0.8, 1.3, POOLS)
+    names = [f"pool{p}" for p in range(POOLS)]
+    requests = []
+    needed = 0.0
+    for m in range(MODELS):
+        curve = ServiceCurve(float(random.uniform(0.02, 0.4)), variation=0.3)
+        rate = float(random.lognormal(1.0, 1.0)) / curve.base_seconds
+        scenarios = rate * np.exp(random.uniform(0.05, 0.3) * np.array([-1.5, -0.5, 0.0, 0.5, 1.5]))
+        most = int(1.4 * scenarios.max() * curve.base_seconds) + 10
+        weight = float(random.choice([0.5, 1.0, 3.0]))
+        shares = [late_shares(curve, float(one), 5 * curve.base_seconds, most) for one in scenarios]
+        expected = (weight * np.mean(scenarios[:, None] * np.array(shares), axis=0)).tolist()
+        fitting = [p for p in range(POOLS) if random.random() < 0.75] or [0]
+        # A pool's advantage differs between models: memory bound, compute bound.
+        offers = [
+            Offer(names[p], 1, float(speeds[p] * random.uniform(0.75, 1.25)), float(prices[p]))
+            for p in fitting
+        ]
+        requests.append(Request(f"model{m:03}", expected, expected, offers, {}, 1, 500))
+        needed += rate * curve.base_seconds * 1.3
+    shares_of_pools = random.dirichlet(np.full(POOLS, 5.0))
+    devices = {
+        name: max(int(tightness * needed * share / speed), MODELS // POOLS)
+        for name, share, speed in zip(names, shares_of_pools, speeds, strict=True)
+    }
+    return requests, devices
+
+
+def value(request: Request, capacity: float, priced: float, late_price: float) -> float:
+    return late_price * cost(convex(request.soon), capacity) + priced
+
+
+def bound(requests: list[Request], devices: dict[str, int], late_price: float) -> float:
+    """The least price and lateness with fractions of replicas: no plan is better."""
+    columns: list[float] = []
+    rows, cols, vals, right = [], [], [], []
+    line = 0
+    pool_uses: dict[str, list[int]] = {name: [] for name in devices}
+    lows = []
+    for request in requests:
+        own = []
+        for offer in request.offers:
+            own.append(len(columns))
+            pool_uses[offer.pool].append(len(columns))
+            columns.append(offer.price)
+        late = len(columns)
+        columns.append(late_price)
+        curve = convex(request.soon)
+        for k in range(len(curve) - 1):  # late >= the line through each piece of the curve
+            slope = curve[k + 1] - curve[k]
+            rows += [line] * (len(own) + 1)
+            cols += [*own, late]
+            vals += [slope * offer.speed for offer in request.offers] + [-1.0]
+            right.append(slope * k - curve[k])
+            line += 1
+        lows.append(own)
+    for name, uses in pool_uses.items():
+        rows += [line] * len(uses)
+        cols += uses
+        vals += [1.0] * len(uses)
+        right.append(float(devices[name]))
+        line += 1
+    for request, own in zip(requests, lows, strict=True):
+        rows += [line] * len(own)
+        cols += own
+        vals += [-1.0] * len(own)
+        right.append(-float(request.lowest))
+        line += 1
+    matrix = sparse.csr_matrix((vals, (rows, cols)), shape=(line, len(columns)))
+    found = linprog(columns, matrix, right, bounds=(0, None), method="highs")
+    return float(found.fun)
+
+
+def measure(seed: int, late_price: float = 20.0) -> dict[str, Any]:
+    """`of_bound`: how much of what the bound saves over serving nothing the plan saves."""
+    requests, devices = make_problem(seed)
+    settings = AllocatorSettings(late_price=late_price)
+    took = []
+    for _ in range(5):
+        began = time.perf_counter()
+        plan = allocate(requests, devices, settings)
+        took.append(time.perf_counter() - began)
+    nothing = sum(value(request, 0.0, 0.0, late_price) for request in requests)
+    reached = 0.0
+    for request in requests:
+        counts = plan.counts[request.name]
+        capacity = sum(counts[offer.pool] * offer.speed for offer in request.offers)
+        priced = sum(counts[offer.pool] * offer.price for offer in request.offers)
+        reached += value(request, capacity, priced, late_price)
+    least = bound(requests, devices, late_price)
+    used = sum(sum(counts.values()) for counts in plan.counts.values())
+    again = [
+        Request(r.name, r.soon, r.later, r.offers, plan.counts[r.name], r.lowest, r.highest) for r in requests
+    ]
+    began = time.perf_counter()
+    allocate(again, devices, settings)
+    return {
+        "seed": seed,
+        "milliseconds": 1000 * min(took),
+        "milliseconds_from_a_running_plan": 1000 * (time.perf_counter() - began),
+        "of_bound": (nothing - reached) / (nothing - least),
+        "late_to_bound_gap": (reached - least) / least,
+        "devices": sum(devices.values()),
+        "used": used,
+    }

@@ -1,0 +1,250 @@
+"""What people use today, rule by rule, with the timing and the defaults of the originals.
+
+All of them see what the operator's brain sees, at the moments their originals look. They scale one pool; of
+several, the first. Sources: the research note on autoscaling, section 1 (read in the projects' code).
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+from benchmarks.autoscaling import queueing as q
+from benchmarks.autoscaling.world import Pool, View
+
+Wanted = list[Mapping[str, int]]
+
+
+class Counters:
+    """A model's counters as a time series: rates over a window of the past."""
+
+    def __init__(self, kept_seconds: float = 120.0) -> None:
+        self._kept = kept_seconds
+        self._points: deque[tuple[float, list[float]]] = deque()
+
+    def add(self, view: View) -> None:
+        if view.counters is None or (self._points and view.counted_at <= self._points[-1][0]):
+            return
+        self._points.append((view.counted_at, [float(value) for value in view.counters]))
+        while len(self._points) > 2 and self._points[1][0] < view.counted_at - self._kept:
+            self._points.popleft()
+
+    def increase(self, now: float, seconds: float) -> tuple[list[float], float] | None:
+        """By how much each counter rose over the window, and its length; `None` without two samples in it."""
+        inside = [point for point in self._points if point[0] >= now - seconds - 1e-6]
+        if len(inside) < 2:
+            return None
+        (start, first), (end, last) = inside[0], inside[-1]
+        return [b - a for a, b in zip(first, last, strict=True)], end - start
+
+
+class FairShare:
+    """The same number of replicas for every model, for ever."""
+
+    name = "fair-share"
+    period_seconds = 60.0
+
+    def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
+        return [{pools[0].name: pools[0].devices // len(views)} for _ in views]
+
+
+class Hpa:
+    """Kubernetes' HorizontalPodAutoscaler v2 on requests a second, or on requests in a replica, with its
+    defaults: 15 s, 10 % tolerance, up by at most 100 % or 4, down after the highest wish of 300 s."""
+
+    period_seconds = 15.0
+    tolerance = 0.1
+    stabilisation_seconds = 300.0
+    window_seconds = 60.0
+
+    def __init__(self, metric: str, target: float, name: str = "", pool: int = 0) -> None:
+        self.name = name or f"hpa-{metric}-{target:g}"
+        self.metric, self.target, self.pool = metric, target, pool
+        self._series: dict[str, Counters] = {}
+        self._held: dict[str, deque[float]] = {}
+        self._wishes: dict[str, deque[tuple[float, int]]] = {}
+
+    def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
+        return [{pools[self.pool].name: self._one(now, view, pools[self.pool])} for view in views]
+
+    def _one(self, now: float, view: View, pool: Pool) -> int:
+        current = view.desired[pool.name]
+        value = self.value(now, view, pool)
+        wish = current
+        if value is not None:
+            ratio = value / max(current, 1)
+            if abs(ratio - 1.0) > self.tolerance:
+                wish = math.ceil(value - 1e-9)
+        wishes = self._wishes.setdefault(view.model.name, deque())
+        wishes.append((now, wish))
+        while wishes[0][0] < now - self.stabilisation_seconds:
+            wishes.popleft()
+        if wish < current:
+            wish = min(current, max(one for _, one in wishes))
+        wish = min(wish, max(2 * current, current + 4))
+        return min(max(wish, view.model.lowest), view.model.highest)
+
+    def value(self, now: float, view: View, pool: Pool) -> float | None:
+        """How many replicas the metric asks for, not rounded; `None` when it cannot be read."""
+        model = view.model
+        series = self._series.setdefault(model.name, Counters())
+        series.add(view)
+        if self.metric == "rate":
+            # Requests a second that one replica bears, as its owner believes.
+            each = pool.speed * model.max_batch / believed_seconds(view)
+            rate = rate_of(series, now, self.window_seconds) if view.counters is not None else None
+            return None if rate is None else rate / (self.target * each)
+        if view.counters is None:
+            return None
+        held = self._held.setdefault(model.name, deque(maxlen=4))
+        held.append(view.waiting)
+        return sum(held) / len(held) / self.target
+
+
+def believed_seconds(view: View) -> float:
+    model = view.model
+    return (model.base_seconds + model.item_seconds * model.max_batch) * model.believed_factor
+
+
+def rate_of(series: Counters, now: float, seconds: float) -> float | None:
+    found = series.increase(now, seconds)
+    return None if found is None else found[0][q.ARRIVED] / found[1]
+
+
+class Keda(Hpa):
+    """KEDA's Prometheus scaler in front of the HPA: asked every 30 s; what cannot be read is the number 0,
+    unless a fallback is declared, which then stands for the metric after three failures (and freezes it
+    until then)."""
+
+    def __init__(self, target: float, *, fallback: bool) -> None:
+        super().__init__("rate", target, "keda-fallback" if fallback else "keda")
+        self.fallback = fallback
+        self._polled: dict[str, tuple[float, float | None]] = {}
+        self._failures: dict[str, int] = {}
+
+    def value(self, now: float, view: View, pool: Pool) -> float | None:
+        name = view.model.name
+        polled = self._polled.get(name)
+        if polled is not None and now < polled[0] + 30.0:
+            super().value(now, view, pool)
+            return polled[1]
+        value = super().value(now, view, pool)
+        if value is None and (view.counters is None or self.fallback):
+            failures = self._failures[name] = self._failures.get(name, 0) + 1
+            if not self.fallback:
+                value = 0.0
+            elif failures >= 3:
+                value = float(view.desired[pool.name])  # behaviour currentReplicas
+        else:
+            self._failures[name] = 0
+        self._polled[name] = (now, value)
+        return value
+
+
+class Kpa:
+    """Knative's KPA on concurrency: a stable window of 60 s, a panic window of 6 s, 70 % of the target. The
+    target is the requests that a replica executes at once, and one more that waits."""
+
+    name = "kpa"
+    period_seconds = 2.0
+
+    def __init__(self, target: float = 0.7) -> None:
+        self.target = target
+        self._held: dict[str, deque[tuple[float, float]]] = {}
+        self._panic: dict[str, tuple[float, int]] = {}
+
+    def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
+        return [{pools[0].name: self._one(now, view, pools[0].name)} for view in views]
+
+    def _one(self, now: float, view: View, pool: str) -> int:
+        current, name = view.desired[pool], view.model.name
+        if view.counters is None:
+            return current
+        held = self._held.setdefault(name, deque())
+        held.append((now, view.waiting))
+        while held[0][0] < now - 60.0:
+            held.popleft()
+        target = self.target * view.model.max_batch
+        ready = max(sum(view.ready.values()), 1)
+
+        def want(seconds: float) -> int:
+            recent = [value for at, value in held if at > now - seconds]
+            wish = math.ceil(sum(recent) / len(recent) / target)
+            return min(max(wish, ready // 2), 1000 * ready)
+
+        stable, panic = want(60.0), want(6.0)
+        since, most = self._panic.get(name, (-math.inf, 0))
+        if panic >= 2 * ready:
+            since = now
+        if now - since < 60.0:
+            most = max(most, stable, panic, current)
+            self._panic[name] = (since, most)
+            wish = most
+        else:
+            self._panic.pop(name, None)
+            wish = stable
+        return min(max(wish, view.model.lowest), view.model.highest)
+
+
+class Aiad:
+    """Additive increase and decrease on latency, as in Faro's artefact: one more when the mean latency of
+    30 s is over the target, one fewer after ten minutes without."""
+
+    name = "aiad"
+    period_seconds = 10.0
+
+    def __init__(self) -> None:
+        self._series: dict[str, Counters] = {}
+        self._calm: dict[str, float] = {}
+
+    def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
+        return [{pools[0].name: self._one(now, view, pools[0].name)} for view in views]
+
+    def _one(self, now: float, view: View, pool: str) -> int:
+        model, current = view.model, view.desired[pool]
+        series = self._series.setdefault(model.name, Counters())
+        series.add(view)
+        found = series.increase(now, 30.0) if view.counters is not None else None
+        if found is None or (found[0][q.DONE] <= 0 and found[0][q.DROPPED] <= 0):
+            return current
+        over = (
+            found[0][q.DROPPED] > 0 or found[0][q.LATENCY] / max(found[0][q.DONE], 1) > model.target_seconds
+        )
+        calm = self._calm.setdefault(model.name, now)
+        if over:
+            self._calm[model.name] = now
+            return min(current + 1, model.highest)
+        if now - calm >= 600.0:
+            self._calm[model.name] = now
+            return max(current - 1, model.lowest)
+        return current
+
+
+class Wva:
+    """The saturation rule of llm-d's Workload Variant Autoscaler, once a minute: one more when the mean
+    spare queue of a replica is below its trigger and no pod is pending; one fewer when the load still fits
+    after it. Its limits (5 queued, spare 3) are for engines that batch; here a replica holds
+    `replica_limit`."""
+
+    name = "wva"
+    period_seconds = 60.0
+
+    def __init__(self) -> None:
+        self._held: dict[str, deque[float]] = {}
+
+    def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
+        return [{pools[0].name: self._one(view, pools[0].name)} for view in views]
+
+    def _one(self, view: View, pool: str) -> int:
+        model, current = view.model, view.desired[pool]
+        if view.counters is None:
+            return current
+        ready = max(view.ready[pool], 1)
+        threshold, trigger = 0.8 * model.replica_limit, 0.5 * model.replica_limit
+        spare = threshold - view.waiting / ready
+        if spare < trigger and view.starting[pool] == 0 and view.pending[pool] == 0:
+            return min(current + 1, model.highest)
+        if ready > 1 and threshold - view.waiting / (ready - 1) >= trigger and view.starting[pool] == 0:
+            return max(current - 1, model.lowest)
+        return current

@@ -1,0 +1,199 @@
+"""Every policy on the same requests: runs, the table's rows, and how sure they are."""
+
+from __future__ import annotations
+
+import copy
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.autoscaling import traces
+from benchmarks.autoscaling.baselines import Aiad, FairShare, Hpa, Keda, Kpa, Wva
+from benchmarks.autoscaling.oracle import Clairvoyant, Planned, solve
+from benchmarks.autoscaling.ours import Ours, prior_of, remember
+from benchmarks.autoscaling.traces import Floats, Trace
+from benchmarks.autoscaling.world import Model, Policy, Pool, Result, Settings, World, run
+from nlp_operator.planning.scaling import brain
+from nlp_operator.planning.scaling.capacity import CapacityEstimate
+from nlp_operator.planning.scaling.demand import DemandSettings
+
+SEEDS = (24, 32, 40, 42, 62)
+"""Those of the Faro artefact; more are counted on from there."""
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Case:
+    """A day, what was before it, and the models that it is for."""
+
+    trace: Trace
+    past: Trace | None
+    models: tuple[Model, ...]
+    day: int = 0
+
+
+def load(path: Path, day: int | None, minutes: int | None = None) -> Case:
+    trace = traces.read(path, day)
+    past = None
+    number = 0
+    with path.open(encoding="utf-8") as file:
+        several = file.readline().startswith("day,minute,")
+    if several:
+        days = traces.read_days(path)
+        number = max(days) if day is None else day
+        before = [days[one].counts for one in sorted(days) if one < number]
+        past = Trace(trace.names, trace.bin_seconds, np.concatenate(before)) if before else None
+    if minutes:
+        trace = trace.between(0, int(minutes * 60 / trace.bin_seconds))
+    return Case(trace, past, tuple(Model(name) for name in trace.names), number)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run. `policy`: a name of `POLICIES`, or what makes one."""
+
+    case: Case
+    policy: str
+    pools: tuple[Pool, ...]
+    seed: int
+    settings: Settings = field(default_factory=Settings)
+    options: tuple[tuple[str, Any], ...] = ()
+    """For the maker of the policy."""
+
+
+Maker = Callable[[Case, tuple[Pool, ...], dict[str, Any]], Policy]
+
+
+_TAUGHT: dict[tuple[int, DemandSettings, float], brain.Memory] = {}
+
+
+def taught(case: Case, pools: Sequence[Pool], settings: brain.Settings) -> brain.Memory | None:
+    """A copy of what the days before teach; they are gone through once."""
+    if case.past is None:
+        return None
+    longest = max(pool.cold_start_seconds for pool in pools)
+    key = (hash(case.past.counts.tobytes()), settings.demand, longest)
+    if key not in _TAUGHT:
+        reference = [Pool("gpu", 1, cold_start_seconds=longest)]
+        _TAUGHT[key] = remember(case.past, case.models, reference, settings)
+    memory = copy.deepcopy(_TAUGHT[key])
+    for model in case.models:
+        # Only the load is remembered, not how fast these very models are.
+        memory.models[model.name].capacity = CapacityEstimate(prior_of(model))
+    return memory
+
+
+def _ours(case: Case, pools: tuple[Pool, ...], options: dict[str, Any]) -> Policy:
+    settings = options.get("settings", brain.Settings())
+    memory = taught(case, pools, settings) if options.get("memory", True) else None
+    name = "nlp-operator" if options.get("memory", True) else "nlp-operator-new"
+    return Ours(settings, memory=memory, name=name)
+
+
+def _oracle(case: Case, pools: tuple[Pool, ...], options: dict[str, Any]) -> Policy:
+    price = float(options.get("late_price", 100.0))
+    plan = solve(case.trace, case.models, pools, price, start_price=float(options.get("start_price", 0.0)))
+    return Planned(plan, case.trace)
+
+
+POLICIES: dict[str, Maker] = {
+    "nlp-operator": _ours,
+    "nlp-operator-new": lambda case, pools, options: _ours(case, pools, options | {"memory": False}),
+    "hpa-rate-0.6": lambda *_: Hpa("rate", 0.6),
+    "hpa-rate-0.7": lambda *_: Hpa("rate", 0.7),
+    "hpa-rate-0.8": lambda *_: Hpa("rate", 0.8),
+    "hpa-concurrency-0.7": lambda *_: Hpa("concurrency", 0.7),
+    "hpa-concurrency-1": lambda *_: Hpa("concurrency", 1.0),
+    "kpa": lambda *_: Kpa(),
+    "keda": lambda *_: Keda(0.7, fallback=False),
+    "keda-fallback": lambda *_: Keda(0.7, fallback=True),
+    "aiad": lambda *_: Aiad(),
+    "wva": lambda *_: Wva(),
+    "fair-share": lambda *_: FairShare(),
+    "clairvoyant": lambda case, *_: Clairvoyant(case.trace),
+    "oracle": _oracle,
+}
+
+
+def execute(job: Job) -> Result:
+    policy = POLICIES[job.policy](job.case, job.pools, dict(job.options))
+    world = World(job.case.trace, job.case.models, job.pools, job.seed, job.settings)
+    return run(world, policy, job.seed)
+
+
+def execute_all(jobs: Sequence[Job], processes: int) -> list[Result]:
+    """The results in the order of the jobs, over so many processes (0: one a core)."""
+    for job in jobs:
+        if job.policy == "nlp-operator":  # before the processes part, so that each need not do it again
+            taught(job.case, job.pools, dict(job.options).get("settings", brain.Settings()))
+    count = min(processes or os.cpu_count() or 1, len(jobs))
+    if count <= 1:
+        return [execute(job) for job in jobs]
+    with multiprocessing.get_context("fork").Pool(count) as pool:
+        return pool.map(execute, jobs, chunksize=1)
+
+
+def seeds(count: int) -> list[int]:
+    return [*SEEDS[:count], *range(100, 100 + count - len(SEEDS))]
+
+
+def compare(
+    case: Case, policies: Sequence[str], caps: Sequence[int], seed_count: int, processes: int
+) -> list[dict[str, Any]]:
+    numbers = seeds(seed_count)
+    jobs = [
+        Job(case, policy, (Pool("gpu", cap),), seed)
+        for cap in caps
+        for policy in policies
+        for seed in numbers
+    ]
+    results = execute_all(jobs, processes)
+    rows = []
+    for at, job in enumerate(jobs[:: len(numbers)]):
+        own = results[at * len(numbers) : (at + 1) * len(numbers)]
+        rows.append(row(job.policy, job.pools[0].devices, own))
+    for made in rows:
+        reference = next((r for r in rows if r["policy"] == "nlp-operator" and r["cap"] == made["cap"]), made)
+        made["late_share_minus_ours_interval"] = _interval(made["_late"], made["_total"], reference["_late"])
+    for made in rows:
+        del made["_late"], made["_total"]
+    return rows
+
+
+def row(policy: str, cap: int, results: Sequence[Result]) -> dict[str, Any]:
+    """Means over the seeds; the interval is of a bootstrap over blocks of ten minutes."""
+    late = np.sum([result.late for result in results], axis=0)
+    total = np.sum([result.total for result in results], axis=0)
+    by_model = late.sum(1) / np.maximum(total.sum(1), 1)
+    return {
+        "policy": policy,
+        "cap": cap,
+        "late_share": float(late.sum() / total.sum()),
+        "late_share_interval": _interval(late.sum(0), total.sum(0), None),
+        "late_share_by_seed": [result.late_share for result in results],
+        "late_share_after_10_minutes": float(late[:, 1:].sum() / max(total[:, 1:].sum(), 1)),
+        "gpu_hours": float(np.mean([result.device_hours for result in results])),
+        "flips_per_model_hour": float(np.mean([result.flips_per_model_hour for result in results])),
+        "starts_per_model_hour": float(
+            np.mean([result.starts / len(by_model) / result.hours for result in results])
+        ),
+        "worst_model_late_share": float(by_model.max()),
+        "_late": late.sum(0),
+        "_total": total.sum(0),
+    }
+
+
+def _interval(late: Floats, total: Floats, reference: Floats | None) -> list[float]:
+    """95 % of the resampled late shares; with a reference, of the difference to it on the same blocks."""
+    random = np.random.default_rng(0)
+    kept = total > 0
+    late, total = late[kept], total[kept]
+    other = reference[kept] if reference is not None else np.zeros_like(late)
+    chosen = random.integers(0, len(total), (RESAMPLES, len(total)))
+    shares = (late - other)[chosen].sum(1) / total[chosen].sum(1)
+    return [float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975))]

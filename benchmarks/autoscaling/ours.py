@@ -1,0 +1,97 @@
+"""The operator's own brain in the harness: the modules that the operator runs, called as it calls them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.autoscaling import queueing as q
+from benchmarks.autoscaling.traces import Trace
+from benchmarks.autoscaling.world import Model, Pool, View
+from nlp_operator.planning.scaling import brain
+from nlp_operator.planning.scaling.allocator import Offer
+from nlp_operator.planning.scaling.capacity import ServiceCurve
+from nlp_operator.planning.scaling.signals import Sample
+
+
+class Ours:
+    """`memory`: what it knows at the start (`remember`); without one it knows nothing of the past."""
+
+    period_seconds = 10.0
+
+    def __init__(
+        self,
+        settings: brain.Settings | None = None,
+        *,
+        quantile: float = 0.95,
+        memory: brain.Memory | None = None,
+        name: str = "nlp-operator",
+    ) -> None:
+        self.settings = settings or brain.Settings()
+        self.quantile = quantile
+        self.memory = memory or brain.Memory()
+        self.name = name
+        self.decisions: tuple[brain.Decision, ...] = ()
+
+    def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> list[Mapping[str, int]]:
+        inputs = [self.input(view, pools) for view in views]
+        devices = {pool.name: pool.devices for pool in pools}
+        self.decisions = brain.decide(self.memory, inputs, devices, now, self.settings)
+        return [decision.replicas for decision in self.decisions]
+
+    def input(self, view: View, pools: Sequence[Pool]) -> brain.ModelInput:
+        model = view.model
+        # What does not fit is not asked for by this policy; a pod that waits is one whose device is not
+        # free yet.
+        return brain.ModelInput(
+            name=model.name,
+            sample=_sample(view),
+            current=view.desired,
+            ready=sum(view.ready.values()),
+            starting=sum(view.starting.values()),
+            pending=sum(view.pending.values()),
+            lowest=model.lowest,
+            highest=model.highest,
+            target_seconds=model.target_seconds,
+            quantile=self.quantile,
+            priority=model.priority,
+            prior=prior_of(model),
+            offers=[Offer(pool.name, 1, pool.speed, pool.price) for pool in pools],
+            cold_start_seconds=max(pool.cold_start_seconds for pool in pools),
+        )
+
+
+def prior_of(model: Model) -> ServiceCurve:
+    """What is believed of a model before it was measured."""
+    believed = model.believed_factor
+    return ServiceCurve(model.base_seconds * believed, model.item_seconds * believed, model.max_batch)
+
+
+def _sample(view: View) -> Sample | None:
+    counters = view.counters
+    if counters is None:
+        return None
+    values = [float(value) for value in counters]
+    series = {
+        "offered": values[q.ARRIVED],
+        "answered": values[q.DONE],
+        "late": values[q.LATE],
+        "failed": values[q.DROPPED] + values[q.FAILED],
+        "batches": values[q.BATCHES],
+        "items": values[q.ITEMS],
+        "busySeconds": values[q.BUSY],
+    }
+    return Sample([series], view.counted_at, sum(view.ready.values()), view.waiting)
+
+
+def remember(
+    past: Trace, models: Sequence[Model], pools: Sequence[Pool], settings: brain.Settings
+) -> brain.Memory:
+    """A memory taught with a trace that ends when the run begins, as an operator learns from its metrics'
+    past."""
+    memory = brain.Memory()
+    policy = Ours(settings)
+    for column, model in enumerate(models):
+        view = View(model, None, 0.0, 0.0, {}, {}, {}, {})
+        counts = [float(count) for count in past.counts[:, column]]
+        brain.recall(memory, policy.input(view, pools), 0.0, settings, past.bin_seconds, counts)
+    return memory

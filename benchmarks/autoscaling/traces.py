@@ -1,0 +1,130 @@
+"""Traces: how many requests each model gets, minute by minute or one by one. Formats: those of
+shared/traces."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Requests of several models over one stretch of time."""
+
+    names: tuple[str, ...]
+    bin_seconds: float
+    counts: Floats
+    """Shape (bins, models): expected requests in each bin; not whole numbers where a rate was given."""
+    times: tuple[Floats, ...] = ()
+    """Arrival times of each model, when the trace has them; the counts then say the same in bins."""
+
+    @property
+    def seconds(self) -> float:
+        return float(self.counts.shape[0] * self.bin_seconds)
+
+    @property
+    def rates(self) -> Floats:
+        return self.counts / self.bin_seconds
+
+    def arrivals(self, seed: int) -> tuple[Floats, ...]:
+        """One array of sorted times a model: Poisson within each bin, or as given."""
+        if self.times:
+            return self.times
+        drawn = []
+        for column in range(len(self.names)):
+            random = np.random.default_rng((seed, column))
+            numbers = random.poisson(self.counts[:, column])
+            starts = np.repeat(np.arange(len(numbers)) * self.bin_seconds, numbers)
+            drawn.append(np.sort(starts + random.random(len(starts)) * self.bin_seconds))
+        return tuple(drawn)
+
+    def between(self, first_bin: int, bins: int) -> Trace:
+        return Trace(self.names, self.bin_seconds, self.counts[first_bin : first_bin + bins])
+
+    def scaled(self, factor: float) -> Trace:
+        return Trace(self.names, self.bin_seconds, self.counts * factor)
+
+
+class TraceError(ValueError):
+    """The file is not in a format that is known; the message says what was found and what is."""
+
+
+def read_days(path: Path) -> dict[int, Trace]:
+    """A trace of counts a minute: `day,minute,<model>,...`. One trace a day."""
+    with path.open(encoding="utf-8", newline="") as file:
+        head = next(csv.reader(file))
+        if head[:2] != ["day", "minute"] or len(head) < 3:
+            raise TraceError(
+                f"{path.name}: the columns are {','.join(head[:6])}; day,minute,<model>,... are wanted."
+            )
+        table = np.loadtxt(file, delimiter=",", ndmin=2)
+    days = {}
+    for day in np.unique(table[:, 0]).astype(int):
+        rows = table[table[:, 0] == day]
+        days[int(day)] = Trace(tuple(head[2:]), 60.0, rows[np.argsort(rows[:, 1]), 2:])
+    return days
+
+
+def read(path: Path, day: int | None = None) -> Trace:
+    """Any trace of `shared/traces`, by its columns. `day`: of a trace that has several; the last when not
+    given."""
+    with path.open(encoding="utf-8", newline="") as file:
+        head = next(csv.reader(file))
+    if head[:2] == ["day", "minute"]:
+        days = read_days(path)
+        chosen = max(days) if day is None else day
+        if chosen not in days:
+            raise TraceError(f"{path.name} has no day {chosen}; it has {min(days)} to {max(days)}.")
+        return days[chosen]
+    if head[:1] == ["TIMESTAMP"]:
+        return _of_times(_azure_times(path), (path.stem,))
+    if head[:1] == ["timestamp_ms"]:
+        return _of_times(_mooncake_times(path), (path.stem,))
+    if head[:3] == ["model", "t_s", "rate_rps"]:
+        return _servegen(path)
+    raise TraceError(
+        f"{path.name}: the columns are {','.join(head[:6])}; known are day,minute,<model>,...; "
+        "TIMESTAMP,...; timestamp_ms,...; and model,t_s,rate_rps,..."
+    )
+
+
+def _of_times(times: Sequence[Floats], names: tuple[str, ...]) -> Trace:
+    minutes = int(max(one[-1] for one in times) // 60) + 1
+    counts = np.stack([np.bincount((one // 60).astype(int), minlength=minutes) for one in times], axis=1)
+    return Trace(names, 60.0, counts.astype(float), tuple(times))
+
+
+def _azure_times(path: Path) -> list[Floats]:
+    with path.open(encoding="utf-8", newline="") as file:
+        stamps = [row["TIMESTAMP"][:26] for row in csv.DictReader(file)]
+    seconds = np.sort(np.array([datetime.fromisoformat(stamp).timestamp() for stamp in stamps]))
+    return [seconds - seconds[0]]
+
+
+def _mooncake_times(path: Path) -> list[Floats]:
+    """The source gives arrivals in steps of three seconds; they are spread evenly over their step."""
+    stamps = np.sort(np.loadtxt(path, delimiter=",", skiprows=1, usecols=0) / 1000.0)
+    values, starts, numbers = np.unique(stamps, return_index=True, return_counts=True)
+    place = np.arange(len(stamps)) - np.repeat(starts, numbers)
+    return [np.repeat(values, numbers) + 3.0 * (place + 0.5) / np.repeat(numbers, numbers)]
+
+
+def _servegen(path: Path) -> Trace:
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = tuple(sorted({row["model"] for row in rows}))
+    bins = min(sum(1 for row in rows if row["model"] == one) for one in names)
+    counts = np.zeros((bins, len(names)))
+    for row in rows:
+        at = int(float(row["t_s"]) // 600)
+        if at < bins:
+            counts[at, names.index(row["model"])] = float(row["rate_rps"]) * 600
+    return Trace(names, 600.0, counts)

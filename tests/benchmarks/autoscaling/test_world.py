@@ -1,0 +1,166 @@
+"""The simulator against queueing theory, and what it does with devices, cold starts, failures and metrics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+
+from benchmarks.autoscaling import queueing as q
+from benchmarks.autoscaling.traces import Trace
+from benchmarks.autoscaling.world import Model, Pool, Settings, View, World, run
+
+GPU = Pool("gpu", 64)
+
+
+class Always:
+    """So many replicas of each model, whatever happens."""
+
+    name = "always"
+    period_seconds = 60.0
+
+    def __init__(self, *counts: int) -> None:
+        self.counts = counts
+        self.views: list[Sequence[View]] = []
+
+    def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> list[Mapping[str, int]]:
+        self.views.append(views)
+        return [{pools[0].name: count} for count in self.counts]
+
+
+def make_trace(rate: float, minutes: int, models: int = 1) -> Trace:
+    return Trace(tuple(f"m{k}" for k in range(models)), 60.0, np.full((minutes, models), rate * 60))
+
+
+def make_model(**changes: object) -> Model:
+    fields = {
+        "name": "m0",
+        "base_seconds": 0.1,
+        "sigma": 0.0,
+        "replica_limit": 1,
+        "target_seconds": 1e9,
+        "highest": 96,
+    }
+    return Model(**(fields | changes))  # type: ignore[arg-type]
+
+
+def mean_wait(world: World, model: Model) -> float:
+    counters = world.counters[0]
+    return float(counters[q.LATENCY] / counters[q.DONE] - model.base_seconds - world.settings.route_seconds)
+
+
+def erlang_c(servers: int, load: float) -> float:
+    terms = [load**k / math.factorial(k) for k in range(servers)]
+    last = load**servers / math.factorial(servers) / (1 - load / servers)
+    return last / (sum(terms) + last)
+
+
+def waited(servers: int, load: float, *, exponential: bool, minutes: int = 600) -> float:
+    """The mean wait in units of the service time."""
+    model = make_model(exponential=exponential)
+    settings = Settings(shared_queue=20000, start_replicas=servers)
+    world = World(make_trace(load / 0.1, minutes), [model], [GPU], 7, settings)
+    run(world, Always(servers), 7)
+    return mean_wait(world, model) / 0.1
+
+
+@pytest.mark.parametrize(("servers", "share"), [(1, 0.5), (1, 0.8), (3, 0.7), (3, 0.85), (8, 0.9)])
+def test_exponential_service_waits_as_m_m_c(servers: int, share: float) -> None:
+    load = servers * share
+    theory = erlang_c(servers, load) / (servers - load)
+    assert waited(servers, load, exponential=True) == pytest.approx(theory, rel=0.06)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.8, 0.9])
+def test_constant_service_waits_as_m_d_1(share: float) -> None:
+    assert waited(1, share, exponential=False) == pytest.approx(share / 2 / (1 - share), rel=0.05)
+
+
+@pytest.mark.parametrize(("servers", "share"), [(3, 0.7), (3, 0.85), (8, 0.9)])
+def test_constant_service_waits_as_m_d_c(servers: int, share: float) -> None:
+    """Cosmetatos' approximation, which is within a percent or two here."""
+    load = servers * share
+    m_m_c = erlang_c(servers, load) / (servers - load)
+    more = (1 - share) * (servers - 1) * (math.sqrt(4 + 5 * servers) - 2) / (16 * servers * share)
+    assert waited(servers, load, exponential=False) == pytest.approx(m_m_c / 2 * (1 + more), rel=0.06)
+
+
+def test_batches_take_what_waits_and_hold_a_load_that_single_requests_could_not() -> None:
+    batched = make_model(
+        base_seconds=0.016, item_seconds=0.004, max_batch=8, replica_limit=64, target_seconds=0.2
+    )
+    world = World(make_trace(150.0, 20), [batched], [GPU], 3, Settings())
+    run(world, Always(1), 3)
+    counters = world.counters[0]
+    assert counters[q.ITEMS] / counters[q.BATCHES] > 4  # 150/s of 20 ms each would need three replicas
+    assert counters[q.LATE] / counters[q.ARRIVED] < 0.01
+
+
+def test_a_replica_serves_only_after_its_cold_start() -> None:
+    world = World(make_trace(1.0, 5), [make_model()], [Pool("gpu", 2, cold_start_seconds=90)], 1)
+    policy = Always(2)
+    run(world, policy, 1)
+    assert [dict(views[0].ready)["gpu"] for views in policy.views] == [1, 1, 2, 2, 2]
+
+
+def test_what_does_not_fit_waits_and_first_come_is_first_served() -> None:
+    world = World(make_trace(1.0, 3, models=2), [make_model(), make_model(name="m1")], [Pool("gpu", 4)], 1)
+    world.want([{"gpu": 3}, {"gpu": 1}])
+    world.want([{"gpu": 3}, {"gpu": 3}])
+    assert world.granted()[:, 0].tolist() == [3, 1]
+    assert world.views()[1].pending == {"gpu": 2}
+    world.want([{"gpu": 1}, {"gpu": 3}])
+    assert world.granted()[:, 0].tolist() == [1, 3]
+
+
+def test_an_ended_replica_finishes_what_it_holds() -> None:
+    world = World(make_trace(30.0, 2), [make_model(replica_limit=4)], [GPU], 1, Settings(start_replicas=4))
+    world.run_until(30.0)
+    world.want([{"gpu": 1}])
+    world.run_until(120.0)
+    counters = world.counters[0]
+    assert counters[q.FAILED] == 0
+    assert counters[q.DONE] + counters[q.DROPPED] >= counters[q.ARRIVED] - 60
+
+
+def test_a_dead_replica_loses_its_requests_and_is_started_again() -> None:
+    world = World(
+        make_trace(25.0, 4),
+        [make_model(replica_limit=4)],
+        [GPU],
+        1,
+        Settings(start_replicas=3, failures=((60.0, 0, "gpu"),)),
+    )
+    world.want([{"gpu": 3}])
+    world.run_until(60.5)
+    assert (world.of(q.READY)[0, 0], world.of(q.STARTING)[0, 0]) == (2, 1)
+    world.run_until(100.0)
+    assert world.of(q.READY)[0, 0] == 3
+    assert 1 <= world.counters[0][q.FAILED] <= 4
+
+
+def test_metrics_come_late_or_not_at_all() -> None:
+    settings = Settings(metric_delay_seconds=60, metrics_lost=((180, 240),))
+    world = World(make_trace(5.0, 6), [make_model()], [GPU], 1, settings)
+    policy = Always(1)
+    run(world, policy, 1)
+    seen = [views[0] for views in policy.views]
+    assert [view.counters is None for view in seen] == [True, False, False, True, False, False]
+    assert seen[2].counted_at == 60.0
+
+
+def test_devices_are_paid_from_the_start_of_the_cold_start() -> None:
+    world = World(make_trace(1.0, 10), [make_model()], [Pool("gpu", 9, price=2.0)], 1)
+    result = run(world, Always(4), 1)
+    assert result.device_seconds == pytest.approx(2400)
+    assert result.priced_seconds == pytest.approx(4800)
+
+
+def test_the_same_seed_gives_the_same_requests_whatever_the_policy() -> None:
+    results = []
+    for count in (3, 9):
+        world = World(make_trace(20.0, 5), [make_model(replica_limit=4)], [GPU], 5)
+        results.append(run(world, Always(count), 5).total.sum())
+    assert results[0] == results[1]

@@ -1,0 +1,179 @@
+"""Devices go where they avoid most late requests; bounds, room and refusals hold whatever is asked."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlp_operator.planning.scaling.allocator import (
+    AllocatorSettings,
+    Offer,
+    Request,
+    allocate,
+    convex,
+    cost,
+)
+
+SETTINGS = AllocatorSettings()
+ONE = Offer("a", 1, 1.0, 1.0)
+
+
+def make_request(
+    name: str,
+    curve: list[float],
+    *,
+    current: int = 1,
+    lowest: int = 1,
+    highest: int = 8,
+    offers: tuple[Offer, ...] = (ONE,),
+) -> Request:
+    return Request(name, curve, curve, offers, {offers[0].pool: current}, lowest, highest)
+
+
+def test_a_free_device_goes_where_it_avoids_most() -> None:
+    plan = allocate(
+        [make_request("calm", [9, 1, 0.5, 0.4]), make_request("busy", [30, 20, 3, 1])], {"a": 3}, SETTINGS
+    )
+    assert plan.counts == {"busy": {"a": 2}, "calm": {"a": 1}}
+
+
+def test_nothing_is_taken_that_is_not_worth_its_price() -> None:
+    plan = allocate([make_request("calm", [9, 0.04, 0.03])], {"a": 10}, SETTINGS)
+    assert plan.counts == {"calm": {"a": 1}}
+
+
+def test_a_replica_is_given_back_when_it_no_longer_earns_its_price() -> None:
+    plan = allocate([make_request("calm", [9, 0.04, 0.03, 0.02], current=3)], {"a": 3}, SETTINGS)
+    assert plan.counts == {"calm": {"a": 1}}
+    assert [move.kind for move in plan.moves] == ["Release", "Release"]
+
+
+def test_a_replica_moves_when_it_is_needed_much_more_elsewhere() -> None:
+    plan = allocate(
+        [make_request("calm", [9, 1, 0.8], current=2), make_request("busy", [30, 20, 3])], {"a": 3}, SETTINGS
+    )
+    assert plan.counts == {"busy": {"a": 2}, "calm": {"a": 1}}
+    assert [(move.kind, move.other) for move in plan.moves] == [("Give", "busy"), ("Add", "")]
+
+
+def test_a_replica_stays_when_it_is_needed_little_more_elsewhere() -> None:
+    plan = allocate(
+        [make_request("calm", [9, 4, 1], current=2), make_request("busy", [30, 5, 1.5])], {"a": 3}, SETTINGS
+    )
+    assert plan.counts == {"busy": {"a": 1}, "calm": {"a": 2}}
+    assert plan.refused == {"busy": "a"}
+
+
+def test_a_model_that_drowns_is_helped_out_and_not_robbed() -> None:
+    drowning = [20.0, 20.0, 20.0, 20.0, 0.5]
+    plan = allocate(
+        [make_request("drowning", drowning), make_request("idle", [3, 0.2, 0.1])], {"a": 5}, SETTINGS
+    )
+    assert plan.counts["drowning"] == {"a": 4}
+
+
+def test_minimum_replicas_come_before_anybodys_gain() -> None:
+    plan = allocate(
+        [make_request("small", [0.1, 0.0], current=0), make_request("large", [90, 60, 30], current=2)],
+        {"a": 2},
+        SETTINGS,
+    )
+    assert plan.counts == {"large": {"a": 1}, "small": {"a": 1}}
+
+
+def test_the_pool_with_the_cheaper_work_is_taken() -> None:
+    offers = (Offer("fast", 1, 2.0, 3.0), Offer("slow", 1, 1.0, 1.0))
+    plan = allocate(
+        [make_request("one", [20, 9, 4, 1, 0], offers=offers, current=0)], {"fast": 9, "slow": 9}, SETTINGS
+    )
+    assert plan.counts["one"]["fast"] == 0
+
+
+def test_a_pool_that_shrank_loses_what_is_missed_least() -> None:
+    plan = allocate(
+        [make_request("calm", [9, 1, 0.9], current=2), make_request("busy", [30, 20, 3], current=2)],
+        {"a": 3},
+        SETTINGS,
+    )
+    assert plan.counts == {"busy": {"a": 2}, "calm": {"a": 1}}
+
+
+@pytest.mark.parametrize("curve", [[5.0, 5.0, 5.0, 0.0], [5.0, 4.0, 0.0], [1.0], [3.0, 1.0, 0.9, 0.9]])
+def test_the_convex_curve_lies_below_and_touches_the_ends(curve: list[float]) -> None:
+    below = convex(curve)
+    assert all(b <= a + 1e-12 for a, b in zip(curve, below, strict=True))
+    assert (below[0], below[-1]) == (curve[0], curve[-1])
+    steps = [a - b for a, b in itertools.pairwise(below)]
+    assert all(a >= b - 1e-12 for a, b in itertools.pairwise(steps))
+
+
+POOLS = ("a", "b", "c")
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> list[Request]:
+    made = []
+    for number in range(draw(st.integers(1, 6))):
+        steps = sorted(draw(st.lists(st.floats(0, 50), min_size=1, max_size=10)))
+        curve = [sum(steps[: len(steps) - k]) for k in range(len(steps) + 1)]
+        names = draw(st.sets(st.sampled_from(POOLS), min_size=1))
+        offers = [
+            Offer(pool, draw(st.integers(1, 4)), draw(st.floats(0.2, 4)), draw(st.floats(0.1, 8)))
+            for pool in sorted(names)
+        ]
+        lowest = draw(st.integers(0, 4))
+        current = {pool: draw(st.integers(0, 6)) for pool in names}
+        made.append(
+            Request(f"m{number}", curve, curve, offers, current, lowest, lowest + draw(st.integers(0, 8)))
+        )
+    return made
+
+
+@given(asked=requests(), devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}))
+def test_a_plan_fits_the_pools_and_every_bound(asked: list[Request], devices: Mapping[str, int]) -> None:
+    plan = allocate(asked, devices, SETTINGS)
+    for pool in POOLS:
+        used = sum(
+            plan.counts[one.name].get(pool, 0) * offer.devices
+            for one in asked for offer in one.offers if offer.pool == pool
+        )  # fmt: skip
+        assert used <= devices[pool]
+    for one in asked:
+        total = sum(plan.counts[one.name].values())
+        assert all(count >= 0 for count in plan.counts[one.name].values())
+        assert total <= one.highest
+        if total < min(one.lowest, sum(one.current.values())):
+            # Only a pool without room takes a model below its minimum.
+            assert any(move.kind in ("Shed", "Give") for move in plan.moves)
+
+
+@given(asked=requests(), devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}))
+def test_a_plan_does_not_depend_on_the_order_of_the_models(
+    asked: list[Request], devices: Mapping[str, int]
+) -> None:
+    first = allocate(asked, devices, SETTINGS)
+    assert first == allocate(list(reversed(asked)), devices, SETTINGS)
+
+
+@given(
+    asked=requests(),
+    devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}),
+    limit=st.integers(0, 5),
+)
+def test_what_cannot_be_placed_is_never_added(
+    asked: list[Request], devices: Mapping[str, int], limit: int
+) -> None:
+    plan = allocate(
+        asked, devices, SETTINGS, lambda name, pool, replicas, _: pool != "a" and replicas <= limit
+    )
+    for one in asked:
+        for pool, count in plan.counts[one.name].items():
+            assert count <= max(one.current.get(pool, 0), limit if pool != "a" else 0)
+
+
+def test_cost_between_whole_numbers_is_a_straight_line() -> None:
+    assert [cost([8, 4, 2], x) for x in (-1, 0, 0.5, 1, 1.5, 2, 9)] == [8, 8, 6, 4, 3, 2, 2]

@@ -1,0 +1,303 @@
+"""From samples to decisions: what a whole look decides, and that nothing bad in a sample ever makes it
+smaller."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from nlp_operator.planning.scaling import brain
+from nlp_operator.planning.scaling.allocator import Offer
+from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, decide
+from nlp_operator.planning.scaling.capacity import ServiceCurve
+from nlp_operator.planning.scaling.signals import FIELDS, Sample, Unknown
+
+SETTINGS = brain.Settings()
+SERVICE_SECONDS = 0.1
+DEVICES = {"a": 40}
+
+
+def make_sample(at: float, rate: float, **changes: Any) -> Sample:
+    """Counters of a model that has been offered `rate` since second 0, all of it answered in time."""
+    done = rate * at
+    series = dict.fromkeys(FIELDS, 0.0) | {
+        "offered": done,
+        "answered": done,
+        "batches": done,
+        "items": done,
+        "busySeconds": done * SERVICE_SECONDS,
+    }
+    return Sample([series | changes], at, 99)
+
+
+def make_input(sample: Sample | None, current: int = 2, **changes: Any) -> ModelInput:
+    fields: dict[str, Any] = {
+        "name": "m",
+        "sample": sample,
+        "current": {"a": current},
+        "ready": current,
+        "starting": 0,
+        "pending": 0,
+        "lowest": 1,
+        "highest": 20,
+        "target_seconds": 0.5,
+        "quantile": 0.95,
+        "priority": 100,
+        "prior": ServiceCurve(SERVICE_SECONDS),
+        "offers": [Offer("a", 1, 1.0, 1.0)],
+        "cold_start_seconds": 35.0,
+    }
+    return ModelInput(**(fields | changes))
+
+
+def watch(memory: Memory, rate: float, seconds: float, current: int = 2, start: float = 0.0) -> Decision:
+    """Look every ten seconds; what is decided is what runs at the next look."""
+    decision = None
+    at = start
+    while at <= start + seconds:
+        decision = decide(memory, [make_input(make_sample(at, rate), current)], DEVICES, at, SETTINGS)[0]
+        current = decision.total
+        at += 10
+    assert decision is not None
+    return decision
+
+
+def test_the_replicas_bear_the_load_with_some_to_spare() -> None:
+    decision = watch(Memory(), rate=50.0, seconds=600)  # five erlang
+    assert 6 <= decision.total <= 9
+    assert decision.total == decision.wish
+
+
+def test_it_shrinks_when_the_load_has_gone_but_not_at_once() -> None:
+    memory = Memory()
+    assert watch(memory, rate=50.0, seconds=600).total >= 6
+    sample = make_sample(610, 50.0)
+    quiet = decide(memory, [make_input(sample, 8)], DEVICES, 610, SETTINGS)[0]
+    assert quiet.total >= 6
+    for k in range(60):
+        at = 620 + 10 * k
+        still = Sample([dict(sample.series[0])], at, 99)
+        quiet = decide(memory, [make_input(still, quiet.total)], DEVICES, at, SETTINGS)[0]
+    assert quiet.total == 1
+
+
+def test_the_first_look_changes_nothing_and_says_why() -> None:
+    decision = decide(Memory(), [make_input(make_sample(0, 5.0), 3)], DEVICES, 0.0, SETTINGS)[0]
+    assert decision.total == 3
+    assert decision.reason == "3 replicas stay: One sample says nothing of a rate; the next one will."
+
+
+def test_no_metrics_hold_still_however_long() -> None:
+    memory = Memory()
+    before = watch(memory, rate=50.0, seconds=600).total
+    for k in range(200):
+        decision = decide(memory, [make_input(None, before)], DEVICES, 610 + 10 * k, SETTINGS)[0]
+        assert decision.total >= before
+    assert isinstance(decision.signal, Unknown)
+
+
+def test_it_goes_on_from_where_it_was_when_metrics_return() -> None:
+    memory = Memory()
+    before = watch(memory, rate=50.0, seconds=900).total
+    for k in range(90):
+        decide(memory, [make_input(None, before)], DEVICES, 910 + 10 * k, SETTINGS)
+    after = watch(memory, rate=50.0, seconds=100, current=before, start=1810)
+    assert abs(after.total - before) <= 1
+
+
+def test_a_service_slower_than_believed_gets_more_replicas() -> None:
+    memory = Memory()
+    slow = watch(memory, rate=50.0, seconds=600).total
+    for k in range(30):
+        at = 610 + 10 * k
+        done = 50.0 * at
+        busy = 50.0 * 600 * SERVICE_SECONDS + 50.0 * (at - 600) * 2 * SERVICE_SECONDS
+        sample = make_sample(at, 50.0, busySeconds=busy)
+        assert done > 0
+        slow = decide(memory, [make_input(sample, slow)], DEVICES, at, SETTINGS)[0].total
+    assert 11 <= slow <= 15
+
+
+def test_the_more_important_model_gets_what_is_scarce() -> None:
+    memory = Memory()
+    totals = {"high": 2, "low": 2}
+    for k in range(60):
+        inputs = [
+            make_input(make_sample(10.0 * k, 50.0), totals[name], name=name, priority=priority)
+            for name, priority in (("high", 1000), ("low", 100))
+        ]
+        for decision in decide(memory, inputs, {"a": 8}, 10.0 * k, SETTINGS):
+            totals[decision.name] = decision.total
+    assert totals["high"] >= 6
+    assert totals["low"] >= 1
+    assert sum(totals.values()) <= 8
+
+
+def test_a_decision_explains_itself_as_plain_data() -> None:
+    explained = watch(Memory(), rate=50.0, seconds=600).explain()
+    assert json.loads(json.dumps(explained)) == explained
+    assert set(explained) == {
+        "model",
+        "replicas",
+        "wish",
+        "reason",
+        "signal",
+        "capacity",
+        "demand",
+        "guard",
+        "bounds",
+        "allocator",
+        "refused",
+    }
+
+
+def test_the_same_past_gives_the_same_decision() -> None:
+    memory = Memory()
+    watch(memory, rate=50.0, seconds=300)
+    other = copy.deepcopy(memory)
+    given_now = [make_input(make_sample(310, 50.0), 6)]
+    assert decide(memory, given_now, DEVICES, 310, SETTINGS) == decide(
+        other, given_now, DEVICES, 310, SETTINGS
+    )
+
+
+def test_a_clock_that_goes_backwards_changes_nothing() -> None:
+    memory = Memory()
+    before = watch(memory, rate=50.0, seconds=600).total
+    decision = decide(memory, [make_input(make_sample(600, 50.0), before)], DEVICES, 100.0, SETTINGS)[0]
+    assert decision.total >= before
+
+
+def test_a_model_that_is_gone_is_forgotten() -> None:
+    memory = Memory()
+    watch(memory, rate=50.0, seconds=50)
+    decide(memory, [], DEVICES, 60.0, SETTINGS)
+    assert memory.models == {}
+
+
+# --- anything at all in a sample ---
+
+JUNK = st.one_of(
+    st.floats(),
+    st.integers(),
+    st.sampled_from([math.nan, math.inf, -math.inf, -1.0, 1e300, 10**400]),
+    st.none(),
+    st.booleans(),
+    st.text(max_size=5),
+    st.just("NaN"),
+    st.lists(st.integers(), max_size=2),
+    st.just({}),
+)
+
+
+@st.composite
+def bad_samples(draw: st.DrawFn) -> tuple[Sample | None, float]:
+    """A sample with something wrong in it (or nothing but old, or none), and the moment of the look."""
+    now = 600.0 + draw(st.sampled_from([0.0, 10.0, 30.0, 900.0]))
+    good = make_sample(now, 50.0)
+    series: list[dict[str, Any]] = [dict(good.series[0])]
+    kind = draw(
+        st.sampled_from(
+            ["none", "empty", "two", "field", "missing", "time", "reset", "pods", "waiting", "shape"]
+        )
+    )
+    at: object = good.at
+    pods: object = 99
+    waiting: object = 0
+    if kind == "none":
+        return None, now
+    if kind == "empty":
+        series = []
+    elif kind == "two":
+        series = series * 2
+    elif kind == "field":
+        field = draw(st.sampled_from(FIELDS))
+        series[0][field] = draw(JUNK.filter(lambda x: not _plausible(x)))
+    elif kind == "missing":
+        del series[0][draw(st.sampled_from(FIELDS))]
+    elif kind == "time":
+        at = draw(
+            st.one_of(
+                JUNK.filter(lambda x: not _plausible(x)), st.floats(-1e9, 500.0), st.floats(now + 6, 1e12)
+            )
+        )
+    elif kind == "reset":
+        series = [{name: value * draw(st.floats(0, 0.5)) for name, value in series[0].items()}]
+    elif kind == "pods":
+        pods = draw(st.one_of(st.integers(0, 2), JUNK.filter(lambda x: not _plausible(x))))
+    elif kind == "waiting":
+        waiting = draw(JUNK.filter(lambda x: not _plausible(x)))
+    else:
+        return Sample([draw(JUNK)], at, pods), now
+    return Sample(series, at, pods, waiting), now
+
+
+def _plausible(value: object) -> bool:
+    """A number that a counter might have."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1e15
+
+
+SEEN = Memory()
+SEEN_TOTAL = watch(SEEN, rate=50.0, seconds=590).total
+
+
+def judge_bad(sample: Sample | None, now: float, highest: int) -> None:
+    memory = copy.deepcopy(SEEN)
+    now_there = make_input(sample, SEEN_TOTAL, highest=highest)
+    for look in (now, now + 10.0):
+        decision = decide(memory, [now_there], DEVICES, look, SETTINGS)[0]
+        assert min(SEEN_TOTAL, highest) <= decision.total <= highest
+        assert isinstance(decision.signal, Unknown)
+        assert decision.reason
+
+
+@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(bad=bad_samples(), highest=st.integers(1, 30))
+def test_nothing_bad_in_a_sample_makes_a_model_smaller(
+    bad: tuple[Sample | None, float], highest: int
+) -> None:
+    judge_bad(*bad, highest)
+
+
+@pytest.mark.release
+@settings(max_examples=100_000, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(bad=bad_samples(), highest=st.integers(1, 30))
+def test_a_hundred_thousand_bad_samples_make_no_model_smaller(
+    bad: tuple[Sample | None, float], highest: int
+) -> None:
+    judge_bad(*bad, highest)
+
+
+@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@given(
+    looks=st.lists(
+        st.tuples(
+            st.floats(-100, 4000),
+            st.one_of(JUNK, st.floats(0, 5000)),
+            st.integers(0, 12),
+            st.integers(0, 12),
+            st.integers(0, 40),
+        ),
+        min_size=1,
+        max_size=12,
+    )
+)
+def test_whatever_happens_a_decision_stays_within_bounds(
+    looks: list[tuple[float, Any, int, int, int]],
+) -> None:
+    """Jumps of the clock, of the load, of pods and of devices: no exception, and every bound holds."""
+    memory = Memory()
+    current = 3
+    for at, count, ready, pending, devices in looks:
+        sample = make_sample(max(at, 0.0), 20.0, offered=count)
+        one = make_input(sample, current, ready=ready, pending=pending)
+        decision = decide(memory, [one], {"a": devices}, at, SETTINGS)[0]
+        assert 0 <= decision.total <= min(20, max(devices, 0))
+        assert decision.total >= min(1, devices)
+        current = decision.total

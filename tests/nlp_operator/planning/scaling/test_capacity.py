@@ -1,0 +1,94 @@
+"""The service curve follows the counters; lateness is that of a queue."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlp_operator.planning.scaling.capacity import (
+    CapacityEstimate,
+    Executions,
+    ServiceCurve,
+    late_shares,
+    observe,
+)
+
+ALONE = ServiceCurve(base_seconds=0.1, variation=0.2)
+BATCHED = ServiceCurve(base_seconds=0.016, item_seconds=0.004, max_batch=8)
+
+
+def make_window(curve: ServiceCurve, batches: int, size: float) -> Executions:
+    return Executions(batches, batches * size, batches * curve.seconds(size))
+
+
+def measured(curve: ServiceCurve, prior: ServiceCurve, windows: int, size: float = 1.0) -> CapacityEstimate:
+    estimate = CapacityEstimate(prior)
+    for number in range(windows):
+        estimate = observe(estimate, make_window(curve, 40, size + number % 2 * (size > 1)), 10.0)
+    return estimate
+
+
+@pytest.mark.parametrize("error", [0.3, 0.6, 1.4, 3.0, 20.0])
+def test_a_wrong_prior_is_forgotten_within_two_minutes(error: float) -> None:
+    estimate = measured(ALONE, ALONE.scaled(error), 12)
+    assert estimate.curve.base_seconds == pytest.approx(0.1, rel=0.05)
+
+
+def test_base_and_item_are_told_apart_when_batch_sizes_vary() -> None:
+    estimate = CapacityEstimate(ServiceCurve(0.01, 0.01, 8))
+    for size in (1, 4, 2, 8, 3, 6) * 4:
+        estimate = observe(estimate, make_window(BATCHED, 40, size), 10.0)
+    assert estimate.curve.base_seconds == pytest.approx(0.016, rel=0.1)
+    assert estimate.curve.item_seconds == pytest.approx(0.004, rel=0.1)
+
+
+def test_the_prior_gives_the_shape_when_batch_sizes_do_not_vary() -> None:
+    prior = ServiceCurve(0.032, 0.008, 8)
+    assert measured(BATCHED, prior, 30).curve.seconds(8) == pytest.approx(0.048, rel=0.1)
+
+
+def test_one_strange_window_changes_nothing_and_a_second_is_believed() -> None:
+    settled = measured(ALONE, ALONE, 10)
+    strange = make_window(ALONE.scaled(10), 90, 1)
+    once = observe(settled, strange, 10.0)
+    assert once.curve == settled.curve
+    assert observe(once, strange, 10.0).curve.base_seconds == pytest.approx(1.0, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    "window",
+    [
+        pytest.param(Executions(0, 0, 0), id="nothing was executed"),
+        pytest.param(Executions(3, 3, 9), id="too few executions"),
+        pytest.param(Executions(40, 20, 4), id="fewer items than batches"),
+        pytest.param(Executions(40, 40, 0), id="no time passed"),
+    ],
+)
+def test_a_window_that_says_nothing_changes_nothing(window: Executions) -> None:
+    estimate = CapacityEstimate(ALONE)
+    assert observe(estimate, window, 10.0) == estimate
+
+
+@pytest.mark.parametrize(("target", "batch"), [(0.05, 2), (0.1, 8), (0.04, 1), (0.001, 1)])
+def test_the_usable_batch_leaves_time_for_the_batch_before(target: float, batch: int) -> None:
+    assert BATCHED.usable_batch(target) == batch
+
+
+@given(
+    rate=st.floats(0, 1e4), target=st.floats(0.001, 10), base=st.floats(1e-4, 5), item=st.floats(0, 0.5),
+    batch=st.integers(1, 64), most=st.integers(0, 80),
+)  # fmt: skip
+def test_more_replicas_never_mean_more_late_requests(
+    rate: float, target: float, base: float, item: float, batch: int, most: int
+) -> None:
+    shares = late_shares(ServiceCurve(base, item, batch), rate, target, most)
+    assert len(shares) == most + 1
+    assert all(0 <= b <= a + 1e-12 <= 1 + 1e-12 for a, b in itertools.pairwise(shares))
+
+
+def test_an_overloaded_queue_is_late_altogether_and_an_idle_one_never() -> None:
+    assert late_shares(ALONE, 35.0, 0.5, 3) == [1.0, 1.0, 1.0, 1.0]
+    assert late_shares(ALONE, 0.0, 0.5, 2) == [0.0, 0.0, 0.0]

@@ -1,0 +1,103 @@
+"""What may change: every row of the table is one reason to hold still, and its reason is said."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen, bounds
+from nlp_operator.planning.scaling.signals import Unknown, Window
+
+SETTINGS = GuardSettings()
+
+
+def make_window(**changes: float | bool) -> Window:
+    fields = {
+        "start": 0,
+        "end": 10,
+        "offered": 100,
+        "answered": 100,
+        "late": 0,
+        "failed": 0,
+        "batches": 100,
+        "items": 100,
+        "busy_seconds": 10,
+        "waiting": 0,
+        "complete": True,
+    }
+    return Window(**(fields | changes))  # type: ignore[arg-type]
+
+
+def make_seen(**changes: object) -> Seen:
+    fields = {
+        "lowest": 1,
+        "highest": 20,
+        "current": 6,
+        "ready": 6,
+        "starting": 0,
+        "pending": 0,
+        "rolling_out": False,
+        "signal": make_window(),
+        "load_share": 0.6,
+    }
+    return Seen(**(fields | changes))  # type: ignore[arg-type]
+
+
+def judged(seen: Seen, *, now: float = 1000.0, state: GuardState | None = None) -> Bounds:
+    return bounds(state or GuardState(started=0.0, before=seen.current), seen, now, SETTINGS)
+
+
+def test_a_calm_model_may_shrink_by_half_and_grow_to_its_double() -> None:
+    calm = judged(make_seen())
+    assert (calm.lowest, calm.highest) == (3, 12)
+
+
+@pytest.mark.parametrize(
+    ("changes", "by"),
+    [
+        pytest.param({"signal": Unknown("NoData", "No metrics.")}, "unknown", id="no signals"),
+        pytest.param({"signal": make_window(complete=False)}, "partial", id="half the pods"),
+        pytest.param({"rolling_out": True}, "rollout", id="a rollout"),
+        pytest.param({"signal": make_window(failed=5)}, "failing", id="requests fail"),
+    ],
+)
+def test_it_does_not_shrink_when(changes: dict[str, object], by: str) -> None:
+    result = judged(make_seen(**changes))
+    assert result.lowest == 6
+    assert by in [clip.by for clip in result.clips if clip.bound == "lowest"]
+
+
+def test_it_does_not_shrink_soon_after_the_operator_started() -> None:
+    assert judged(make_seen(), now=100.0, state=GuardState(started=0.0)).lowest == 6
+
+
+def test_it_does_not_shrink_soon_after_it_grew() -> None:
+    state = GuardState(started=0.0, before=4)
+    assert judged(make_seen(), state=state).lowest == 6
+    assert judged(make_seen(), now=1000.0 + SETTINGS.hold_seconds, state=state).lowest == 3
+
+
+def test_it_does_not_grow_while_pods_wait_for_a_device() -> None:
+    assert judged(make_seen(pending=2)).highest == 6
+
+
+def test_it_does_not_grow_when_more_replicas_do_not_help() -> None:
+    state = GuardState(started=0.0, before=6)
+    seen = make_seen(signal=make_window(late=90), load_share=0.2)
+    assert judged(seen, now=1000.0, state=state).highest == 12
+    assert judged(seen, now=1060.0, state=state).highest == 6
+
+
+def test_blind_for_long_it_goes_back_to_the_most_of_the_last_hour() -> None:
+    state = GuardState(started=0.0, before=8)
+    judged(make_seen(current=8), now=900.0, state=state)
+    judged(make_seen(current=6), now=1000.0, state=state)
+    unknown = make_seen(signal=Unknown("NoData", "No metrics."), current=6, load_share=math.nan)
+    assert judged(unknown, now=1010.0, state=state).lowest == 6
+    assert judged(unknown, now=1601.0, state=state).lowest == 8
+
+
+def test_the_specs_bounds_hold_whatever_else() -> None:
+    result = judged(make_seen(lowest=2, highest=4, current=9, pending=3))
+    assert 2 <= result.lowest <= result.highest <= 4
