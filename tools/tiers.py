@@ -3,6 +3,7 @@
 Every test belongs to exactly one tier, by what it needs:
 
     fast      nothing: no network, no cluster, no server
+    brain     a simulation of the scaling benchmark      mark `brain`
     jobs      the programs of Jobs as processes                mark `jobs`
     triton    a real Triton (and Envoy) on this machine        mark `triton`
     cluster   a real Kubernetes API server                     mark `cluster`, or under tests/cluster
@@ -24,14 +25,14 @@ from typing import Any
 
 import pytest
 
-TIERS = ("fast", "jobs", "triton", "cluster", "node", "faults")
+TIERS = ("fast", "brain", "jobs", "triton", "cluster", "node", "faults")
 """Of `make test`."""
 RELEASE = "release"
 """Of `make test-release`, before one is made."""
 
 FOLDERS = {"node": "node", "cluster": "cluster", "faults": "faults"}
 
-MARKS = ("node", "cluster", "triton", "jobs")
+MARKS = ("node", "cluster", "triton", "jobs", "brain")
 """The most demanding first."""
 
 

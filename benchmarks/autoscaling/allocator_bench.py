@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
-from scipy.optimize import linprog
+from scipy.optimize import LinearConstraint, linprog, milp
 
 from nlp_operator.planning.scaling.allocator import (
     AllocatorSettings,
@@ -59,8 +59,12 @@ def value(request: Request, capacity: float, priced: float, late_price: float) -
     return late_price * cost(convex(request.soon), capacity) + priced
 
 
-def bound(requests: list[Request], devices: dict[str, int], late_price: float) -> float:
-    """The least price and lateness with fractions of replicas: no plan is better."""
+def bound(
+    requests: list[Request], devices: dict[str, int], late_price: float, *, whole: bool = False
+) -> float:
+    """The least price and lateness with fractions of replicas: no plan is better. `whole`: with whole ones,
+    which
+    takes HiGHS some seconds."""
     columns: list[float] = []
     rows, cols, vals, right = [], [], [], []
     line = 0
@@ -96,7 +100,17 @@ def bound(requests: list[Request], devices: dict[str, int], late_price: float) -
         right.append(-float(request.lowest))
         line += 1
     matrix = sparse.csr_matrix((vals, (rows, cols)), shape=(line, len(columns)))
-    found = linprog(columns, matrix, right, bounds=(0, None), method="highs")
+    if whole:
+        whole_numbers = np.ones(len(columns))
+        whole_numbers[[k for k, price in enumerate(columns) if price == late_price]] = 0
+        found = milp(
+            columns,
+            constraints=LinearConstraint(matrix, -np.inf, right),
+            integrality=whole_numbers,
+            options={"time_limit": 20.0, "mip_rel_gap": 0.002},
+        )
+    else:
+        found = linprog(columns, matrix, right, bounds=(0, None), method="highs")
     return float(found.fun)
 
 

@@ -221,6 +221,31 @@ class Aiad:
         return current
 
 
+class OneShot(Aiad):
+    """Ratio scaling on latency, as Ray Serve and the HPA do it with a latency metric, in the form of Faro's
+    artefact:
+    every 10 s replicas times latency over target, up at once, down after ten minutes below."""
+
+    name = "one-shot"
+
+    def _one(self, now: float, view: View, pool: str) -> int:
+        model, current = view.model, view.desired[pool]
+        series = self._series.setdefault(model.name, Counters())
+        series.add(view)
+        found = series.increase(now, 30.0) if view.counters is not None else None
+        if found is None or found[0][q.DONE] <= 0:
+            return current
+        wish = math.ceil(current * found[0][q.LATENCY] / found[0][q.DONE] / model.target_seconds)
+        calm = self._calm.setdefault(model.name, now)
+        if wish >= current:
+            self._calm[model.name] = now
+            return min(wish, model.highest)
+        if now - calm >= 600.0:
+            self._calm[model.name] = now
+            return max(wish, model.lowest)
+        return current
+
+
 class Wva:
     """The saturation rule of llm-d's Workload Variant Autoscaler, once a minute: one more when the mean
     spare queue of a replica is below its trigger and no pod is pending; one fewer when the load still fits

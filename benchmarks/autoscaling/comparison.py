@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.autoscaling import traces
-from benchmarks.autoscaling.baselines import Aiad, FairShare, Hpa, Keda, Kpa, Wva
+from benchmarks.autoscaling.baselines import Aiad, FairShare, Hpa, Keda, Kpa, OneShot, Wva
 from benchmarks.autoscaling.oracle import Clairvoyant, Planned, solve
 from benchmarks.autoscaling.ours import Ours, prior_of, remember
 from benchmarks.autoscaling.traces import Floats, Trace
@@ -113,6 +113,7 @@ POLICIES: dict[str, Maker] = {
     "keda": lambda *_: Keda(0.7, fallback=False),
     "keda-fallback": lambda *_: Keda(0.7, fallback=True),
     "aiad": lambda *_: Aiad(),
+    "one-shot": lambda *_: OneShot(),
     "wva": lambda *_: Wva(),
     "fair-share": lambda *_: FairShare(),
     "clairvoyant": lambda case, *_: Clairvoyant(case.trace),

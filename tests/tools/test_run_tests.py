@@ -13,6 +13,7 @@ from tools.tiers import tier_of
     [
         pytest.param("nlp_operator/planning/test_placement.py", set(), "fast", id="no mark is fast"),
         pytest.param("nlp_agent/test_agent.py", {"triton"}, "triton", id="the mark triton"),
+        pytest.param("benchmarks/test_world.py", {"brain"}, "brain", id="the mark brain"),
         pytest.param("images/test_build.py", {"node"}, "node", id="the mark node outside its folder"),
         pytest.param("cluster/test_drift.py", set(), "cluster", id="the folder cluster"),
         pytest.param("node/test_path.py", {"triton"}, "node", id="a folder beats a mark"),
@@ -85,6 +86,6 @@ def test_words_after_two_dashes_go_to_pytest() -> None:
 def test_an_unknown_tier_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["slow"]) == 2
     assert (
-        "No tier 'slow'; there are fast, jobs, triton, cluster, node, faults, release."
+        "No tier 'slow'; there are fast, brain, jobs, triton, cluster, node, faults, release."
         in capsys.readouterr().out
     )

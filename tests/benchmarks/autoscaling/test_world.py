@@ -12,6 +12,8 @@ from benchmarks.autoscaling import queueing as q
 from benchmarks.autoscaling.traces import Trace
 from benchmarks.autoscaling.world import Model, Pool, Settings, View, World, run
 
+pytestmark = pytest.mark.brain
+
 GPU = Pool("gpu", 64)
 
 

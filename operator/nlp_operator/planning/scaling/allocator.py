@@ -57,8 +57,8 @@ class AllocatorSettings:
     """A replica moves when the other model's gain is larger than what is lost by this share of the gain."""
     move_least: float = 0.02
     """And at least so many late requests a second."""
-    look_ahead: int = 6
-    """So many replicas at once may be looked at, for one alone may help nothing in a model that drowns."""
+    exchanges: int = 400
+    """How many trades of pools are made at most in one plan."""
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,10 @@ def allocate(
     device counts allow (memory, limits of a namespace); a plan never holds what it refuses, save what runs
     already.
     """
-    return _Plan(requests, devices, settings, fits).make()
+    asked = [replace(one, soon=convex(one.soon), later=convex(one.later)) for one in requests]
+    plan = _Plan(asked, devices, settings, fits)
+    plan.make()
+    return plan.allocation()
 
 
 class _Plan:
@@ -151,12 +154,11 @@ class _Plan:
         fits: Fits | None,
     ) -> None:
         self.settings, self.fits = settings, fits
-        self.holdings = {}
+        self.holdings: dict[str, _Holding] = {}
         self.free = dict(devices)
         self.moves: list[Move] = []
         self.refused: dict[str, str] = {}
-        for one in sorted(requests, key=lambda one: one.name):
-            request = replace(one, soon=convex(one.soon), later=convex(one.later))
+        for request in sorted(requests, key=lambda one: one.name):
             offers = {offer.pool: offer for offer in sorted(request.offers, key=lambda one: one.pool)}
             counts = {pool: max(request.current.get(pool, 0), 0) for pool in offers}
             capacity = sum(counts[pool] * offers[pool].speed for pool in counts)
@@ -164,7 +166,7 @@ class _Plan:
             for pool, count in counts.items():
                 self.free[pool] = self.free.get(pool, 0) - count * offers[pool].devices
 
-    def make(self) -> Allocation:
+    def make(self) -> None:
         for holding in self.holdings.values():
             self._below_highest(holding)
         self._shed()
@@ -172,6 +174,9 @@ class _Plan:
             self._release(holding)
         self._reach_lowest()
         self._add()
+        self._exchange()
+
+    def allocation(self) -> Allocation:
         counts = {name: dict(holding.counts) for name, holding in self.holdings.items()}
         return Allocation(counts, tuple(self.moves), self.refused)
 
@@ -237,52 +242,41 @@ class _Plan:
         """Minimum replicas come before anybody's gain; the cheapest pool with room takes them."""
         for holding in self.holdings.values():
             while holding.total < holding.request.lowest:
-                roomy = [offer for offer in holding.offers.values() if self._fits(holding, offer, 1)]
-                if not roomy:
-                    roomy = [
-                        offer for offer in holding.offers.values() if self._take_for(holding, offer, 1, 1e18)
-                    ]
-                if not roomy:
+                best = sorted(holding.offers.values(), key=lambda one: self._rank(holding, one))
+                offer = next((one for one in best if self._fits(holding, one)), None) or next(
+                    (one for one in best if self._take_for(holding, one, gain=1e18)), None
+                )
+                if offer is None:
                     self._refuse(holding)
                     break
-                offer = min(roomy, key=lambda one: (one.price / one.speed, one.pool))
                 self.moves.append(
                     Move("Add", holding.request.name, offer.pool, 1, self._worth(holding, offer.pool, 1))
                 )
                 self._change(holding, offer.pool, 1)
 
-    def _fits(self, holding: _Holding, offer: Offer, count: int) -> bool:
-        if count * offer.devices > self.free.get(offer.pool, 0):
-            return False
-        return self._allowed(holding, offer, count)
+    def _rank(self, holding: _Holding, offer: Offer) -> tuple[float, float, str]:
+        """The most late requests avoided for the price come first; if none are, the cheapest work."""
+        price = max(offer.price, 1e-9)
+        return -self._worth(holding, offer.pool, 1) / price, price / offer.speed, offer.pool
 
-    def _allowed(self, holding: _Holding, offer: Offer, count: int) -> bool:
+    def _fits(self, holding: _Holding, offer: Offer) -> bool:
+        return offer.devices <= self.free.get(offer.pool, 0) and self._allowed(holding, offer)
+
+    def _allowed(self, holding: _Holding, offer: Offer) -> bool:
         if self.fits is None:
             return True
-        have = holding.counts[offer.pool] + count
+        have = holding.counts[offer.pool] + 1
         return self.fits(holding.request.name, offer.pool, have, have * offer.devices)
-
-    def _best_step(self, holding: _Holding, offer: Offer) -> tuple[float, int]:
-        """The most late requests avoided a replica, over the next few replicas, and how many those are."""
-        room = min(holding.request.highest - holding.total, self.settings.look_ahead)
-        best, size = 0.0, 0
-        curve, capacity = holding.request.soon, holding.capacity
-        now = cost(curve, capacity)
-        for count in range(1, room + 1):
-            gain = (now - cost(curve, capacity + count * offer.speed)) / count
-            if gain > best + 1e-12:
-                best, size = gain, count
-        return best, size
 
     def _add(self) -> None:
         """The best worth for its price first, until nothing is worth its price, or nothing fits."""
-        queue: list[tuple[float, str, str, int, int]] = []
+        queue: list[tuple[float, str, str, int]] = []
         for name, holding in self.holdings.items():
             if not holding.gave:
                 for offer in holding.offers.values():
                     self._push(queue, name, holding, offer)
         while queue:
-            _, name, pool, size, version = heapq.heappop(queue)
+            _, name, pool, version = heapq.heappop(queue)
             holding = self.holdings[name]
             offer = holding.offers[pool]
             if holding.gave:
@@ -290,27 +284,89 @@ class _Plan:
             if version != holding.version:
                 self._push(queue, name, holding, offer)
                 continue
-            if not self._fits(holding, offer, size):
-                if size > 1 and self._fits(holding, offer, 1):
-                    size = max(1, min(size, self.free[pool] // max(offer.devices, 1)))
-                    while size > 1 and not self._fits(holding, offer, size):
-                        size -= 1
-                elif not self._take_for(holding, offer, size, self._worth(holding, pool, size)):
-                    self._refuse(holding, pool)
-                    continue
-            worth = self._worth(holding, pool, size)
-            self.moves.append(Move("Add", name, pool, size, worth))
-            self._change(holding, pool, size)
+            worth = self._worth(holding, pool, 1)
+            if not self._fits(holding, offer) and not self._take_for(holding, offer, worth):
+                self._refuse(holding, pool)
+                continue
+            self.moves.append(Move("Add", name, pool, 1, worth))
+            self._change(holding, pool, 1)
             holding.took = True
             self._push(queue, name, holding, offer)
 
+    def _exchange(self) -> None:
+        """Models trade places in two pools, or one hands its place to another, while that avoids late
+        requests.
+
+        Only replicas that are not started yet take part, for those cost nothing to move, and of those the
+        ones of one device. No pool at all counts as a pool that always has room.
+        """
+        queues: dict[tuple[str, str], list[tuple[float, str, int]]] = {}
+        for name in self.holdings:
+            self._offer_trades(queues, name)
+        for _ in range(self.settings.exchanges):
+            best, chosen = 1e-6, None
+            for out, into in queues:
+                there = self._top_trade(queues[out, into])
+                room = not into or self.free.get(into, 0) > 0
+                back = 0.0 if room else self._top_trade(queues.get((into, out), []))
+                if there + back > best:
+                    best, chosen = there + back, (out, into, room)
+            if chosen is None:
+                return
+            out, into, room = chosen
+            traders = [(queues[out, into][0][1], out, into)]
+            if not room:
+                traders.append((queues[into, out][0][1], into, out))
+                if traders[0][0] == traders[1][0]:
+                    return
+            for name, source, target in traders:
+                if source:
+                    self._change(self.holdings[name], source, -1)
+                if target:
+                    self._change(self.holdings[name], target, 1)
+                self.moves.append(Move("Trade", name, target, 1, best, source))
+            for name, _, _ in traders:
+                self._offer_trades(queues, name)
+
+    def _offer_trades(self, queues: dict[tuple[str, str], list[tuple[float, str, int]]], name: str) -> None:
+        """What the model would gain by one replica in another pool, by one more and by one fewer."""
+        holding = self.holdings[name]
+        if holding.gave:
+            return
+        started, request = holding.request.current, holding.request
+        curve, price = request.soon, self.settings.late_price
+        now = cost(curve, holding.capacity)
+        free = [pool for pool, count in holding.counts.items() if count > max(started.get(pool, 0), 0)]
+        sources = [*free, ""] if holding.total < request.highest else free
+        for out in sources:
+            one = holding.offers.get(out)
+            for into in (*holding.offers, ""):
+                other = holding.offers.get(into)
+                if into == out or (other is None and holding.total <= request.lowest):
+                    continue
+                if other is not None and (other.devices != 1 or not self._allowed(holding, other)):
+                    continue
+                if one is not None and one.devices != 1:
+                    continue
+                capacity = holding.capacity - (one.speed if one else 0.0) + (other.speed if other else 0.0)
+                gain = price * (now - cost(curve, capacity))
+                gain += (one.price if one else 0.0) - (other.price if other else 0.0)
+                heapq.heappush(queues.setdefault((out, into), []), (-gain, name, holding.version))
+
+    def _top_trade(self, queue: list[tuple[float, str, int]]) -> float:
+        """The best gain that still holds; far below zero when there is none."""
+        while queue and queue[0][2] != self.holdings[queue[0][1]].version:
+            heapq.heappop(queue)
+        return -queue[0][0] if queue else -1e18
+
     def _push(
-        self, queue: list[tuple[float, str, str, int, int]], name: str, holding: _Holding, offer: Offer
+        self, queue: list[tuple[float, str, str, int]], name: str, holding: _Holding, offer: Offer
     ) -> None:
-        gain, size = self._best_step(holding, offer)
-        score = gain * self.settings.late_price / max(offer.price, 1e-9)
-        if size and score > 1.0:
-            heapq.heappush(queue, (-score, name, offer.pool, size, holding.version))
+        if holding.total >= holding.request.highest:
+            return
+        score = self._worth(holding, offer.pool, 1) * self.settings.late_price / max(offer.price, 1e-9)
+        if score > 1.0:
+            heapq.heappush(queue, (-score, name, offer.pool, holding.version))
 
     def _donor(self, pool: str, exclude: str, *, above_lowest: bool) -> tuple[float, _Holding] | None:
         """The model in that pool that misses a replica least, for each device."""
@@ -325,11 +381,11 @@ class _Plan:
                 found = (loss, holding)
         return found
 
-    def _take_for(self, holding: _Holding, offer: Offer, size: int, gain: float) -> bool:
+    def _take_for(self, holding: _Holding, offer: Offer, gain: float) -> bool:
         """Make room by taking from those who miss it least, when the gain is well above the loss."""
-        if not self._allowed(holding, offer, size):
+        if not self._allowed(holding, offer):
             return False
-        needed = size * offer.devices - self.free.get(offer.pool, 0)
+        needed = offer.devices - self.free.get(offer.pool, 0)
         taken: list[tuple[_Holding, float]] = []
         lost = 0.0
         while needed > 0:
@@ -341,7 +397,7 @@ class _Plan:
             self._change(giver, offer.pool, -1)
             taken.append((giver, loss))
             needed -= giver.offers[offer.pool].devices
-        margin = max(self.settings.move_share * gain, self.settings.move_least * size)
+        margin = max(self.settings.move_share * gain, self.settings.move_least)
         if needed > 0 or gain - lost < margin:
             for giver, _ in taken:
                 self._change(giver, offer.pool, 1)

@@ -225,7 +225,7 @@ def observe(state: DemandState, start: float, end: float, count: float) -> None:
         base, values = inputs
         begin = end + state.horizon_seconds
         lesson = _Lesson(
-            begin + state.settings.target_seconds, values, base, begin, _predict(state, base, values)
+            begin + state.settings.target_seconds, values, base, begin, _predict(state, end, base, values)[0]
         )
         state.lessons.append(lesson)
         state.last_lesson = end
@@ -252,18 +252,21 @@ def forecast(
             tuple(mean * math.exp(error) + extra for error in errors), mean + extra, mean, "first"
         )
     base, values = inputs
-    predicted, note = _predict(state, base, values), "trend"
-    jump = _jump(state, seen)
-    if jump is not None and _log(jump, settings) > predicted:
-        predicted, note = _log(jump, settings), "jump"
+    predicted, note = _predict(state, seen, base, values)
     widen = math.sqrt(1.0 + max(blind_seconds, 0.0) / settings.window_seconds)
     rates = tuple(_rate(predicted + error * widen, settings) + extra for error in errors)
     return Forecast(rates, rates[len(rates) // 2], _rate(base, settings), note)
 
 
-def _predict(state: DemandState, base: float, values: list[float]) -> float:
+def _predict(state: DemandState, now: float, base: float, values: list[float]) -> tuple[float, str]:
+    """The logarithm of what is forecast, and what that rests on."""
     predicted = base + _dot(state.weights, values)
-    return max(min(predicted, state.highest), base) if predicted > base and state.answers else predicted
+    if predicted > base and state.answers:
+        predicted = max(min(predicted, state.highest), base)
+    jump = _jump(state, now)
+    if jump is not None and _log(jump, state.settings) > predicted:
+        return _log(jump, state.settings), "jump"
+    return predicted, "trend"
 
 
 def scenarios(state: DemandState) -> tuple[float, ...]:
@@ -350,21 +353,28 @@ def _seasonal(state: DemandState, now: float, period: float) -> float:
 
 
 def _jump(state: DemandState, now: float) -> float | None:
-    """The rate of a short window that is far above the long one before it; `None` when it is not."""
+    """The rate now, when it is far above what was before, further than the forecast ever erred; `None` when not.
+
+    The newest seconds are compared with the window before them, and the newest window with the minutes before it:
+    the regression knows neither, for it has learned from days without jumps.
+    """
     settings = state.settings
-    before = state.fine.mean(
-        now - settings.window_seconds - settings.short_seconds, now - settings.short_seconds
-    )
+    window = settings.window_seconds
+    unrest = max(scenarios(state)[-1], settings.first_deviation) / 1.6
     found = None
-    for seconds in (settings.short_seconds, settings.bin_seconds):
-        short = state.fine.mean(now - seconds, now)
-        if short is None or before is None:
+    for seconds, older in (
+        (window, 5 * window),
+        (settings.short_seconds, window),
+        (settings.bin_seconds, window),
+    ):
+        newest = state.fine.mean(now - seconds, now)
+        before = state.fine.mean(now - seconds - older, now - seconds)
+        if newest is None or before is None:
             continue
         usual = before * seconds
-        # Poisson, and the load's own unrest beside it.
-        deviation = math.sqrt(usual + (2 * settings.first_deviation * usual) ** 2 + 1.0)
-        if short * seconds > usual + settings.burst_deviations * deviation:
-            found = max(found or 0.0, short)
+        deviation = math.sqrt(usual + (unrest * usual) ** 2 + 1.0)
+        if newest * seconds > usual + settings.burst_deviations * deviation:
+            found = max(found or 0.0, newest)
     return found
 
 
