@@ -30,6 +30,7 @@ from nlp_operator.cluster.events import EventPoster
 from nlp_operator.cluster.lease import ClusterLease
 from nlp_operator.cluster.writer import Writer
 from nlp_operator.controllers import wakeups
+from nlp_operator.controllers.autoscaler import Autoscaler
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.models import reconcile_model
 from nlp_operator.controllers.ownership import is_pod_of_ours
@@ -157,6 +158,7 @@ class App:
             look_seconds=settings.look_seconds,
         )
         wakeups.connect(self.world)
+        self.autoscaler = Autoscaler(self.world)
         self.pulse = Pulse(clock)
         self.beside = KopfBeside(self.caches, clock)
         self.working = False
@@ -238,6 +240,7 @@ class App:
             log.warning("Not every agent was asked within %g s; starting without.", FIRST_ROUND_SECONDS)
         self.world.seed_ledger()
         group.create_task(keep_collections_short(), name="heap")
+        group.create_task(self.autoscaler.run(), name="autoscaler")
         self.working = True
         workers = Workers(
             self.queue,

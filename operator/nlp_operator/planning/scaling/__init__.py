@@ -6,6 +6,7 @@
     demand      how much load there will be when a replica started now can serve
     allocator   who gets the devices
     guard       what may change now
+    observed    an NLPModel and its servers as the brain's input
     brain       the four together: signals in, decisions with their reasons out
 
 Every module is pure: no I/O, and the clock is an argument. What has to be remembered between two decisions

@@ -120,31 +120,37 @@ class RateHistory:
         del self._counts[:count], self._seconds[:count]
         self._first += count
 
-    def _at(self, moment: float) -> tuple[float, float] | None:
-        if not self._counts:
-            return None
-        place = moment / self._bin - self._first
-        if place < -1e-9:
-            return None
-        low = min(int(place + 1e-9), len(self._counts) - 1)
-        if low + 1 >= len(self._counts):
-            return self._counts[low], self._seconds[low]
-        part = max(place - low, 0.0)
+    def at(self, moment: float) -> tuple[float, float] | None:
+        """Requests and observed seconds up to a moment; `None` before the oldest bin that is kept."""
         counts, seconds = self._counts, self._seconds
-        return (
-            counts[low] + part * (counts[low + 1] - counts[low]),
-            seconds[low] + part * (seconds[low + 1] - seconds[low]),
-        )
+        place = moment / self._bin - self._first
+        if place < -1e-9 or not counts:
+            return None
+        low = int(place + 1e-9)
+        last = len(counts) - 1
+        if low >= last:
+            return counts[last], seconds[last]
+        part = place - low
+        if part < 1e-9:
+            return counts[low], seconds[low]
+        count, second = counts[low], seconds[low]
+        return count + part * (counts[low + 1] - count), second + part * (seconds[low + 1] - second)
 
     def mean(self, start: float, end: float) -> float | None:
         """Requests a second between two moments; `None` when less than half of that was observed."""
-        before, after = self._at(start), self._at(end)
-        if before is None or after is None:
-            return None
-        seconds = after[1] - before[1]
-        if seconds < 0.5 * (end - start):
-            return None
-        return max(after[0] - before[0], 0.0) / seconds
+        return mean_between(self.at(start), self.at(end), end - start)
+
+
+def mean_between(
+    before: tuple[float, float] | None, after: tuple[float, float] | None, length: float
+) -> float | None:
+    """Requests a second between two sums that lie `length` seconds apart."""
+    if before is None or after is None:
+        return None
+    seconds = after[1] - before[1]
+    if seconds < 0.5 * length:
+        return None
+    return max(after[0] - before[0], 0.0) / seconds
 
 
 @dataclass(frozen=True)
@@ -318,14 +324,18 @@ def _lags(state: DemandState, now: float, base: float) -> list[float]:
     """How the windows before, and the shortest and newest one, differ from the newest window."""
     settings = state.settings
     window = settings.window_seconds
+    edges = [state.fine.at(now - k * window) for k in range(1, settings.lags + 1)]
     values = []
     last = base
-    for k in range(1, settings.lags + 1):
-        # The last one stands for all that is older.
-        oldest = 2 * settings.lags if k == settings.lags else k + 1
-        lag = state.fine.mean(now - oldest * window, now - k * window)
+    for k in range(1, settings.lags):
+        lag = mean_between(edges[k], edges[k - 1], window)
         last = _log(lag, settings) if lag is not None else last
         values.append(last - base)
+    # The last one stands for as many windows again.
+    oldest = state.fine.at(now - 2 * settings.lags * window)
+    lag = mean_between(oldest, edges[-1], settings.lags * window)
+    last = _log(lag, settings) if lag is not None else last
+    values.append(last - base)
     short = state.fine.mean(now - settings.short_seconds, now)
     values.append(_log(short, settings) - base if short is not None else 0.0)
     return values
@@ -353,10 +363,10 @@ def _seasonal(state: DemandState, now: float, period: float) -> float:
 
 
 def _jump(state: DemandState, now: float) -> float | None:
-    """The rate now, when it is far above what was before, further than the forecast ever erred; `None` when not.
+    """The rate now, when it is far above what was before, further than the forecast errs; `None` when not.
 
-    The newest seconds are compared with the window before them, and the newest window with the minutes before it:
-    the regression knows neither, for it has learned from days without jumps.
+    The newest seconds are compared with the window before them, and the newest window with the minutes before
+    it: the regression knows neither, for it has learned from days without jumps.
     """
     settings = state.settings
     window = settings.window_seconds

@@ -1,0 +1,107 @@
+"""From an NLPModel and its servers to what the brain asks for. Pure: objects of the API in, plain values "
+"out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, dig, labels, name, namespace, number
+from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
+from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.scaling.allocator import Offer
+from nlp_operator.planning.scaling.brain import ModelInput
+from nlp_operator.planning.scaling.capacity import ServiceCurve
+from nlp_operator.planning.scaling.signals import Sample
+
+UNDECLARED_TARGET_SECONDS = 1.0
+"""For a model without spec.scaling.latencyTarget: what a person waits for without noticing."""
+UNDECLARED_HIGHEST = 1000
+"""Where spec.scaling.maxReplicas is left out; the devices of the pools are the bound."""
+BELIEVED = ServiceCurve(base_seconds=0.02, item_seconds=0.08)
+"""A model's speed before anything was measured: a guess that a few seconds of requests put right. That a batch
+saves little is its shape, which stays until batches of several sizes were seen."""
+BELIEVED_COLD_START_SECONDS = 60.0
+"""From the wish for a replica until it serves, until that is measured."""
+
+
+def observe_model(
+    model: Obj, deployments: Sequence[Obj], pools: Mapping[str, PoolSpec], sample: Sample | None
+) -> ModelInput | None:
+    """What is to be decided for one model; `None` when there is nothing to decide.
+
+    That is a model that somebody else scales (External), whose spec cannot be read, or that runs nowhere yet.
+    It may have replicas where it runs: where else it could go is the planner's to say.
+    """
+    try:
+        spec = parse_model(model)
+    except SpecInvalid:
+        return None
+    running = [one for one in deployments if labels(one).get(names.LABEL_POOL) in pools]
+    if spec.scaling.mode == "External" or not running:
+        return None
+    current: dict[str, int] = {}
+    for one in running:
+        pool = labels(one)[names.LABEL_POOL]
+        current[pool] = current.get(pool, 0) + number(one, "spec", "replicas")
+    wanted = sum(current.values())
+    ready = sum(number(one, "status", "readyReplicas") for one in running)
+    made = sum(number(one, "status", "replicas") for one in running)
+    target, quantile = _target(spec)
+    return ModelInput(
+        name=f"{namespace(model)}/{name(model)}",
+        sample=sample,
+        current=current,
+        ready=ready,
+        starting=max(made - ready, 0),
+        pending=max(wanted - made, 0),
+        lowest=spec.scaling.min_replicas,
+        highest=spec.scaling.max_replicas or max(UNDECLARED_HIGHEST, spec.scaling.min_replicas),
+        target_seconds=target,
+        quantile=quantile,
+        priority=spec.scaling.priority,
+        prior=replace(BELIEVED, max_batch=max(spec.serving.max_batch_size, 1)),
+        offers=_offers(spec, {pool: pools[pool] for pool in current}),
+        cold_start_seconds=BELIEVED_COLD_START_SECONDS,
+        rolling_out=any(_rolls(one) for one in running),
+    )
+
+
+def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
+    """Those whose spec can be read, by name."""
+    found = {}
+    for pool in pools:
+        try:
+            found[name(pool)] = parse_pool(pool)
+        except SpecInvalid:
+            continue
+    return found
+
+
+def _target(spec: ModelSpec) -> tuple[float, float]:
+    declared = spec.scaling.latency_target
+    if declared is None:
+        return UNDECLARED_TARGET_SECONDS, 0.95
+    return declared.milliseconds / 1000, float(declared.quantile)
+
+
+def _offers(spec: ModelSpec, pools: Mapping[str, PoolSpec]) -> list[Offer]:
+    """Prices are relative to the cheapest of these pools; of those without a price, every device costs "
+    "the same."""
+    each = spec.serving.devices_per_replica
+    prices = {pool: Decimal(one.price_per_hour) for pool, one in pools.items()}
+    cheapest = min((price for price in prices.values() if price > 0), default=Decimal(1))
+    return [
+        Offer(pool, each, 1.0, each * float(price / cheapest if price > 0 else 1))
+        for pool, price in sorted(prices.items())
+    ]
+
+
+def _rolls(deployment: Obj) -> bool:
+    """Its controller has not seen the newest template, or not every pod is of it yet."""
+    wanted = number(deployment, "spec", "replicas")
+    behind = number(deployment, "status", "observedGeneration") < number(deployment, "metadata", "generation")
+    updated = dig(deployment, "status", "updatedReplicas", default=0)
+    return behind or (isinstance(updated, int) and updated < wanted)

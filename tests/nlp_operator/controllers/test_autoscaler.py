@@ -1,0 +1,96 @@
+"""The autoscaler looks at real caches; without signals it holds still, with them it advises."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any, cast
+
+import pytest
+
+from nlp_operator.agents.poller import Agents
+from nlp_operator.api.objects import kind
+from nlp_operator.cluster import kinds
+from nlp_operator.cluster.caches import Caches
+from nlp_operator.controllers.autoscaler import Autoscaler
+from nlp_operator.controllers.keys import Key, model_key
+from nlp_operator.controllers.world import World
+from nlp_operator.engine.clock import Clock
+from nlp_operator.engine.queue import KeyedQueue
+from nlp_operator.engine.store import key_of
+from nlp_operator.planning.scaling.signals import FIELDS, Sample
+from tests.nlp_operator.making import NOW, SETTINGS, make_model
+from tests.nlp_operator.making import World as Making
+
+KEY = model_key("demo", "korean-novels")
+
+
+class Cluster:
+    """A model that serves, in real caches; nothing can be written."""
+
+    def __init__(self, **spec: Any) -> None:
+        self.now = 0.0
+        self.rate: float | None = None
+        made = Making(make_model(**spec)).up()
+        nowhere = cast(Any, None)
+        clock = Clock(monotonic=lambda: self.now, now=lambda: NOW)
+        self.stores = Caches(nowhere, clock=clock, store_claim="nlp-store").stores
+        for obj in (made.model, *made.pools, *made.objects.values(), *made.pods):
+            self.stores[kind(obj)].put(obj)
+        world = World(
+            clock=clock,
+            plan_settings=SETTINGS,
+            stores=self.stores,
+            cluster=nowhere,
+            writer=nowhere,
+            agents=Agents(clock=clock, port=1, on_change=lambda namespace, model: None),
+            recorder=nowhere,
+            queue=KeyedQueue(clock),
+        )
+        self.autoscaler = Autoscaler(world, self.sample)
+
+    def sample(self, key: Key) -> Sample | None:
+        if self.rate is None:
+            return None
+        done = self.rate * self.now
+        counters = dict.fromkeys(FIELDS, 0.0) | {"offered": done, "answered": done}
+        return Sample([counters | {"batches": done, "items": done, "busySeconds": done * 0.1}], self.now, 1)
+
+    def looks(self, seconds: float) -> None:
+        end = self.now + seconds
+        while self.now < end:
+            self.autoscaler.look()
+            self.now += 10.0
+
+
+def test_without_signals_every_model_stays_as_it_is_and_it_says_why() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8})
+    cluster.looks(3600)
+    decision = cluster.autoscaler.decisions[KEY]
+    assert decision.total == 1
+    assert decision.reason == "1 replicas stay: No metrics of this model can be read."
+
+
+def test_with_signals_it_advises_and_writes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": {"milliseconds": 500}})
+    cluster.rate = 25.0
+    with caplog.at_level(logging.INFO):
+        cluster.looks(300)
+    assert cluster.autoscaler.decisions[KEY].total >= 3
+    assert "Scaling would change a model." in caplog.messages
+
+
+@pytest.mark.parametrize(
+    "spec", [pytest.param({"scaling": {"mode": "External"}, "replicas": 2}, id="somebody else scales it")]
+)
+def test_nothing_is_decided_for_a_model_that(spec: dict[str, Any]) -> None:
+    cluster = Cluster(**spec)
+    cluster.autoscaler.look()
+    assert cluster.autoscaler.decisions == {}
+
+
+def test_a_model_that_runs_nowhere_is_left_out() -> None:
+    cluster = Cluster()
+    for deployment in list(cluster.stores[kinds.DEPLOYMENT.name]):
+        cluster.stores[kinds.DEPLOYMENT.name].remove(key_of(deployment))
+    cluster.autoscaler.look()
+    assert cluster.autoscaler.decisions == {}
