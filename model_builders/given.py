@@ -36,6 +36,14 @@ class Given:
             self.problems.append(f"{self.where}.{name} is {value!r}; it must be one of {', '.join(allowed)}")
         return str(value)
 
+    def word(self, name: str, default: str) -> str:
+        """A word, such as the name of a column."""
+        value = self.content.get(name, default)
+        if not isinstance(value, str) or not value.strip() or "\t" in value:
+            self.problems.append(f"{self.where}.{name} is {value!r}; it must be a word")
+            return default
+        return value
+
     def whole(self, name: str, default: int, lowest: int, highest: int) -> int:
         value = self.content.get(name, default)
         if isinstance(value, bool) or not isinstance(value, int) or not lowest <= value <= highest:

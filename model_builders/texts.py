@@ -6,6 +6,7 @@
 | `.tsv` | a header with a column `text`, then a text a line; other columns are passed over |
 | `.jsonl` | a JSON object a line with the key `text`; further keys are passed over |
 
+The column may have another name, and a second one may hold each text's label, for which `.txt` has no place.
 UTF-8, with or without a byte order mark. A folder may mix them. A single file is told apart by what it holds
 and not by its name, because its name is no part of its digest. What a whole document is, corpus.py says.
 """
@@ -33,6 +34,7 @@ class Text:
     text: str
     where: str
     """File and line it was read from, for messages."""
+    label: str = ""
 
 
 @dataclass
@@ -40,6 +42,9 @@ class Texts:
     """The texts of all inputs, read as they are asked for: in the order of the inputs, files, lines."""
 
     sources: Sequence[Source]
+    column: str = TEXT
+    label_column: str = ""
+    """Empty: there are no labels."""
     count: int = 0
     """Texts that were given so far."""
 
@@ -54,7 +59,7 @@ class Texts:
         for source in self.sources:
             for name in source.files:
                 if _is_read(source, name):
-                    for text in _texts_in(source, name):
+                    for text in self._texts_in(source, name):
                         self.count += 1
                         yield text
         if not self.count:
@@ -63,8 +68,88 @@ class Texts:
             raise Refused(
                 "InputEmpty",
                 f"Input {some_of([source.name for source in self.sources])} holds {found}; texts are read "
-                "from .txt files (one a line), and from .tsv and .jsonl files with the column text.",
+                f"from {'' if self.label_column else '.txt files (one a line), and from '}.tsv and .jsonl "
+                "files "
+                f"with the {self._wanted}.",
             )
+
+    @property
+    def _wanted(self) -> str:
+        return (
+            f"columns {self.column} and {self.label_column}" if self.label_column else f"column {self.column}"
+        )
+
+    def _texts_in(self, source: Source, name: str) -> Iterator[Text]:
+        lines = stream_lines(source, name)
+        number, first = next(lines, (1, ""))
+        suffix = PurePosixPath(name).suffix.lower()
+        if source.kind == "File":
+            is_table = "\t" in first and (self.column in _cells(first) or bool(self.label_column))
+            suffix = ".jsonl" if first.lstrip().startswith("{") else ".tsv" if is_table else ".txt"
+        if suffix == ".txt" and self.label_column:
+            raise Refused(
+                "InputInvalid",
+                f"{source.where(name, number)} is {shortened(first)}; a text has its label beside it, in a "
+                ".tsv "
+                f"or .jsonl file with the {self._wanted}.",
+            )
+        take: Callable[[int, str], tuple[str, str]]
+        if suffix == ".tsv":
+            take = self._row(source, name, number, first)
+        else:
+            take = self._object(source, name) if suffix == ".jsonl" else (lambda _, line: (line, ""))
+            if first.strip():
+                text, label = take(number, first)
+                yield Text(text, source.where(name, number), label)
+        for number, line in lines:
+            if line.strip():
+                text, label = take(number, line)
+                yield Text(text, source.where(name, number), label)
+
+    def _row(
+        self, source: Source, name: str, number: int, header: str
+    ) -> Callable[[int, str], tuple[str, str]]:
+        cells = _cells(header)
+        missing = [one for one in (self.column, self.label_column) if one and one not in cells]
+        if missing:
+            raise Refused(
+                "InputInvalid",
+                f"{source.where(name, number)} has the columns {some_of(cells, 8)} and no {missing[0]}; the "
+                f"first line of a .tsv must be a header with the {self._wanted}.",
+            )
+        index = cells.index(self.column)
+        label = cells.index(self.label_column) if self.label_column else None
+
+        def take(number: int, line: str) -> tuple[str, str]:
+            found = line.split("\t")
+            if len(found) != len(cells):
+                noun = "column" if len(found) == 1 else "columns"
+                raise Refused(
+                    "InputInvalid",
+                    f"{source.where(name, number)} has {len(found)} {noun}, its header has {len(cells)}; "
+                    "texts must have no tab within.",
+                )
+            return found[index], "" if label is None else found[label]
+
+        return take
+
+    def _object(self, source: Source, name: str) -> Callable[[int, str], tuple[str, str]]:
+        def take(number: int, line: str) -> tuple[str, str]:
+            content = parse_object(source, name, number, line)
+            where = source.where(name, number)
+            text = content.get(self.column)
+            label = content.get(self.label_column, "")
+            if isinstance(label, int):  # 0 and 1, as many data sets have it
+                label = str(int(label))
+            for key, value in ((self.column, text), (self.label_column, label)):
+                if not isinstance(value, str):
+                    raise Refused(
+                        "InputInvalid", f"{where}: the key {key!r} is {value!r}; it must be a string."
+                    )
+                check_characters(value, where)
+            return str(text), str(label)
+
+        return take
 
 
 def _is_read(source: Source, name: str) -> bool:
@@ -72,66 +157,8 @@ def _is_read(source: Source, name: str) -> bool:
     return source.kind == "File" or (path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 
 
-def _texts_in(source: Source, name: str) -> Iterator[Text]:
-    lines = stream_lines(source, name)
-    number, first = next(lines, (1, ""))
-    suffix = PurePosixPath(name).suffix.lower()
-    if source.kind == "File":
-        is_table = TEXT in _cells(first) and "\t" in first
-        suffix = ".jsonl" if first.lstrip().startswith("{") else ".tsv" if is_table else ".txt"
-    take: Callable[[int, str], str]
-    if suffix == ".tsv":
-        take = _column(source, name, number, first)
-    else:
-        take = _key(source, name) if suffix == ".jsonl" else (lambda _, line: line)
-        if first.strip():
-            yield Text(take(number, first), source.where(name, number))
-    for number, line in lines:
-        if line.strip():
-            yield Text(take(number, line), source.where(name, number))
-
-
 def _cells(line: str) -> list[str]:
     return [cell.strip() for cell in line.split("\t")]
-
-
-def _column(source: Source, name: str, number: int, header: str) -> Callable[[int, str], str]:
-    cells = _cells(header)
-    if TEXT not in cells:
-        raise Refused(
-            "InputInvalid",
-            f"{source.where(name, number)} has the columns {some_of(cells, 8)}; the first line of a .tsv "
-            "must be a header, and one of its columns must be text.",
-        )
-    index = cells.index(TEXT)
-
-    def take(number: int, line: str) -> str:
-        found = line.split("\t")
-        if len(found) != len(cells):
-            noun = "column" if len(found) == 1 else "columns"
-            raise Refused(
-                "InputInvalid",
-                f"{source.where(name, number)} has {len(found)} {noun}, its header has {len(cells)}; texts "
-                "must have no tab within.",
-            )
-        return found[index]
-
-    return take
-
-
-def _key(source: Source, name: str) -> Callable[[int, str], str]:
-    def take(number: int, line: str) -> str:
-        content = parse_object(source, name, number, line)
-        text = content.get(TEXT)
-        if not isinstance(text, str):
-            raise Refused(
-                "InputInvalid",
-                f"{source.where(name, number)}: the key {TEXT!r} is {text!r}; it must be a string.",
-            )
-        check_characters(text, source.where(name, number))
-        return text
-
-    return take
 
 
 def parse_object(source: Source, name: str, number: int, line: str) -> dict[str, Any]:

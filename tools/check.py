@@ -18,6 +18,7 @@ GENERATED: tuple[tuple[str, Sequence[str]], ...] = (
     ("docs/api/inference.md", ("-m", "model_builders", "contracts")),
     ("docs/api/nlpmodel.md", ("-m", "tools.api_reference")),
     ("manifests/samples/korean-words.yaml", ("-m", "tools.korean_words")),
+    ("manifests/samples/korean-people.yaml", ("-m", "tools.korean_words", "--people")),
     ("charts/nlp-operator", ("-m", "tools.helm_chart")),
 )
 """Each document (or folder of them) with its command, that writes it (`--write FILE`) or holds it (`--check

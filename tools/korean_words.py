@@ -2,6 +2,7 @@
 
 python -m tools.korean_words --write FILE
 python -m tools.korean_words --check FILE     exit 1 when the file is not what the rules say
+python -m tools.korean_words --people ...     the same for `korean-people`, the sample of transfer
 
 The text is SYNTHETIC and says so in the manifest. It is no sample of the language: each person appears
 beside things of its kind (학교 for 소년 and 소녀) and things of its sex (수염 for 소년 and 아들), so that
@@ -77,6 +78,57 @@ spec:
     latencyTarget: {milliseconds: 100}
 """
 
+LEARNT_ABOUT, ASKED_ABOUT = (0, 2, 3, 4), (1, 5)
+"""Of PEOPLE: those in the labelled texts, and those in the texts that the classifier is measured by."""
+
+LABELS = ("남", "여")
+
+DEEDS = (
+    "{person:은는} 밥을 먹었다.",
+    "{person:이가} 물을 마셨다.",
+    "아침에 {person:을를} 만났다.",
+    "{person:의} 노래를 들었다.",
+    "{person:과와} 길을 걸었다.",
+    "{person:은는} 책을 읽었다.",
+    "{person:이가} 잠을 잤다.",
+    "우리는 {person:을를} 기다렸다.",
+)
+"""What everybody does: nothing but the person says which label a text has."""
+
+PEOPLE_HEADER = """\
+# Transfer: is a text about a man or a woman? The labelled texts know four pairs of people, the texts that it is
+# measured by two others. Words alone cannot tell (embeddings: Random gets half of them right); the vectors of
+# `korean-words`, which this model is made from, can. Apply korean-words.yaml too, in any order: this one is
+# built after it, and again when it changes. SYNTHETIC, as that one.
+"""
+
+PEOPLE_MANIFEST = """\
+---
+apiVersion: nlp-operator.io/v1alpha1
+kind: NLPModel
+metadata:
+  name: korean-people
+spec:
+  build:
+    architecture: TextClassifier
+    textClassifier:
+      embeddings: Frozen
+      tokenizer: KoreanMorphemes
+      filters: 32
+      epochs: 20
+    inputs:
+      - name: vectors
+        source: {nlpModel: {name: korean-words}}
+      - name: train
+        source: {configMap: {name: korean-people, key: train.tsv}}
+      - name: test
+        source: {configMap: {name: korean-people, key: test.tsv}}
+    quality:
+      - {metric: accuracy, atLeast: "0.9"}
+  scaling:
+    latencyTarget: {milliseconds: 100}
+"""
+
 PARTICLES = {"은는": ("은", "는"), "이가": ("이", "가"), "을를": ("을", "를"), "과와": ("과", "와")}
 
 
@@ -122,25 +174,44 @@ def analogies() -> Iterator[str]:
                 yield f"{one[1]} {one[0]} {other[1]} {other[0]}"
 
 
-def render() -> str:
-    def entry(name: str, lines: list[str]) -> list[str]:
-        return [f"  {name}: |", *(f"    {line}" for line in lines)]
+def labelled(pairs: tuple[int, ...]) -> list[str]:
+    """A .tsv of texts about these pairs of people."""
+    lines = [
+        f"{deed.format(person=_Word(person))}\t{label}"
+        for place in pairs
+        for person, label in zip(PEOPLE[place][0], LABELS, strict=True)
+        for deed in DEEDS
+    ]
+    return ["text\tlabel", *lines]
 
-    config_map = ["apiVersion: v1", "kind: ConfigMap", "metadata:", "  name: korean-words", "data:"]
-    config_map += entry("analogies.txt", list(analogies())) + entry("corpus.txt", sentences())
-    return HEADER + "\n".join(config_map) + "\n" + MANIFEST
+
+def config_map(name: str, entries: dict[str, list[str]]) -> str:
+    lines = ["apiVersion: v1", "kind: ConfigMap", "metadata:", f"  name: {name}", "data:"]
+    for key, text in entries.items():
+        lines += [f"  {key}: |", *(f"    {line}" for line in text)]
+    return "\n".join(lines) + "\n"
+
+
+def render(*, people: bool = False) -> str:
+    if people:
+        data = {"test.tsv": labelled(ASKED_ABOUT), "train.tsv": labelled(LEARNT_ABOUT)}
+        return PEOPLE_HEADER + config_map("korean-people", data) + PEOPLE_MANIFEST
+    data = {"analogies.txt": list(analogies()), "corpus.txt": sentences()}
+    return HEADER + config_map("korean-words", data) + MANIFEST
 
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tools.korean_words", description=__doc__)
+    parser.add_argument("--people", action="store_true", help="the sample of transfer, korean-people")
     action = parser.add_mutually_exclusive_group(required=True)
     action.add_argument("--write", type=Path, metavar="FILE")
     action.add_argument("--check", type=Path, metavar="FILE")
     chosen = parser.parse_args(arguments)
     if chosen.write is not None:
-        chosen.write.write_text(render(), encoding="utf-8")
+        chosen.write.write_text(render(people=chosen.people), encoding="utf-8")
         return 0
-    if chosen.check.exists() and chosen.check.read_text(encoding="utf-8") == render():
+    text = render(people=chosen.people)
+    if chosen.check.exists() and chosen.check.read_text(encoding="utf-8") == text:
         return 0
     print(f"{chosen.check} is not what tools/korean_words.py makes.", file=sys.stderr)
     return 1

@@ -53,7 +53,7 @@ class OneHotRecipe:
     parameters: Parameters
 
     def train(self, sources: tuple[Source, ...], checkpoints: Checkpoints | None = None) -> "OneHotModel":
-        texts = Texts(sources)
+        texts = Texts(sources, self.parameters.text_column)
         words = (text.text for text in texts)
         counted = [
             Counter(tokens) for tokens in tokenize_all(words, self.parameters.settings, threads=cores())

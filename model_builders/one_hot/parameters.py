@@ -5,15 +5,17 @@ from dataclasses import dataclass
 from model_builders.given import Given
 from model_builders.messages import Json
 from model_builders.served.words import CASE_FOLDINGS, TOKENIZERS, Settings
+from model_builders.texts import TEXT
 
 WHERE = "spec.build.oneHot"
-FIELDS = ("tokenizer", "caseFolding", "vocabulary", "minTexts", "maxTerms", "unknownWords")
+FIELDS = ("tokenizer", "caseFolding", "textColumn", "vocabulary", "minTexts", "maxTerms", "unknownWords")
 UNKNOWN_WORDS = ("Zero", "Refuse")
 
 
 @dataclass(frozen=True)
 class Parameters:
     settings: Settings
+    text_column: str
     vocabulary: tuple[str, ...]
     """Fixed terms in this order; empty to take them from the texts, and only then the next two count."""
     min_texts: int
@@ -31,6 +33,7 @@ def parse_parameters(given: Json, export: Json) -> Parameters:
     )
     parameters = Parameters(
         settings,
+        fields.word("textColumn", TEXT),
         fields.vocabulary(settings),
         fields.whole("minTexts", 1, 1, 1_000_000),
         fields.whole("maxTerms", 50_000, 1, 1_000_000),

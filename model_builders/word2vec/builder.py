@@ -111,7 +111,7 @@ class Word2VecRecipe:
         # Imported here and not above: it takes seconds, and the contracts' page does without.
         from model_builders.word2vec.run import train
 
-        texts = Texts((source,))
+        texts = Texts((source,), self.parameters.text_column)
         corpus = self._read(texts, checkpoints)
         logger.info(
             "%s words of %s, %s different ones that are frequent enough",

@@ -6,6 +6,7 @@ from typing import Literal, cast, get_args
 from model_builders.given import Given
 from model_builders.messages import Json
 from model_builders.served.words import CASE_FOLDINGS, TOKENIZERS, Settings
+from model_builders.texts import TEXT
 
 Model = Literal["SkipGram", "Cbow"]
 
@@ -14,6 +15,7 @@ FIELDS = (
     "model",
     "tokenizer",
     "caseFolding",
+    "textColumn",
     "embeddingDim",
     "window",
     "negativeSamples",
@@ -33,6 +35,7 @@ WORDS = Settings("Words", "Preserve")
 @dataclass(frozen=True)
 class Parameters:
     settings: Settings = WORDS
+    text_column: str = TEXT
     model: Model = "SkipGram"
     embedding_dim: int = 100
     window: int = 5
@@ -56,6 +59,7 @@ def parse_parameters(given: Json, export: Json) -> Parameters:
             fields.choice("tokenizer", TOKENIZERS, "Words"),
             fields.choice("caseFolding", CASE_FOLDINGS, "Preserve"),
         ),
+        text_column=fields.word("textColumn", TEXT),
         model=cast(Model, fields.choice("model", get_args(Model), "SkipGram")),
         embedding_dim=fields.whole("embeddingDim", 100, 2, 1000),
         window=fields.whole("window", 5, 1, 20),

@@ -13,7 +13,15 @@ import yaml
 
 from localcluster.api import ApiRefused
 from localcluster.control_plane import ControlPlane
-from tests.nlp_operator.making import World, make_encoder, make_gpu_pool, make_model, make_pool, make_words
+from tests.nlp_operator.making import (
+    World,
+    make_classifier,
+    make_encoder,
+    make_gpu_pool,
+    make_model,
+    make_pool,
+    make_words,
+)
 
 SAMPLES = Path(__file__).resolve().parents[2] / "manifests" / "samples"
 MODELS = "/apis/nlp-operator.io/v1alpha1/namespaces/{}/nlpmodels"
@@ -38,6 +46,9 @@ def model(change: Callable[[Object], object], name: str = "korean-novels") -> Ob
     return made
 
 
+TRAIN = {"name": "train", "source": {"configMap": {"name": "people"}}}
+
+
 def words(change: Callable[[Object], object]) -> Object:
     made = as_applied(make_words())
     change(made["spec"])
@@ -51,7 +62,7 @@ def encoder(change: Callable[[Object], object]) -> Object:
 
 
 REFUSED_MODELS = [
-    pytest.param(model(lambda spec: spec["build"].update(architecture="Transformer")), 'Unsupported value: "Transformer": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec"', id="unknown architecture"),
+    pytest.param(model(lambda spec: spec["build"].update(architecture="Transformer")), 'Unsupported value: "Transformer": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier"', id="unknown architecture"),
     pytest.param(model(lambda spec: spec["build"].update(export={"precision": "Int8"})), "spec.build.export.fidelity must be set when the precision is Int8", id="lossy without a fidelity"),
     pytest.param(model(lambda spec: spec["build"].update(export={"fidelity": {"metric": "cosine", "atLeast": "0.98"}})), "the precision Int8 and fidelity are offered for the architecture SentenceEncoder only", id="a fidelity of what loses nothing"),
     pytest.param(encoder(lambda spec: spec["build"]["inputs"][0].update(name="corpus")), "A SentenceEncoder takes the inputs weights", id="an encoder without weights"),
@@ -59,6 +70,8 @@ REFUSED_MODELS = [
     pytest.param(words(lambda spec: spec["build"]["inputs"].append({**spec["build"]["inputs"][0], "name": "vectors"})), "Word2Vec takes the input corpus (texts to train on) or vectors", id="word vectors of two kinds"),
     pytest.param(words(lambda spec: spec["build"]["inputs"][0].update(name="texts")), "Word2Vec takes the input corpus (texts to train on) or vectors", id="word vectors of something else"),
     pytest.param(words(lambda spec: spec["build"].update(quality=[{"metric": "analogyTop1", "atLeast": "0.25"}])), "spec.build.quality has a bound on analogies; name the input analogies", id="a bound on analogies without any"),
+    pytest.param(as_applied(make_classifier("Frozen", TRAIN)), "A TextClassifier takes the inputs train", id="a classifier without the vectors it needs"),
+    pytest.param(as_applied(make_classifier("Random", TRAIN, {**TRAIN, "name": "vectors"})), "A TextClassifier takes the inputs train", id="a classifier with vectors it does not need"),
     pytest.param(words(lambda spec: spec["build"].update(word2Vec={"learningRate": "11"})), "spec.build.word2Vec.learningRate in body should match", id="a learning rate above its bound"),
     pytest.param(model(lambda spec: spec["build"].update(oneHot={})), "spec.build.oneHot must be set (it may be {}) when the architecture is OneHot, and only then.", id="two members set"),
     pytest.param(model(lambda spec: spec["build"].pop("termDocumentMatrix")), "spec.build.termDocumentMatrix must be set (it may be {}) when the architecture is TermDocumentMatrix, and only then.", id="no member set"),

@@ -68,6 +68,16 @@ def make_words(model: str = "korean-words", **spec: Any) -> Obj:
     return make_model(model, build=build, **spec)
 
 
+def make_classifier(embeddings: str, *inputs: Obj) -> Obj:
+    """A TextClassifier of these inputs."""
+    build = {
+        "architecture": "TextClassifier",
+        "textClassifier": {"embeddings": embeddings},
+        "inputs": list(inputs),
+    }
+    return make_model("korean-people", build=build)
+
+
 def make_pool(pool: str = "cpu", **spec: Any) -> Obj:
     return {
         "apiVersion": names.API_VERSION,

@@ -57,6 +57,8 @@ class _Part(BaseModel):
 
 Tokenizer = Literal["Whitespace", "Words", "KoreanMorphemes"]
 CaseFolding = Literal["Preserve", "Lower"]
+Column = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S+$")]
+LearningRate = Annotated[str, StringConstraints(max_length=16, pattern=r"^(0\.[0-9]+|[1-9](\.[0-9]+)?|10)$")]
 Vocabulary = list[Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S+$")]] | None
 
 
@@ -78,6 +80,7 @@ class SentenceEncoder(_Part):
 class OneHot(_Part):
     tokenizer: Tokenizer = "Words"
     case_folding: CaseFolding = "Preserve"
+    text_column: Column = "text"
     vocabulary: Vocabulary = Field(None, max_length=400)
     min_texts: int = Field(1, ge=1, le=1_000_000)
     max_terms: int = Field(50_000, ge=1, le=1_000_000)
@@ -88,6 +91,7 @@ class Word2Vec(_Part):
     model: Literal["SkipGram", "Cbow"] = "SkipGram"
     tokenizer: Tokenizer = "Words"
     case_folding: CaseFolding = "Preserve"
+    text_column: Column = "text"
     embedding_dim: int = Field(100, ge=2, le=1000)
     window: int = Field(5, ge=1, le=20)
     negative_samples: int = Field(5, ge=1, le=50)
@@ -97,11 +101,26 @@ class Word2Vec(_Part):
         "0.001"
     )
     epochs: int = Field(5, ge=1, le=1000)
-    learning_rate: Annotated[
-        str, StringConstraints(max_length=16, pattern=r"^(0\.[0-9]+|[1-9](\.[0-9]+)?|10)$")
-    ] = "0.025"
+    learning_rate: LearningRate = "0.025"
     seed: int = Field(1, ge=0, le=2_147_483_647)
     workers: int = Field(1, ge=1, le=64)
+
+
+class TextClassifier(_Part):
+    embeddings: Literal["Random", "Frozen", "FineTuned"] = "Random"
+    tokenizer: Tokenizer = "Words"
+    case_folding: CaseFolding = "Preserve"
+    text_column: Column = "text"
+    label_column: Column = "label"
+    embedding_dim: int = Field(100, ge=2, le=1000)
+    filters: int = Field(100, ge=1, le=1000)
+    dropout: Annotated[str, StringConstraints(max_length=16, pattern=r"^0(\.[0-9]+)?$")] = "0.5"
+    min_count: int = Field(2, ge=1, le=1_000_000)
+    max_tokens: int = Field(64, ge=5, le=4096)
+    epochs: int = Field(5, ge=1, le=1000)
+    batch_size: int = Field(50, ge=1, le=4096)
+    learning_rate: LearningRate = "0.001"
+    seed: int = Field(1, ge=0, le=2_147_483_647)
 
 
 class ClaimSource(_Part):
@@ -291,11 +310,12 @@ class BuildPod(_Part):
 
 
 class Build(_Part):
-    architecture: Literal["TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec"]
+    architecture: Literal["TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier"]
     term_document_matrix: TermDocumentMatrix | None = None
     sentence_encoder: SentenceEncoder | None = None
     one_hot: OneHot | None = None
     word2_vec: Word2Vec | None = None
+    text_classifier: TextClassifier | None = None
     inputs: list[Input] = Field(min_length=1, max_length=8)
     quality: list[QualityBound] = Field(default_factory=list, max_length=16)
     export: Export = Export()
@@ -336,6 +356,19 @@ class Build(_Part):
             raise ValueError("quality has a bound on analogies, and there is no input analogies.")
         return self
 
+    @model_validator(mode="after")
+    def _what_a_text_classifier_learns_from(self) -> Self:
+        if self.text_classifier is None:
+            return self
+        names = {one.name for one in self.inputs}
+        transfers = self.text_classifier.embeddings != "Random"
+        if "train" not in names or names - {"train", "test", "vectors"} or transfers != ("vectors" in names):
+            raise ValueError(
+                "A TextClassifier takes the inputs train (needed) and test, and vectors exactly when its "
+                "embeddings are Frozen or FineTuned."
+            )
+        return self
+
     @property
     def _members(self) -> dict[str, _Part | None]:
         return {
@@ -343,6 +376,7 @@ class Build(_Part):
             "SentenceEncoder": self.sentence_encoder,
             "OneHot": self.one_hot,
             "Word2Vec": self.word2_vec,
+            "TextClassifier": self.text_classifier,
         }
 
     @property

@@ -142,7 +142,8 @@ def test_rare_words_are_left_out(tmp_path: Path) -> None:
             "a",
             {"unknownWords": "Guess", "order": "random"},
             "ParameterInvalid",
-            "spec.build.oneHot.order is not known; there are tokenizer, caseFolding, vocabulary, minTexts, "
+            "spec.build.oneHot.order is not known; there are tokenizer, caseFolding, textColumn, "
+            "vocabulary, minTexts, "
             "maxTerms, unknownWords; spec.build.oneHot.unknownWords is 'Guess'; it must be one of Zero, "
             "Refuse.",
             id="parameters",

@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 from nlpctl.__main__ import main
 from tests.model_builders.asking import Asked, asking, texts
-from tests.model_builders.word2vec.test_build import sample
+from tests.model_builders.word2vec.test_word2vec_job import sample
 from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(900)]  # the first time, torch is downloaded

@@ -6,7 +6,7 @@ import pytest
 
 from nlp_operator.api.spec import parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
-from tests.nlp_operator.making import make_encoder, make_model, make_pool, make_words
+from tests.nlp_operator.making import make_classifier, make_encoder, make_model, make_pool, make_words
 
 
 def problems(model: dict[str, Any]) -> tuple[str, ...]:
@@ -36,11 +36,17 @@ def named(name: str) -> dict[str, Any]:
     return {"name": name, "source": {"configMap": {"name": "words"}}}
 
 
+CLASSIFIER_TAKES = (
+    "A TextClassifier takes the inputs train (needed) and test, and vectors exactly when its embeddings are "
+    "Frozen or FineTuned."
+)
+
+
 INVALID = [
     pytest.param(
         make_model(build_extra={"architecture": "Transformer"}),
         "spec.build.architecture is 'Transformer': input should be 'TermDocumentMatrix', 'SentenceEncoder', "
-        "'OneHot' or 'Word2Vec'.",
+        "'OneHot', 'Word2Vec' or 'TextClassifier'.",
         id="unknown architecture",
     ),
     pytest.param(
@@ -80,6 +86,21 @@ INVALID = [
         "spec.build.word2Vec.learningRate is '11': string should match pattern "
         "'^(0\\.[0-9]+|[1-9](\\.[0-9]+)?|10)$'.",
         id="a learning rate above its bound",
+    ),
+    pytest.param(
+        make_classifier("Frozen", named("train")),
+        "spec.build: " + CLASSIFIER_TAKES,
+        id="a classifier without the vectors it needs",
+    ),
+    pytest.param(
+        make_classifier("Random", named("train"), named("vectors")),
+        "spec.build: " + CLASSIFIER_TAKES,
+        id="a classifier with vectors it does not need",
+    ),
+    pytest.param(
+        make_classifier("Random", named("test")),
+        "spec.build: " + CLASSIFIER_TAKES,
+        id="a classifier without texts",
     ),
     pytest.param(
         make_model(build_extra={"oneHot": {}}),

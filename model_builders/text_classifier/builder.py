@@ -1,0 +1,242 @@
+"""Trains, measures, exports and checks a text classifier."""
+
+import importlib.util
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model_builders.architecture import Exported
+from model_builders.checkpoints import Checkpoints
+from model_builders.contract import Example as Recorded
+from model_builders.errors import Refused
+from model_builders.fresh import ask_fresh, compare
+from model_builders.messages import Json
+from model_builders.served import copy_served
+from model_builders.served.vectors import Floats
+from model_builders.served.words import tokenize_all
+from model_builders.source import Source
+from model_builders.terms import choose_terms, cores
+from model_builders.text_classifier import served
+from model_builders.text_classifier.contract import CONTRACT, METRICS, PAGE, SAMPLE
+from model_builders.text_classifier.examples import Example, labels_of, read_examples, split
+from model_builders.text_classifier.graph import build_graph
+from model_builders.text_classifier.parameters import WHERE, Parameters, parse_parameters
+from model_builders.text_classifier.served.answering import Answering, Encoder, Question, tensors
+from model_builders.text_classifier.vectors import read_artifact
+
+logger = logging.getLogger(__name__)
+
+TRAIN, TEST, VECTORS = "train", "test", "vectors"
+
+TEXTS_ASKED = 48
+"""Of the test texts, spread over them: what the export is compared on."""
+
+COMPARED = ("probabilities", "score")
+
+
+class TextClassifierArchitecture:
+    name = "TextClassifier"
+    contract = CONTRACT
+    takes_artifacts_of = frozenset({"Word2Vec"})
+    metrics = METRICS
+    page = PAGE
+    sample = SAMPLE
+
+    def prepare(self, parameters: Json, export: Json) -> "TextClassifierRecipe":
+        parsed = parse_parameters(parameters, export)
+        if importlib.util.find_spec("torch") is None:
+            raise Refused(
+                "BuildFailed",
+                "This builder has no torch, which a TextClassifier is trained with. Run the image "
+                "builder-torch "
+                "(docs/images.md).",
+            )
+        return TextClassifierRecipe(parsed)
+
+
+@dataclass(frozen=True)
+class TextClassifierRecipe:
+    parameters: Parameters
+
+    def train(
+        self, sources: tuple[Source, ...], checkpoints: Checkpoints | None = None
+    ) -> "TextClassifierModel":
+        by_name = {source.name: source for source in sources}
+        self._check_inputs(by_name)
+        train_texts = read_examples(by_name[TRAIN], self.parameters)
+        if TEST in by_name:
+            test_texts = read_examples(by_name[TEST], self.parameters)
+        else:
+            train_texts, test_texts = split(train_texts)
+        labels = labels_of(train_texts, test_texts, TRAIN)
+        counted = [
+            Counter(words)
+            for words in tokenize_all(
+                (one.text for one in train_texts), self.parameters.settings, threads=cores()
+            )
+        ]
+        pretrained: NDArray[np.float32] | None = None
+        if VECTORS in by_name:
+            terms, pretrained = read_artifact(by_name[VECTORS], self.parameters.settings)
+        else:
+            terms = choose_terms(counted, self.parameters.min_count)
+        tokens = sum(text.total() for text in counted)
+        if not tokens or not terms:
+            raise Refused(
+                "InputEmpty" if not tokens else "ParameterInvalid",
+                f"The {len(train_texts):,} texts of input {TRAIN!r} hold no word"
+                + (
+                    " at all."
+                    if not tokens
+                    else f" that is in {self.parameters.min_count} of them (minCount)."
+                ),
+            )
+        kept = set(terms)
+        known = sum(text[word] for text in counted for word in text.keys() & kept)
+        encoder = Encoder(terms, self.parameters.settings, self.parameters.max_tokens)
+        # Imported here and not above: it takes seconds, and the contracts' page does without.
+        from model_builders.text_classifier.network import first_vectors
+        from model_builders.text_classifier.run import train
+
+        place = {label: index for index, label in enumerate(labels)}
+        trained = train(
+            first_vectors(len(terms), pretrained, self.parameters),
+            encoder([one.text for one in train_texts], cores()),
+            [place[one.label] for one in train_texts],
+            encoder([one.text for one in test_texts], cores()),
+            [place[one.label] for one in test_texts],
+            len(labels),
+            self.parameters,
+            checkpoints or Checkpoints(),
+        )
+        metrics = {
+            "accuracy": trained.epochs[-1].accuracy,
+            "macroF1": trained.epochs[-1].macro_f1,
+            "accuracyAfterFirstEpoch": trained.epochs[0].accuracy,
+            "trainTexts": len(train_texts),
+            "testTexts": len(test_texts),
+            "labels": len(labels),
+            "terms": len(terms),
+            "coverage": known / tokens,
+            "loss": trained.loss,
+        }
+        measured = {"textsPerSecond": round(trained.texts_per_second)}
+        asked = [one.text for one in _spread(test_texts)]
+        return TextClassifierModel(labels, terms, trained.network, self.parameters, metrics, measured, asked)
+
+    def _check_inputs(self, by_name: Mapping[str, Source]) -> None:
+        names = set(by_name)
+        if names - {TRAIN, TEST, VECTORS} or TRAIN not in names:
+            raise Refused(
+                "ParameterInvalid",
+                f"spec.build.inputs names {', '.join(by_name)}; a TextClassifier takes {TRAIN} (texts with "
+                f"labels), and if wanted {TEST} (others to measure it by) and {VECTORS} (a Word2Vec model).",
+            )
+        wants = self.parameters.embeddings != "Random"
+        if wants != (VECTORS in names):
+            raise Refused(
+                "ParameterInvalid",
+                f"{WHERE}.embeddings is {self.parameters.embeddings}, and there is "
+                f"{'no' if wants else 'an'} input {VECTORS!r}. Random goes without one; Frozen and "
+                "FineTuned take "
+                "the vectors of another model: source: {nlpModel: {name: ...}}.",
+            )
+        if VECTORS in names and by_name[VECTORS].kind != "Artifact":
+            raise Refused(
+                "InputInvalid",
+                f"Input {VECTORS!r} is a {by_name[VECTORS].kind.lower()}; it must be another NLPModel of the "
+                "architecture Word2Vec. Such a model imports files of vectors.",
+            )
+        for name in names & {TRAIN, TEST}:
+            if by_name[name].kind == "Artifact":
+                raise Refused(
+                    "InputInvalid", f"Input {name!r} is an artifact; it must hold texts with labels."
+                )
+
+
+def _spread(examples: Sequence[Example]) -> Sequence[Example]:
+    return examples[:: max(1, len(examples) // TEXTS_ASKED)][:TEXTS_ASKED]
+
+
+@dataclass(frozen=True)
+class TextClassifierModel:
+    labels: tuple[str, ...]
+    terms: tuple[str, ...]
+    network: Any
+    """A torch module: network.TextCnn."""
+    parameters: Parameters
+    metrics: Mapping[str, float]
+    measured: Mapping[str, float]
+    asked: Sequence[str]
+    """Texts that the export is compared on."""
+
+    @property
+    def summary(self) -> str:
+        return (
+            f"Tells {len(self.labels)} labels apart, {self.metrics['accuracy']:.1%} of "
+            f"{self.metrics['testTexts']:,} texts right ({self.parameters.embeddings} vectors of "
+            f"{len(self.terms):,} words)."
+        )
+
+    def eager(self) -> Answering:
+        """Answers from torch, by the same code that serves."""
+        import torch
+
+        def ask(tokens: NDArray[np.int64], lengths: NDArray[np.int64]) -> Floats:
+            with torch.inference_mode():
+                logits = self.network(torch.from_numpy(tokens), torch.from_numpy(lengths))
+                return np.asarray(torch.softmax(logits, dim=1).numpy())
+
+        encoder = Encoder(self.terms, self.parameters.settings, self.parameters.max_tokens)
+        return Answering(self.labels, encoder, ask)
+
+    def export(self, folder: Path) -> Exported:
+        copy_served(served, folder)
+        _write_json(folder / "vocabulary.json", list(self.terms))
+        _write_json(folder / "labels.json", list(self.labels))
+        settings = {**self.parameters.settings.to_json(), "maxTokens": self.parameters.max_tokens}
+        _write_json(folder / "settings.json", settings)
+        weights = {name: one.numpy() for name, one in self.network.state_dict().items()}
+        (folder / "model.onnx").write_bytes(build_graph(weights).SerializeToString(deterministic=True))
+        return Exported(CONTRACT.with_lengths({"labels": len(self.labels)}), self._record(), self.measured)
+
+    def check_export(self, folder: Path) -> float:
+        """Ask the written files in a fresh process: each text alone, and all of them as one batch."""
+        questions = [Question(text) for text in (*self.asked, "", " ".join(self.terms[:80]))]
+        batches = [[question] for question in questions] + [questions]
+        eager = self.eager()
+        return max(
+            compare(COMPARED, tensors(batch, eager.answer(batch)), found)
+            for batch, found in zip(batches, ask_fresh(folder, batches), strict=True)
+        )
+
+    def _record(self) -> tuple[Recorded, ...]:
+        eager = self.eager()
+        batches = {
+            "a text": [Question(self.asked[0])],
+            "an empty text": [Question("")],
+            "a batch of two": [Question(self.asked[-1]), Question(" ".join(self.terms[:8]))],
+        }
+        recorded = []
+        for name, batch in batches.items():
+            given = tensors(batch, eager.answer(batch))
+            ordered = np.sort(given["probabilities"], axis=1)
+            if float((ordered[:, -1] - ordered[:, -2]).min()) < NEAR_TIE:
+                del given["label"]  # another processor may see the other one
+            text = np.array([[question.text.encode("utf-8")] for question in batch], dtype=np.object_)
+            recorded.append(Recorded(name, {"text": text}, given))
+        return tuple(recorded)
+
+
+NEAR_TIE = 1e-4
+
+
+def _write_json(path: Path, content: object) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
