@@ -128,3 +128,13 @@ def _servegen(path: Path) -> Trace:
         if at < bins:
             counts[at, names.index(row["model"])] = float(row["rate_rps"]) * 600
     return Trace(names, 600.0, counts)
+
+
+def choose(trace: Trace, columns: Sequence[int]) -> Trace:
+    """Some of its models, in this order."""
+    return Trace(
+        tuple(trace.names[column] for column in columns),
+        trace.bin_seconds,
+        trace.counts[:, list(columns)],
+        tuple(trace.times[column] for column in columns) if trace.times else (),
+    )

@@ -26,6 +26,7 @@ from nlpctl.errors import (
     WrongUse,
 )
 from nlpctl.local.commands import build, serve
+from nlpctl.local.simulate import simulate
 from nlpctl.report import read_events, read_model
 
 # Only what `--help` needs is loaded up here: the Kubernetes client, Triton's clients, pydantic and rich take
@@ -413,6 +414,7 @@ def cluster() -> None:
 
 cli.add_command(build)
 cli.add_command(serve)
+cli.add_command(simulate)
 
 
 PASS_ON = {"ignore_unknown_options": True, "help_option_names": []}

@@ -21,8 +21,8 @@ UNDECLARED_TARGET_SECONDS = 1.0
 UNDECLARED_HIGHEST = 1000
 """Where spec.scaling.maxReplicas is left out; the devices of the pools are the bound."""
 BELIEVED = ServiceCurve(base_seconds=0.02, item_seconds=0.08)
-"""A model's speed before anything was measured: a guess that a few seconds of requests put right. That a batch
-saves little is its shape, which stays until batches of several sizes were seen."""
+"""A model's speed before anything was measured: a guess that a few seconds of requests put right. That a
+batch saves little is its shape, which stays until batches of several sizes were seen."""
 BELIEVED_COLD_START_SECONDS = 60.0
 """From the wish for a replica until it serves, until that is measured."""
 
