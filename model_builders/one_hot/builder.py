@@ -70,7 +70,8 @@ class OneHotRecipe:
                 f"{WHERE}.minTexts is {self.parameters.min_texts}, but no word occurs in so many of the "
                 f"{texts.count:,} texts. Choose a smaller number.",
             )
-        known = sum(text[term] for text in counted for term in text.keys() & set(terms))
+        kept = set(terms)
+        known = sum(text[term] for text in counted for term in text.keys() & kept)
         metrics = {
             "terms": len(terms),
             "texts": texts.count,

@@ -1,0 +1,98 @@
+"""Every builder against its oracle and its floor.
+
+    python -m benchmarks.builders --json build/builders.json
+    python -m benchmarks.builders --only word2vec-korean --json FILE      one gate, or all of an architecture
+    python -m benchmarks.builders --release --json FILE                   also those that take long
+    python -m benchmarks.builders --data DIR --json FILE                  other data of the same layout
+
+Builds by the real Jobs in the environments of their images, and asks the artifacts. Exit code 1 when a gate
+does not hold, 2 when data is missing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.builders.gates import GATES, Gate, Row
+from benchmarks.builders.places import ROOT, Data, DataMissing, Place
+from benchmarks.measures import table
+
+DATA = ROOT.parent / "shared/data"
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.builders",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the rows")
+    parser.add_argument("--only", metavar="NAME", help="a gate, or an architecture")
+    parser.add_argument("--data", type=Path, default=DATA, metavar="DIR", help="the folder of the data sets")
+    parser.add_argument("--release", action="store_true", help="also the gates that take long")
+    options = parser.parse_args(words)
+    gates = chosen(options.only, release=options.release)
+    if not gates:
+        known = sorted({gate.name for gate in GATES} | {gate.architecture for gate in GATES})
+        parser.error(f"--only is {options.only!r}; there are {', '.join(known)}.")
+    began = time.monotonic()
+    rows: list[Row] = []
+    missing: list[str] = []
+    with tempfile.TemporaryDirectory(prefix="nlp-gates-") as folder:
+        data, place = Data(options.data.absolute()), Place(Path(folder))
+        for gate in gates:
+            try:
+                for row in gate.run(data, place):
+                    rows.append(row)
+                    print(" | ".join(cells(row)), file=sys.stderr, flush=True)
+            except DataMissing as error:
+                missing.append(f"{gate.name}: {error}")
+    result: dict[str, Any] = {
+        "rows": [row.to_json() for row in rows],
+        "missing": missing,
+        "seconds": round(time.monotonic() - began, 1),
+        "cores": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+    }
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        options.json.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    print(table([HEADER, *map(cells, rows)]))
+    for sentence in missing:
+        print(sentence, file=sys.stderr)
+    if missing:
+        return 2
+    return 0 if all(row.holds for row in rows) else 1
+
+
+def chosen(only: str | None, *, release: bool) -> list[Gate]:
+    """A gate that is named runs, however long it takes."""
+    if only is None:
+        return [gate for gate in GATES if release or not gate.release]
+    return [
+        gate
+        for gate in GATES
+        if gate.name == only or (gate.architecture == only and (release or not gate.release))
+    ]
+
+
+HEADER = ("gate", "metric", "floor", "measured", "", "oracle", "CPU s", "bytes")
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    held = "✓" if row.holds else "✗"
+    oracle = row.oracle if row.oracle_measured is None else f"{row.oracle}: {row.oracle_measured:.4g}"
+    found = (row.name, row.metric, f"{row.floor:.4g}", f"{row.measured:.4g}", held)
+    return (*found, oracle, f"{row.cpu_seconds:.0f}", f"{row.artifact_bytes:,}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
