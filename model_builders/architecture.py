@@ -14,6 +14,7 @@ from typing import Protocol
 from model_builders.checkpoints import Checkpoints
 from model_builders.contract import Contract, Example, Sample
 from model_builders.messages import Json
+from model_builders.report import Section
 from model_builders.source import Source
 
 
@@ -26,6 +27,8 @@ class Exported:
     """Numbers that differ from machine to machine, such as speeds: in the result, never in the artifact."""
     note: str = ""
     """How it was exported, in a sentence, where there was a choice."""
+    report: tuple[Section, ...] = ()
+    """What report.html shows beside quality, inputs and parameters."""
 
 
 class Model(Protocol):

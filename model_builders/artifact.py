@@ -11,16 +11,25 @@ from model_builders import VERSION
 from model_builders.architecture import Exported
 from model_builders.digests import FileDigest, digest_of_folder, digests_in
 from model_builders.messages import BuildRequest
+from model_builders.report import render
 from model_builders.store import MANIFEST
 from model_builders.triton import TARGETS, config_for
 
 VERSION_FOLDER = "1"
+REPORT = "report.html"
 
 
 def write_artifact(
-    folder: Path, request: BuildRequest, exported: Exported, metrics: Mapping[str, float]
+    folder: Path,
+    request: BuildRequest,
+    exported: Exported,
+    metrics: Mapping[str, float],
+    summary: str,
+    what: Mapping[str, str],
 ) -> tuple[str, int]:
     """Complete an artifact whose version folder is written; return its digest and size in bytes.
+
+    `summary` is a sentence about the model, `what` says what each metric is.
 
     The digest covers every file but the manifest, so that a newer builder that makes the same files makes the
     same artifact.
@@ -33,6 +42,8 @@ def write_artifact(
     _write(folder / "contract.json", exported.contract.to_json())
     _write(folder / "examples.json", {"version": 1, "examples": examples})
     _write(folder / "metrics.json", {"metrics": dict(metrics)})
+    page = render(request, summary, metrics, what, exported.report)
+    (folder / REPORT).write_text(page, encoding="utf-8")
     files = digests_in(folder)
     digest = digest_of_folder(files)
     _write(folder / MANIFEST, _manifest(request, digest, files))

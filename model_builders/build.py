@@ -77,7 +77,7 @@ def _build(
     with store.writing():
         (folder / VERSION_FOLDER).mkdir(parents=True)
         exported = model.export(folder / VERSION_FOLDER)
-        digest, size = write_artifact(folder, request, exported, metrics)
+        digest, size = write_artifact(folder, request, exported, metrics, model.summary, architecture.metrics)
     measured.update(exported.measured)
     difference = model.check_export(folder / VERSION_FOLDER)
     # Not in the artifact: this number may differ in its last digit from one processor to another, the

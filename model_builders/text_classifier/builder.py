@@ -18,6 +18,7 @@ from model_builders.contract import Example as Recorded
 from model_builders.errors import Refused
 from model_builders.fresh import ask_fresh, compare
 from model_builders.messages import Json
+from model_builders.report import Confusion, Curve, Section
 from model_builders.served import copy_served
 from model_builders.served.vectors import Floats
 from model_builders.served.words import tokenize_all
@@ -27,6 +28,7 @@ from model_builders.text_classifier import served
 from model_builders.text_classifier.contract import CONTRACT, METRICS, PAGE, SAMPLE
 from model_builders.text_classifier.examples import Example, labels_of, read_examples, split
 from model_builders.text_classifier.graph import build_graph
+from model_builders.text_classifier.measuring import confusion
 from model_builders.text_classifier.parameters import WHERE, Parameters, parse_parameters
 from model_builders.text_classifier.served.answering import Answering, Encoder, Question, tensors
 from model_builders.text_classifier.vectors import read_artifact
@@ -125,11 +127,19 @@ class TextClassifierRecipe:
             "labels": len(labels),
             "terms": len(terms),
             "coverage": known / tokens,
-            "loss": trained.loss,
+            "loss": trained.losses[-1],
         }
         measured = {"textsPerSecond": round(trained.texts_per_second)}
         asked = [one.text for one in _spread(test_texts)]
-        return TextClassifierModel(labels, terms, trained.network, self.parameters, metrics, measured, asked)
+        truth = [place[one.label] for one in test_texts]
+        report = (
+            Curve("Training", {"loss": trained.losses}),
+            Curve("Test texts right", {"accuracy": [one.accuracy for one in trained.epochs]}),
+            Confusion("Confusion", labels, confusion(trained.test_probabilities, truth, len(labels))),
+        )
+        return TextClassifierModel(
+            labels, terms, trained.network, self.parameters, metrics, measured, asked, report
+        )
 
     def _check_inputs(self, by_name: Mapping[str, Source]) -> None:
         names = set(by_name)
@@ -176,6 +186,7 @@ class TextClassifierModel:
     measured: Mapping[str, float]
     asked: Sequence[str]
     """Texts that the export is compared on."""
+    report: tuple[Section, ...] = ()
 
     @property
     def summary(self) -> str:
@@ -205,7 +216,12 @@ class TextClassifierModel:
         _write_json(folder / "settings.json", settings)
         weights = {name: one.numpy() for name, one in self.network.state_dict().items()}
         (folder / "model.onnx").write_bytes(build_graph(weights).SerializeToString(deterministic=True))
-        return Exported(CONTRACT.with_lengths({"labels": len(self.labels)}), self._record(), self.measured)
+        return Exported(
+            CONTRACT.with_lengths({"labels": len(self.labels)}),
+            self._record(),
+            self.measured,
+            report=self.report,
+        )
 
     def check_export(self, folder: Path) -> float:
         """Ask the written files in a fresh process: each text alone, and all of them as one batch."""

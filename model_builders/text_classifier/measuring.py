@@ -24,3 +24,11 @@ def measure(probabilities: Floats, truth: Sequence[int]) -> Measured:
         both = int(((given == label) & (right == label)).sum())
         scores.append(2 * both / int((given == label).sum() + (right == label).sum()))
     return Measured(float((given == right).mean()), float(np.mean(scores)))
+
+
+def confusion(probabilities: Floats, truth: Sequence[int], labels: int) -> list[list[int]]:
+    """How often each label (a row) was taken for each (a column). Shape (L, L)."""
+    counts = np.zeros((labels, labels), dtype=np.int64)
+    np.add.at(counts, (np.asarray(truth), probabilities.argmax(axis=1)), 1)
+    found: list[list[int]] = counts.tolist()
+    return found

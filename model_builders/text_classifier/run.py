@@ -32,10 +32,12 @@ Rows = Sequence[Sequence[int]]
 @dataclass(frozen=True)
 class Trained:
     network: TextCnn
-    loss: float
-    """Mean of a text in the last epoch."""
+    losses: tuple[float, ...]
+    """Mean of a training text, in each epoch."""
     epochs: tuple[Measured, ...]
     """After each of them."""
+    test_probabilities: Floats
+    """Of the test texts, in the end. Shape (N, L)."""
     texts_per_second: float
 
 
@@ -58,12 +60,12 @@ def train(
     optimizer = torch.optim.Adam(learnt, lr=parameters.learning_rate)
     facts = {"torch": torch.__version__}
     history: list[Measured] = []
-    loss = math.nan
+    losses: list[float] = []
     found = checkpoints.load(TRAINING)
     if found is not None and found.facts.items() >= facts.items():
         _restore(network, optimizer, found.arrays)
         history = [Measured(*one) for one in found.facts["history"]]
-        loss = found.facts["loss"]
+        losses = list(found.facts["losses"])
         logger.info("going on at epoch %d of %d, where an earlier pod was", len(history), parameters.epochs)
     answers = torch.tensor(train_labels)
     began, seen = time.monotonic(), 0
@@ -87,6 +89,7 @@ def train(
                 "without "
                 f"bound. Lower {WHERE}.learningRate, which is {parameters.learning_rate:g} (0.001 is usual).",
             )
+        losses.append(loss)
         history.append(measure(probabilities_of(network, test_rows), test_labels))
         seen += len(train_rows)
         speed = seen / max(time.monotonic() - began, 1e-9)
@@ -100,10 +103,16 @@ def train(
             (parameters.epochs - epoch - 1) * len(train_rows) / speed,
         )
         if epoch + 1 < parameters.epochs:
-            told = {"history": [[one.accuracy, one.macro_f1] for one in history], "loss": loss}
+            told = {"history": [[one.accuracy, one.macro_f1] for one in history], "losses": losses}
             checkpoints.save(TRAINING, _kept(network, optimizer), facts | told)
     network.eval()
-    return Trained(network, loss, tuple(history), seen / max(time.monotonic() - began, 1e-9))
+    return Trained(
+        network,
+        tuple(losses),
+        tuple(history),
+        probabilities_of(network, test_rows),
+        seen / max(time.monotonic() - began, 1e-9),
+    )
 
 
 def probabilities_of(network: TextCnn, rows: Rows) -> Floats:

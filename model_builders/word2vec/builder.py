@@ -19,6 +19,7 @@ from model_builders.errors import Refused
 from model_builders.fresh import ask_fresh, compare
 from model_builders.graphs import MAX_BYTES
 from model_builders.messages import Json
+from model_builders.report import Curve, Section
 from model_builders.served import copy_served
 from model_builders.served.vectors import Neighbour
 from model_builders.served.words import tokenize_all
@@ -29,6 +30,7 @@ from model_builders.word2vec import served
 from model_builders.word2vec.analogies import Analogy, measure_analogies, read_analogies
 from model_builders.word2vec.contract import CONTRACT, METRICS, PAGE, SAMPLE
 from model_builders.word2vec.corpus import Corpus, encode
+from model_builders.word2vec.drawing import draw
 from model_builders.word2vec.graph import build_graph, inverse_norms
 from model_builders.word2vec.parameters import Parameters, parse_parameters
 from model_builders.word2vec.served.answering import (
@@ -97,6 +99,7 @@ class Word2VecRecipe:
             self.parameters,
             {**measure_analogies(analogies, found.terms, found.vectors), **metrics} if analogies else metrics,
             f"Imported {terms:,} vectors of {dimensions} numbers ({found.form}).",
+            report=(draw(analogies, found.terms, found.vectors),),
         )
 
     def _train(
@@ -123,7 +126,7 @@ class Word2VecRecipe:
         metrics = {
             **(measure_analogies(analogies, corpus.terms, trained.vectors) if analogies else {}),
             **_shape_of(trained.vectors),
-            "loss": trained.loss,
+            "loss": trained.losses[-1],
             "tokens": len(corpus.tokens),
             "coverage": len(corpus.tokens) / corpus.total,
             "filesPassedOver": len(texts.passed_over),
@@ -139,6 +142,7 @@ class Word2VecRecipe:
                 "wordsPerSecond": round(trained.words_per_second),
                 "wordsPerCpuSecond": round(trained.words_per_cpu_second),
             },
+            (Curve("Training", {"loss": trained.losses}), draw(analogies, corpus.terms, trained.vectors)),
         )
 
     def _read(self, texts: Texts, checkpoints: Checkpoints) -> Corpus:
@@ -168,6 +172,7 @@ class Word2VecModel:
     metrics: Mapping[str, float]
     summary: str
     measured: Mapping[str, float] = field(default_factory=dict)
+    report: tuple[Section, ...] = ()
 
     @property
     def eager(self) -> Answering:
@@ -186,7 +191,7 @@ class Word2VecModel:
         _write_json(folder / "settings.json", self.parameters.settings.to_json())
         (folder / "model.onnx").write_bytes(build_graph(self.vectors).SerializeToString(deterministic=True))
         contract = CONTRACT.with_lengths({"dimensions": self.vectors.shape[1]})
-        return Exported(contract, record_examples(self.eager), self.measured)
+        return Exported(contract, record_examples(self.eager), self.measured, report=self.report)
 
     def check_export(self, folder: Path) -> float:
         """Ask the written files in a fresh process: each question alone, and all of them as one batch."""

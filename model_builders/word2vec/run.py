@@ -47,8 +47,8 @@ CHUNKS_A_ROUND = 4
 class Trained:
     vectors: NDArray[np.float32]
     """Shape (V, D)."""
-    loss: float
-    """Mean of a pair in the last epoch."""
+    losses: tuple[float, ...]
+    """Mean of a pair, of each epoch."""
     words_per_second: float
     """Of the corpus, by the clock, over what this process trained."""
     words_per_cpu_second: float
@@ -110,12 +110,14 @@ def train(corpus: Corpus, parameters: Parameters, checkpoints: Checkpoints) -> T
     inner, outer = (_shared(array) for array in initial_weights(len(corpus.terms), parameters))
     trainer = Trainer(corpus, parameters, Weights(torch.from_numpy(inner), torch.from_numpy(outer)))
     epoch = _Epoch()
+    losses: list[float] = []
     facts: dict[str, Any] = {"torch": torch.__version__, "tokens": len(corpus.tokens)}
     done = 0
     found = checkpoints.load(TRAINING)
     if found is not None and found.facts.items() >= facts.items():
         inner[:], outer[:] = found.arrays["inner"], found.arrays["outer"]
         epoch = _Epoch(found.facts["loss"], found.facts["pairs"])
+        losses = list(found.facts["losses"])
         done = found.facts["done"]
         logger.info(
             "going on at step %s of %s, where an earlier pod was",
@@ -132,17 +134,20 @@ def train(corpus: Corpus, parameters: Parameters, checkpoints: Checkpoints) -> T
             clock.done += 1
         _check_finite(epoch, parameters, clock, trainer)
         ends_epoch = clock.done % trainer.chunks == 0
+        if ends_epoch:
+            losses.append(epoch.mean)
         _say(epoch, parameters, clock, trainer, ends_epoch)
         since = time.monotonic() - clock.saved
         if clock.done < clock.total and (
             since > CHECKPOINT_SECONDS or (ends_epoch and since > EPOCH_CHECKPOINT_SECONDS)
         ):
-            reached = {"done": clock.done, "loss": epoch.loss, "pairs": epoch.pairs}
+            reached = {"done": clock.done, "loss": epoch.loss, "pairs": epoch.pairs, "losses": losses}
             checkpoints.save(TRAINING, {"inner": inner, "outer": outer}, facts | reached)
             clock.saved = time.monotonic()
     if not np.isfinite(inner).all():
         raise _diverged(parameters, parameters.epochs, math.nan)
-    return Trained(np.array(inner), epoch.mean, clock.words_per_second, clock.words_per_cpu_second)
+    speeds = (clock.words_per_second, clock.words_per_cpu_second)
+    return Trained(np.array(inner), tuple(losses), *speeds)
 
 
 def _cpu_seconds() -> float:

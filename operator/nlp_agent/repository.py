@@ -14,7 +14,7 @@ from pathlib import Path
 from nlp_agent.artifact import MANIFEST
 
 # Not part of the model: Triton never sees these.
-NOT_SERVED = (MANIFEST, "configs", "contract.json", "examples.json", "metrics.json")
+NOT_SERVED = (MANIFEST, "configs", "contract.json", "examples.json", "metrics.json", "report.html")
 CONFIG = "config.pbtxt"
 
 

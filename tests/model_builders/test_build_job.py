@@ -78,6 +78,7 @@ def test_document_example_becomes_an_artifact(jobs: Jobs) -> None:
         "contract.json",
         "examples.json",
         "metrics.json",
+        "report.html",
     ]
     assert json.loads((artifact / "1/vocabulary.json").read_text(encoding="utf-8")) == list(WORDS)
     assert json.loads((artifact / "1/documents.json").read_text(encoding="utf-8")) == list(NOVELS)
