@@ -40,6 +40,8 @@ class Request:
     current: Mapping[str, int]
     lowest: int
     highest: int
+    keep: int = 0
+    """It gives back no replica below this for its price alone; another model may still get it."""
 
 
 Fits = Callable[[str, str, int, int], bool]
@@ -49,14 +51,15 @@ all."""
 
 @dataclass(frozen=True)
 class AllocatorSettings:
-    late_price: float = 20.0
+    late_price: float = 100.0
     """Device-seconds that one late request (of priority 100) is worth. Higher: fewer late, more devices."""
     keep_share: float = 0.7
     """A replica is given back for its price only when it is worth less than this share of it."""
     move_share: float = 0.3
     """A replica moves when the other model's gain is larger than what is lost by this share of the gain."""
-    move_least: float = 0.02
-    """And at least so many late requests a second."""
+    move_least: float = 0.1
+    """And at least by this share of the other model's requests: what is gained must outlast the cold start,
+    and the next minute may want it back."""
     exchanges: int = 400
     """How many trades of pools are made at most in one plan."""
 
@@ -230,7 +233,7 @@ class _Plan:
     def _release(self, holding: _Holding) -> None:
         """Give back what does not earn its price."""
         request = holding.request
-        while holding.total > request.lowest:
+        while holding.total > max(request.lowest, request.keep):
             loss = self._cheapest_loss(holding)
             if loss is None or loss[0] * self.settings.late_price >= self.settings.keep_share:
                 return
@@ -397,7 +400,7 @@ class _Plan:
             self._change(giver, offer.pool, -1)
             taken.append((giver, loss))
             needed -= giver.offers[offer.pool].devices
-        margin = max(self.settings.move_share * gain, self.settings.move_least)
+        margin = max(self.settings.move_share * gain, self.settings.move_least * holding.request.soon[0])
         if needed > 0 or gain - lost < margin:
             for giver, _ in taken:
                 self._change(giver, offer.pool, 1)

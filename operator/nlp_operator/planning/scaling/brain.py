@@ -234,8 +234,16 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
     # minutes.
     present = _costs(curve, (forecast.recent,), given.target_seconds, most, weight)
     late = [max(a, b) for a, b in zip(present, soon, strict=True)]
+    worthy = _worthy(late, given, settings)
     request = allocator.Request(
-        given.name, soon, late, given.offers, given.current, bounds.lowest, bounds.highest
+        given.name,
+        soon,
+        late,
+        given.offers,
+        given.current,
+        bounds.lowest,
+        bounds.highest,
+        guard.keep(kept.guard, worthy, now, settings.guard),
     )
     return _Judged(given, signal, curve, forecast, bounds, request, _wish(soon, given, settings))
 
@@ -302,6 +310,22 @@ def _costs(
         for count, share in enumerate(capacity.late_shares(curve, rate, target_seconds, most)):
             totals[count] += factor * share
     return totals
+
+
+def _worthy(late: Sequence[float], given: ModelInput, settings: Settings) -> int:
+    """Replicas of the cheapest pool that are still worth keeping at their price."""
+    offer = min(given.offers, key=lambda one: (one.price / one.speed, one.pool), default=None)
+    if offer is None:
+        return 0
+    least = offer.price * settings.allocator.keep_share / settings.allocator.late_price
+    count = sum(given.current.values())
+    curve = allocator.convex(late)
+    while count > 0:
+        there, fewer = (allocator.cost(curve, n * offer.speed) for n in (count, count - 1))
+        if fewer - there >= least:
+            return count
+        count -= 1
+    return count
 
 
 def _wish(soon: Sequence[float], given: ModelInput, settings: Settings) -> int:

@@ -39,8 +39,8 @@ class ServiceCurve:
             return 1
         if self.item_seconds <= 0:
             return self.max_batch if 2 * self.base_seconds <= target_seconds else 1
-        fitting = int((target_seconds / 2 - self.base_seconds) / self.item_seconds)
-        return min(max(fitting, 1), self.max_batch)
+        fitting = (target_seconds / 2 - self.base_seconds) / self.item_seconds
+        return int(min(max(fitting, 1.0), self.max_batch))
 
     def throughput(self, target_seconds: float) -> float:
         """Requests a second of one replica that is never idle, at the usable batch."""

@@ -7,7 +7,8 @@ bound that is narrower than the spec's carries its reason.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from nlp_operator.planning.scaling.signals import Unknown, Window
 
@@ -16,8 +17,11 @@ from nlp_operator.planning.scaling.signals import Unknown, Window
 class GuardSettings:
     settle_seconds: float = 120.0
     """After the start of the operator nothing shrinks for so long."""
-    hold_seconds: float = 120.0
-    """After growing, a model keeps what it has for so long."""
+    hold_seconds: float = 300.0
+    """A replica is given back for its price when it was not worth it for so long: starting another costs
+    more. It goes at once to a model that needs it more."""
+    rest_seconds: float = 45.0
+    """After growing, a model keeps what it has for so long: what was started is to serve first."""
     step_share: float = 0.5
     """A model shrinks by at most this share of its replicas at once, and always by one at least."""
     rise_replicas: int = 4
@@ -35,11 +39,13 @@ class GuardState:
 
     started: float
     """When the operator first saw it, since its own start."""
-    grew: float = -math.inf
     seen: float = -math.inf
     """When signals were last valid."""
+    grew: float = -math.inf
     before: int = -1
     """Replicas at the last decision; -1: there was none."""
+    worthy: deque[tuple[float, int]] = field(default_factory=deque)
+    """When how many replicas were worth their price."""
     useless_since: float = math.inf
     recent_most: int = 0
     recent_until: float = -math.inf
@@ -96,6 +102,16 @@ def bounds(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -
     return Bounds(lowest, highest, tuple(clips))
 
 
+def keep(state: GuardState, worth: int, now: float, settings: GuardSettings) -> int:
+    """The most replicas that were worth their price at any look of the last while. Updates the state."""
+    while state.worthy and state.worthy[-1][1] <= worth:
+        state.worthy.pop()  # what is no more than the newest will never be the most again
+    state.worthy.append((now, worth))
+    while state.worthy[0][0] < now - settings.hold_seconds:
+        state.worthy.popleft()
+    return state.worthy[0][1]
+
+
 def _remember(state: GuardState, seen: Seen, now: float, current: int) -> None:
     if state.before >= 0 and current > state.before:
         state.grew = now
@@ -126,8 +142,8 @@ def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, c
         clips.append(Clip("failing", "lowest", current, "Requests fail though there is no overload."))
     if now - state.started < settings.settle_seconds:
         clips.append(Clip("settling", "lowest", current, "The operator has just started."))
-    if now - state.grew < settings.hold_seconds:
-        clips.append(Clip("hold", "lowest", current, f"It grew {now - state.grew:.0f} s ago."))
+    if now - state.grew < settings.rest_seconds:
+        clips.append(Clip("rest", "lowest", current, f"It grew {now - state.grew:.0f} s ago."))
     step = max(1, int(current * settings.step_share))
     clips.append(Clip("step", "lowest", current - step, f"It shrinks by at most {step} at once."))
     return clips
