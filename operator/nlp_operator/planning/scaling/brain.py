@@ -217,6 +217,7 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
             given.rolling_out,
             signal,
             load,
+            max(now - kept.demand.last_seen, 0.0),
         ),
         now,
         settings.guard,

@@ -29,6 +29,8 @@ class GuardSettings:
     """A model grows by at most so many replicas, or this share of them, whichever is more, at once."""
     blind_seconds: float = 600.0
     """After so long without signals the model goes to the most it had in the last hour, if that is more."""
+    trusted_seconds: float = 60.0
+    """For so long after the last observation of the load a forecast may still make a model larger."""
     useless_share: float = 0.5
     """More replicas are of no use when so many requests are late at less than half the load they can bear."""
 
@@ -66,6 +68,8 @@ class Seen:
     signal: Window | Unknown
     load_share: float
     """Load divided by what the ready replicas bear; NaN when it is not known."""
+    blind_seconds: float = math.inf
+    """For how long nothing was observed of the load; the past that was taught counts as observed."""
 
 
 @dataclass(frozen=True)
@@ -153,14 +157,17 @@ def _caps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, cu
     """Why the model may not grow, or not by so much."""
     clips = []
     if isinstance(seen.signal, Unknown):
-        clips.append(Clip("unknown", "highest", max(current, state.recent_most), seen.signal.message))
         state.useless_since = math.inf
-        return clips
+        if seen.blind_seconds > settings.trusted_seconds:
+            clips.append(Clip("unknown", "highest", max(current, state.recent_most), seen.signal.message))
+            return clips
     if seen.pending > 0:
         why = f"{seen.pending} of its pods still wait for a device."
         clips.append(Clip("pending", "highest", current, why))
     step = max(settings.rise_replicas, math.ceil(current * settings.rise_share))
     clips.append(Clip("rise", "highest", current + step, f"It grows by at most {step} at once."))
+    if isinstance(seen.signal, Unknown):
+        return clips
     late = seen.signal.late / seen.signal.answered if seen.signal.answered >= 10 else 0.0
     helpless = late > settings.useless_share and seen.load_share < 0.5 and seen.starting == 0
     state.useless_since = min(state.useless_since, now) if helpless else math.inf
