@@ -61,6 +61,7 @@ from nlp_agent.web import Pages
 # A process that lived this long was well; its next end is not held against it.
 LONG_LIFE_SECONDS = 60.0
 LONGEST_RESTART_DELAY = 15.0
+REPORT = "report.html"
 START_SECONDS = 60.0
 
 
@@ -118,6 +119,14 @@ class Agent:
         return make_report(
             self.config, self.config_fault, self.models, self._busy, self._triton_version, self._triton_state
         )
+
+    def page_of(self, name: str) -> bytes | None:
+        """`report.html` of the artifact by which a model serves; None when there is none."""
+        model = self.models.get(name)
+        if model is None or model.live is None:
+            return None
+        path = self.settings.work / "artifacts" / model.live.digest / REPORT
+        return path.read_bytes() if path.is_file() else None
 
     async def metrics_page(self) -> str:
         envoy, triton = await asyncio.gather(self._envoy.metrics(), self._triton_page())

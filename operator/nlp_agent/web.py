@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from nlp_agent.agent import Agent
 
 
+NO_PARTS = "default-src 'none'; style-src 'unsafe-inline'"
+"""For a browser: the page is whole, and runs and loads nothing, whoever wrote the artifact."""
+
+
 class Pages:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
@@ -25,6 +29,7 @@ class Pages:
                 web.get("/livez", self._livez),
                 web.get("/readyz", self._readyz),
                 web.get("/v1/status", self._status),
+                web.get("/v1/models/{name}/report", self._page),
             ]
         )
         metrics = web.Application()
@@ -48,6 +53,18 @@ class Pages:
 
     async def _status(self, request: web.Request) -> web.Response:
         return web.json_response(self._agent.report())
+
+    async def _page(self, request: web.Request) -> web.Response:
+        """The report that lies in the artifact of a model that serves, for a browser."""
+        page = self._agent.page_of(request.match_info["name"])
+        if page is None:
+            return web.Response(status=404, text="No model of that name serves here with a report.\n")
+        return web.Response(
+            body=page,
+            content_type="text/html",
+            charset="utf-8",
+            headers={"Content-Security-Policy": NO_PARTS},
+        )
 
     async def _metrics(self, request: web.Request) -> web.Response:
         return web.Response(text=await self._agent.metrics_page(), content_type="text/plain")

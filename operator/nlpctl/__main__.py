@@ -268,6 +268,56 @@ def named_inputs(pairs: Sequence[str]) -> dict[str, list[str]]:
 
 
 @cli.command()
+@click.argument("model")
+@click.option("-o", "--output", metavar="FILE", help="Where to write it; default: MODEL.html here.")
+@click.option("--open", "in_browser", is_flag=True, help="Open it in a browser, too.")
+@click.option("--address", metavar="HOST:PORT", help="Ask this agent (port 8003), without any cluster.")
+@click.option("--local", is_flag=True, help="Ask the server that `nlpctl serve` runs on this machine.")
+@cluster_options
+@click.pass_obj
+def report(
+    settings: Globals,
+    model: str,
+    output: str | None,
+    in_browser: bool,
+    address: str | None,
+    local: bool,
+    namespace: str | None,
+) -> None:
+    """Save the report of MODEL as one HTML file.
+
+    \b
+    Examples:
+      nlpctl report korean-words
+      nlpctl report korean-words --open
+      nlpctl report --local korean-words -o words.html
+    """
+    from nlpctl import pages
+    from nlpctl.local import servers
+
+    here = servers.server_of(model)
+    if address is not None:
+        if not ADDRESS.fullmatch(address):
+            raise WrongUse(f"--address is {address!r}; it must be HOST:PORT, such as 127.0.0.1:8003.")
+        content = pages.fetch(address, model)
+    elif local or (here is not None and not settings.name_a_cluster()):
+        if here is None:
+            raise NotFound(nothing_local(model))
+        content = pages.fetch(here.agent, model)
+    else:
+        cluster = settings.connect()
+        content = pages.fetch_from(cluster, namespace or cluster.namespace, model)
+    path = Path(output or f"{model}.html").absolute()
+    try:
+        path.write_bytes(content)
+    except OSError as error:
+        raise WrongUse(f"{path} cannot be written: {error.strerror}.") from error
+    click.echo(str(path))
+    if in_browser:
+        click.launch(path.as_uri())
+
+
+@cli.command()
 @click.argument("model", required=False)
 @click.option("-A", "--all-namespaces", is_flag=True, help="List the models of every namespace.")
 @click.option(

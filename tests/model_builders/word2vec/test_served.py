@@ -7,6 +7,7 @@ import shutil
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -114,6 +115,24 @@ def test_generate_takes_lists_of_words(server: RunningAgent) -> None:
     )
     with urllib.request.urlopen(request, timeout=30) as response:
         assert json.load(response)["nearest_words"] == "소년"
+
+
+def test_the_report_of_the_model_that_serves_is_saved(
+    server: RunningAgent, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = tmp_path / "words.html"
+    words = ["--address", f"127.0.0.1:{server.port}"]
+    main(["report", MODEL, *words, "-o", str(target)])
+    assert capsys.readouterr().out.strip() == str(target)
+    page = target.read_text(encoding="utf-8")
+    assert page == (sample().artifact / "report.html").read_text(encoding="utf-8")
+    assert page.count('class="arrow"') >= 4
+    assert ">소년</text>" in page
+    assert "✓ ≥ 0.9" in page
+    with pytest.raises(SystemExit) as ended:
+        main(["report", "another", *words, "-o", str(target)])
+    assert ended.value.code != 0
+    assert "another has no report at 127.0.0.1" in capsys.readouterr().err
 
 
 def test_nlpctl_asks_for_an_analogy(server: RunningAgent, capsys: pytest.CaptureFixture[str]) -> None:
