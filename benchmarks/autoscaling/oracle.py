@@ -38,7 +38,10 @@ class Plan:
 
     counts: NDArray[np.int64]
     late_share: float
-    """As the programme expects it, the first steps apart."""
+    """As the programme expects it, the first ten minutes apart."""
+    priced_hours: float
+    """Price of what serves and of what starts, in device-hours; with fractions of replicas where it is not
+    integral, and then no plan of whole ones is as good."""
     integral: bool
 
 
@@ -65,29 +68,23 @@ def solve(
     ]
     columns = 0
     cost: list[Floats] = []
-    rows: list[tuple[NDArray[np.int64], NDArray[np.int64], Floats]] = []
     shapes: list[tuple[int, NDArray[np.int64]]] = []
     for m, model in enumerate(models):
         configurations = _configurations(pools, min(peak[m], model.highest), model.lowest)
         speed = np.array([pool.speed for pool in pools])
         price = np.array([pool.price for pool in pools])
         capacity = configurations @ speed
-        table = late_rates(model, rates[:, m], int(np.ceil(capacity.max())) + 1)
-        low = np.floor(capacity).astype(int)
-        part = capacity - low
-        late = table[:, low] * (1 - part) + table[:, np.minimum(low + 1, table.shape[1] - 1)] * part
+        late = _late_at(model, rates[:, m], capacity)
         cost.append(((configurations @ price)[None, :] + late_price * late).ravel() * step)
         shapes.append((columns, configurations))
         columns += steps * len(configurations)
     ups = columns
     count, width = len(models), len(pools)
     columns += 2 * steps * count * width
-    lead = max(pool.cold_start_seconds for pool in pools)
     moving = np.tile(
         np.array([pool.price * (pool.cold_start_seconds + start_price) for pool in pools]), steps * count
     )
     cost += [moving, np.full(steps * count * width, 1e-6)]
-    del rows, lead
 
     def up(t: int, m: int, p: int) -> int:
         return int(ups + (t * count + m) * width + p)
@@ -144,16 +141,28 @@ def solve(
         raise ValueError(f"The oracle's programme has no solution: {found.message}")
     counts = np.zeros((steps, count, width), np.int64)
     integral = True
-    expected = 0.0
+    expected = priced = 0.0
+    skipped = int(600 / step)
     for m, (first, configurations) in enumerate(shapes):
         shares = found.x[first : first + steps * len(configurations)].reshape(steps, -1)
         chosen = shares.argmax(1)
         integral = integral and bool(shares.max(1).min() > 0.99)
         counts[:, m] = configurations[chosen]
-        capacity = counts[:, m] @ np.array([pool.speed for pool in pools])
-        table = late_rates(models[m], rates[:, m], int(capacity.max()) + 2)
-        expected += float(table[np.arange(steps), capacity.astype(int)][5:].sum())
-    return Plan(counts, expected / float(rates[5:].sum()), integral)
+        capacity = configurations @ np.array([pool.speed for pool in pools])
+        late = _late_at(models[m], rates[:, m], capacity)
+        expected += float((shares * late)[skipped:].sum())
+        priced += float((shares @ configurations @ np.array([pool.price for pool in pools])).sum()) * step
+    priced += float(found.x[ups : ups + steps * count * width] @ moving)
+    return Plan(counts, expected / float(rates[skipped:].sum()), priced / 3600, integral)
+
+
+def _late_at(model: Model, rates: Floats, capacity: Floats) -> Floats:
+    """Expected late requests a second, shape (steps, configurations); straight lines between whole numbers."""
+    table = late_rates(model, rates, int(np.ceil(capacity.max())) + 1)
+    low = np.floor(capacity).astype(int)
+    part = capacity - low
+    above = np.minimum(low + 1, table.shape[1] - 1)
+    return np.asarray(table[:, low] * (1 - part) + table[:, above] * part)
 
 
 def _configurations(pools: Sequence[Pool], most: int, lowest: int) -> NDArray[np.int64]:
