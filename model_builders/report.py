@@ -17,16 +17,21 @@ WIDTH, HEIGHT = 720, 420
 MARGIN = 56
 """Around a drawing: room for numbers, and for a word at the edge."""
 
+WIDE, NARROW, LINE = 13.0, 8.0, 14.0
+"""Of the characters of a drawing: how wide one of a Korean word is at most, and one of a Latin one, and "
+"how high."""
+
 COLOURS = ("#1f5fa8", "#b3541e", "#2f7d4f", "#7a3e9d")
 
 STYLE = """\
 body{font:16px/1.5 system-ui,"Noto Sans KR","Noto Sans CJK KR",sans-serif;color:#1b1b1b;max-width:46rem;
 margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
 table{border-collapse:collapse;max-width:100%}
-td,th{border-bottom:1px solid #ddd;padding:.25rem .75rem;text-align:left;overflow-wrap:anywhere}
+td,th{border-bottom:1px solid #ddd;padding:.25rem .75rem;text-align:left;vertical-align:top;
+word-break:keep-all}
 td.n{text-align:right;font-variant-numeric:tabular-nums}.held{color:#2f7d4f}
 svg{max-width:100%;height:auto;border:1px solid #ddd}figure{margin:0}figcaption{color:#555;font-size:.9rem}
-.wide{overflow-x:auto}code{overflow-wrap:anywhere}"""
+.wide{overflow-x:auto}code{word-break:break-all}"""
 
 
 class Section(Protocol):
@@ -99,14 +104,40 @@ class WordMap:
                 f'stroke="{COLOURS[1]}" stroke-width="1.5" marker-end="url(#head)"/>'
             )
         ends = {word for arrow in self.arrows for word in arrow}
+        taken: list[_Box] = []
         for word in self.places:
             x, y = drawn(word)
             colour = COLOURS[1] if word in ends else COLOURS[0]
+            box = _free_box(word, x, y, taken)
+            taken.append(box)
             parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-            # To the left of a point at the right edge, so that no word runs out of the drawing.
-            anchor, shift = ("end", -6) if x > WIDTH / 2 else ("start", 6)
-            parts.append(_text(x + shift, y - 4, word, anchor=anchor, colour=colour))
+            parts.append(_text(box.left, box.bottom, word, colour=colour))
         return _figure("".join(parts), self.caption)
+
+
+@dataclass(frozen=True)
+class _Box:
+    """Where a word is written; y grows downwards."""
+
+    left: float
+    bottom: float
+    width: float
+
+    def overlap(self, other: "_Box") -> float:
+        across = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
+        along = LINE - abs(self.bottom - other.bottom)
+        return max(across, 0.0) * max(along, 0.0)
+
+
+def _free_box(word: str, x: float, y: float, taken: Sequence[_Box]) -> _Box:
+    """Beside a point, above or below it: where the fewest words are in the way, and inside the drawing."""
+    width = sum(NARROW if character.isascii() else WIDE for character in word)
+    boxes = [
+        _Box(min(max(left, 2.0), WIDTH - width - 2.0), bottom, width)
+        for bottom in (y - 5, y + LINE, y + 2 * LINE, y - LINE - 5)
+        for left in (x + 5, x - width - 5)
+    ]
+    return min(boxes, key=lambda box: sum(box.overlap(other) for other in taken))
 
 
 @dataclass(frozen=True)
@@ -164,7 +195,7 @@ def _quality(request: BuildRequest, metrics: Mapping[str, float], what: Mapping[
     for name, value in metrics.items():
         asked = bounds.get(name)
         # A build below its floor is never exported: what stands here has held.
-        floor = f'<span class="held">✓ {escape(", ".join(asked))}</span>' if asked else ""
+        floor = f'<span class="held">{escape(", ".join(asked))}: holds</span>' if asked else ""
         rows.append(
             f'<tr><td>{escape(name)}</td><td class="n">{escape(as_text(value))}</td><td>{floor}</td>'
             f"<td>{escape(what.get(name, ''))}</td></tr>"

@@ -14,7 +14,7 @@ from model_builders.report import WordMap
 from model_builders.served.vectors import nearest, unit
 from model_builders.word2vec.analogies import Analogy
 
-ANALOGIES = 6
+ANALOGIES = 12
 """Drawn as arrows, as far as their words have vectors."""
 NEIGHBOURS = 2
 """Of each word of an analogy."""
@@ -26,8 +26,11 @@ def draw(analogies: Sequence[Analogy], terms: Sequence[str], vectors: NDArray[np
     """Arrows lead from a to b and from c to d: where they are alike, the analogy holds."""
     index = {term: place for place, term in enumerate(terms)}
     chosen = [one for one in analogies if all(word in index for word in one.words)][:ANALOGIES]
-    arrows = dict.fromkeys(pair for one in chosen for pair in (one.words[:2], one.words[2:]))
-    words = dict.fromkeys(word for arrow in arrows for word in arrow)
+    arrows: dict[frozenset[str], tuple[str, str]] = {}
+    for one in chosen:
+        for start, end in (one.words[:2], one.words[2:]):
+            arrows.setdefault(frozenset((start, end)), (start, end))  # the way back is not drawn
+    words = dict.fromkeys(word for arrow in arrows.values() for word in arrow)
     units = unit(vectors)
     for word in list(words):
         near = nearest(terms, units @ units[index[word]], NEIGHBOURS, {index[word]})
@@ -39,7 +42,7 @@ def draw(analogies: Sequence[Analogy], terms: Sequence[str], vectors: NDArray[np
     return WordMap(
         "The words in two dimensions",
         {word: (float(x), float(y)) for word, (x, y) in zip(drawn, places, strict=True)},
-        [(start, end) for start, end in arrows],
+        list(arrows.values()),
         "The first two principal components of unit vectors. "
         + ("An arrow leads from a to b of an analogy; blue words are neighbours." if arrows else ""),
     )

@@ -77,8 +77,8 @@ def test_page_is_whole_and_loads_nothing() -> None:
 
 
 def test_quality_stands_beside_its_floor_and_words_are_escaped() -> None:
-    assert '<td class="n">0.3</td><td><span class="held">✓ ≥ 0.25</span></td>' in page()
-    assert '<td class="n">2.25</td><td><span class="held">✓ ≤ 3</span></td><td>mean</td>' in page()
+    assert '<td class="n">0.3</td><td><span class="held">≥ 0.25: holds</span></td>' in page()
+    assert '<td class="n">2.25</td><td><span class="held">≤ 3: holds</span></td><td>mean</td>' in page()
     assert "<p>5 words &amp; &lt;more&gt;.</p>" in page()
     assert "<td>기차, &lt;b&gt;</td>" in page()
     assert f"<code>{DIGEST}</code>" in page()
@@ -100,6 +100,12 @@ def test_an_analogy_is_drawn_as_arrows_between_its_words() -> None:
     html = MAP.render()
     assert len(re.findall('<line class="arrow"', html)) == 2
     assert all(f">{word}</text>" in html for word in MAP.places)
+
+
+def test_words_at_one_place_are_written_beside_each_other() -> None:
+    crowd = WordMap("Map", dict.fromkeys(("아버지", "어머니", "아들", "딸"), (0.0, 0.0)), [], "A map.")
+    places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)"', crowd.render())
+    assert len(set(places)) == 4
 
 
 def test_numbers_that_are_not_finite_are_left_out_of_a_curve() -> None:
@@ -139,4 +145,4 @@ def test_every_artifact_has_its_report(jobs: Jobs) -> None:
     path: Path = jobs.store / "artifacts" / ran.result["digest"] / "report.html"
     html = path.read_text(encoding="utf-8")
     assert "<h1>TermDocumentMatrix</h1>" in html
-    assert "✓ ≥ 4" in html
+    assert "≥ 4: holds" in html

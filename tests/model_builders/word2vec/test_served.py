@@ -128,7 +128,7 @@ def test_the_report_of_the_model_that_serves_is_saved(
     assert page == (sample().artifact / "report.html").read_text(encoding="utf-8")
     assert page.count('class="arrow"') >= 4
     assert ">소년</text>" in page
-    assert "✓ ≥ 0.9" in page
+    assert "≥ 0.9: holds" in page
     with pytest.raises(SystemExit) as ended:
         main(["report", "another", *words, "-o", str(target)])
     assert ended.value.code != 0
