@@ -61,7 +61,7 @@ class Checkpoints:
             return None
         path = self._open() / f"{name}.npz"
         try:
-            with np.load(path, allow_pickle=False) as content:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as content:
                 arrays = {key: content[key] for key in content.files}
             facts = json.loads(arrays.pop(FACTS).tobytes())
         except FileNotFoundError:
