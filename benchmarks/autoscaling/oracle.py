@@ -157,7 +157,7 @@ def solve(
 
 
 def _late_at(model: Model, rates: Floats, capacity: Floats) -> Floats:
-    """Expected late requests a second, shape (steps, configurations); straight lines between whole numbers."""
+    """Expected late requests a second, shape (steps, configurations); straight between whole numbers."""
     table = late_rates(model, rates, int(np.ceil(capacity.max())) + 1)
     low = np.floor(capacity).astype(int)
     part = capacity - low

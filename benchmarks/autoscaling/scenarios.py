@@ -308,9 +308,9 @@ TWO_POOLS = (Pool("small", 24, speed=1.0, price=1.0), Pool("large", 16, speed=2.
 
 
 def two_pools(case: Case, seed_count: int, processes: int) -> Rows:
-    """24 small devices, and 16 that are 2.2 times as fast at 2.6 times the price; prices in small-device-hours.
+    """24 small devices, and 16 that are 2.2 times as fast at 2.6 times the price; prices in small devices.
 
-    Two hours, of which lateness leaves out the first ten minutes. HPA scales one pool, which has as many devices
+    Two hours, of which lateness leaves out ten minutes. HPA scales one pool, which has as many devices
     as it wants. The oracle is the linear programme's bound, with fractions of replicas.
     """
     case = replace(case, trace=case.trace.between(0, 120))

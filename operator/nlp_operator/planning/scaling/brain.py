@@ -30,7 +30,7 @@ class Settings:
     guard: GuardSettings = field(default_factory=GuardSettings)
     oldest_sample_seconds: float = 45.0
     """Two scrapes of 15 s and the slack between them."""
-    evenness: float = 0.0
+    evenness: float = 1.0
     """How much more a late request counts in a model that has had more than its share of late ones: 0 not
     at all."""
     usual_quantile: float = 0.95

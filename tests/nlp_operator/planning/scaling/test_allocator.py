@@ -18,7 +18,7 @@ from nlp_operator.planning.scaling.allocator import (
     cost,
 )
 
-SETTINGS = AllocatorSettings()
+SETTINGS = AllocatorSettings(late_price=20.0)
 ONE = Offer("a", 1, 1.0, 1.0)
 
 
