@@ -1,13 +1,13 @@
 """How many replicas a model is to have.
 
-    declared    what the spec says, which holds while nothing is measured
-    signals     what was measured, checked; what cannot be trusted is unknown, never zero
-    capacity    how fast a replica works, and how many requests are late at a load and a size
-    demand      how much load there will be when a replica started now can serve
-    allocator   who gets the devices
-    guard       what may change now
-    observed    an NLPModel and its servers as the brain's input
-    brain       the four together: signals in, decisions with their reasons out
+* `declared`: what the spec says, which holds while nothing is measured
+* `signals`: what was measured, checked; what cannot be trusted is unknown, never zero
+* `capacity`: how fast a replica works, and how many requests are late at a load and a size
+* `demand`: how much load there will be when a replica started now can serve
+* `allocator`: who gets the devices
+* `guard`: what may change now
+* `observed`: an NLPModel and its servers as the brain's input
+* `brain`: the four together: signals in, decisions with their reasons out
 
 Every module is pure: no I/O, and the clock is an argument. What has to be remembered between two decisions
 is in objects that the caller keeps. The simulator of `benchmarks/autoscaling` runs this very code.
