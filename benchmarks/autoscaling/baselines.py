@@ -199,7 +199,16 @@ class Aiad:
         self._calm: dict[str, float] = {}
 
     def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
-        return [{pools[0].name: self._one(now, view, pools[0].name)} for view in views]
+        """As in Faro, a model gets only what is left of the quota: no pod waits for a device."""
+        pool = pools[0]
+        left = pool.devices - sum(view.desired[pool.name] for view in views)
+        wanted: Wanted = []
+        for view in views:
+            current = view.desired[pool.name]
+            wish = min(self._one(now, view, pool.name), current + max(left, 0))
+            left -= wish - current
+            wanted.append({pool.name: wish})
+        return wanted
 
     def _one(self, now: float, view: View, pool: str) -> int:
         model, current = view.model, view.desired[pool]
@@ -208,9 +217,7 @@ class Aiad:
         found = series.increase(now, 30.0) if view.counters is not None else None
         if found is None or (found[0][q.DONE] <= 0 and found[0][q.DROPPED] <= 0):
             return current
-        over = (
-            found[0][q.DROPPED] > 0 or found[0][q.LATENCY] / max(found[0][q.DONE], 1) > model.target_seconds
-        )
+        over = found[0][q.LATENCY] / max(found[0][q.DONE], 1) > model.target_seconds
         calm = self._calm.setdefault(model.name, now)
         if over:
             self._calm[model.name] = now

@@ -263,12 +263,15 @@ class World:
                 )
         have = self.granted()
         lacking = self.desired - have
-        for at, m, p in list(self._waiting):
-            if (self.desired[m, p] - have[m, p]) < sum(1 for _, a, b in self._waiting if (a, b) == (m, p)):
-                self._waiting.remove((at, m, p))
-        for m, p in zip(*np.nonzero(lacking > 0), strict=True):
-            queued = sum(1 for _, a, b in self._waiting if (a, b) == (m, p))
-            self._waiting += [(self.now, int(m), int(p))] * int(lacking[m, p] - queued)
+        room = {(m, p): int(lacking[m, p]) for m, p in zip(*np.nonzero(lacking > 0), strict=True)}
+        kept = []
+        for entry in self._waiting:  # the oldest first; of pods that are not wanted any more, the newest go
+            if room.get(entry[1:], 0) > 0:
+                room[entry[1:]] -= 1
+                kept.append(entry)
+        self._waiting = kept
+        for (m, p), count in room.items():
+            self._waiting += [(self.now, int(m), int(p))] * count
         free = [pool.devices - int(have[:, p].sum()) for p, pool in enumerate(self.pools)]
         still = []
         for entry in self._waiting:
