@@ -117,7 +117,7 @@ def test_without_vectors_the_same_texts_teach_nothing_about_them(tmp_path: Path)
 
 def test_fine_tuned_vectors_are_learnt_on(tmp_path: Path) -> None:
     jobs = make_jobs(tmp_path)
-    parameters = {"embeddings": "FineTuned", "tokenizer": "KoreanMorphemes", "filters": 16, "epochs": 10}
+    parameters = {"embeddings": "FineTuned", "tokenizer": "KoreanMorphemes", "filters": 32, "epochs": 20}
     ran = build(jobs, parameters, with_vectors(jobs), **people())
     assert ran.code == 0, ran.log
     assert float(ran.result["metrics"]["accuracy"]) >= 0.8
