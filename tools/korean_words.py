@@ -96,10 +96,10 @@ DEEDS = (
 """What everybody does: nothing but the person says which label a text has."""
 
 PEOPLE_HEADER = """\
-# Transfer: is a text about a man or a woman? The labelled texts know four pairs of people, the texts that it
-# is measured by two others. Words alone cannot tell (embeddings: Random gets half of them right); the vectors
-# of `korean-words`, which this model is made from, can. Apply korean-words.yaml too, in any order: this one is
-# built after it, and again when it changes. SYNTHETIC, as that one.
+# Transfer: is a text about a man or a woman? The labelled texts know four pairs of people, the texts
+# that it is measured by two others. Words alone cannot tell (embeddings: Random gets half of them
+# right); the vectors of `korean-words`, which this model is made from, can. Apply korean-words.yaml
+# too, in any order: this one is built after it, and again when it changes. SYNTHETIC, as that one.
 """
 
 PEOPLE_MANIFEST = """\
