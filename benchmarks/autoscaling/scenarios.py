@@ -48,7 +48,7 @@ def with_price(late_price: float) -> tuple[tuple[str, Any], ...]:
 
 # --- lateness against GPU-hours ---
 
-PRICES = (2.0, 5.0, 12.0, 30.0, 100.0, 300.0)
+PRICES = (0.5, 2.0, 5.0, 12.0, 30.0, 100.0)
 ORACLE_PRICES = (0.7, 1.5, 3.0, 6.0, 15.0, 40.0)
 TARGETS = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 
