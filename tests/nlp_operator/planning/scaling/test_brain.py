@@ -224,7 +224,7 @@ def bad_samples(draw: st.DrawFn) -> tuple[Sample | None, float]:
     elif kind == "time":
         at = draw(
             st.one_of(
-                JUNK.filter(lambda x: not _plausible(x)), st.floats(-1e9, 500.0), st.floats(now + 6, 1e12)
+                JUNK.filter(lambda x: not _plausible(x)), st.floats(-1e9, 500.0), st.floats(now + 16, 1e12)
             )
         )
     elif kind == "reset":
