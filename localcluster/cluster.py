@@ -13,6 +13,7 @@ import shutil
 import signal
 import socket
 import struct
+import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -34,6 +35,7 @@ from localcluster.network import Ip, Networks, choose_networks, connect, network
 from localcluster.node import DEBIAN_PACKAGES, DEBIAN_PROGRAMS, Node
 from localcluster.processes import Processes
 from localcluster.progress import Progress
+from localcluster.room import NAMESPACES as ROOM_NAMESPACES
 from localcluster.room import end_room, find_room, make_room, wait_for
 
 _Handler = Callable[[int, FrameType | None], None] | signal.Handlers
@@ -87,6 +89,8 @@ class Facts:
     memory_free_gigabytes: float
     go_programs_missing: int
     packages_missing: bool
+    namespaces_refused: str = ""
+    """What the kernel or a sandbox said when asked for them; empty: they can be made."""
     releases: str = ""
     """Where the user lets release files come from (NLP_KUBERNETES_RELEASES)."""
 
@@ -233,6 +237,10 @@ def _why_no_node(facts: Facts, options: UpOptions) -> list[str]:
         reasons.append(f"{', '.join(DEBIAN_PACKAGES)} come as Debian packages, and this machine has no apt.")
     if facts.tools_missing:
         reasons.append(f"These tools are missing: {', '.join(facts.tools_missing)} (util-linux).")
+    if facts.namespaces_refused:
+        reasons.append(
+            f"The kernel, or a container around this, refuses namespaces: {facts.namespaces_refused}"
+        )
     if facts.cgroup_version == 0:
         reasons.append("No control groups are mounted under /sys/fs/cgroup.")
     return reasons
@@ -252,8 +260,18 @@ def gather_facts() -> Facts:
         memory_free_gigabytes=_memory_available() / 1e9,
         go_programs_missing=len(binaries.missing()),
         packages_missing=debian.unpacked(DEBIAN_PACKAGES, DEBIAN_PROGRAMS) is None,
+        namespaces_refused=namespaces_refused() if os.geteuid() == 0 else "",
         releases=releases.address(),
     )
+
+
+def namespaces_refused() -> str:
+    """Try the namespaces of a node, and a mount in them, with a process that ends at once: why not, or ""."""
+    tried = ("unshare", *ROOM_NAMESPACES, "--mount-proc", "mount", "-t", "tmpfs", "tmpfs", "/run")
+    if shutil.which("unshare") is None:
+        return ""  # Told as a missing tool.
+    done = subprocess.run(tried, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else (done.stderr.strip() or f"unshare ended with {done.returncode}.")
 
 
 def _memory_available() -> int:

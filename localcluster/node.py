@@ -100,8 +100,15 @@ class Node:
     def _launch_containerd(self, config: Path) -> None:
         program = self._programs.find("containerd")
         assert program is not None
+        log = self.plane.processes.log("containerd")
+        before = log.stat().st_size if log.exists() else 0
         self.room.start("containerd", [program, "--config", config], self._environment)
-        self.plane.processes.wait_until("containerd", self._containerd_answers, 60, "did not answer")
+        self.plane.processes.wait_until(
+            "containerd",
+            lambda: serves_pods(log, before) and self._containerd_answers(),
+            60,
+            "did not answer",
+        )
 
     def _containerd_answers(self) -> bool:
         socket = Path(f"/proc/{self.room.init.pid}/root{containerd.SOCKET}")
@@ -162,6 +169,17 @@ class Node:
         node = self.plane.api.find(f"/api/v1/nodes/{HOSTNAME}")
         conditions: Sequence[Object] = (node or {}).get("status", {}).get("conditions", ())
         return any(c["type"] == "Ready" and c["status"] == "True" for c in conditions)
+
+
+def serves_pods(log: Path, start: int) -> bool:
+    """Whether the containerd whose log begins at byte `start` has its CRI part ready.
+
+    It lists that part, and answers on its socket, before the part has read what is left of earlier pods; a
+    kubelet that asks meanwhile is told "server is not initialized yet", and ends. This line comes after.
+    """
+    with log.open("rb") as file:
+        file.seek(start)
+        return b"Start streaming server" in file.read()
 
 
 def kubelet_config(networks: Networks, authority: Path, certificate: Path, key: Path) -> Object:

@@ -23,6 +23,8 @@ from localcluster.processes import Identity, Processes, end, plain_environment
 
 NAME = "room"
 HOSTNAME = "nlp-node"
+NAMESPACES = ("--mount", "--net", "--pid", "--uts", "--fork")
+"""Words of unshare."""
 
 _HELD_SYSCTLS: Mapping[str, str] = {
     "vm/overcommit_memory": "1",
@@ -114,7 +116,7 @@ def make_room(processes: Processes, folder: Path, kept: Sequence[Path], init: Pa
     script = entry_script(folder=folder, kept=kept, init=init)
     # unshare stays outside as the parent; if it is killed, --kill-child takes process 1 along.
     argv = [
-        *("unshare", "--mount", "--net", "--pid", "--uts", "--fork", "--kill-child=SIGKILL"),
+        *("unshare", *NAMESPACES, "--kill-child=SIGKILL"),
         *("--propagation", "private", "--mount-proc", "/bin/sh", "-c", script),
     ]
     processes.start(NAME, argv)

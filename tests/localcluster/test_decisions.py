@@ -15,7 +15,7 @@ from localcluster.cluster import Facts, UpOptions, dns_question, make_plan
 from localcluster.containerd import make_config, write_image
 from localcluster.errors import NotPossible, StartFailed
 from localcluster.network import Networks, choose_networks, parse_routes
-from localcluster.node import corefile
+from localcluster.node import corefile, serves_pods
 from localcluster.ports import Ports
 from localcluster.processes import Identity, Processes, end, identity_of, parse_stat
 from localcluster.provisioner import folder_of, make_volume, wants_volume
@@ -56,6 +56,7 @@ class TestPlan:
             pytest.param({"root": False}, "needs root", id="no root"),
             pytest.param({"apt": False, "packages_missing": True}, "has no apt", id="no apt"),
             pytest.param({"tools_missing": ("nsenter",)}, "missing: nsenter", id="no tools"),
+            pytest.param({"namespaces_refused": "unshare failed: no"}, "unshare failed: no", id="sandbox"),
             pytest.param({"cgroup_version": 0}, "No control groups", id="no control groups"),
         ],
     )
@@ -324,3 +325,18 @@ def test_cache_follows_the_xdg_variables(monkeypatch: pytest.MonkeyPatch, value:
     monkeypatch.setenv("HOME", "/home/user")
     monkeypatch.setenv("XDG_CACHE_HOME", value)
     assert str(paths.cache_dir()) == expected
+
+
+class TestNode:
+    def test_a_containerd_serves_pods_when_its_own_start_says_so(self, tmp_path: Path) -> None:
+        log = tmp_path / "containerd.log"
+        log.write_text('level=info msg="Start streaming server"\n')
+        again = log.stat().st_size
+        assert serves_pods(log, 0)
+        assert not serves_pods(log, again), "that was the start before"
+        with log.open("a") as more:
+            more.write('level=info msg="Start recovering state"\n')
+        assert not serves_pods(log, again)
+        with log.open("a") as more:
+            more.write('level=info msg="Start streaming server"\n')
+        assert serves_pods(log, again)
