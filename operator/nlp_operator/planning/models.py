@@ -113,6 +113,7 @@ def _find_out(
         wanted=wanted,
         servers=servers,
         name_taken=_name_taken(taken),
+        service_taken=("Service", name(seen.model)) in taken,
         store_binding=binding(seen, settings),
         held_back=spec.suspend
         and wanted is not None

@@ -26,6 +26,8 @@ class Facts:
     servers: tuple[Server, ...]
     """The wanted one first, then those it replaces."""
     name_taken: Violation | None = None
+    service_taken: bool = False
+    """A Service of the model's name is another's: whoever asks there does not ask this model."""
     store_binding: str = ""
     """What to say with the pool of a store that only one node can mount."""
     held_back: bool = False

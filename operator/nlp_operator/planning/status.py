@@ -45,10 +45,12 @@ def build_status(model: Obj, facts: Facts, replicas: Replicas, now: datetime) ->
         "observedGeneration": generation(model),
         "replicas": sum(_seen_replicas(server.deployment) for server in facts.servers),
         "selector": ",".join(f"{key}={value}" for key, value in model_selector(name(model)).items()),
-        "url": f"http://{name(model)}.{namespace(model)}.svc:{names.HTTP_PORT}/v2/models/{name(model)}",
         "conditions": write_conditions(conditions, model, generation(model), now),
         "scaling": {"desired": replicas.desired, "reason": replicas.reason},
     }
+    if not facts.service_taken:
+        host = f"{name(model)}.{namespace(model)}.svc"
+        status["url"] = f"http://{host}:{names.HTTP_PORT}/v2/models/{name(model)}"
     artifact = write_record(facts.artifact.record)
     if artifact:
         status["artifact"] = artifact
@@ -147,6 +149,9 @@ def _loaded(facts: Facts) -> Condition:
 
 def _available(facts: Facts) -> Condition:
     ready = sum(len(server.ready) for server in facts.servers)
+    if facts.service_taken and facts.name_taken is not None:
+        running = f"{ready} replicas run, and no Service leads to them. " if ready else ""
+        return Condition(AVAILABLE, "False", facts.name_taken.reason, running + facts.name_taken.message)
     if ready:
         return Condition(AVAILABLE, "True", "Serving", _taking_requests(facts, ready))
     if facts.server is not None and facts.server.replicas == 0:

@@ -587,9 +587,13 @@ def test_foreign_service_of_that_name_is_left_alone() -> None:
     world = World(make_model(), foreign=frozenset({("Service", "korean-novels")})).up()
     assert (world.reason(), world.state()["Stalled"]) == ("NameTaken", "True")
     assert ("Service", "korean-novels") not in world.objects
+    assert world.state()["Available"] == "False"
+    assert "1 replicas run, and no Service leads to them." in world.condition("Available")["message"]
+    assert "url" not in world.model["status"], "that of the stranger"
     world.foreign = frozenset()
     world.settle()
     assert world.state()["Ready"] == "True"
+    assert world.model["status"]["url"].startswith("http://korean-novels.demo.svc:")
 
 
 @pytest.mark.parametrize(
