@@ -45,7 +45,11 @@ class Autoscaler:
 
     async def run(self) -> None:
         while True:
-            self.look()
+            try:
+                self.look()
+            except Exception:
+                # It only advises: a fault in it must take neither the other models nor the operator along.
+                log.exception("The autoscaler could not decide; it tries again in %g s.", LOOK_SECONDS)
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:

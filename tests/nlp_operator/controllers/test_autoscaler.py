@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from typing import Any, cast
 
@@ -94,3 +95,26 @@ def test_a_model_that_runs_nowhere_is_left_out() -> None:
         cluster.stores[kinds.DEPLOYMENT.name].remove(key_of(deployment))
     cluster.autoscaler.look()
     assert cluster.autoscaler.decisions == {}
+
+
+async def test_a_fault_in_a_look_ends_neither_the_loop_nor_the_operator(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8})
+    looks = 0
+    second = asyncio.Event()
+
+    def look() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            second.set()
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(cluster.autoscaler, "look", look)
+    monkeypatch.setattr("nlp_operator.controllers.autoscaler.LOOK_SECONDS", 0.0)
+    loop = asyncio.create_task(cluster.autoscaler.run())
+    await second.wait()
+    assert not loop.done()
+    loop.cancel()
+    assert "could not decide" in caplog.text
