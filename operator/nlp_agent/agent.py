@@ -84,7 +84,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._canary_numbers = itertools.count()
         self._processes = Processes()
-        self._ports = pick_ports()
+        self._ports = pick_ports(settings)
         self._triton: Child | None = None
         self._client: TritonClient | None = None
         self._triton_state: TritonState = "Starting"

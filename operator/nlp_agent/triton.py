@@ -14,7 +14,7 @@ import os
 import random
 import secrets
 import socket
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,16 +57,20 @@ class TritonPorts:
     metrics: int
 
 
-def pick_ports() -> TritonPorts:
-    return TritonPorts(*free_ports(3))
+def pick_ports(settings: Settings) -> TritonPorts:
+    """Free ports, and none that the agent or Envoy is still to open."""
+    theirs = settings.ports
+    taken = (theirs.http, theirs.grpc, theirs.metrics, theirs.agent)
+    return TritonPorts(*free_ports(3, but=taken))
 
 
-def free_ports(count: int) -> list[int]:
+def free_ports(count: int, but: Collection[int] = ()) -> list[int]:
     """Different free ports of loopback, outside the range the kernel gives to outgoing connections: a port of
     that range may be taken before its owner binds it, and again whenever Triton is started anew.
     """
     low, high = (int(word) for word in EPHEMERAL.read_text().split())
     candidates = [port for port in PORTS if not low <= port <= high] or list(PORTS)
+    candidates = [port for port in candidates if port not in but]
     random.shuffle(candidates)
     with contextlib.ExitStack() as stack:
         found: list[int] = []

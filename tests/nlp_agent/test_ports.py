@@ -34,3 +34,9 @@ def test_a_kernel_that_gives_every_port_away_leaves_a_choice(
     (tmp_path / "range").write_text("1024\t65535\n")
     monkeypatch.setattr(triton, "EPHEMERAL", tmp_path / "range")
     assert len(free_ports(3)) == 3
+
+
+def test_port_that_somebody_is_still_to_open_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = sorted(free_ports(2))
+    monkeypatch.setattr(triton, "PORTS", [first, second])
+    assert free_ports(1, but=(first,)) == [second]
