@@ -210,7 +210,7 @@ def _inputs(request: BuildRequest) -> str:
     rows = "".join(
         f"<tr><td>{escape(one.name)}</td><td>{escape(one.kind or 'Data')}</td>"
         f"<td><code>{one.sha256}</code></td></tr>"
-        for one in request.inputs
+        for one in sorted(request.inputs, key=lambda one: one.name)
     )
     return f'<div class="wide"><table><tr><th>input</th><th>kind</th><th>sha256</th></tr>{rows}</table></div>'
 
