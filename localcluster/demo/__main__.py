@@ -168,6 +168,7 @@ def show(
             whole(demo, access, options)
         else:
             facts["didNotRun"] = partial(demo, access)
+            facts["didNotRunBecause"] = list(access.node_reasons)
         if not options.keep and (access.has_node or not access.started_here):
             demo.delete_everything()
     finally:

@@ -144,7 +144,8 @@ class Demo:
                     f"--for=jsonpath={{.status.observedGeneration}}={generation}",
                     "--timeout=60s",
                 )
-                until("the model answered since", 60, lambda: asker.answered > 0 or bool(asker.refused))
+                since = asker.answered
+                until("the model answered since", 60, lambda: asker.answered > since or bool(asker.refused))
             self.progress.say(f"      {asker.answered} answers meanwhile, {len(asker.refused)} refused")
             if asker.refused or not asker.answered:
                 raise DemoFailed(
