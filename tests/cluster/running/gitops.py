@@ -8,6 +8,7 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import yaml
 
@@ -52,6 +53,24 @@ def versions(scene: Scene) -> dict[str, str]:
     """resourceVersion of each model. (Of its children others write the status, at any time.)"""
     models = (obj["metadata"] for obj in scene.all(kinds.MODEL))
     return {metadata["name"]: metadata["resourceVersion"] for metadata in models}
+
+
+def models_in(sample: Path) -> list[Obj]:
+    objects = yaml.safe_load_all(sample.read_text(encoding="utf-8"))
+    return [obj for obj in objects if obj["kind"] == kinds.MODEL.name]
+
+
+def samples_it_builds_on(sample: Path) -> list[Path]:
+    """The samples with the models whose artifacts this one takes, where it does not bring them along."""
+    own = {model["metadata"]["name"] for model in models_in(sample)}
+    wanted = {
+        one["source"]["nlpModel"]["name"]
+        for model in models_in(sample)
+        for one in model["spec"]["build"]["inputs"]
+        if "nlpModel" in one["source"]
+    } - own
+    files = sorted(SAMPLES.glob("*.yaml"))
+    return [path for path in files if wanted & {model["metadata"]["name"] for model in models_in(path)}]
 
 
 def in_samples(kind: Kind) -> list[Obj]:

@@ -18,7 +18,16 @@ from localcluster.control_plane import ControlPlane
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.kinds import Kind
-from tests.cluster.running.gitops import HEALTH, SAMPLES, Verdict, judge, sample_volumes, versions
+from tests.cluster.running.gitops import (
+    HEALTH,
+    SAMPLES,
+    Verdict,
+    judge,
+    models_in,
+    sample_volumes,
+    samples_it_builds_on,
+    versions,
+)
 from tests.cluster.running.rig import OperatorProcess, Scene, make_model, until
 from tests.faults.plain_api import NLP_MODEL
 from tests.faults.recorder import Recorder, Version
@@ -59,10 +68,10 @@ def test_a_ready_sample_has_no_difference_and_takes_no_second_write(
     scene: Scene, sample: Path, pool_of_the_samples: None
 ) -> None:
     here = ("-n", scene.namespace)
-    scene.plane.kubectl(*here, "apply", "-f", sample)
-    for obj in yaml.safe_load_all(sample.read_text(encoding="utf-8")):
-        if obj["kind"] == kinds.MODEL.name:
-            scene.wait_ready(obj["metadata"]["name"])
+    for file in (*samples_it_builds_on(sample), sample):
+        scene.plane.kubectl(*here, "apply", "-f", file)
+        for model in models_in(file):
+            scene.wait_ready(model["metadata"]["name"])
     mark = scene.audit.mark()
     scene.plane.kubectl(*here, "diff", "-f", sample)  # Exits with 1, and so raises, when something differs.
     said = scene.plane.kubectl(*here, "apply", "-f", sample).splitlines()
