@@ -6,13 +6,15 @@
 The two lines above are the whole life of a build; quality is compared between train and export.
 """
 
-from collections.abc import Mapping
+import importlib.util
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
 from model_builders.checkpoints import Checkpoints
 from model_builders.contract import Contract, Example, Sample
+from model_builders.errors import Refused
 from model_builders.messages import Json
 from model_builders.report import Section
 from model_builders.source import Source
@@ -29,6 +31,17 @@ class Exported:
     """How it was exported, in a sentence, where there was a choice."""
     report: tuple[Section, ...] = ()
     """What report.html shows beside quality, inputs and parameters."""
+
+
+def need(packages: Sequence[str], what: str) -> None:
+    """Raises Refused where the builder that runs lacks one of them; `what` they are for follows "which"."""
+    missing = [name for name in packages if importlib.util.find_spec(name) is None]
+    if missing:
+        raise Refused(
+            "BuildFailed",
+            f"This builder has no {' and no '.join(missing)}, which {what}. Run the image builder-torch "
+            "(docs/images.md).",
+        )
 
 
 class Model(Protocol):

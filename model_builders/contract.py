@@ -77,6 +77,16 @@ class Sample:
     """Two are enough to show how outputs are asked for."""
 
 
+def text_rows(rows: Sequence[Sequence[str]]) -> NDArray[Any]:
+    """A BYTES tensor of N rows with K texts each, as a request carries it. Shape (N, K)."""
+    return np.array([[text.encode("utf-8") for text in row] for row in rows], dtype=np.object_)
+
+
+def text_column(texts: Sequence[str]) -> NDArray[Any]:
+    """The same of one text a row. Shape (N, 1)."""
+    return text_rows([[text] for text in texts])
+
+
 @dataclass(frozen=True)
 class Example:
     """A recorded request and the answer that must come back. Shapes here include the batch dimension."""

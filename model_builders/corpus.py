@@ -18,10 +18,17 @@ from pathlib import PurePosixPath
 
 from model_builders.errors import Refused
 from model_builders.source import Source
-from model_builders.texts import check_characters, lines_of, parse_object, read_text, shortened, some_of
+from model_builders.texts import (
+    check_characters,
+    is_read,
+    lines_of,
+    parse_object,
+    read_text,
+    shortened,
+    some_of,
+)
 
 HEADER = ("document", "text")
-SUFFIXES = (".tsv", ".jsonl", ".txt")
 
 
 @dataclass(frozen=True)
@@ -53,12 +60,10 @@ def read_corpus(sources: tuple[Source, ...]) -> Corpus:
     passed_over: list[str] = []
     for source in sources:
         for relative in source.files:
-            suffix = PurePosixPath(relative).suffix.lower()
-            if source.kind == "Folder" and (
-                suffix not in SUFFIXES or PurePosixPath(relative).name.startswith(".")
-            ):
+            if not is_read(source, relative):
                 passed_over.append(relative)
                 continue
+            suffix = PurePosixPath(relative).suffix.lower()
             text = read_text(source, relative)
             documents.extend(_documents(source, relative, suffix, text))
     if not documents:
@@ -66,8 +71,7 @@ def read_corpus(sources: tuple[Source, ...]) -> Corpus:
         raise Refused(
             "InputEmpty",
             f"Input {some_of([s.name for s in sources])} holds {found}; a corpus needs .tsv or "
-            f".jsonl files with the columns "
-            "document and text, or a folder of .txt files.",
+            ".jsonl files with the columns document and text, or a folder of .txt files.",
         )
     _check_names(documents)
     return Corpus(tuple(documents), tuple(passed_over))
@@ -97,8 +101,7 @@ def _read_tsv(source: Source, relative: str, text: str) -> Iterator[Document]:
         raise Refused(
             "InputInvalid",
             f"{source.where(relative, number)} is {shortened(header)}; the first line of a .tsv "
-            f"must be the header "
-            f"document<TAB>text{hint}.",
+            f"must be the header document<TAB>text{hint}.",
         )
     for number, line in lines:
         columns = line.split("\t")
@@ -107,8 +110,7 @@ def _read_tsv(source: Source, relative: str, text: str) -> Iterator[Document]:
             raise Refused(
                 "InputInvalid",
                 f"{source.where(relative, number)} has {len(columns)} {noun}; it must have two, "
-                f"document and text, with one tab "
-                "between them and none within.",
+                "document and text, with one tab between them and none within.",
             )
         yield _document(source, relative, number, columns[0], columns[1])
 

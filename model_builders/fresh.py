@@ -12,9 +12,9 @@ import logging
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,8 @@ logger = logging.getLogger(__name__)
 CHECK_SECONDS = 600
 
 Tensors = Mapping[str, NDArray[Any]]
+Q = TypeVar("Q")
+"""A question, as answering.py has it."""
 
 
 def ask_fresh(folder: Path, batches: Sequence[Sequence[object]]) -> list[Tensors]:
@@ -62,6 +64,14 @@ def ask_fresh(folder: Path, batches: Sequence[Sequence[object]]) -> list[Tensors
             index, _, name = key.partition("/")
             found[int(index)][name] = answers[key]
     return list(found)
+
+
+def compare_fresh(
+    folder: Path, batches: Sequence[list[Q]], names: Sequence[str], eager: Callable[[list[Q]], Tensors]
+) -> float:
+    """The largest difference of the folder's answers from those of `eager`, over all batches (`compare`)."""
+    found = ask_fresh(folder, batches)
+    return max(compare(names, eager(batch), one) for batch, one in zip(batches, found, strict=True))
 
 
 def compare(names: Sequence[str], eager: Tensors, found: Tensors) -> float:

@@ -18,8 +18,8 @@ MARGIN = 56
 """Around a drawing: room for numbers, and for a word at the edge."""
 
 WIDE, NARROW, LINE = 13.0, 8.0, 14.0
-"""Of the characters of a drawing: how wide one of a Korean word is at most, and one of a Latin one, and "
-"how high."""
+"""Of the characters of a drawing: how wide one of a Korean word is at most, and one of a Latin one,
+and how high."""
 
 COLOURS = ("#1f5fa8", "#b3541e", "#2f7d4f", "#7a3e9d")
 

@@ -24,6 +24,12 @@ def choose_terms(
     return tuple(kept)
 
 
+def count_known(terms: Sequence[str], documents: Sequence[Counter[str]]) -> int:
+    """How many of the documents' tokens are among the terms."""
+    kept = set(terms)
+    return sum(tokens[term] for tokens in documents for term in tokens.keys() & kept)
+
+
 def cores() -> int:
     """How many threads may split texts: as many as the pod may use cores of the node."""
     return len(os.sched_getaffinity(0))

@@ -51,14 +51,14 @@ class Texts:
     @property
     def passed_over(self) -> list[str]:
         """Files of other kinds, which are not read."""
-        return [name for source in self.sources for name in source.files if not _is_read(source, name)]
+        return [name for source in self.sources for name in source.files if not is_read(source, name)]
 
     def __iter__(self) -> Iterator[Text]:
         """Raises Refused, also when there is no text at all."""
         self.count = 0
         for source in self.sources:
             for name in source.files:
-                if _is_read(source, name):
+                if is_read(source, name):
                     for text in self._texts_in(source, name):
                         self.count += 1
                         yield text
@@ -69,8 +69,7 @@ class Texts:
                 "InputEmpty",
                 f"Input {some_of([source.name for source in self.sources])} holds {found}; texts are read "
                 f"from {'' if self.label_column else '.txt files (one a line), and from '}.tsv and .jsonl "
-                "files "
-                f"with the {self._wanted}.",
+                f"files with the {self._wanted}.",
             )
 
     @property
@@ -90,8 +89,7 @@ class Texts:
             raise Refused(
                 "InputInvalid",
                 f"{source.where(name, number)} is {shortened(first)}; a text has its label beside it, in a "
-                ".tsv "
-                f"or .jsonl file with the {self._wanted}.",
+                f".tsv or .jsonl file with the {self._wanted}.",
             )
         take: Callable[[int, str], tuple[str, str]]
         if suffix == ".tsv":
@@ -152,7 +150,8 @@ class Texts:
         return take
 
 
-def _is_read(source: Source, name: str) -> bool:
+def is_read(source: Source, name: str) -> bool:
+    """Whether a file is one of those that are read; a single file always is."""
     path = PurePosixPath(name)
     return source.kind == "File" or (path.suffix.lower() in SUFFIXES and not path.name.startswith("."))
 

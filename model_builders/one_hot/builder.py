@@ -1,6 +1,5 @@
 """Builds, measures, exports and checks a one-hot encoding."""
 
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping
@@ -8,29 +7,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.architecture import Exported
 from model_builders.checkpoints import Checkpoints
-from model_builders.contract import Example
+from model_builders.contract import Example, text_column
 from model_builders.errors import Refused
-from model_builders.fresh import ask_fresh, compare
+from model_builders.fresh import compare_fresh
 from model_builders.messages import Json
 from model_builders.one_hot import served
 from model_builders.one_hot.contract import CONTRACT, METRICS, PAGE, SAMPLE
 from model_builders.one_hot.parameters import WHERE, Parameters, parse_parameters
 from model_builders.one_hot.served.answering import Answering, Question, tensors
-from model_builders.served import copy_served
+from model_builders.served import copy_served, write_json
 from model_builders.served.words import tokenize_all
 from model_builders.source import Source
-from model_builders.terms import choose_terms, cores
+from model_builders.terms import choose_terms, cores, count_known
 from model_builders.texts import Texts
 
 logger = logging.getLogger(__name__)
 
 TERMS_ASKED = 64
 """Of the vocabulary, spread over it: what the export is compared on."""
+
+COMPARED = ("indices", "tokens", "one_hot", "multi_hot")
 
 UNKNOWN_WORD = "\u25a1"
 """A square stands in no vocabulary that is not about squares."""
@@ -70,13 +70,11 @@ class OneHotRecipe:
                 f"{WHERE}.minTexts is {self.parameters.min_texts}, but no word occurs in so many of the "
                 f"{texts.count:,} texts. Choose a smaller number.",
             )
-        kept = set(terms)
-        known = sum(text[term] for text in counted for term in text.keys() & kept)
         metrics = {
             "terms": len(terms),
             "texts": texts.count,
             "tokens": tokens,
-            "coverage": known / tokens,
+            "coverage": count_known(terms, counted) / tokens,
             "tokensPerText": tokens / texts.count,
             "filesPassedOver": len(texts.passed_over),
         }
@@ -101,9 +99,9 @@ class OneHotModel:
 
     def export(self, folder: Path) -> Exported:
         copy_served(served, folder)
-        _write_json(folder / "vocabulary.json", list(self.terms))
+        write_json(folder / "vocabulary.json", list(self.terms))
         settings = {**self.parameters.settings.to_json(), "unknownWords": self.parameters.unknown_words}
-        _write_json(folder / "settings.json", settings)
+        write_json(folder / "settings.json", settings)
         return Exported(CONTRACT.with_lengths({"terms": len(self.terms)}), self._record_examples())
 
     def check_export(self, folder: Path) -> float:
@@ -112,10 +110,7 @@ class OneHotModel:
         batches = [[Question(text)] for text in texts] + [[Question(text) for text in texts]]
         batches += [[Question(texts[0], encoding)] for encoding in ("OneHot", "MultiHot")]
         eager = self.eager
-        return max(
-            compare(("indices", "tokens", "one_hot", "multi_hot"), tensors(batch, eager.answer(batch)), found)
-            for batch, found in zip(batches, ask_fresh(folder, batches), strict=True)
-        )
+        return compare_fresh(folder, batches, COMPARED, lambda batch: tensors(batch, eager.answer(batch)))
 
     @property
     def _texts(self) -> list[str]:
@@ -147,14 +142,7 @@ MAX_NUMBERS_IN_EXAMPLES = 4096
 
 
 def _inputs(batch: list[Question]) -> dict[str, NDArray[Any]]:
-    def column(values: list[str]) -> NDArray[Any]:
-        return np.array([[value.encode("utf-8")] for value in values], dtype=np.object_)
-
-    inputs = {"text": column([question.text for question in batch])}
+    inputs = {"text": text_column([question.text for question in batch])}
     if batch[0].encoding != "Indices":
-        inputs["encoding"] = column([question.encoding for question in batch])
+        inputs["encoding"] = text_column([question.encoding for question in batch])
     return inputs
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")

@@ -1,6 +1,5 @@
 """Loads, exports, measures and checks a sentence encoder."""
 
-import importlib.util
 import json
 import logging
 from collections.abc import Mapping
@@ -12,9 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_builders.architecture import Exported
+from model_builders.architecture import Exported, need
 from model_builders.checkpoints import Checkpoints
-from model_builders.contract import EXAMPLE_TOLERANCE, Example
+from model_builders.contract import EXAMPLE_TOLERANCE, Example, text_column
 from model_builders.errors import Refused
 from model_builders.fresh import Tensors, ask_fresh, compare
 from model_builders.messages import Json
@@ -35,7 +34,7 @@ from model_builders.sentence_encoder.served.answering import (
 )
 from model_builders.sentence_encoder.tokens import write_tokenizer
 from model_builders.sentence_encoder.weights import Weights, read_weights
-from model_builders.served import copy_served
+from model_builders.served import copy_served, write_json
 from model_builders.served.vectors import Floats
 from model_builders.source import Source
 
@@ -69,13 +68,7 @@ class SentenceEncoderArchitecture:
 
     def prepare(self, parameters: Json, export: Json) -> "SentenceEncoderRecipe":
         parsed = parse_parameters(parameters, export)
-        missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise Refused(
-                "BuildFailed",
-                f"This builder has no {' and no '.join(missing)}, which a SentenceEncoder is built with. Run "
-                "the image builder-torch (docs/images.md).",
-            )
+        need(("torch", "transformers"), "a SentenceEncoder is built with")
         return SentenceEncoderRecipe(parsed)
 
 
@@ -145,8 +138,8 @@ class SentenceEncoderModel:
             "padTokenId": pad_token_id,
             "topK": self.parameters.top_k,
         }
-        _write_json(folder / "settings.json", settings)
-        _write_json(folder / "candidates.json", self.candidates)
+        write_json(folder / "settings.json", settings)
+        write_json(folder / "candidates.json", self.candidates)
         np.save(folder / "candidates.npy", self._candidate_vectors(folder), allow_pickle=False)
         logger.info("exporting to ONNX")
         export_onnx(self.encoder, folder / MODEL)
@@ -277,15 +270,8 @@ class SentenceEncoderModel:
 
 
 def _inputs(questions: list[Question]) -> dict[str, NDArray[Any]]:
-    def column(texts: list[str]) -> NDArray[Any]:
-        return np.array([[text.encode("utf-8")] for text in texts], dtype=np.object_)
-
-    inputs = {"text": column([question.text for question in questions])}
+    inputs = {"text": text_column([question.text for question in questions])}
     pairs = [question.text_pair for question in questions if question.text_pair is not None]
     if pairs:
-        inputs["text_pair"] = column(pairs)
+        inputs["text_pair"] = text_column(pairs)
     return inputs
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")

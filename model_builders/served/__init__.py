@@ -9,6 +9,7 @@ their bare ones (docs/decisions/0050-one-copy-of-served-code.md):
 Which shared files an architecture needs is read off its imports: an artifact holds those and no others.
 """
 
+import json
 import re
 from pathlib import Path
 from types import ModuleType
@@ -27,6 +28,11 @@ def copy_served(own: ModuleType, folder: Path) -> None:
     """
     for name, text in sorted(served_files(Path(own.__path__[0])).items()):
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """A file that answering.py reads from its version folder."""
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
 
 
 def served_files(own: Path) -> dict[str, str]:

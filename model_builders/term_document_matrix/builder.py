@@ -1,6 +1,5 @@
 """Builds, measures, exports and checks a term-document matrix."""
 
-import json
 import logging
 import random
 from collections import Counter
@@ -15,12 +14,12 @@ from numpy.typing import NDArray
 
 from model_builders.architecture import Exported
 from model_builders.checkpoints import Checkpoints
-from model_builders.contract import Example
+from model_builders.contract import Example, text_column
 from model_builders.corpus import Corpus, read_corpus
 from model_builders.errors import Refused
-from model_builders.fresh import ask_fresh, compare
+from model_builders.fresh import compare_fresh
 from model_builders.messages import Json
-from model_builders.served import copy_served
+from model_builders.served import copy_served, write_json
 from model_builders.served.vectors import nearest
 from model_builders.served.words import tokenize_all
 from model_builders.source import Source
@@ -169,9 +168,9 @@ class TermDocumentMatrixModel:
 
     def export(self, folder: Path) -> Exported:
         copy_served(served, folder)
-        _write_json(folder / "vocabulary.json", list(self.matrix.terms))
-        _write_json(folder / "documents.json", list(self.matrix.documents))
-        _write_json(folder / "settings.json", self.parameters.settings.to_json())
+        write_json(folder / "vocabulary.json", list(self.matrix.terms))
+        write_json(folder / "documents.json", list(self.matrix.documents))
+        write_json(folder / "settings.json", self.parameters.settings.to_json())
         (folder / "model.onnx").write_bytes(build_graph(self.matrix).SerializeToString(deterministic=True))
         lengths = {"documents": len(self.matrix.documents), "terms": len(self.matrix.terms)}
         return Exported(CONTRACT.with_lengths(lengths), record_examples(self.eager))
@@ -181,10 +180,7 @@ class TermDocumentMatrixModel:
         questions = sample_questions(self.matrix)
         batches = [[question] for question in questions] + [questions]
         eager = self.eager
-        return max(
-            compare(COMPARED, tensors(batch, eager.answer(batch)), found)
-            for batch, found in zip(batches, ask_fresh(folder, batches), strict=True)
-        )
+        return compare_fresh(folder, batches, COMPARED, lambda batch: tensors(batch, eager.answer(batch)))
 
 
 COMPARED = (
@@ -308,20 +304,13 @@ def _is_stable(eager: Answering, question: Question) -> bool:
 
 
 def _inputs(batch: list[Question]) -> dict[str, NDArray[Any]]:
-    def column(values: list[str]) -> NDArray[Any]:
-        return np.array([[value.encode("utf-8")] for value in values], dtype=np.object_)
-
-    inputs = {"text": column([question.text for question in batch])}
+    inputs = {"text": text_column([question.text for question in batch])}
     pairs = [question.text_pair for question in batch if question.text_pair is not None]
     roles = [question.role for question in batch if question.role is not None]
     if pairs:
-        inputs["text_pair"] = column(pairs)
+        inputs["text_pair"] = text_column(pairs)
     if roles:
-        inputs["role"] = column(roles)
+        inputs["role"] = text_column(roles)
     if any(question.top_k != DEFAULT_TOP_K for question in batch):
         inputs["top_k"] = np.array([[question.top_k] for question in batch], dtype=np.int32)
     return inputs
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")

@@ -1,7 +1,5 @@
 """Trains, measures, exports and checks a text classifier."""
 
-import importlib.util
-import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,18 +10,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_builders.architecture import Exported
+from model_builders.architecture import Exported, need
 from model_builders.checkpoints import Checkpoints
 from model_builders.contract import Example as Recorded
+from model_builders.contract import text_column
 from model_builders.errors import Refused
-from model_builders.fresh import ask_fresh, compare
+from model_builders.fresh import compare_fresh
 from model_builders.messages import Json
 from model_builders.report import Confusion, Curve, Section
-from model_builders.served import copy_served
+from model_builders.served import copy_served, write_json
 from model_builders.served.vectors import Floats
 from model_builders.served.words import tokenize_all
 from model_builders.source import Source
-from model_builders.terms import choose_terms, cores
+from model_builders.terms import choose_terms, cores, count_known
 from model_builders.text_classifier import served
 from model_builders.text_classifier.contract import CONTRACT, METRICS, PAGE, SAMPLE
 from model_builders.text_classifier.examples import Example, labels_of, read_examples, split
@@ -42,6 +41,9 @@ TEXTS_ASKED = 48
 
 COMPARED = ("probabilities", "score")
 
+NEAR_TIE = 1e-4
+"""Two labels whose probabilities are nearer than this may change places from one processor to another."""
+
 
 class TextClassifierArchitecture:
     name = "TextClassifier"
@@ -53,13 +55,7 @@ class TextClassifierArchitecture:
 
     def prepare(self, parameters: Json, export: Json) -> "TextClassifierRecipe":
         parsed = parse_parameters(parameters, export)
-        if importlib.util.find_spec("torch") is None:
-            raise Refused(
-                "BuildFailed",
-                "This builder has no torch, which a TextClassifier is trained with. Run the image "
-                "builder-torch "
-                "(docs/images.md).",
-            )
+        need(("torch",), "a TextClassifier is trained with")
         return TextClassifierRecipe(parsed)
 
 
@@ -100,8 +96,6 @@ class TextClassifierRecipe:
                     else f" that is in {self.parameters.min_count} of them (minCount)."
                 ),
             )
-        kept = set(terms)
-        known = sum(text[word] for text in counted for word in text.keys() & kept)
         encoder = Encoder(terms, self.parameters.settings, self.parameters.max_tokens)
         # Imported here and not above: it takes seconds, and the contracts' page does without.
         from model_builders.text_classifier.network import first_vectors
@@ -126,7 +120,7 @@ class TextClassifierRecipe:
             "testTexts": len(test_texts),
             "labels": len(labels),
             "terms": len(terms),
-            "coverage": known / tokens,
+            "coverage": count_known(terms, counted) / tokens,
             "loss": trained.losses[-1],
         }
         measured = {"textsPerSecond": round(trained.texts_per_second)}
@@ -155,8 +149,7 @@ class TextClassifierRecipe:
                 "ParameterInvalid",
                 f"{WHERE}.embeddings is {self.parameters.embeddings}, and there is "
                 f"{'no' if wants else 'an'} input {VECTORS!r}. Random goes without one; Frozen and "
-                "FineTuned take "
-                "the vectors of another model: source: {nlpModel: {name: ...}}.",
+                "FineTuned take the vectors of another model: source: {nlpModel: {name: ...}}.",
             )
         if VECTORS in names and by_name[VECTORS].kind != "Artifact":
             raise Refused(
@@ -210,10 +203,10 @@ class TextClassifierModel:
 
     def export(self, folder: Path) -> Exported:
         copy_served(served, folder)
-        _write_json(folder / "vocabulary.json", list(self.terms))
-        _write_json(folder / "labels.json", list(self.labels))
+        write_json(folder / "vocabulary.json", list(self.terms))
+        write_json(folder / "labels.json", list(self.labels))
         settings = {**self.parameters.settings.to_json(), "maxTokens": self.parameters.max_tokens}
-        _write_json(folder / "settings.json", settings)
+        write_json(folder / "settings.json", settings)
         weights = {name: one.numpy() for name, one in self.network.state_dict().items()}
         (folder / "model.onnx").write_bytes(build_graph(weights).SerializeToString(deterministic=True))
         return Exported(
@@ -228,10 +221,7 @@ class TextClassifierModel:
         questions = [Question(text) for text in (*self.asked, "", " ".join(self.terms[:80]))]
         batches = [[question] for question in questions] + [questions]
         eager = self.eager()
-        return max(
-            compare(COMPARED, tensors(batch, eager.answer(batch)), found)
-            for batch, found in zip(batches, ask_fresh(folder, batches), strict=True)
-        )
+        return compare_fresh(folder, batches, COMPARED, lambda batch: tensors(batch, eager.answer(batch)))
 
     def _record(self) -> tuple[Recorded, ...]:
         eager = self.eager()
@@ -245,14 +235,7 @@ class TextClassifierModel:
             given = tensors(batch, eager.answer(batch))
             ordered = np.sort(given["probabilities"], axis=1)
             if float((ordered[:, -1] - ordered[:, -2]).min()) < NEAR_TIE:
-                del given["label"]  # another processor may see the other one
-            text = np.array([[question.text.encode("utf-8")] for question in batch], dtype=np.object_)
+                del given["label"]
+            text = text_column([question.text for question in batch])
             recorded.append(Recorded(name, {"text": text}, given))
         return tuple(recorded)
-
-
-NEAR_TIE = 1e-4
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")

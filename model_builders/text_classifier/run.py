@@ -86,8 +86,8 @@ def train(
             raise Refused(
                 "TrainingDiverged",
                 f"The loss is {loss} in epoch {epoch + 1} of {parameters.epochs}: the network has grown "
-                "without "
-                f"bound. Lower {WHERE}.learningRate, which is {parameters.learning_rate:g} (0.001 is usual).",
+                f"without bound. Lower {WHERE}.learningRate, which is {parameters.learning_rate:g} (0.001 is "
+                "usual).",
             )
         losses.append(loss)
         history.append(measure(probabilities_of(network, test_rows), test_labels))

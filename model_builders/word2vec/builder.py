@@ -1,7 +1,5 @@
 """Trains or imports, measures, exports and checks word vectors."""
 
-import importlib.util
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,15 +10,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model_builders.architecture import Exported
+from model_builders.architecture import Exported, need
 from model_builders.checkpoints import Checkpoints
-from model_builders.contract import Example
+from model_builders.contract import Example, text_column, text_rows
 from model_builders.errors import Refused
-from model_builders.fresh import ask_fresh, compare
+from model_builders.fresh import compare_fresh
 from model_builders.graphs import MAX_BYTES
 from model_builders.messages import Json
 from model_builders.report import Curve, Section
-from model_builders.served import copy_served
+from model_builders.served import copy_served, write_json
 from model_builders.served.vectors import Neighbour
 from model_builders.served.words import tokenize_all
 from model_builders.source import Source
@@ -92,7 +90,7 @@ class Word2VecRecipe:
         found = read_vectors(source, self.parameters.settings.case_folding, self.parameters.max_terms)
         terms, dimensions = found.vectors.shape
         logger.info("read %s vectors of %d numbers (%s)", f"{terms:,}", dimensions, found.form)
-        metrics = {**_shape_of(found.vectors)}
+        metrics = _shape_of(found.vectors)
         return Word2VecModel(
             found.terms,
             found.vectors,
@@ -105,12 +103,7 @@ class Word2VecRecipe:
     def _train(
         self, source: Source, analogies: Sequence[Analogy], checkpoints: Checkpoints
     ) -> "Word2VecModel":
-        if importlib.util.find_spec("torch") is None:
-            raise Refused(
-                "BuildFailed",
-                "This builder has no torch, which Word2Vec is trained with. Run the image builder-torch "
-                "(docs/images.md).",
-            )
+        need(("torch",), "Word2Vec is trained with")
         # Imported here and not above: it takes seconds, and the contracts' page does without.
         from model_builders.word2vec.run import train
 
@@ -187,8 +180,8 @@ class Word2VecModel:
                 "spec.build.word2Vec.maxTerms.",
             )
         copy_served(served, folder)
-        _write_json(folder / "vocabulary.json", list(self.terms))
-        _write_json(folder / "settings.json", self.parameters.settings.to_json())
+        write_json(folder / "vocabulary.json", list(self.terms))
+        write_json(folder / "settings.json", self.parameters.settings.to_json())
         (folder / "model.onnx").write_bytes(build_graph(self.vectors).SerializeToString(deterministic=True))
         contract = CONTRACT.with_lengths({"dimensions": self.vectors.shape[1]})
         return Exported(contract, record_examples(self.eager), self.measured, report=self.report)
@@ -198,10 +191,7 @@ class Word2VecModel:
         questions = sample_questions(self.terms)
         batches = [[question] for question in questions] + [questions]
         eager = self.eager
-        return max(
-            compare(COMPARED, tensors(batch, eager.answer(batch)), found)
-            for batch, found in zip(batches, ask_fresh(folder, batches), strict=True)
-        )
+        return compare_fresh(folder, batches, COMPARED, lambda batch: tensors(batch, eager.answer(batch)))
 
 
 class NumpyEngine:
@@ -267,22 +257,15 @@ def _gap(near: Neighbour, far: Neighbour) -> float:
 
 
 def _inputs(batch: list[Question]) -> dict[str, NDArray[Any]]:
-    def column(rows: Sequence[Sequence[str | None]]) -> NDArray[Any]:
-        return np.array([[(word or "").encode("utf-8") for word in row] for row in rows], dtype=np.object_)
-
     inputs = {}
     if batch[0].text is not None:
-        inputs["text"] = column([[question.text] for question in batch])
+        inputs["text"] = text_column([question.text or "" for question in batch])
     if batch[0].text_pair is not None:
-        inputs["text_pair"] = column([[question.text_pair] for question in batch])
+        inputs["text_pair"] = text_column([question.text_pair or "" for question in batch])
     if batch[0].positive:
-        inputs["positive"] = column([question.positive for question in batch])
+        inputs["positive"] = text_rows([question.positive for question in batch])
     if batch[0].negative:
-        inputs["negative"] = column([question.negative for question in batch])
+        inputs["negative"] = text_rows([question.negative for question in batch])
     if any(question.top_k != DEFAULT_TOP_K for question in batch):
         inputs["top_k"] = np.array([[question.top_k] for question in batch], dtype=np.int32)
     return inputs
-
-
-def _write_json(path: Path, content: object) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")

@@ -1,5 +1,5 @@
-"""The brain in the harness: better than what people use, on requests that it was not tuned on, and safe "
-"when blind."""
+"""The brain in the harness: better than what people use, on requests that it was not tuned on, and safe
+when blind."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""From an NLPModel and its servers to what the brain asks for. Pure: objects of the API in, plain values "
-"out."""
+"""From an NLPModel and its servers to what the brain asks for. Pure: objects of the API in, plain values
+out."""
 
 from __future__ import annotations
 
@@ -88,8 +88,8 @@ def _target(spec: ModelSpec) -> tuple[float, float]:
 
 
 def _offers(spec: ModelSpec, pools: Mapping[str, PoolSpec]) -> list[Offer]:
-    """Prices are relative to the cheapest of these pools; of those without a price, every device costs "
-    "the same."""
+    """Prices are relative to the cheapest of these pools; of those without a price, every device costs
+    the same."""
     each = spec.serving.devices_per_replica
     prices = {pool: Decimal(one.price_per_hour) for pool, one in pools.items()}
     cheapest = min((price for price in prices.values() if price > 0), default=Decimal(1))
