@@ -55,7 +55,7 @@ def load(path: Path, day: int | None, minutes: int | None = None) -> Case:
 
 @dataclass(frozen=True)
 class Job:
-    """One run. `policy`: a name of `POLICIES`, or what makes one."""
+    """One run. `policy`: a name of `POLICIES`."""
 
     case: Case
     policy: str
@@ -110,7 +110,7 @@ POLICIES: dict[str, Maker] = {
     "nlp-operator": _ours,
     "nlp-operator-new": lambda case, pools, options: _ours(case, pools, options | {"memory": False}),
     "hpa-rate-0.6": lambda *_: Hpa("rate", 0.6),
-    "hpa-rate-0.7": lambda *_: Hpa("rate", 0.7),
+    "hpa-rate-0.7": lambda _, __, options: Hpa("rate", float(options.get("target", 0.7))),
     "hpa-rate-0.8": lambda *_: Hpa("rate", 0.8),
     "hpa-concurrency-0.7": lambda *_: Hpa("concurrency", 0.7),
     "hpa-concurrency-1": lambda *_: Hpa("concurrency", 1.0),

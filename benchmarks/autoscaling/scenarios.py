@@ -12,12 +12,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.autoscaling import allocator_bench, queueing
-from benchmarks.autoscaling.baselines import Hpa
 from benchmarks.autoscaling.comparison import POLICIES, Case, Job, execute_all, seeds, taught
-from benchmarks.autoscaling.oracle import Planned, solve
+from benchmarks.autoscaling.oracle import solve
 from benchmarks.autoscaling.ours import Ours
 from benchmarks.autoscaling.traces import Trace
-from benchmarks.autoscaling.world import Model, Policy, Pool, Settings, View, World, run
+from benchmarks.autoscaling.world import Model, Policy, Pool, Result, Settings, View, World, run
 from nlp_operator.planning.scaling import brain
 
 PLENTY = (Pool("gpu", 96),)
@@ -46,10 +45,29 @@ def with_price(late_price: float) -> tuple[tuple[str, Any], ...]:
     return (("settings", replace(settings, allocator=replace(settings.allocator, late_price=late_price))),)
 
 
+Label = tuple[str, float]
+
+
+def by_label(labels: Sequence[Label], results: Sequence[Result]) -> dict[Label, list[Result]]:
+    """The runs of each label, in the order of their first ones."""
+    found: dict[Label, list[Result]] = {}
+    for label, result in zip(labels, results, strict=True):
+        found.setdefault(label, []).append(result)
+    return found
+
+
+def late_share_after_start(results: Sequence[Result]) -> float:
+    """Of the requests of all runs, the first ten minutes left out."""
+    late = sum(float(result.late[:, 1:].sum()) for result in results)
+    return late / sum(float(result.total[:, 1:].sum()) for result in results)
+
+
 # --- lateness against GPU-hours ---
 
 PRICES = (0.5, 2.0, 5.0, 12.0, 30.0, 100.0)
 ORACLE_PRICES = (0.7, 1.5, 3.0, 6.0, 15.0, 40.0)
+TUNED_HPA = "hpa-rate-0.7"
+"""Its option `target` is the knob."""
 TARGETS = (0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 
 
@@ -70,19 +88,16 @@ def curve(case: Case, seed_count: int, processes: int) -> Rows:
             labels.append(("oracle", price))
     for target in TARGETS:
         for seed in numbers:
-            jobs.append(Job(case, "hpa", PLENTY, seed, options=(("target", target),)))
+            jobs.append(Job(case, TUNED_HPA, PLENTY, seed, options=(("target", target),)))
             labels.append(("hpa-rate", target))
     results = execute_all(jobs, processes)
     rows: Rows = []
-    for label in dict.fromkeys(labels):
-        own = [result for result, one in zip(results, labels, strict=True) if one == label]
-        late = sum(float(result.late[:, 1:].sum()) for result in own)
-        total = sum(float(result.total[:, 1:].sum()) for result in own)
+    for (policy, knob), own in by_label(labels, results).items():
         rows.append(
             {
-                "policy": label[0],
-                "knob": label[1],
-                "late_share": late / total,
+                "policy": policy,
+                "knob": knob,
+                "late_share": late_share_after_start(own),
                 "gpu_hours": float(np.mean([result.device_hours for result in own])),
                 "flips_per_model_hour": float(np.mean([result.flips_per_model_hour for result in own])),
             }
@@ -97,11 +112,6 @@ def _hours_at(points: Sequence[tuple[float, float]], late: float) -> float:
     """GPU-hours at a lateness, by a straight line in its logarithm; beyond the ends, those of the end."""
     x = [np.log(max(point[0], 1e-6)) for point in points]
     return float(np.interp(np.log(max(late, 1e-6)), x, [point[1] for point in points]))
-
-
-def at_lateness(rows: Rows, policy: str, late: float) -> float:
-    """GPU-hours of a policy at a lateness, between its points."""
-    return _hours_at(sorted((r["late_share"], r["gpu_hours"]) for r in rows if r["policy"] == policy), late)
 
 
 def draw(rows: object, path: Path) -> None:
@@ -263,13 +273,11 @@ def service_error(case: Case, seed_count: int, processes: int) -> Rows:
     for policy in policies:
         for factor in factors:
             own = [next(results) for _ in numbers]
-            late = sum(float(result.late[:, 1:].sum()) for result in own)
-            total = sum(float(result.total[:, 1:].sum()) for result in own)
             rows.append(
                 {
                     "policy": policy,
                     "takes": factor,
-                    "late_share_after_10_minutes": late / total,
+                    "late_share_after_10_minutes": late_share_after_start(own),
                     "late_share_of_minutes_10_to_20": sum(float(r.late[:, 1].sum()) for r in own)
                     / sum(float(r.total[:, 1].sum()) for r in own),
                     "gpu_hours": float(np.mean([result.device_hours for result in own])),
@@ -325,19 +333,16 @@ def two_pools(case: Case, seed_count: int, processes: int) -> Rows:
         for pool in (small, large):
             for seed in numbers:
                 alone = (replace(pool, devices=96),)
-                jobs.append(Job(case, "hpa", alone, seed, options=(("target", target),)))
+                jobs.append(Job(case, TUNED_HPA, alone, seed, options=(("target", target),)))
                 labels.append((f"hpa-{pool.name}-without-limit", target))
     results = execute_all(jobs, processes)
     rows: Rows = []
-    for label in dict.fromkeys(labels):
-        own = [result for result, one in zip(results, labels, strict=True) if one == label]
-        late = sum(float(result.late[:, 1:].sum()) for result in own)
-        total = sum(float(result.total[:, 1:].sum()) for result in own)
+    for (policy, knob), own in by_label(labels, results).items():
         rows.append(
             {
-                "policy": label[0],
-                "knob": label[1],
-                "late_share": late / total,
+                "policy": policy,
+                "knob": knob,
+                "late_share": late_share_after_start(own),
                 "priced_hours": float(np.mean([result.priced_seconds for result in own])) / 3600,
             }
         )
@@ -412,8 +417,6 @@ def decision_time(case: Case, seed_count: int, processes: int) -> Rows:
     ]
 
 
-POLICIES["hpa"] = lambda case, pools, options: Hpa("rate", float(options["target"]))
-
 SCENARIOS: dict[str, Callable[[Case, int, int], Rows]] = {
     "curve": curve,
     "step": step,
@@ -425,4 +428,3 @@ SCENARIOS: dict[str, Callable[[Case, int, int], Rows]] = {
     "allocator": allocator,
     "decision_time": decision_time,
 }
-__all__ = ["SCENARIOS", "Planned", "at_lateness", "draw", "solve", "table"]

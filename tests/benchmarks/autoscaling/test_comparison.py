@@ -12,7 +12,7 @@ import pytest
 from benchmarks.autoscaling import __main__ as command
 from benchmarks.autoscaling import allocator_bench, scenarios, traces
 from benchmarks.autoscaling.baselines import Hpa, Keda
-from benchmarks.autoscaling.comparison import Case, Job, compare, execute, load
+from benchmarks.autoscaling.comparison import POLICIES, Case, Job, compare, execute, load
 from benchmarks.autoscaling.ours import Ours
 from benchmarks.autoscaling.traces import Trace, TraceError
 from benchmarks.autoscaling.world import Model, Policy, Pool, Settings, World, run
@@ -71,6 +71,12 @@ def test_the_allocator_comes_near_to_the_bound() -> None:
     measured = allocator_bench.measure(24)
     assert measured["of_bound"] > 0.98
     assert measured["used"] <= measured["devices"]
+
+
+def test_every_policy_has_a_row_without_being_told_anything() -> None:
+    """As the command has it when no policy is named."""
+    rows = compare(make_case(models=2, minutes=20), list(POLICIES), [8], 1, 1)
+    assert [row["policy"] for row in rows] == list(POLICIES)
 
 
 @needs_traces
