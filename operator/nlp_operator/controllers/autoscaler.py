@@ -12,7 +12,7 @@ import logging
 from collections.abc import Callable
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import deleting, labels, name, namespace, uid
+from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.controllers.keys import Key, key_of_object
 from nlp_operator.controllers.world import World
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 """How often it decides: that of the benchmark."""
+
+LOOKED_AT = (kinds.MODEL, kinds.DEPLOYMENT, kinds.POOL)
 
 ReadSample = Callable[[Key], Sample | None]
 
@@ -42,6 +44,7 @@ class Autoscaler:
         self._settings = Settings()
         self.decisions: dict[Key, Decision] = {}
         """Of the last look."""
+        self._decided_over: tuple[tuple[Obj, ...], ...] | None = None
 
     async def run(self) -> None:
         while True:
@@ -53,7 +56,14 @@ class Autoscaler:
             await asyncio.sleep(LOOK_SECONDS)
 
     def look(self) -> None:
-        """Decide for every model, from the caches alone."""
+        """Decide for every model, from the caches alone.
+
+        Without signals a decision follows from the objects: over the same ones the last decisions stand
+        (docs/decisions/0025-a-thousand-models.md). What has not changed is the same object.
+        """
+        objects = tuple(tuple(self._world.stores[kind.name]) for kind in LOOKED_AT)
+        if self._read is no_signals and objects == self._decided_over:
+            return
         seen = self._observe()
         free = self._devices(seen)
         decided = decide(
@@ -65,6 +75,7 @@ class Autoscaler:
             if decision.total != wanted and (before is None or before.replicas != decision.replicas):
                 log.info("Scaling would change a model.", extra=decision.explain() | {"now": wanted})
         self.decisions = dict(zip(seen, decided, strict=True))
+        self._decided_over = objects
 
     def _observe(self) -> dict[Key, ModelInput]:
         stores = self._world.stores

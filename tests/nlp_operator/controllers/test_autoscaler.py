@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 from typing import Any, cast
 
@@ -95,6 +96,21 @@ def test_a_model_that_runs_nowhere_is_left_out() -> None:
         cluster.stores[kinds.DEPLOYMENT.name].remove(key_of(deployment))
     cluster.autoscaler.look()
     assert cluster.autoscaler.decisions == {}
+
+
+def test_over_an_unchanged_world_without_signals_nothing_is_decided_anew() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8})
+    cluster.autoscaler = Autoscaler(cluster.autoscaler._world)
+    cluster.autoscaler.look()
+    first = cluster.autoscaler.decisions[KEY]
+    cluster.looks(60)
+    assert cluster.autoscaler.decisions[KEY] is first
+    (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+    more = copy.deepcopy(deployment)
+    more["spec"]["replicas"] = 2
+    cluster.stores[kinds.DEPLOYMENT.name].put(more)
+    cluster.looks(10)
+    assert cluster.autoscaler.decisions[KEY].total == 2
 
 
 async def test_a_fault_in_a_look_ends_neither_the_loop_nor_the_operator(
