@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 
-from tests.nlp_agent.running import RunningAgent
+from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent
 
 
 class Asked:
@@ -40,6 +42,17 @@ class Asked:
         given = response["outputs"] if isinstance(response, dict) else response.outputs
         names = [one["name"] if isinstance(one, dict) else one.name for one in given]
         return {name: answer.as_numpy(name) for name in names}
+
+
+@contextmanager
+def serving(model: str, artifact: Path, **wanted: int) -> Iterator[RunningAgent]:
+    """An agent, with Envoy and the real Triton, that serves one artifact; `wanted`: batch, instances."""
+    with running_agent() as agent:
+        shutil.copytree(artifact, agent.store / "artifacts" / artifact.name)
+        agent.want(make_wanted(model, artifact.name, **wanted))
+        agent.start()
+        agent.wait_ready()
+        yield agent
 
 
 @contextmanager

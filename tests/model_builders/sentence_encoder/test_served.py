@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pytest
-import tritonclient.grpc as grpcclient
-import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
 from model_builders.sentence_encoder.samples import SENTENCES
 from nlpctl.__main__ import main
+from tests.model_builders.asking import Asked, asking, serving
 from tests.model_builders.sentence_encoder.minilm import CANDIDATES, DIMENSIONS, minilm
-from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent
+from tests.nlp_agent.running import RunningAgent
 
 pytestmark = [
     pytest.mark.triton,
@@ -29,50 +26,19 @@ MODEL = "sentences"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningAgent]:
-    built = minilm()
-    with running_agent() as agent:
-        shutil.copytree(built.artifact, agent.store / "artifacts" / built.digest)
-        agent.want(make_wanted(MODEL, built.digest, batch=32, instances=2))
-        agent.start()
-        agent.wait_ready()
+    with serving(MODEL, minilm().artifact, batch=32, instances=2) as agent:
         yield agent
-
-
-class Asked:
-    """Sends one request and gives every output that comes back."""
-
-    def __init__(self, server: RunningAgent, protocol: str) -> None:
-        self._module = httpclient if protocol == "http" else grpcclient
-        port = server.http if protocol == "http" else server.grpc
-        self.client = self._module.InferenceServerClient(f"127.0.0.1:{port}")
-
-    def __call__(
-        self, texts: Sequence[str | bytes], *, outputs: Sequence[str] = (), **more: Any
-    ) -> dict[str, Any]:
-        inputs = []
-        for name, values in {"text": texts, **more}.items():
-            encoded = [value if isinstance(value, bytes) else value.encode() for value in values]
-            tensor = self._module.InferInput(name, [len(encoded), 1], "BYTES")
-            tensor.set_data_from_numpy(np.array(encoded, dtype=np.object_).reshape(-1, 1))
-            inputs.append(tensor)
-        wanted = [self._module.InferRequestedOutput(name) for name in outputs] or None
-        answer = self.client.infer(MODEL, inputs, outputs=wanted)
-        response = answer.get_response()
-        given = response["outputs"] if isinstance(response, dict) else response.outputs
-        names = [one["name"] if isinstance(one, dict) else one.name for one in given]
-        return {name: answer.as_numpy(name) for name in names}
 
 
 @pytest.fixture(params=["http", "grpc"])
 def ask(request: pytest.FixtureRequest, server: RunningAgent) -> Iterator[Asked]:
-    asked = Asked(server, request.param)
-    with asked.client:
+    with asking(server, request.param, MODEL) as asked:
         yield asked
 
 
 def test_texts_that_mean_the_same_are_near_and_others_are_not(ask: Asked) -> None:
     given = ask(
-        ["A man is playing the guitar."] * 2,
+        text=["A man is playing the guitar."] * 2,
         text_pair=["Someone plays an instrument.", "Stocks fell sharply on Monday."],
     )
     near, far = given["similarity"].ravel()
@@ -83,7 +49,7 @@ def test_texts_that_mean_the_same_are_near_and_others_are_not(ask: Asked) -> Non
 
 
 def test_the_nearest_candidates_are_named(ask: Asked) -> None:
-    given = ask(["I forgot my password", "the strings of my instrument sound wrong"])
+    given = ask(text=["I forgot my password", "the strings of my instrument sound wrong"])
     names = [[name.decode() for name in row] for row in given["nearest_candidates"]]
     assert names[0][0] == CANDIDATES[0]
     assert names[1][0] == "The guitar is out of tune."
@@ -94,14 +60,14 @@ def test_the_nearest_candidates_are_named(ask: Asked) -> None:
 def test_a_row_in_a_batch_is_the_row_alone(ask: Asked) -> None:
     """Korean, emoji, nothing at all, and a text longer than the model reads, in one request."""
     texts = [*SENTENCES[-24:], "word " * 300]
-    together = ask(texts)["vector"]
+    together = ask(text=texts)["vector"]
     for text, row in zip(texts, together, strict=True):
-        np.testing.assert_allclose(ask([text], outputs=["vector"])["vector"][0], row, atol=1e-5)
+        np.testing.assert_allclose(ask(text=[text], outputs=["vector"])["vector"][0], row, atol=1e-5)
 
 
 def test_what_is_longer_than_the_model_reads_has_no_influence(ask: Asked) -> None:
     cut = "river " * 254  # with the two special tokens, 256
-    given = ask([cut, cut + "guitar", cut + "stocks " * 1000])
+    given = ask(text=[cut, cut + "guitar", cut + "stocks " * 1000])
     np.testing.assert_allclose(given["vector"][1:], given["vector"][:1].repeat(2, axis=0), atol=1e-6)
     assert given["truncated"].ravel().tolist() == [False, True, True]
 
@@ -109,17 +75,16 @@ def test_what_is_longer_than_the_model_reads_has_no_influence(ask: Asked) -> Non
 def test_requests_at_the_same_time_get_their_own_answers(server: RunningAgent) -> None:
     """Triton puts them into batches; short and long ones share a pass or not."""
     texts = [sentence * repeats for sentence in SENTENCES[:12] for repeats in (1, 6)]
-    asked = Asked(server, "grpc")
-    with asked.client, ThreadPoolExecutor(16) as pool:
-        alone = [asked([text])["vector"][0] for text in texts]
-        found = list(pool.map(lambda text: asked([text])["vector"][0], texts))
+    with asking(server, "grpc", MODEL) as asked, ThreadPoolExecutor(16) as pool:
+        alone = [asked(text=[text])["vector"][0] for text in texts]
+        found = list(pool.map(lambda text: asked(text=[text])["vector"][0], texts))
     np.testing.assert_allclose(found, alone, atol=1e-5)
 
 
 def test_bytes_that_are_not_text_are_refused_and_other_requests_are_answered(ask: Asked) -> None:
     with pytest.raises(InferenceServerException, match="text is not UTF-8: byte 3 is 0xba"):
-        ask([b"abc" + "비".encode("cp949")])
-    assert ask(["abc"])["vector"].shape == (1, DIMENSIONS)
+        ask(text=[b"abc" + "비".encode("cp949")])
+    assert ask(text=["abc"])["vector"].shape == (1, DIMENSIONS)
 
 
 def test_the_agent_proved_it_by_its_examples_and_measured_its_memory(server: RunningAgent) -> None:

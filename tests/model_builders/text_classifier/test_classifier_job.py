@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
-import signal
 import subprocess
-import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -17,22 +14,25 @@ from typing import Any
 import pytest
 import yaml
 
-from localcluster import paths
-from localcluster.images import image_of
-from localcluster.locks import locked
-from localcluster.progress import Progress
 from model_builders.messages import InputOfBuild
 from tests.model_builders.made import Jobs, Ran, make_jobs, request_of_build
-from tests.model_builders.sentence_encoder.minilm import python_with_torch, with_torch
-from tests.model_builders.word2vec.test_word2vec_job import Built, fetch
+from tests.model_builders.torch_jobs import (
+    ROOT,
+    WHERE,
+    Built,
+    fetch,
+    kept,
+    killed_at_a_checkpoint,
+    python_with_torch,
+    run_build,
+    with_torch,
+)
 from tests.model_builders.word2vec.test_word2vec_job import sample as vectors_sample
 from tools.korean_words import ASKED_ABOUT, LEARNT_ABOUT, labelled
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
 
-ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "manifests/samples/korean-people.yaml"
-WHERE = f"{ROOT}:{ROOT / 'operator'}"
 SMALL = {"tokenizer": "Whitespace", "embeddingDim": 8, "filters": 4, "minCount": 1, "epochs": 2}
 TEXTS = "text\tlabel\n" + "".join(
     f"{'good fine' if place % 2 else 'bad poor'} film {place % 7}\t{'yes' if place % 2 else 'no'}\n"
@@ -51,8 +51,7 @@ def build(
     jobs: Jobs, parameters: Mapping[str, Any], *more: InputOfBuild, python: str = "", **files: str | bytes
 ) -> Ran:
     request = request_of_build([*more, *fetch(jobs, **files)], "TextClassifier", parameters)
-    runner = with_torch(jobs) if not python else jobs
-    return runner.run("build", request, PYTHONWARNINGS="error", PYTHONPATH=WHERE)
+    return run_build(jobs if python else with_torch(jobs), request)
 
 
 def people() -> dict[str, str]:
@@ -63,25 +62,15 @@ def people() -> dict[str, str]:
 
 @cache
 def sample() -> Built:
-    """The sample's artifact, kept in the cache under a hash of all that it is made of."""
-    digest = image_of("builder-torch").reference[-12:]
-    folder = paths.cache_dir() / "test-models" / f"korean-people-{digest}"
-    done = folder / "result.json"
-    with locked(folder, Progress()):
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            config_map, model = yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8"))
-            spec = model["spec"]["build"]
-            jobs = make_jobs(folder)
-            files = {name.removesuffix(".tsv"): text for name, text in config_map["data"].items()}
-            found = [with_vectors(jobs), *fetch(jobs, **files)]
-            request = request_of_build(found, "TextClassifier", spec["textClassifier"], spec["quality"])
-            ran = with_torch(jobs).run("build", request, PYTHONWARNINGS="error", PYTHONPATH=WHERE)
-            assert ran.code == 0, ran.log
-            done.write_text(json.dumps(ran.result), encoding="utf-8")
-    result = json.loads(done.read_text(encoding="utf-8"))
-    return Built(folder / "store/artifacts" / result["digest"], result)
+    def make(jobs: Jobs) -> Ran:
+        config_map, model = yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8"))
+        spec = model["spec"]["build"]
+        files = {name.removesuffix(".tsv"): text for name, text in config_map["data"].items()}
+        found = [with_vectors(jobs), *fetch(jobs, **files)]
+        request = request_of_build(found, "TextClassifier", spec["textClassifier"], spec["quality"])
+        return run_build(with_torch(jobs), request)
+
+    return kept("korean-people", make)
 
 
 def test_vectors_of_another_model_tell_people_apart_that_no_label_was_given_for() -> None:
@@ -126,18 +115,8 @@ def test_fine_tuned_vectors_are_learnt_on(tmp_path: Path) -> None:
 def test_the_same_seed_gives_the_same_classifier_and_a_killed_one_goes_on(tmp_path: Path) -> None:
     parameters = SMALL | {"epochs": 60, "filters": 100, "embeddingDim": 200}
     jobs = with_torch(make_jobs(tmp_path))
-    request = request_of_build(fetch(jobs, train=TEXTS * 1), "TextClassifier", parameters)
-    environment = jobs.environment(request, tmp_path / "termination-log", PYTHONPATH=WHERE)
-    killed = subprocess.Popen(
-        [jobs.python, "-m", "model_builders", "build"], env=environment, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while not list((jobs.store / "tmp").glob("partial-*/training.npz")):
-        assert killed.poll() is None, "it ended before a checkpoint"
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
+    request = request_of_build(fetch(jobs, train=TEXTS), "TextClassifier", parameters)
+    killed_at_a_checkpoint(jobs, request, tmp_path / "termination-log")
     again = jobs.run("build", request, PYTHONPATH=WHERE)
     assert again.code == 0, again.log
     going_on = re.search(r"going on at epoch (\d+) of 60, where an earlier pod was", again.log)
@@ -163,7 +142,7 @@ def test_progress_of_a_classifier_says_epoch_loss_accuracy_and_speed(tmp_path: P
     [
         pytest.param(
             {},
-            {"train": "text\tlabel\na\tx\nb\tx\n" * 1, "test": "text\tlabel\na\tx\n"},
+            {"train": "text\tlabel\na\tx\nb\tx\n", "test": "text\tlabel\na\tx\n"},
             "InputInvalid",
             "All 2 texts of input 'train' have the label 'x'; a classifier needs at least two.",
             id="one label",

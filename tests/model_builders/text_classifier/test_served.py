@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 
 import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
-from tests.model_builders.asking import Asked, asking, texts
+from tests.model_builders.asking import Asked, asking, serving, texts
 from tests.model_builders.text_classifier.test_classifier_job import sample
-from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent
+from tests.nlp_agent.running import RunningAgent
 from tools.korean_words import ASKED_ABOUT, labelled
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(900)]  # the first time, torch is downloaded
@@ -21,12 +20,7 @@ MODEL = "korean-people"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningAgent]:
-    artifact = sample().artifact
-    with running_agent() as agent:
-        shutil.copytree(artifact, agent.store / "artifacts" / artifact.name)
-        agent.want(make_wanted(MODEL, artifact.name, batch=64))
-        agent.start()
-        agent.wait_ready()
+    with serving(MODEL, sample().artifact, batch=64) as agent:
         yield agent
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -15,9 +14,9 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from nlpctl.__main__ import main
-from tests.model_builders.asking import Asked, asking, texts
+from tests.model_builders.asking import Asked, asking, serving, texts
 from tests.model_builders.word2vec.test_word2vec_job import sample
-from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent
+from tests.nlp_agent.running import RunningAgent
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(900)]  # the first time, torch is downloaded
 
@@ -26,12 +25,7 @@ MODEL = "korean-words"
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningAgent]:
-    artifact = sample().artifact
-    with running_agent() as agent:
-        shutil.copytree(artifact, agent.store / "artifacts" / artifact.name)
-        agent.want(make_wanted(MODEL, artifact.name, batch=32))
-        agent.start()
-        agent.wait_ready()
+    with serving(MODEL, sample().artifact, batch=32) as agent:
         yield agent
 
 

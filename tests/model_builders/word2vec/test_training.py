@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import subprocess
-from pathlib import Path
 
 import pytest
 
-from tests.model_builders.sentence_encoder.minilm import python_with_torch
+from tests.model_builders.torch_jobs import ROOT, python_with_torch
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
-
-ROOT = Path(__file__).resolve().parents[3]
 
 PRELUDE = """
 import sys, numpy as np, torch

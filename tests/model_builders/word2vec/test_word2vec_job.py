@@ -2,14 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import os
 import re
-import shutil
-import signal
-import subprocess
-import time
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
@@ -18,75 +12,47 @@ from typing import Any
 import pytest
 import yaml
 
-from localcluster import paths
-from localcluster.images import image_of
-from localcluster.locks import locked
-from localcluster.progress import Progress
-from model_builders.messages import InputOfBuild
 from model_builders.word2vec.served.answering import Question, load
 from tests.model_builders.made import Jobs, Ran, make_jobs, request_of_build
-from tests.model_builders.sentence_encoder.minilm import with_torch
+from tests.model_builders.torch_jobs import (
+    ROOT,
+    WHERE,
+    Built,
+    fetch,
+    kept,
+    killed_at_a_checkpoint,
+    run_build,
+    with_torch,
+)
 from tools.korean_words import PEOPLE, sentences
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
 
-ROOT = Path(__file__).resolve().parents[3]
 SAMPLE = ROOT / "manifests/samples/korean-words.yaml"
-WHERE = f"{ROOT}:{ROOT / 'operator'}"
 CHUNK_TOKENS = 1 << 16
 """What a worker trains at a time (training.py, which needs torch)."""
 BLANKS = {"tokenizer": "Whitespace", "embeddingDim": 16, "minCount": 2, "epochs": 3}
 
 
-def fetch(jobs: Jobs, **files: str | bytes) -> list[InputOfBuild]:
-    """Each file as an input of its name."""
-    wanted = []
-    for name, content in files.items():
-        path = jobs.volumes / name / f"{name}.txt"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        wanted.append({"name": name, "path": str(path)})
-    fetched = jobs.fetch(*wanted)
-    assert fetched.code == 0, fetched.log
-    return [InputOfBuild(one["name"], one["sha256"]) for one in fetched.result["inputs"]]
-
-
 def build(jobs: Jobs, parameters: Mapping[str, Any], **files: str | bytes) -> Ran:
     request = request_of_build(fetch(jobs, **files), "Word2Vec", parameters)
-    return with_torch(jobs).run("build", request, PYTHONWARNINGS="error", PYTHONPATH=WHERE)
+    return run_build(with_torch(jobs), request)
 
 
 def corpus() -> str:
     return "\n".join(sentences()) + "\n"
 
 
-@dataclasses.dataclass(frozen=True)
-class Built:
-    artifact: Path
-    result: Mapping[str, Any]
-
-
 @cache
 def sample() -> Built:
-    """The sample's artifact, kept in the cache under a hash of all that it is made of."""
-    digest = image_of("builder-torch").reference[-12:]
-    folder = paths.cache_dir() / "test-models" / f"korean-words-{digest}"
-    done = folder / "result.json"
-    with locked(folder, Progress()):
-        if not done.exists():
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir(parents=True)
-            config_map, model = yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8"))
-            spec = model["spec"]["build"]
-            jobs = make_jobs(folder)
-            data = config_map["data"]
-            found = fetch(jobs, corpus=data["corpus.txt"], analogies=data["analogies.txt"])
-            request = request_of_build(found, "Word2Vec", spec["word2Vec"], spec["quality"])
-            ran = with_torch(jobs).run("build", request, PYTHONWARNINGS="error", PYTHONPATH=WHERE)
-            assert ran.code == 0, ran.log
-            done.write_text(json.dumps(ran.result), encoding="utf-8")
-    result = json.loads(done.read_text(encoding="utf-8"))
-    return Built(folder / "store/artifacts" / result["digest"], result)
+    def make(jobs: Jobs) -> Ran:
+        config_map, model = yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8"))
+        spec, data = model["spec"]["build"], config_map["data"]
+        found = fetch(jobs, corpus=data["corpus.txt"], analogies=data["analogies.txt"])
+        request = request_of_build(found, "Word2Vec", spec["word2Vec"], spec["quality"])
+        return run_build(with_torch(jobs), request)
+
+    return kept("korean-words", make)
 
 
 def test_the_analogy_of_the_note_comes_first_on_the_sample() -> None:
@@ -142,18 +108,7 @@ def test_a_killed_build_goes_on_at_a_later_step_and_ends_in_the_same_bytes(tmp_p
     parameters = BLANKS | {"embeddingDim": 300, "epochs": 40}
     jobs = with_torch(make_jobs(tmp_path))
     request = request_of_build(fetch(jobs, corpus=corpus() * 4), "Word2Vec", parameters)
-    environment = jobs.environment(request, tmp_path / "termination-log", PYTHONPATH=WHERE)
-    killed = subprocess.Popen(
-        [jobs.python, "-m", "model_builders", "build"], env=environment, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 300
-    while not list((jobs.store / "tmp").glob("partial-*/training.npz")):
-        assert killed.poll() is None, "it ended before a checkpoint"
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    os.kill(killed.pid, signal.SIGKILL)
-    killed.wait()
-
+    killed_at_a_checkpoint(jobs, request, tmp_path / "termination-log")
     again = jobs.run("build", request, PYTHONPATH=WHERE)
     assert again.code == 0, again.log
     assert "the corpus was read by an earlier pod" in again.log
