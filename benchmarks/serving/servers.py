@@ -24,11 +24,11 @@ from tritonclient.grpc import service_pb2
 
 from benchmarks.serving.load import Client, Failed, GrpcClient, HttpClient
 from localcluster.environments import Recipe, environment, stub_cuda
+from localcluster.ports import Ports
 from localcluster.progress import Progress
 from localcluster.serving_env import serving_environment
 from nlp_agent.model_config import write_model_config
 from nlp_agent.server_config import Spec
-from nlp_agent.triton import free_ports
 from nlpctl.local.processes import end_session
 from tests.nlp_agent.running import (
     RunningAgent,
@@ -194,7 +194,7 @@ def uvicorn(
 ) -> contextlib.AbstractContextManager[Mapping[str, Running]]:
     @contextlib.contextmanager
     def start() -> Iterator[Mapping[str, Running]]:
-        (port,) = free_ports(1)
+        port = Ports().take()
         log = given.scratch / f"{app}-{workers}.log"
         python = environment(FASTAPI, Progress()) / "bin/python3"
         command = [str(python), "-m", "uvicorn", f"{app}:app", "--app-dir", str(HERE / "opponents")]
@@ -232,7 +232,7 @@ def start_batcher(given: Given) -> contextlib.AbstractContextManager[Mapping[str
 
 @contextlib.contextmanager
 def start_infinity(given: Given) -> Iterator[Mapping[str, Running]]:
-    (port,) = free_ports(1)
+    port = Ports().take()
     log = given.scratch / "infinity.log"
     root = environment(INFINITY, Progress())
     command = [str(root / "bin/infinity_emb"), "v2", "--model-id", str(given.weights), "--port", str(port)]
@@ -284,7 +284,8 @@ def _triton(given: Given, layout: Layout) -> Iterator[Mapping[str, Running]]:
     config = write_model_config(built, spec, MODEL, "cpu", 1)
     threads = f'string_value: "{layout.threads}"'
     (folder / "config.pbtxt").write_text(config.replace('string_value: "1"', threads), encoding="utf-8")
-    http_port, grpc_port, metrics_port = free_ports(3)
+    ports = Ports()
+    http_port, grpc_port, metrics_port = (ports.take() for _ in range(3))
     log = root / "triton.log"
     variables = serving_environment(Progress()).variables
     command = [variables["NLP_TRITON_BINARY"], f"--model-repository={root}"]

@@ -39,7 +39,8 @@ CHANNEL = [
     ("grpc.max_receive_message_length", -1),
     ("grpc.initial_reconnect_backoff_ms", 50),
 ]
-PORTS = range(20000, 30000)
+PORTS = range(10000, 20000)
+"""Neither ephemeral nor NodePorts, and below where programs beside it on one machine look for theirs."""
 EPHEMERAL = Path("/proc/sys/net/ipv4/ip_local_port_range")
 # Triton's Python backend makes /tmp/python_env_... whatever TMPDIR says (2.51), and aborts when it cannot.
 TRITON_TMP = Path("/tmp")  # noqa: S108 - not our choice

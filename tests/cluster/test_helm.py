@@ -18,8 +18,8 @@ import yaml
 
 from localcluster.binaries import ensure
 from localcluster.control_plane import ControlPlane
+from localcluster.ports import Ports
 from localcluster.progress import Progress
-from nlp_agent.triton import free_ports
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import (
@@ -352,7 +352,7 @@ def test_operator_works_with_the_rights_and_settings_it_was_installed_with(
     began = AuditLog(plane.audit_log).mark()
     operator = OperatorProcess(
         plane,
-        free_ports(1)[0],
+        Ports().take(),
         **{key.removeprefix("NLP_OPERATOR_").lower(): value for key, value in settings.items()},
     )
     operator.start()

@@ -24,8 +24,8 @@ from localcluster.debian import Unpacked
 from localcluster.errors import NotPossible
 from localcluster.images import TARGETS, ImageRef, build_images
 from localcluster.node import DEBIAN_PACKAGES, DEBIAN_PROGRAMS
+from localcluster.ports import Ports
 from localcluster.progress import Progress
-from nlp_agent.triton import free_ports
 from tests.nlp_agent.artifacts import make_artifact
 
 pytestmark = [pytest.mark.node, pytest.mark.timeout(1200)]  # a first build downloads Debian and Triton
@@ -252,7 +252,8 @@ def test_the_serving_image_answers_with_a_model_out_of_the_store(
     model = {"name": "echo", "digest": digest, "maxBatchSize": 8, "instances": 1}
     place = {"server": "s", "namespace": "n", "pool": "cpu", "device": "cpu", "devices": 1}
     (config / "server.json").write_text(json.dumps({"version": 1, **place, "models": [model]}))
-    http_port, grpc, metrics, agent = free_ports(4)
+    ports = Ports()
+    http_port, grpc, metrics, agent = (ports.take() for _ in range(4))
     settings = {
         "NLP_SERVER_CONFIG": "/etc/nlp/server.json",
         "NLP_STORE": "/store",

@@ -21,8 +21,8 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
+from localcluster.ports import Ports
 from localcluster.serving_env import serving_environment
-from nlp_agent.triton import free_ports
 from tests.model_builders.made import COUNTS, DOCUMENT_EXAMPLE, WORDS, build_artifact, make_novels
 
 pytestmark = pytest.mark.triton
@@ -56,7 +56,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         config = (artifacts[name] / "configs/cpu-2.51.pbtxt").read_text(encoding="utf-8")
         (model / "config.pbtxt").write_text(f'name: "{name}"\n{config}', encoding="utf-8")
     environment = serving_environment()
-    http, grpc, metrics = free_ports(3)
+    ports = Ports()
+    http, grpc, metrics = (ports.take() for _ in range(3))
     log = (root / "triton.log").open("wb")
     process = subprocess.Popen(
         [

@@ -17,8 +17,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from localcluster.ports import Ports
 from localcluster.serving_env import serving_environment
-from nlp_agent.triton import clean_shared_memory, free_ports
+from nlp_agent.triton import clean_shared_memory
 from nlpctl.local.processes import session_members as session_members
 
 SOURCES = Path(__file__).resolve().parents[2] / "operator"
@@ -50,7 +51,8 @@ class RunningAgent:
         self.mount = self.root / "etc"
         self.store.mkdir(exist_ok=True)
         self.mount.mkdir(exist_ok=True)
-        self.http, self.grpc, self.metrics, self.port = free_ports(4)
+        self.ports = Ports()
+        self.http, self.grpc, self.metrics, self.port = (self.ports.take() for _ in range(4))
         self.log = self.root / "agent.log"
         self._revision = 0
         self.process: subprocess.Popen[bytes] | None = None
@@ -119,12 +121,12 @@ class RunningAgent:
 
     def end(self) -> None:
         """Whatever state it is in: leave no process of it."""
-        if self.process is None:
-            return
-        for pid in session_members(self.pid):
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        self.process.wait(PATIENCE_SECONDS)
+        if self.process is not None:
+            for pid in session_members(self.pid):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self.process.wait(PATIENCE_SECONDS)
+        self.ports.release()
 
     # -- what callers see ------------------------------------------------------------------------------------
 

@@ -15,8 +15,8 @@ import pytest
 import yaml
 
 from localcluster.control_plane import ControlPlane
+from localcluster.ports import Ports
 from localcluster.progress import Progress
-from nlp_agent.triton import free_ports
 from nlp_operator.api.objects import Obj
 from tests.cluster.running.rig import ROOT, OperatorProcess, Scene, make_pool
 from tests.faults.agents import AgentsInThread
@@ -78,7 +78,7 @@ def make_volume(number: int) -> dict[str, object]:
 
 @pytest.fixture(scope="session")
 def agent_port() -> int:
-    return free_ports(1)[0]
+    return Ports().take()
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from localcluster.control_plane import ControlPlane
-from nlp_agent.triton import free_ports
+from localcluster.ports import Ports
 from nlp_operator.cluster import kinds
 from tests.cluster.running.conftest import start_plane
 from tests.cluster.running.rig import OPERATOR_USER, OperatorProcess, Scene, until
@@ -18,7 +18,7 @@ from tests.faults.audit import AuditLog
 @pytest.fixture(scope="module")
 def namespaced() -> Iterator[tuple[ControlPlane, OperatorProcess]]:
     with start_plane("127.78.0.0/16", "namespaced") as plane:
-        port = free_ports(1)[0]
+        port = Ports().take()
         agents = AgentsInThread(plane.kubeconfig, port)
         agents.start()
         operator = OperatorProcess(plane, port, namespaces="default")
