@@ -1,4 +1,5 @@
-"""Answers `GET :8003/v1/status` for every server pod of a cluster whose pods run nowhere.
+"""Answers `GET :8003/v1/status` for every server pod of a cluster whose pods run nowhere, and `/v1/progress`
+for every build.
 
     python -m tests.faults.agents --kubeconfig FILE --port 8003
 
@@ -46,17 +47,21 @@ class Agents:
         """Models whose agents do not answer."""
         self.change: Callable[[Obj, Obj], Obj] = lambda report, pod: report
         """What tests make of the answer of a pod, of which they get the metadata."""
+        self.far: Callable[[str], str] = lambda model: ""
+        """How far the build of a model says it is."""
         self._access = Access.from_kubeconfig(kubeconfig)
         self._port = port
         self._pods: dict[str, Obj] = {}
         """Metadata by address."""
         self._configs: dict[tuple[str, str], str] = {}
+        self._session: aiohttp.ClientSession | None = None
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Until cancelled. `ready` is called once the cluster has been seen and the socket is open."""
         connector = aiohttp.TCPConnector(ssl=self._access.tls if self._access.tls is not None else True)
         app = web.Application()
         app.router.add_get("/v1/status", self._status)
+        app.router.add_get("/v1/progress", self._progress)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
@@ -67,6 +72,7 @@ class Agents:
                 timeout=aiohttp.ClientTimeout(total=None),
                 read_bufsize=LARGEST_LINE,
             ) as session:
+                self._session = session
                 await web.SockSite(runner, loopback_socket(self._port)).start()
                 seen = [asyncio.Event(), asyncio.Event()]
                 async with asyncio.TaskGroup() as group:
@@ -124,9 +130,21 @@ class Agents:
         else:
             self._configs[key] = (config.get("data") or {}).get("server.json", "")
 
+    async def _progress(self, request: web.Request) -> web.Response:
+        """Builds are asked seldom: who has the address is looked up."""
+        assert self._session is not None
+        address = asked_at(request)
+        wanted = f"status.podIP={address},status.phase=Running"
+        async with self._session.get(POD.path(), params={"fieldSelector": wanted}) as answer:
+            pods = (await answer.json())["items"]
+        if not pods:
+            return web.Response(status=503, text=f"No build runs at {address}.\n")
+        return web.json_response(
+            {"version": 1, "message": self.far(pods[0]["metadata"]["labels"][MODEL_LABEL])}
+        )
+
     async def _status(self, request: web.Request) -> web.Response:
-        assert request.transport is not None
-        address = request.transport.get_extra_info("sockname")[0]
+        address = asked_at(request)
         pod = self._pods.get(address)
         labels = (pod or {}).get("labels") or {}
         if pod is None or labels.get(MODEL_LABEL) in self.silent:
@@ -136,6 +154,11 @@ class Agents:
         if not config:
             return web.Response(status=503, text=f"Server {server} has no server.json.\n")
         return web.json_response(self.change(report(server, config), pod))
+
+
+def asked_at(request: web.Request) -> str:
+    assert request.transport is not None
+    return str(request.transport.get_extra_info("sockname")[0])
 
 
 def loopback_socket(port: int) -> socket.socket:

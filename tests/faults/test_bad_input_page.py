@@ -1,5 +1,5 @@
 """docs/bad-input.md is a promise: every case has its row, and every row a test that exists and compares the
-conditions of a real status with those of the row."""
+conditions and the sentence of a real status, or of what kubectl or the Job printed, with those of the row."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ast
 
 import pytest
 
+from tests.cluster.test_bad_input import REFUSED
 from tests.faults.bad_input_page import ROOT, Row, rows
 
 CASES = (
@@ -64,3 +65,19 @@ def test_every_condition_that_a_row_promises_is_compared_by_a_test_of_it(row: Ro
     )
     if row.promises:
         assert any("assert_as_promised(" in text_of(test) for test in row.tests)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_every_sentence_is_compared_with_what_is_really_said(row: Row) -> None:
+    """By the Job or the agent that wrote it, where the operator only passes it on."""
+    if not row.sentences:
+        assert row.conditions == "gone"
+        return
+    if row.conditions == "not stored":
+        told = [str(param.values[2]) for param in REFUSED]
+        texts = [" ".join(text_of(test).split()) for test in row.tests]
+        assert any(one in text for one in row.sentences for text in [*told, *texts])
+        return
+    jobs = [text_of(test) for test in row.tests if test.startswith(("tests/model_builders/", "tests/node/"))]
+    compared = jobs or [text_of(test) for test in row.tests]
+    assert any("assert_as_promised(" in text or ".says(" in text for text in compared)

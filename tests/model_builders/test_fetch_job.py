@@ -20,6 +20,7 @@ from model_builders.fetch import fetch as run_fetch
 from model_builders.inputs import find_input
 from model_builders.messages import FetchRequest, InputToFetch
 from model_builders.store import Store, expired
+from tests.faults.bad_input_page import row_of
 from tests.model_builders.made import Jobs, Ran, make_novels
 
 pytestmark = pytest.mark.jobs
@@ -209,6 +210,11 @@ def empty_file(volume: Path) -> None:
     (volume / "a.txt").touch()
 
 
+def link_beside_novels(volume: Path) -> None:
+    (volume / "novels.tsv").write_text(make_novels())
+    (volume / "more.tsv").symlink_to("/etc/passwd")
+
+
 def nothing(volume: Path) -> None:
     (volume / "empty").mkdir()
 
@@ -299,6 +305,22 @@ def test_path_that_leads_nowhere_is_refused(jobs: Jobs, path: str, reason: str, 
     ran = fetch(jobs, path)
     assert (ran.code, ran.result["reason"]) == (10, reason)
     assert sentence in ran.result["message"]
+
+
+@pytest.mark.parametrize(
+    ("make", "path", "case"),
+    [
+        pytest.param(link_beside_novels, "", "a symlink out of the folder", id="a link out"),
+        pytest.param(empty_file, "", "empty input", id="an empty file"),
+        pytest.param(empty_file, "novel.tsv", "missing input (a path)", id="nothing of that name"),
+    ],
+)
+def test_refusal_reads_as_the_page_says(
+    jobs: Jobs, make: Callable[[Path], None], path: str, case: str
+) -> None:
+    make(jobs.volumes / "corpus")
+    ran = fetch(jobs, path)
+    assert row_of(case).says(ran.result["message"]), ran.result["message"]
 
 
 @needs_root
@@ -393,6 +415,7 @@ def test_full_store_says_how_much_is_free(jobs: Jobs) -> None:
     ran = fetch(jobs, "novels.tsv", in_volume_of(jobs, "128k"))
     assert (ran.code, ran.result["reason"]) == (10, "StoreFull")
     assert "of 131,072 bytes are free" in ran.result["message"]
+    assert row_of("a build out of disk").says(ran.result["message"])
 
 
 @needs_root

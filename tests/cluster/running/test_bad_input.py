@@ -15,7 +15,7 @@ import pytest
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import Scene, make_pool, until
-from tests.faults.bad_input_page import assert_as_promised
+from tests.faults.bad_input_page import assert_as_promised, row_of
 from tests.faults.invariants import i3_one_active_job, i6_status_never_lies
 from tests.faults.plain_api import JOB, NLP_MODEL, POD
 from tests.faults.recorder import Recorder
@@ -43,19 +43,20 @@ def assert_still_serves(scene: Scene, server: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("reason", "message"),
+    ("reason", "case"),
     [
-        pytest.param("InputMissing", "Input 'corpus': there is no 'novels' in the volume.", id="missing"),
-        pytest.param("InputEmpty", "Input 'corpus': the folder holds no byte.", id="empty"),
-        pytest.param("InputUnreadable", "Input 'corpus': novels.tsv cannot be read.", id="unreadable"),
-        pytest.param("InputRefused", "Input 'corpus': 'link' leads to '/etc/passwd'.", id="a link"),
-        pytest.param("HashMismatch", "Input 'corpus' has the digest b…, not the pinned a….", id="a pin"),
-        pytest.param("StoreFull", "The store has 12 bytes free.", id="a full store"),
+        ("InputMissing", "missing input (a path)"),
+        ("InputEmpty", "empty input"),
+        ("InputUnreadable", "unreadable input"),
+        ("InputRefused", "a symlink out of the folder"),
+        ("HashMismatch", "hash mismatch"),
+        ("StoreFull", "a build out of disk"),
     ],
 )
 def test_a_fetch_that_fails_is_told_in_its_own_words(
-    scene: Scene, reason: str, message: str, request: pytest.FixtureRequest
+    scene: Scene, reason: str, case: str, request: pytest.FixtureRequest
 ) -> None:
+    (message,) = row_of(case).sentences
     scene.apply_model(MODEL)
     scene.finish_pod(f"{MODEL}-fetch-", make_failure(reason, message), exit_code=10)
 
@@ -130,6 +131,25 @@ def test_a_pool_that_does_not_exist_is_named_with_those_that_do(
     assert "test-cpu" in stalled["message"]
     assert stalled["message"].endswith("Name one of these, or create the pool.")
     assert dig(scene.condition("novels", "Placed"), "reason") == "NoSuchPool"
+
+
+@pytest.mark.parametrize(
+    ("spec", "reason"),
+    [
+        pytest.param({"serving": {"memoryMebibytes": 99_999}}, "NoPoolFits", id="too big for every pool"),
+        pytest.param({"serving": {"isolation": "Shared"}}, "SharedNotAvailable", id="shared"),
+    ],
+)
+def test_a_model_that_cannot_be_placed_says_what_to_change_and_goes_on(
+    scene: Scene, spec: dict[str, Obj], reason: str, request: pytest.FixtureRequest
+) -> None:
+    scene.apply_model("novels", **spec)
+
+    scene.wait_for("novels", "Stalled", "True", reason)
+    assert_as_promised(scene.get(kinds.MODEL, "novels"), request)
+
+    scene.patch_model("novels", {"serving": None})
+    scene.wait_ready("novels")
 
 
 @pytest.fixture

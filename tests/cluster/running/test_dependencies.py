@@ -11,7 +11,7 @@ import pytest
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import Scene, until
-from tests.faults.bad_input_page import assert_as_promised
+from tests.faults.bad_input_page import assert_as_promised, row_of
 
 
 def apply_words(scene: Scene, name: str = "words", key: str = "") -> None:
@@ -128,7 +128,9 @@ def test_a_served_model_outlives_its_source_and_follows_it_when_it_is_back(scene
     jobs, before = jobs_of(scene, "novels"), digest_of(scene, "novels")
     scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "words")
 
-    assert wait_for_note(scene, "novels", "which is gone: this model stays as it is")["status"] == "True"
+    note = wait_for_note(scene, "novels", "which is gone: this model stays as it is")
+    assert note["status"] == "True"
+    assert row_of("a model that others are built from is deleted").says(note["message"])
     assert (jobs_of(scene, "novels"), digest_of(scene, "novels")) == (jobs, before)
 
     apply_words(scene, key="more.tsv")

@@ -12,6 +12,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, name
 from nlp_operator.planning.agent_report import AgentReport
 from nlp_operator.planning.plan import Placement
+from tests.faults.bad_input_page import assert_as_promised
 from tests.nlp_operator.making import (
     DIGEST,
     NOW,
@@ -557,7 +558,7 @@ def test_what_serves_keeps_serving_when_the_spec_stalls(spec: dict[str, Any], re
     assert serving(world)
 
 
-def test_invalid_spec_keeps_what_the_status_knew() -> None:
+def test_invalid_spec_keeps_what_the_status_knew(request: pytest.FixtureRequest) -> None:
     world = World(make_model()).up()
     kept = world.model["status"]["artifact"]
     world.edit(serving={"maxBatchSize": -4})
@@ -565,6 +566,7 @@ def test_invalid_spec_keeps_what_the_status_knew() -> None:
     assert world.model["status"]["artifact"] == kept
     assert world.model["status"]["observedGeneration"] == 2
     assert "spec.serving.maxBatchSize is -4" in world.condition("Stalled")["message"]
+    assert_as_promised(world.model, request)
 
 
 def test_invalid_spec_keeps_its_devices() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from nlp_operator.api.objects import Obj, dig, kind
 from nlp_operator.planning.jobs import Failed, Outcome, Running, Succeeded, read_job
-from tests.faults.bad_input_page import assert_as_promised
+from tests.faults.bad_input_page import assert_as_promised, row_of
 from tests.nlp_operator.making import (
     NOW,
     SETTINGS,
@@ -32,7 +32,14 @@ BUCKET = replace(
     store_region="eu-central-1",
     store_secret_name="store-keys",
 )
-AWAY = "The store s3://models/nlp/demo: The server does not answer: it cannot be connected to."
+AWAY = (
+    "The store s3://models/nlp/demo at https://s3.example: The server does not answer: it cannot be "
+    "connected to. It is tried again by itself."
+)
+NO_BUCKET = (
+    "The store s3://models/nlp/demo: There is no bucket 'no-such-bucket'. Ask your administrator, who set "
+    "the store."
+)
 
 
 def make_store(*modes: str) -> Obj:
@@ -50,11 +57,7 @@ def test_a_claim_whose_modes_cannot_be_read_binds_nothing(modes: object) -> None
 
 def test_placed_says_that_a_store_of_one_node_binds_all_servers_to_it() -> None:
     world = World(make_model(), store=make_store("ReadWriteOnce")).up()
-    assert world.condition("Placed")["message"].endswith(
-        "The store, PersistentVolumeClaim nlp-store, is ReadWriteOnce: all Jobs and servers of this "
-        "namespace run on the one node that mounts it. For several nodes, make it anew as ReadWriteMany, or "
-        "have the administrator keep the store in a bucket."
-    )
+    assert row_of("a store that one node can mount only").says(world.condition("Placed")["message"])
     assert world.state()["Ready"] == "True"
 
 
@@ -154,21 +157,22 @@ def test_missing_secret_is_named_when_a_pod_waits_for_its_volumes(request: pytes
 
 
 @pytest.mark.parametrize(
-    ("reason", "other"), [("StoreUnreachable", "Reconciling"), ("StoreRefused", "Stalled")]
+    ("reason", "other", "message"),
+    [("StoreUnreachable", "Reconciling", AWAY), ("StoreRefused", "Stalled", NO_BUCKET)],
 )
 def test_a_first_pod_that_waits_for_the_store_says_so(
-    reason: str, other: str, request: pytest.FixtureRequest
+    reason: str, other: str, message: str, request: pytest.FixtureRequest
 ) -> None:
     world = World(make_model(), settings=BUCKET).up()
     for pod in world.pods:
         if "server" in pod["metadata"]["labels"].get("app.kubernetes.io/component", ""):
             pod["status"]["conditions"] = [{"type": "Ready", "status": "False"}]
-            report = make_report("a" * 64, serving="", reason=reason, message=AWAY)
+            report = make_report("a" * 64, serving="", reason=reason, message=message)
             world.agents[pod["metadata"]["uid"]] = report
     world.settle()
     assert (world.reason(), world.state()[other]) == (reason, "True")
     assert_as_promised(world.model, request)
-    assert AWAY in world.condition("Ready")["message"]
+    assert message in world.condition("Ready")["message"]
 
 
 def test_job_that_could_not_reach_the_store_is_made_anew_after_a_while() -> None:

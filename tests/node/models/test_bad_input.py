@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.faults.bad_input_page import assert_as_promised
+from tests.faults.bad_input_page import assert_as_promised, row_of
 from tests.faults.plain_api import NLP_MODEL, POD
 from tests.faults.recorder import Recorder
 from tests.node.models.place import MODEL, POOL, Place, make_pool, until
@@ -153,9 +153,10 @@ def test_an_artifact_damaged_in_the_store_is_built_again(place: Place) -> None:
         until(lambda: damaged.exists() and damaged.read_bytes() == whole, "the artifact is whole again", 180)
         place.wait_ready()
 
-    reasons = [one.reason for one in recorder.transitions("NLPModel", MODEL, place.namespace, "Ready")]
-    assert "Repairing" in reasons
-    assert reasons[-1] == "Serving"
+    told = recorder.transitions("NLPModel", MODEL, place.namespace, "Ready")
+    (repairing,) = [one for one in told if one.reason == "Repairing"]
+    assert row_of("an artifact damaged in the store").says(str(repairing.message)), repairing.message
+    assert told[-1].reason == "Serving"
     assert place.digest() == digest
     assert place.vector("one") == [2.0, 1.0, 0.0]
 

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from localcluster.cluster import Cluster
+from tests.faults.bad_input_page import row_of
 from tests.faults.plain_api import Obj
 from tests.node.models.conftest import make_place
 from tests.node.models.place import MODEL, Place, until
@@ -78,6 +79,7 @@ def test_model_is_built_into_a_bucket_and_served_from_it(place: Place, server: S
         "the model says that it waits for the store",
     )
     assert f"The store s3://{BUCKET}/{PREFIX}/{place.namespace} at {server.endpoint}" in found["message"]
+    assert row_of("the bucket of the store away").says(found["message"]), found["message"]
     server.start()
     place.wait_ready()
     assert place.vector(LUCKY_DAY) == COUNTS
