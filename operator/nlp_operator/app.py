@@ -171,6 +171,11 @@ class App:
         metrics.gauge("queue_depth", "Keys that are ready and wait for a worker.", queue.depth)
         metrics.gauge("queue_failing", "Keys whose last reconcile failed.", queue.failing)
         metrics.gauge(
+            "models_unsettled",
+            "NLPModels whose last pass left something to do or to tell.",
+            lambda: float(self.world.unsettled()),
+        )
+        metrics.gauge(
             "queue_oldest_seconds", "How long the oldest ready key has waited.", queue.oldest_ready_age
         )
         metrics.gauge("leader", "1 when this process is the active one.", lambda: float(self.leader.valid()))

@@ -148,9 +148,14 @@ class World:
         Cheap: what has not changed is the same object, and that is compared first.
         """
         known = self.settled.get(key)
-        if known is None or known.seen != seen:
-            return 0.0
-        return max(0.0, known.until - self.clock.monotonic())
+        if known is not None and known.seen == seen and known.until > self.clock.monotonic():
+            return known.until - self.clock.monotonic()
+        self.settled.pop(key, None)
+        return 0.0
+
+    def unsettled(self) -> int:
+        """The models whose last pass left something to do or to tell, or that none has looked at yet."""
+        return len(self.stores[kinds.MODEL.name]) - len(self.settled)
 
     def patience(self, obj: Obj, status: Obj) -> float:
         """For how many seconds this status can wait to be written, so that one write tells of several small

@@ -65,13 +65,15 @@ def pool_of_the_samples(plane: ControlPlane) -> Iterator[None]:
 
 @pytest.mark.parametrize("sample", FILES, ids=lambda path: path.stem)
 def test_a_ready_sample_has_no_difference_and_takes_no_second_write(
-    scene: Scene, sample: Path, pool_of_the_samples: None
+    scene: Scene, operator: OperatorProcess, sample: Path, pool_of_the_samples: None
 ) -> None:
     here = ("-n", scene.namespace)
     for file in (*samples_it_builds_on(sample), sample):
         scene.plane.kubectl(*here, "apply", "-f", file)
         for model in models_in(file):
             scene.wait_ready(model["metadata"]["name"])
+    # Progress that nobody waits for is written up to ten seconds after Ready.
+    until(lambda: operator.metric(UNSETTLED) == 0 and not passes_within(operator, 1.5), "all has been told")
     mark = scene.audit.mark()
     scene.plane.kubectl(*here, "diff", "-f", sample)  # Exits with 1, and so raises, when something differs.
     said = scene.plane.kubectl(*here, "apply", "-f", sample).splitlines()
@@ -114,6 +116,7 @@ def test_what_gitops_tools_write_on_a_model_wakes_nobody_and_reaches_no_child(
     assert marked(scene) == {"NLPModel novels"}, "after a change"
 
 
+UNSETTLED = "nlp_operator_models_unsettled"
 SEEN = 'nlp_operator_watch_signs_total{informer="nlpmodels",sign="MODIFIED"}'
 
 

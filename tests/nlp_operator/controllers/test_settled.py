@@ -85,6 +85,18 @@ async def test_nothing_is_planned_twice_while_nothing_changes(rest: Rest) -> Non
     assert [await rest.passes() for _ in range(3)] == [1, 0, 0]
 
 
+async def test_a_status_that_waits_to_be_told_leaves_its_model_unsettled(rest: Rest) -> None:
+    assert rest.world.unsettled() == 1, "nobody has looked at it"
+    await rest.passes()
+    assert rest.world.unsettled() == 0
+    (model,) = rest.world.stores["NLPModel"]
+    told = {**model, "status": {**model["status"], "replicas": 7}}
+    rest.world.stores["NLPModel"].put(told)
+    rest.world.told[told["metadata"]["uid"]] = rest.now
+    assert await rest.passes() == 1
+    assert rest.world.unsettled() == 1
+
+
 async def test_the_counts_of_a_pool_are_nothing_to_plan_by(rest: Rest) -> None:
     await rest.passes()
     (pool,) = rest.world.stores["DevicePool"]
