@@ -14,6 +14,8 @@ help: ## Show this list
 install: $(VENV)/.installed ## Make .venv with everything pinned by hash (about a minute)
 
 $(VENV)/.installed: constraints/dev.txt constraints/uv.txt pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+	  echo "make install: there is no program $(PYTHON). Python 3.11 or newer is needed; name one with: make install PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
 	  echo "make install: $(PYTHON) is $$($(PYTHON) -V 2>&1); Python 3.11 or newer is needed. Name another with: make install PYTHON=python3.12" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \

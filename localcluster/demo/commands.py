@@ -35,7 +35,9 @@ class Commands:
     def kubectl(self, *words: str | Path, stdin: str | None = None, quiet: bool = False) -> str:
         """Run kubectl; its output. Raises CommandFailed with what it said on stderr."""
         if not quiet:
-            self.say(f"  $ kubectl {' '.join(quoted(str(word)) for word in words)}")
+            given = json.loads(stdin) if stdin else None
+            note = f"  # {given['kind']} {given['metadata']['name']}" if given else ""
+            self.say(f"  $ kubectl {' '.join(quoted(str(word)) for word in words)}{note}")
         return self.access.kubectl(*words, stdin=stdin)
 
     def read(self, *words: str) -> Any:

