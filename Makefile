@@ -11,7 +11,7 @@ help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-22s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: install
-install: $(VENV)/.installed ## Make .venv with everything pinned by hash (about a minute)
+install: $(VENV)/.installed ## Make .venv with everything pinned by hash (10 s)
 
 $(VENV)/.installed: constraints/dev.txt constraints/uv.txt pyproject.toml
 	@command -v $(PYTHON) >/dev/null || { \
@@ -27,7 +27,7 @@ $(VENV)/.installed: constraints/dev.txt constraints/uv.txt pyproject.toml
 	@touch $@
 
 .PHONY: demo
-demo: install ## From kubectl apply to an answer on a real Kubernetes on this machine (KEEP=1, KILL_EVERY=3, SEED=n, YES=1)
+demo: install ## From kubectl apply to an answer on a real Kubernetes on this machine (KEEP=1, KILL_EVERY=3, SEED=n, API_ONLY=1, YES=1)
 	$(PY) -m localcluster.demo
 
 .PHONY: check

@@ -11,12 +11,27 @@ from typing import Any
 
 from localcluster import cluster
 from localcluster.cluster import UpOptions
-from localcluster.errors import ClusterError
+from localcluster.errors import ClusterError, NotPossible
 from localcluster.progress import Progress
+
+NOT_POSSIBLE = 7
+"""As nlpctl's own exit code for that."""
+
+EXAMPLES = """\
+examples:
+  {program} up                   list what it will download and change, ask, start
+  {program} up --yes --api-only  without a kubelet: no root needed, pods exist in the API only
+  eval "$({program} up --yes)"   and let kubectl in this shell use it
+  {program} down                 end it; the caches stay
+
+exit codes: 0 done; 1 it failed, nobody agreed, or (status) nothing runs; 2 wrong use;
+7 this machine cannot do it: disk, memory, platform; 130 interrupted, and undone.
+"""
 
 
 def main(arguments: Sequence[str] | None = None, program: str = "python -m localcluster") -> int:
-    """Exit code: 0 done, 1 it failed or nothing runs, 2 the command line is wrong, 130 interrupted.
+    """Exit code: 0 done, 1 it failed, nobody agreed or nothing runs, 2 the command line is wrong, 7 this
+    machine cannot do it, 130 interrupted.
 
     With --json there is exactly one object on stdout, of a failure too, and everything else on stderr.
     """
@@ -27,7 +42,7 @@ def main(arguments: Sequence[str] | None = None, program: str = "python -m local
     except ClusterError as error:
         _report(parsed, type(error).__name__, str(error))
         print(f"error: {error}", file=sys.stderr)
-        return 1
+        return NOT_POSSIBLE if isinstance(error, NotPossible) else 1
     except KeyboardInterrupt:
         sentence = "interrupted; everything that was begun is undone"
         _report(parsed, "Interrupted", sentence)
@@ -46,9 +61,21 @@ def _print_json(value: dict[str, Any]) -> None:
 
 
 def _parser(program: str) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=program, description="A real Kubernetes on this machine.")
+    parser = argparse.ArgumentParser(
+        prog=program,
+        description="A real Kubernetes on this machine: etcd, API server, kubelet and the rest as processes.",
+        epilog=EXAMPLES.format(program=program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    up = commands.add_parser("up", help="start the cluster; says first what it will do, and asks")
+    up = commands.add_parser(
+        "up",
+        help="start the cluster; says first what it will do, and asks",
+        description="Start the cluster, or find it running, and print what a shell needs to use it. The "
+        "first time the programs of Kubernetes are compiled (8 to 15 minutes); later it takes 7 seconds.",
+        epilog=EXAMPLES.format(program=program),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     up.add_argument("--yes", action="store_true", help="do not ask (or set YES=1)")
     up.add_argument(
         "--kwok-nodes", type=int, default=0, metavar="N", help="nodes that do not exist, beside the real one"

@@ -29,7 +29,7 @@ from localcluster.api import Object
 from localcluster.certificates import Pair
 from localcluster.containerd import Containerd
 from localcluster.control_plane import ControlPlane, Options
-from localcluster.errors import ClusterError, NotPossible
+from localcluster.errors import ClusterError, NotAgreed, NotPossible
 from localcluster.locks import held
 from localcluster.network import Ip, Networks, choose_networks, connect, networks_taken
 from localcluster.node import DEBIAN_PACKAGES, DEBIAN_PROGRAMS, Node
@@ -227,7 +227,8 @@ def _check_size(facts: Facts, node: bool) -> None:
         what = "the cluster with one model server" if node else "the cluster without a node"
         raise NotPossible(
             f"{facts.memory_free_gigabytes:.1f} GB of memory are free; {what} takes {memory} GB. "
-            "End something large first" + (", or start it with --api-only." if node else ".")
+            "End something large first"
+            + (", or do without a real node: --api-only, API_ONLY=1 with make demo." if node else ".")
         )
 
 
@@ -462,17 +463,17 @@ def _tell(plan: Plan, progress: Progress) -> None:
 
 
 def _ask(options: UpOptions, terminal: TextIO, progress: Progress) -> None:
-    """Get a yes, or raise NotPossible."""
+    """Get a yes, or raise NotAgreed."""
     if options.yes or os.environ.get("YES") == "1" or os.environ.get("CI") == "true":
         return
     if not terminal.isatty():
-        raise NotPossible(
+        raise NotAgreed(
             "Nobody can be asked, because the input is no terminal. Set YES=1 (or use --yes) to agree "
             "to the above."
         )
     print("Go ahead? [y/N] ", end="", file=progress.stream, flush=True)
     if terminal.readline().strip().lower() not in ("y", "yes"):
-        raise NotPossible("Nothing was changed.")
+        raise NotAgreed("Nothing was changed.")
 
 
 @contextmanager

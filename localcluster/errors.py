@@ -2,6 +2,7 @@
 
 ClusterError
 ├── NotPossible      this machine or this user cannot do it; nothing was changed
+├── NotAgreed        nobody said yes; nothing was changed
 ├── BuildFailed      a program could not be compiled or fetched
 ├── StartFailed      a process did not become ready; the message ends with the last lines of its log
 └── CommandFailed    a command we ran to its end said no
@@ -18,6 +19,10 @@ class ClusterError(Exception):
 
 class NotPossible(ClusterError):
     """This machine or this user cannot do it. Nothing was changed."""
+
+
+class NotAgreed(ClusterError):
+    """Nobody said yes to what would be installed and changed. Nothing was changed."""
 
 
 class BuildFailed(ClusterError):

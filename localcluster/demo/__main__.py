@@ -29,6 +29,7 @@ examples:
   make demo                        the whole path, then everything is taken away again
   make demo KEEP=1                 leave the cluster, to look around in it
   make demo YES=1                  do not ask before installing
+  make demo API_ONLY=1             without a real node: what the operator does, no pods
   make demo KILL_EVERY=3           the path again while the operator is killed every 3 s
   make demo KILL_EVERY=3 SEED=7    with the same moments as the run that printed seed 7
 """
@@ -48,7 +49,7 @@ def parse(words: Sequence[str]) -> argparse.Namespace:
     parser.add_argument(
         "--api-only",
         action="store_true",
-        help="no real node, even where one is possible: shows what is left then",
+        help="no real node, even where one is possible: shows what is left then (API_ONLY=1)",
     )
     parser.add_argument(
         "--kill-every", type=positive, metavar="SECONDS", help="kill the operator this often (KILL_EVERY)"
@@ -77,6 +78,7 @@ def from_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str
     readers: dict[str, tuple[str, Callable[[str], object]]] = {
         "YES": ("yes", switch),
         "KEEP": ("keep", switch),
+        "API_ONLY": ("api_only", switch),
         "KILL_EVERY": ("kill_every", positive),
         "SEED": ("seed", int),
     }
@@ -94,6 +96,7 @@ def from_environment(environment: os._Environ[str] | dict[str, str]) -> dict[str
 ALLOWED = {
     "YES": "1 or 0",
     "KEEP": "1 or 0",
+    "API_ONLY": "1 or 0",
     "KILL_EVERY": "a number of seconds above 0",
     "SEED": "a whole number",
 }
@@ -119,7 +122,7 @@ def main(words: Sequence[str] | None = None) -> int:
         print(f"\nerror: {error}", file=sys.stderr)
         facts["error"] = str(error)
     except KeyboardInterrupt:
-        print("\nInterrupted; everything the demo started is taken away.", file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         facts["error"] = "interrupted"
         code = 130
     report.write(options.json, report.as_object(progress.steps, answers, facts))
@@ -176,17 +179,21 @@ def show(
         if not options.keep and (access.has_node or not access.started_here):
             demo.delete_everything()
     finally:
-        if access.started_here and not options.keep:
-            with uninterrupted():
+        with uninterrupted():
+            if access.started_here and not options.keep:
                 cluster.down(progress)
-    if options.keep:
-        progress.say("\nThe cluster is kept; `make cluster-down` ends it. To use it from this shell:")
-        for line in access.exports:
-            progress.say(f"  {line}")
-    elif not access.started_here:
-        progress.say(
-            "\nThe cluster was there before and stays, with the operator in it; `make cluster-down` ends it."
-        )
+            tell_what_stays(options, progress, access)
+
+
+def tell_what_stays(options: argparse.Namespace, progress: Progress, access: Cluster) -> None:
+    """After a failure or Ctrl-C too: that is when somebody wants to look."""
+    if access.started_here and not options.keep:
+        progress.say("\nEverything the demo started is taken away again.")
+        return
+    why = "is kept" if access.started_here else "was there before and stays, with what the demo put into it"
+    progress.say(f"\nThe cluster {why}; `make cluster-down` ends it. To use it from this shell:")
+    for line in access.exports:
+        progress.say(f"  {line}")
 
 
 def whole(demo: Demo, access: Cluster, options: argparse.Namespace) -> None:
