@@ -119,11 +119,17 @@ def _read_jsonl(source: Source, relative: str, text: str) -> Iterator[Document]:
     for number, line in lines_of(text):
         content = parse_object(source, relative, number, line)
         for key in HEADER:
-            if not isinstance(content.get(key), str):
+            if key not in content:
+                raise Refused(
+                    "InputInvalid",
+                    f"{source.where(relative, number)} has no key {key!r}; "
+                    f"it has {some_of(sorted(content), 8)}.",
+                )
+            if not isinstance(content[key], str):
                 raise Refused(
                     "InputInvalid",
                     f"{source.where(relative, number)}: the key {key!r} is "
-                    f"{content.get(key)!r}; it must be a string.",
+                    f"{content[key]!r}; it must be a string.",
                 )
         yield _document(source, relative, number, content["document"], content["text"])
 

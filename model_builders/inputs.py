@@ -140,7 +140,7 @@ def find_input(name: str, path: str, volumes: Path, max_bytes: int) -> Input:
         what = (
             "is an empty file"
             if found.kind == "File"
-            else f"holds {len(entries)} files, none with a byte in it"
+            else f"holds {len(entries)} {'file' if len(entries) == 1 else 'files'}, none with a byte in it"
         )
         raise Refused(
             "InputEmpty", f"Input {name!r}: {in_quotes(shown)} {what}; there is nothing to build from."

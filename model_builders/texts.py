@@ -135,8 +135,13 @@ class Texts:
         def take(number: int, line: str) -> tuple[str, str]:
             content = parse_object(source, name, number, line)
             where = source.where(name, number)
-            text = content.get(self.column)
-            label = content.get(self.label_column, "")
+            missing = [one for one in (self.column, self.label_column) if one and one not in content]
+            if missing:
+                raise Refused(
+                    "InputInvalid",
+                    f"{where} has no key {missing[0]!r}; it has {some_of(sorted(content), 8)}.",
+                )
+            text, label = content[self.column], content.get(self.label_column, "")
             if isinstance(label, int):  # 0 and 1, as many data sets have it
                 label = str(int(label))
             for key, value in ((self.column, text), (self.label_column, label)):
@@ -238,7 +243,7 @@ def not_utf8(source: Source, name: str, content: bytes, start: int) -> Refused:
     column = start - (content.rfind(b"\n", 0, start) + 1) + 1
     return Refused(
         "InputEncoding",
-        f"{source.where(name, line)} is not UTF-8: its byte {column} (byte {start} of the file, from 0) is "
+        f"{source.where(name, line)} is not UTF-8: its byte {column} (byte {start + 1} of the file) is "
         f"0x{content[start]:02x}.{_encoding_hint(content, name)}",
     )
 

@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+import pytest
 import yaml
 
-from model_builders.architectures import ARCHITECTURES
+from model_builders.architectures import ARCHITECTURES, name_of
 from nlp_operator.api import names
 
 CRD = Path(__file__).resolve().parents[2] / "crds/nlpmodels.yaml"
@@ -20,3 +21,11 @@ def test_the_schema_and_the_builders_know_the_same_architectures() -> None:
 
 def test_an_architecture_is_known_by_its_own_name() -> None:
     assert all(name == one.name == one.contract.architecture for name, one in ARCHITECTURES.items())
+
+
+@pytest.mark.parametrize(
+    ("folder", "name"),
+    [("glove", "Glove"), ("ngram_profiles", "NgramProfiles"), ("word2_vec", "Word2Vec"), ("t5", "T5")],
+)
+def test_an_architecture_from_outside_is_named_by_its_folder(folder: str, name: str) -> None:
+    assert name_of(folder) == name

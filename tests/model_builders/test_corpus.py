@@ -73,7 +73,7 @@ def test_separators_of_unicode_do_not_cut_a_line(tmp_path: Path) -> None:
             {"a.tsv": b"document\ttext\nx\tgood\ny\tb\xffd\n"},
             "Folder",
             "InputEncoding",
-            "Input 'corpus': a.tsv, line 3 is not UTF-8: its byte 4 (byte 24 of the file, from 0) is 0xff. "
+            "Input 'corpus': a.tsv, line 3 is not UTF-8: its byte 4 (byte 25 of the file) is 0xff. "
             "Convert the file to UTF-8.",
             id="a byte that is no UTF-8",
         ),
@@ -123,6 +123,13 @@ def test_separators_of_unicode_do_not_cut_a_line(tmp_path: Path) -> None:
             "InputInvalid",
             "the key 'text' is 3; it must be a string",
             id="a text that is none",
+        ),
+        pytest.param(
+            {"a.jsonl": '{"document": "x", "txt": "3"}'},
+            "Folder",
+            "InputInvalid",
+            "line 1 has no key 'text'; it has 'document', 'txt'",
+            id="another key",
         ),
         pytest.param(
             {"a.tsv": "document\ttext\nx\t1\n", "x.txt": "2"},

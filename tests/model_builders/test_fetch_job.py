@@ -253,7 +253,7 @@ def nothing(volume: Path) -> None:
             not_utf8, "InputEncoding", "the file name b'\\xff.txt' is not UTF-8", id="a name that is no UTF-8"
         ),
         pytest.param(deep, "InputRefused", "lies deeper than 32 folders", id="too deep"),
-        pytest.param(empty_file, "InputEmpty", "holds 1 files, none with a byte in it", id="an empty file"),
+        pytest.param(empty_file, "InputEmpty", "holds 1 file, none with a byte in it", id="an empty file"),
         pytest.param(nothing, "InputEmpty", "holds 0 files", id="nothing"),
     ],
 )

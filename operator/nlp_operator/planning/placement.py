@@ -50,6 +50,8 @@ class Refusal:
     reason: str
     message: str
     """Begins with the pool's name."""
+    for_good: bool = False
+    """However many devices others give back, it does not become possible."""
 
 
 @dataclass(frozen=True)
@@ -227,7 +229,16 @@ def _no_room(demand: Demand, one: _Candidate) -> Refusal:
         one.pool,
         "NoRoom",
         f"Pool {one.pool}: {_devices(needed)} {are} needed and {one.room} {left} left; {one.limit}",
+        for_good=needed > _most(demand, one.spec),
     )
+
+
+def _most(demand: Demand, spec: PoolSpec) -> int:
+    """Devices that the model could have if there were no other."""
+    entry = next((one for one in spec.namespaces if one.name == demand.namespace), None)
+    if entry is None or entry.max_devices is None:
+        return spec.max_devices
+    return min(spec.max_devices, entry.max_devices)
 
 
 def _devices(count: int) -> str:
@@ -240,19 +251,24 @@ def _unplaced(demand: Demand, refusals: Sequence[Refusal]) -> Violation:
     missing = [pool for pool in names if pool not in known]
     notes = [f"Pool {pool}: there is no DevicePool of that name." for pool in missing]
     notes += [refusal.message for refusal in refusals]
-    if any(refusal.reason == "NoRoom" for refusal in refusals):
+    full = [refusal for refusal in refusals if refusal.reason == "NoRoom"]
+    if full:
         advice = "Wait until devices are free, raise the limit, lower the replicas, or allow another pool."
+        if all(refusal.for_good for refusal in full):
+            advice = "Raise the limit, lower the replicas, or allow another pool; no waiting helps."
         return Violation("NoRoom", " ".join([*notes, advice]))
     if not refusals and not names:
         return Violation(
             "NoSuchPool", "There is no DevicePool. Create one, or ask your administrator for it."
         )
     if names and all(refusal.reason == "NotNamed" for refusal in refusals):
-        known_names = ", ".join(sorted(known)) or "none"
         missed = ", ".join(missing)
-        return Violation(
-            "NoSuchPool",
-            f"spec.placement.poolNames names {missed}; the DevicePools there are: {known_names}. "
-            "Name one of these, or create the pool.",
-        )
+        if not known:
+            sentence = f"spec.placement.poolNames names {missed}, and there is no DevicePool. Create it."
+        else:
+            sentence = (
+                f"spec.placement.poolNames names {missed}; the DevicePools there are: "
+                f"{', '.join(sorted(known))}. Name one of these, or create the pool."
+            )
+        return Violation("NoSuchPool", sentence)
     return Violation("NoPoolFits", " ".join([*notes, "Change the model, or ask for a pool that admits it."]))

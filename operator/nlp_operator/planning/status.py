@@ -150,7 +150,8 @@ def _loaded(facts: Facts) -> Condition:
 def _available(facts: Facts) -> Condition:
     ready = sum(len(server.ready) for server in facts.servers)
     if facts.service_taken and facts.name_taken is not None:
-        running = f"{ready} replicas run, and no Service leads to them. " if ready else ""
+        run = "1 replica runs" if ready == 1 else f"{ready} replicas run"
+        running = f"{run}, and no Service leads there. " if ready else ""
         return Condition(AVAILABLE, "False", facts.name_taken.reason, running + facts.name_taken.message)
     if ready:
         return Condition(AVAILABLE, "True", "Serving", _taking_requests(facts, ready))
@@ -162,7 +163,7 @@ def _available(facts: Facts) -> Condition:
 def _taking_requests(facts: Facts, ready: int) -> str:
     wanted = facts.server.replicas if facts.server is not None else ready
     if ready <= wanted:
-        return f"{ready} of {wanted} replicas take requests."
+        return f"{ready} of {wanted} {'replica takes' if wanted == 1 else 'replicas take'} requests."
     return f"{ready} replicas take requests, of which {wanted} will stay."  # in a move, or on the way down
 
 

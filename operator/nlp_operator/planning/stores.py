@@ -67,7 +67,9 @@ def store_pending(
     return Violation(
         "StorePending",
         f"The store, PersistentVolumeClaim {claim}, is {phase or 'not there'}: {held.message} "
-        "Check its StorageClass and access mode, or make a claim of that name yourself.",
+        "Check its StorageClass and access mode (the operator's NLP_OPERATOR_STORE_ACCESS_MODE and "
+        "NLP_OPERATOR_STORE_STORAGE_CLASS are for new claims: delete this one for another), or make a claim "
+        "of that name yourself.",
         stalled=not _is_being_made(seen.store, now),
     )
 

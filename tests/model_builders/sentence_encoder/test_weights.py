@@ -198,7 +198,7 @@ def test_candidates_without_a_text_are_refused(tmp_path: Path) -> None:
 
 def test_candidates_in_another_encoding_are_told_with_the_line(tmp_path: Path) -> None:
     with pytest.raises(
-        Refused, match=r"Input 'candidates': faq.txt, line 2 is not UTF-8: its byte 1 \(byte 3"
+        Refused, match=r"Input 'candidates': faq.txt, line 2 is not UTF-8: its byte 1 \(byte 4"
     ):
         read_lines(tmp_path, b"ok\n" + "비".encode("cp949"))
 

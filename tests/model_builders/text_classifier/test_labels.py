@@ -87,13 +87,17 @@ def test_labels_that_are_numbers_in_json_are_words(tmp_path: Path) -> None:
         pytest.param(
             "just text\n", "InputInvalid", "line 1 is 'just text'; a text has its label beside", id="txt"
         ),
-        pytest.param('{"text": "x"}\n', "InputInvalid", "line 1 has no label", id="missing key"),
-        pytest.param('{"label": "x"}\n', "InputInvalid", "line 1: the key 'text' is None", id="missing text"),
+        pytest.param(
+            '{"text": "x"}\n', "InputInvalid", "line 1 has no key 'label'; it has 'text'", id="missing key"
+        ),
+        pytest.param(
+            '{"label": "x"}\n', "InputInvalid", "line 1 has no key 'text'; it has 'label'", id="missing text"
+        ),
         pytest.param("text\tlabel\n", "InputEmpty", "with the columns text and label", id="header alone"),
         pytest.param(
             b"text\tlabel\n\xb0\xa1\ta\n",
             "InputEncoding",
-            "line 2 is not UTF-8: its byte 1 (byte 11",
+            "line 2 is not UTF-8: its byte 1 (byte 12",
             id="cp949",
         ),
     ],

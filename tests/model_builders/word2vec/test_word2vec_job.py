@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import time
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,8 +15,10 @@ from typing import Any
 import pytest
 import yaml
 
+from localcluster.ports import Ports
 from model_builders.word2vec.served.answering import Question, load
 from tests.model_builders.made import Jobs, Ran, make_jobs, request_of_build
+from tests.model_builders.test_progress import ask
 from tests.model_builders.torch_jobs import (
     ROOT,
     WHERE,
@@ -139,6 +144,33 @@ def test_progress_says_epoch_loss_speed_and_time_left(tmp_path: Path) -> None:
     assert re.search(line, ran.log), ran.log
 
 
+def test_a_training_with_workers_tells_whoever_asks_how_far_it_is(tmp_path: Path) -> None:
+    jobs, ports = with_torch(make_jobs(tmp_path)), Ports()
+    port = ports.take()
+    text = corpus() * (CHUNK_TOKENS // len(corpus().split()) + 2)
+    request = request_of_build(fetch(jobs, corpus=text), "Word2Vec", BLANKS | {"workers": 2, "epochs": 1000})
+    variables = {"NLP_PROGRESS_PORT": str(port), "PYTHONPATH": WHERE}
+    training = subprocess.Popen(
+        [jobs.python, "-m", "model_builders", "build"],
+        env=jobs.environment(request, tmp_path / "termination-log", **variables),
+        stderr=subprocess.DEVNULL,
+    )
+    deadline, told = time.monotonic() + 120, ""
+    try:
+        while "epoch" not in told:
+            assert training.poll() is None, "it ended before it was asked"
+            assert time.monotonic() < deadline, told
+            time.sleep(0.1)
+            with suppress(OSError):  # it does not listen yet
+                told = str(ask(port)["message"])
+    finally:
+        training.terminate()
+        training.wait()
+        ports.release()
+    line = r"epoch \d+ of 1000, \d+ %: loss \d+\.\d{4}, [\d,]+ words/s, \d+ (s|min) left"
+    assert re.fullmatch(line, told), told
+
+
 def test_a_loss_that_is_not_finite_stops_the_build_with_a_sentence(tmp_path: Path) -> None:
     ran = build(make_jobs(tmp_path), BLANKS | {"learningRate": "10", "epochs": 100}, corpus=corpus())
     assert (ran.code, ran.result["reason"]) == (10, "TrainingDiverged")
@@ -169,7 +201,7 @@ def test_vectors_are_imported_measured_and_served_as_they_are(tmp_path: Path) ->
         pytest.param(
             {"corpus": b"a a a\n\xb0\xa1 b\n"},
             "InputEncoding",
-            "Input 'corpus': corpus.txt, line 2 is not UTF-8: its byte 1 (byte 6 of the file, from 0) is "
+            "Input 'corpus': corpus.txt, line 2 is not UTF-8: its byte 1 (byte 7 of the file) is "
             "0xb0. It looks like CP949",
             id="encoding",
         ),

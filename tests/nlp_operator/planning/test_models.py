@@ -441,7 +441,7 @@ def test_move_to_another_pool_makes_before_it_breaks() -> None:
     world.settle()
     assert sorted(one["metadata"]["labels"][names.LABEL_POOL] for one in world.deployments()) == ["cpu", "l4"]
     assert world.plan().placements == (Placement("cpu", 1), Placement("l4", 1))
-    assert world.condition("Available")["message"] == "1 of 1 replicas take requests."
+    assert world.condition("Available")["message"] == "1 of 1 replica takes requests."
     world.run_servers()
     world.step()
     assert world.condition("Available")["message"] == "2 replicas take requests, of which 1 will stay."
@@ -590,7 +590,7 @@ def test_foreign_service_of_that_name_is_left_alone() -> None:
     assert (world.reason(), world.state()["Stalled"]) == ("NameTaken", "True")
     assert ("Service", "korean-novels") not in world.objects
     assert world.state()["Available"] == "False"
-    assert "1 replicas run, and no Service leads to them." in world.condition("Available")["message"]
+    assert "1 replica runs, and no Service leads there." in world.condition("Available")["message"]
     assert "url" not in world.model["status"], "that of the stranger"
     world.foreign = frozenset()
     world.settle()

@@ -86,6 +86,8 @@ REFUSALS = [
     pytest.param([CPU], {"serving": {"memoryMebibytes": 5000}}, {}, "NoPoolFits", "Pool cpu: the model declares 5000 MiB a replica; its devices have 1024 MiB. Change the model, or ask for a pool that admits it.", id="too little memory"),
     pytest.param([CPU], {}, {("cpu", "demo"): 1, ("cpu", "other"): 3}, "NoRoom", "Pool cpu: 1 device is needed and 0 are left; pool cpu has 4 devices, and other models hold 4. Wait until devices are free, raise the limit, lower the replicas, or allow another pool.", id="no room"),
     pytest.param([make_pool("cpu", namespaces=[{"name": "demo", "maxDevices": 2}])], {}, {("cpu", "demo"): 2}, "NoRoom", "Pool cpu: 1 device is needed and 0 are left; pool cpu gives namespace demo 2 devices, and its other models hold 2. Wait until devices are free, raise the limit, lower the replicas, or allow another pool.", id="no room for the namespace"),
+    pytest.param([CPU], {"serving": {"devicesPerReplica": 5}}, {}, "NoRoom", "Pool cpu: 5 devices are needed and 4 are left; pool cpu has 4 devices, and other models hold 0. Raise the limit, lower the replicas, or allow another pool; no waiting helps.", id="more than the pool has"),
+    pytest.param([], {"placement": {"poolNames": ["h100"]}}, {}, "NoSuchPool", "spec.placement.poolNames names h100, and there is no DevicePool. Create it.", id="named where none is"),
     pytest.param([make_pool("odd", maxDevices=-1)], {}, {}, "NoPoolFits", "Pool odd: its spec is invalid. spec.maxDevices is -1: input should be greater than or equal to 0. Change the model, or ask for a pool that admits it.", id="invalid pool"),
 ]  # fmt: skip
 
