@@ -161,6 +161,9 @@ class _Plan:
         self.free = dict(devices)
         self.moves: list[Move] = []
         self.refused: dict[str, str] = {}
+        self.donors: dict[tuple[str, bool], list[tuple[float, str, int]]] = {}
+        """By pool and by whether only models above their lowest count: what each loses with a replica there,
+        for each device; name; version. Kept up to date from the first question on."""
         for request in sorted(requests, key=lambda one: one.name):
             offers = {offer.pool: offer for offer in sorted(request.offers, key=lambda one: one.pool)}
             counts = {pool: max(request.current.get(pool, 0), 0) for pool in offers}
@@ -192,6 +195,8 @@ class _Plan:
         holding.capacity += by * offer.speed
         holding.version += 1
         self.free[pool] -= by * offer.devices
+        for (of_pool, above_lowest), queue in self.donors.items():
+            self._offer_donor(queue, of_pool, above_lowest, holding)
 
     def _worth(self, holding: _Holding, pool: str, by: int) -> float:
         """Late requests a second that so many replicas more avoid (soon), or fewer cost (later)."""
@@ -373,16 +378,37 @@ class _Plan:
 
     def _donor(self, pool: str, exclude: str, *, above_lowest: bool) -> tuple[float, _Holding] | None:
         """The model in that pool that misses a replica least, for each device."""
-        found = None
-        for name, holding in self.holdings.items():
-            if name == exclude or holding.took or holding.counts.get(pool, 0) <= 0:
-                continue
-            if above_lowest and holding.total <= holding.request.lowest:
-                continue
-            loss = self._worth(holding, pool, -1) / max(holding.offers[pool].devices, 1)
-            if found is None or loss < found[0] - 1e-12:
-                found = (loss, holding)
+        if (pool, above_lowest) not in self.donors:
+            queue = self.donors.setdefault((pool, above_lowest), [])
+            for holding in self.holdings.values():
+                self._offer_donor(queue, pool, above_lowest, holding)
+        queue = self.donors[pool, above_lowest]
+        aside, found = None, None
+        while queue and found is None:
+            _, name, version = queue[0]
+            holding = self.holdings[name]
+            if version != holding.version or holding.took:
+                heapq.heappop(queue)
+            elif name == exclude:
+                aside = heapq.heappop(queue)
+            else:
+                found = (self._loss(holding, pool), holding)
+        if aside is not None:
+            heapq.heappush(queue, aside)
         return found
+
+    def _offer_donor(
+        self, queue: list[tuple[float, str, int]], pool: str, above_lowest: bool, holding: _Holding
+    ) -> None:
+        if holding.took or holding.counts.get(pool, 0) <= 0:
+            return
+        if above_lowest and holding.total <= holding.request.lowest:
+            return
+        # Rounded, so that the same loss by two ways of adding is a tie, which goes by name.
+        heapq.heappush(queue, (round(self._loss(holding, pool), 12), holding.request.name, holding.version))
+
+    def _loss(self, holding: _Holding, pool: str) -> float:
+        return self._worth(holding, pool, -1) / max(holding.offers[pool].devices, 1)
 
     def _take_for(self, holding: _Holding, offer: Offer, gain: float) -> bool:
         """Make room by taking from those who miss it least, when the gain is well above the loss."""
