@@ -34,6 +34,7 @@ from model_builders.messages import (
     parse_fetch_request,
     success,
 )
+from model_builders.progress import tell_at
 from model_builders.sources.network import parse_networks
 from model_builders.store import Store
 
@@ -57,6 +58,7 @@ environment:
   NLP_SCRATCH           when the store is a bucket: the volume that the containers of a Job share
   NLP_INPUTS            where the inputs' volumes are mounted; /inputs when unset
   NLP_TERMINATION_LOG   where the result is written; /dev/termination-log when unset
+  NLP_PROGRESS_PORT     where a build tells whoever asks how far it is; nobody when unset
   NLP_MAX_INPUT_BYTES   the largest input that is fetched; 50,000,000,000 when unset
   NLP_FETCH_ALLOWED_NETWORKS  private networks that sources may lie in: CIDRs, separated by commas
   NLP_FETCH_REDIRECT_HOSTS    hosts that a source may redirect to, separated by commas
@@ -158,6 +160,7 @@ def _work(parser: argparse.ArgumentParser, options: argparse.Namespace, store: S
     if request is not None and not options.input:
         if options.command == "fetch":
             return fetch(parse_fetch_request(request), store, volumes, max_bytes, reach).to_json()
+        _tell_how_far()
         return _build(parse_build_request(request), store)
 
     if not options.input or not options.store:
@@ -175,6 +178,12 @@ def _work(parser: argparse.ArgumentParser, options: argparse.Namespace, store: S
         BuildRequest("local", 3600, key, options.architecture, options.parameters, quality, export, inputs),
         store,
     )
+
+
+def _tell_how_far() -> None:
+    port = os.environ.get("NLP_PROGRESS_PORT")
+    if port:
+        tell_at(int(port))
 
 
 def _build(request: BuildRequest, store: Store) -> Json:

@@ -19,6 +19,7 @@ from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused
 from model_builders.fetch import in_words, verify_artifact
 from model_builders.messages import ARTIFACT, BuildRequest, BuildResult, InputOfBuild, Json, failure_of
+from model_builders.progress import progress
 from model_builders.quality import as_text, check_metric_names, check_quality
 from model_builders.source import Source
 from model_builders.store import DATA, Damaged, Store, read_manifest, verify, verify_source
@@ -72,6 +73,7 @@ def _build(
     measured.update(metrics)
     logger.info("%s", model.summary)
     check_quality(request.quality, metrics)
+    progress.info("writing the artifact, and comparing it with the model")
 
     folder = staging / "artifact"
     with store.writing():

@@ -17,6 +17,7 @@ from model_builders.contract import EXAMPLE_TOLERANCE, Example, text_column
 from model_builders.errors import Refused
 from model_builders.fresh import Tensors, ask_fresh, compare
 from model_builders.messages import Json
+from model_builders.progress import progress
 from model_builders.quality import as_text
 from model_builders.sentence_encoder import served
 from model_builders.sentence_encoder.candidates import read_candidates
@@ -141,7 +142,7 @@ class SentenceEncoderModel:
         write_json(folder / "settings.json", settings)
         write_json(folder / "candidates.json", self.candidates)
         np.save(folder / "candidates.npy", self._candidate_vectors(folder), allow_pickle=False)
-        logger.info("exporting to ONNX")
+        progress.info("exporting to ONNX")
         export_onnx(self.encoder, folder / MODEL)
         measured, note = self._choose_precision(folder)
         contract = CONTRACT.with_lengths({"dimensions": self.weights.dimensions})
@@ -189,7 +190,7 @@ class SentenceEncoderModel:
             return nothing
         tokenizer = HuggingFaceTokenizer(folder / "tokenizer.json", self.weights.lower_case)
         answering = Answering(tokenizer, self._eager_encoder, 0, [], nothing, 0)
-        logger.info("encoding %s candidates", f"{len(self.candidates):,}")
+        progress.info("encoding %s candidates", f"{len(self.candidates):,}")
         return answering.encode(self.candidates)[0].astype(np.float32)
 
     def _choose_precision(self, folder: Path) -> tuple[Mapping[str, float], str]:
@@ -200,7 +201,7 @@ class SentenceEncoderModel:
         lowest, wanted = self.parameters.fidelity, self.parameters.precision
         if lowest is None or wanted == "Float32":
             return {}, "Exported in 32 bits."
-        logger.info("trying 8 bits")
+        progress.info("trying 8 bits")
         quantize(folder / MODEL, folder / EIGHT_BITS)
         cosine = self._fidelity(folder)
         speedup = measure_speedup(folder / MODEL, folder / EIGHT_BITS, self.weights.config["vocab_size"])

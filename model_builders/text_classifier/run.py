@@ -1,6 +1,5 @@
 """Trains a network until it is done, and measures it: from the epoch at which an earlier pod was killed."""
 
-import logging
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -14,13 +13,12 @@ from torch.nn import functional
 
 from model_builders.checkpoints import Checkpoints
 from model_builders.errors import Refused
+from model_builders.progress import progress
 from model_builders.served.vectors import Floats
 from model_builders.text_classifier.measuring import Measured, measure
 from model_builders.text_classifier.network import TextCnn
 from model_builders.text_classifier.parameters import WHERE, Parameters
 from model_builders.text_classifier.served.answering import pad
-
-logger = logging.getLogger(__name__)
 
 TRAINING = "training"
 TEXTS_A_PASS = 256
@@ -66,7 +64,7 @@ def train(
         _restore(network, optimizer, found.arrays)
         history = [Measured(*one) for one in found.facts["history"]]
         losses = list(found.facts["losses"])
-        logger.info("going on at epoch %d of %d, where an earlier pod was", len(history), parameters.epochs)
+        progress.info("going on at epoch %d of %d, where an earlier pod was", len(history), parameters.epochs)
     answers = torch.tensor(train_labels)
     began, seen = time.monotonic(), 0
     for epoch in range(len(history), parameters.epochs):
@@ -93,7 +91,7 @@ def train(
         history.append(measure(probabilities_of(network, test_rows), test_labels))
         seen += len(train_rows)
         speed = seen / max(time.monotonic() - began, 1e-9)
-        logger.info(
+        progress.info(
             "epoch %d of %d: loss %.4f, accuracy %.4f, %s texts/s, %.0f s left",
             epoch + 1,
             parameters.epochs,

@@ -6,7 +6,6 @@ comes; the rare ones are cut out of the array when all have been counted.
 Dimensions: T tokens, S texts, V terms.
 """
 
-import logging
 import time
 from array import array
 from collections.abc import Iterable, Sequence
@@ -16,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.errors import Refused
-
-logger = logging.getLogger(__name__)
+from model_builders.progress import progress
 
 SAY_SECONDS = 5.0
 """How often a long pass says in the log how far it is."""
@@ -59,7 +57,7 @@ def encode(texts: Iterable[Sequence[str]], min_count: int, max_terms: int) -> Co
         lengths.append(len(words))
         if time.monotonic() - said > SAY_SECONDS:
             said = time.monotonic()
-            logger.info("read %s texts, %s words", f"{len(lengths):,}", f"{len(tokens):,}")
+            progress.info("read %s texts, %s words", f"{len(lengths):,}", f"{len(tokens):,}")
     found = np.frombuffer(tokens, dtype=np.int32) if tokens else np.zeros(0, dtype=np.int32)
     counts = np.bincount(found, minlength=len(numbers))
     words = list(numbers)

@@ -5,7 +5,6 @@ parameters and seed give the same bits. Several workers are processes that chang
 come (Hogwild, Recht et al. 2011): faster, and another result each time.
 """
 
-import logging
 import math
 import mmap
 import multiprocessing
@@ -23,11 +22,10 @@ from numpy.typing import NDArray
 
 from model_builders.checkpoints import Checkpoints
 from model_builders.errors import Refused
+from model_builders.progress import progress
 from model_builders.word2vec.corpus import SAY_SECONDS, Corpus
 from model_builders.word2vec.parameters import WHERE, Parameters
 from model_builders.word2vec.training import ChunkLoss, Trainer, Weights, initial_weights
-
-logger = logging.getLogger(__name__)
 
 TRAINING = "training"
 
@@ -119,7 +117,7 @@ def train(corpus: Corpus, parameters: Parameters, checkpoints: Checkpoints) -> T
         epoch = _Epoch(found.facts["loss"], found.facts["pairs"])
         losses = list(found.facts["losses"])
         done = found.facts["done"]
-        logger.info(
+        progress.info(
             "going on at step %s of %s, where an earlier pod was",
             f"{done:,}",
             f"{trainer.chunks * parameters.epochs:,}",
@@ -225,7 +223,7 @@ def _say(epoch: _Epoch, parameters: Parameters, clock: _Clock, trainer: Trainer,
         return
     clock.said = time.monotonic()
     number, chunk = divmod(clock.done - 1, trainer.chunks)
-    logger.info(
+    progress.info(
         "epoch %d of %d, %.0f %%: loss %.4f, %s words/s, %s left",
         number + 1,
         parameters.epochs,

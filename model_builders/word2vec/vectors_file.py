@@ -12,7 +12,6 @@ that become the same by Unicode form NFC or case folding the first stays.
 Dimensions: V words, D width.
 """
 
-import logging
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,12 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.errors import Refused
+from model_builders.progress import progress
 from model_builders.served.words import normalise
 from model_builders.source import Source
 from model_builders.texts import BYTE_ORDER_MARK, shortened
 from model_builders.word2vec.corpus import SAY_SECONDS
-
-logger = logging.getLogger(__name__)
 
 MAX_DIMENSIONS = 4096
 MAX_LINE_BYTES = 1 << 20
@@ -75,7 +73,7 @@ def read_vectors(source: Source, case_folding: str, max_terms: int) -> WordVecto
             break
         if time.monotonic() - said > SAY_SECONDS:
             said = time.monotonic()
-            logger.info("read %s vectors", f"{len(kept):,}")
+            progress.info("read %s vectors", f"{len(kept):,}")
     if len(kept) < 2:
         raise Refused("InputEmpty", f"{source.where(name)} holds {len(kept)} vectors; at least 2 are needed.")
     return WordVectors(tuple(kept), np.stack(vectors), form)
