@@ -2,10 +2,10 @@
 
     kopf (host, signals, wakes) ─┐
     informers (caches) ──────────┼─> queue ─> workers ─> reconcile ─> writer ─> API server
-    agents (reports) ────────────┘              │ gated by: lease held, caches complete, agents asked once
+    agents (reports), builds ────┘              │ gated by: lease held, caches complete, agents asked once
     leader (Lease) · recorder (Events) · pulse · probes and metrics
 
-A standby runs all of it but the workers and the agents' polling, so that taking over needs no list.
+A standby runs all of it but the workers and the questions to pods, so that taking over needs no list.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import uvloop
 
 from nlp_operator import errors, health
+from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api.objects import generation
 from nlp_operator.cluster import kinds
@@ -33,7 +34,7 @@ from nlp_operator.controllers import wakeups
 from nlp_operator.controllers.autoscaler import Autoscaler
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.models import reconcile_model
-from nlp_operator.controllers.ownership import is_pod_of_ours
+from nlp_operator.controllers.ownership import is_build_of_ours, is_pod_of_ours
 from nlp_operator.controllers.pools import reconcile_pool
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.bucket import TokenBucket
@@ -143,6 +144,13 @@ class App:
             on_poll=metrics.on_poll,
             is_ours=lambda pod: is_pod_of_ours(pod, self.caches.stores),
         )
+        self.builds = Builds(
+            clock=clock,
+            port=settings.agent_port,
+            every=settings.agent_poll_seconds,
+            on_change=lambda namespace, model: self.queue.add(model_key(namespace, model), Priority.SIGNAL),
+            is_ours=lambda pod: is_build_of_ours(pod, self.caches.stores),
+        )
         bucket = TokenBucket(
             clock, per_second=settings.writes_per_second, burst=4 * settings.writes_per_second
         )
@@ -153,6 +161,7 @@ class App:
             cluster=cluster,
             writer=Writer(cluster, self.caches.stores, bucket=bucket, fence=self.leader.check),
             agents=self.agents,
+            builds=self.builds,
             recorder=self.recorder,
             queue=self.queue,
             look_seconds=settings.look_seconds,
@@ -235,7 +244,9 @@ class App:
         await self.leader.held.wait()
         self._at_gate_since = self.clock.monotonic()
         for pod in self.caches.stores[kinds.POD.name]:
-            self.agents.see(None, pod)  # It may have been listed before the Deployment that it belongs to.
+            # It may have been listed before the Deployment or the Job that it belongs to.
+            self.agents.see(None, pod)
+            self.builds.see(None, pod)
         asked = asyncio.Event()
         group.create_task(self.agents.run(asked), name="agents")
         try:
@@ -246,6 +257,7 @@ class App:
         self.world.seed_ledger()
         group.create_task(keep_collections_short(), name="heap")
         group.create_task(self.autoscaler.run(), name="autoscaler")
+        group.create_task(self.builds.run(), name="builds")
         self.working = True
         workers = Workers(
             self.queue,

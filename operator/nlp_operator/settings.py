@@ -235,7 +235,9 @@ class Settings:
     )
     agent_port: int = _setting(8003, _PORT, "Port on which the agents in server pods answer.")
     agent_poll_seconds: float = _setting(
-        10.0, _number(1, 300, whole=False), "How often a settled agent is asked for its status."
+        10.0,
+        _number(1, 300, whole=False),
+        "How often a settled agent is asked for its status, and a build, at first, how far it is.",
     )
     agent_silence_seconds: float = _setting(
         60.0, _number(5, 3600, whole=False), "An agent that is silent for so long is not believed any more."

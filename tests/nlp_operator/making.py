@@ -208,6 +208,7 @@ class World:
     objects: dict[tuple[str, str], Obj] = field(default_factory=dict)
     pods: list[Obj] = field(default_factory=list)
     agents: dict[str, AgentReport] = field(default_factory=dict)
+    progress: dict[str, str] = field(default_factory=dict)
     foreign: frozenset[tuple[str, str]] = frozenset()
     usage: dict[tuple[str, str], int] = field(default_factory=dict)
     store: Obj | None = None
@@ -229,6 +230,7 @@ class World:
                 sources=self.sources,
                 pools=tuple(self.pools),
                 agents=self.agents,
+                progress=self.progress,
                 usage=self.usage,
             )
         )

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 
+from nlp_operator.agents.asking import ask, open_session
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, labels, name, namespace, uid
 from nlp_operator.engine.clock import Clock
@@ -87,7 +88,7 @@ class Agents:
         self._on_change = on_change
         self._every = every
         self._every_unsettled = every_unsettled
-        self._timeout = aiohttp.ClientTimeout(total=timeout)
+        self._timeout = timeout
         self._slots = asyncio.Semaphore(at_once)
         self._on_poll = on_poll
         self._is_ours = is_ours
@@ -140,12 +141,7 @@ class Agents:
 
         Planning waits for it: a pod that was never asked looks like one that serves nothing.
         """
-        async with aiohttp.ClientSession(
-            timeout=self._timeout,
-            connector=aiohttp.TCPConnector(limit=0),
-            # A packed answer would be bounded by nothing once unpacked; our agent packs none.
-            auto_decompress=False,
-        ) as session:
+        async with open_session(self._timeout) as session:
             self._session = session
             try:
                 self._unasked = set(self._targets)
@@ -185,21 +181,10 @@ class Agents:
         """The agent's answer; when there is none, the last one with the time since which the agent has been
         silent."""
         now = self._clock.now()
-        host = f"[{target.address}]" if ":" in target.address else target.address
         try:
             assert self._session is not None
-            # A redirect could point anywhere; our agent sends none.
-            async with self._session.get(
-                f"http://{host}:{self._port}/v1/status", allow_redirects=False
-            ) as response:
-                if response.status != 200:
-                    raise ValueError(f"the agent answered with HTTP {response.status}")
-                body = await response.content.read(LARGEST_ANSWER + 1)
-                while not response.content.at_eof() and len(body) <= LARGEST_ANSWER:
-                    body += await response.content.read(LARGEST_ANSWER + 1 - len(body))
-                if len(body) > LARGEST_ANSWER:
-                    raise ValueError(f"the agent's answer is longer than {LARGEST_ANSWER} bytes")
-                report = parse_agent_report(body, now)
+            body = await ask(self._session, target.address, self._port, "/v1/status", LARGEST_ANSWER)
+            report = parse_agent_report(body, now)
         except Exception as error:  # Whatever a pod answers is that pod's trouble, not the operator's.
             self._on_poll("failed")
             self._log_silence(target, error)

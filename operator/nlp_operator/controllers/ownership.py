@@ -31,6 +31,20 @@ def is_pod_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
     return model is not None and controller_uid(deployment) in ("", uid(model))
 
 
+def is_build_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
+    """Whether the pod of a build hangs by a Job that its model controls."""
+    job = next((one for one in listed(pod, "metadata", "ownerReferences") if one.get("controller")), {})
+    present = stores[kinds.JOB.name].get(ObjectKey(namespace(pod), text(job, "name")))
+    model = stores[kinds.MODEL.name].get(ObjectKey(namespace(pod), labels(pod).get(names.LABEL_MODEL, "")))
+    return (
+        text(job, "kind") == kinds.JOB.name
+        and present is not None
+        and uid(present) == text(job, "uid")
+        and model is not None
+        and controller_uid(present) == uid(model)
+    )
+
+
 def deployment_of(pod: Obj, stores: Mapping[str, Store]) -> Obj | None:
     """The Deployment that a server pod names in its label."""
     server = labels(pod).get(names.LABEL_SERVER, "")

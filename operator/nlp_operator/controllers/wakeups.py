@@ -88,6 +88,7 @@ def _wake_all_models(world: World) -> None:
 
 def _on_pod(world: World, old: Obj | None, new: Obj | None) -> None:
     world.agents.see(old, new)
+    world.builds.see(old, new)
     _on_child(world, old, new)
     if _held(old) == _held(new):
         return

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from nlp_operator import errors
+from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, dig, generation, labels, name, namespace, text, uid
@@ -67,6 +68,7 @@ class World:
     cluster: Cluster
     writer: Writer
     agents: Agents
+    builds: Builds
     recorder: Recorder
     queue: KeyedQueue[Key]
     ledger: Ledger = field(default_factory=Ledger)
@@ -95,7 +97,7 @@ class World:
         of_namespace, of_uid = namespace(model), uid(model)
         pods = self.stores[kinds.POD.name].by("model", f"{of_namespace}/{name(model)}")
         claim = ObjectKey(of_namespace, self.plan_settings.store_claim_name)
-        reports = self.agents.reports
+        reports, progress = self.agents.reports, self.builds.progress
         return ModelSnapshot(
             model=model,
             children=tuple(
@@ -109,6 +111,7 @@ class World:
             sources=self._sources(model),
             pools=self._pools(),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
+            progress={uid(pod): progress[uid(pod)] for pod in pods if uid(pod) in progress},
             usage=self.ledger.usage_of_others(of_uid, of_namespace),
         )
 

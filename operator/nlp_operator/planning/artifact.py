@@ -16,6 +16,7 @@ from nlp_operator.api import names
 from nlp_operator.api.conditions import BUILT, Condition
 from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, number, text, uid
 from nlp_operator.api.spec import Build, Input, ModelSpec
+from nlp_operator.planning.build_progress import with_progress
 from nlp_operator.planning.dependencies import SHA256, resolve
 from nlp_operator.planning.jobs import (
     Failed,
@@ -27,6 +28,7 @@ from nlp_operator.planning.jobs import (
     is_finished,
     is_job_pod,
     jobs_among,
+    pods_of,
     read_job,
 )
 from nlp_operator.planning.plan import Deletion, PlanSettings
@@ -344,7 +346,9 @@ def _run(
     held = store_pending(seen, outcome.held_up, settings, now)
     if step.word == "Fetching":
         held = _input_pending(build, held)
-    return replace(_progress(record, step, "", held), look_again_seconds=outcome.look_again_seconds)
+    doing = with_progress(_doing(step), pods_of(present, seen.pods), seen.progress, seen.model)
+    plan = _progress(record, step, "", held, doing=doing)
+    return replace(plan, look_again_seconds=outcome.look_again_seconds)
 
 
 def _store_away(step: _Step, record: Record, job: Obj, failed: Failed, now: datetime) -> ArtifactPlan:
@@ -468,11 +472,16 @@ def _progress(
     held: Violation | None = None,
     apply: tuple[Obj, ...] = (),
     delete: tuple[Deletion, ...] = (),
+    doing: str = "",
 ) -> ArtifactPlan:
-    message = f"Job {name(step.manifest)} {step.doing}. {note}".strip()
+    message = f"{doing or _doing(step)}. {note}".strip()
     violation = held or Violation(step.word, message, stalled=False)
     condition = Condition(BUILT, "Unknown", violation.reason, violation.message)
     return ArtifactPlan(record, condition, violation, apply, delete)
+
+
+def _doing(step: _Step) -> str:
+    return f"Job {name(step.manifest)} {step.doing}"
 
 
 def _stalled(record: Record, found: Violation, job: str) -> ArtifactPlan:

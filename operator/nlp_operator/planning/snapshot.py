@@ -36,6 +36,8 @@ class ModelSnapshot:
     """All DevicePools."""
     agents: Mapping[str, AgentReport] = field(default_factory=dict)
     """By pod uid. A pod that was never asked has no entry."""
+    progress: Mapping[str, str] = field(default_factory=dict)
+    """By pod uid: how far a build says it is, in a line."""
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
     """Devices that OTHER models use or have reserved, by pool and namespace (placed but not yet running
     counts)."""

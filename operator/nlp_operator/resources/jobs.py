@@ -198,6 +198,7 @@ def build_build_job(
         build,
         settings,
         annotations={names.ANNOTATION_BUILD_KEY: key},
+        env=[{"name": "NLP_PROGRESS_PORT", "value": str(names.AGENT_PORT)}],
     )
 
 

@@ -29,8 +29,9 @@ def dns_egress() -> Obj:
 
 
 def build_jobs_policy(model: Obj, settings: PlanSettings) -> Obj:
-    """Fetch and build pods of a model: no traffic in, and none out but to the bucket of the store. What a
-    source over the network needs stands in a policy of its own: policies add up."""
+    """Fetch and build pods of a model: in comes the question how far a build is, and nothing goes out but to
+    the bucket of the store. What a source over the network needs stands in a policy of its own: policies add
+    up."""
     labels = child_labels(name(model), names.COMPONENT_JOBS)
     return sealed(
         {
@@ -49,8 +50,8 @@ def build_jobs_policy(model: Obj, settings: PlanSettings) -> Obj:
                     ],
                 },
                 "policyTypes": ["Ingress", "Egress"],
+                "ingress": [{"ports": [{"protocol": "TCP", "port": names.AGENT_PORT}]}],
                 # Said, though empty: a field nobody owns could be filled by hand and would stay.
-                "ingress": [],
                 "egress": store_egress(settings),
             },
         }

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api.objects import kind
 from nlp_operator.cluster import kinds
@@ -45,6 +46,7 @@ class Cluster:
             cluster=nowhere,
             writer=nowhere,
             agents=Agents(clock=clock, port=1, on_change=lambda namespace, model: None),
+            builds=Builds(clock=clock, port=1, on_change=lambda namespace, model: None),
             recorder=nowhere,
             queue=KeyedQueue(clock),
         )

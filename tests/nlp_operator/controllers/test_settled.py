@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import pytest
 
+from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, kind
@@ -47,6 +48,7 @@ class Rest:
                 nowhere, stores, bucket=TokenBucket(clock, per_second=1, burst=1), fence=lambda: None
             ),
             agents=Agents(clock=clock, port=1, on_change=lambda namespace, model: None),
+            builds=Builds(clock=clock, port=1, on_change=lambda namespace, model: None),
             recorder=nowhere,
             queue=KeyedQueue(clock),
         )
@@ -113,6 +115,11 @@ def a_new_report(rest: Rest) -> None:
     rest.world.agents.reports[pod] = make_report("a" * 64, config_hash="another")
 
 
+def a_build_further_on(rest: Rest) -> None:
+    (pod,) = rest.world.agents.reports
+    rest.world.builds.progress[pod] = "epoch 1 of 9"
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -122,6 +129,7 @@ def a_new_report(rest: Rest) -> None:
         pytest.param(lambda rest: rest.change("DevicePool", generation=2), id="a pool"),
         pytest.param(one_more_in_use, id="what others hold"),
         pytest.param(a_new_report, id="what an agent says"),
+        pytest.param(a_build_further_on, id="what a build says"),
         pytest.param(lambda rest: setattr(rest, "now", SETTLED_SECONDS), id="time"),
     ],
 )

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 import pytest
 
+from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
@@ -39,6 +40,7 @@ def make_world() -> World:
         cluster=nowhere,
         writer=Writer(nowhere, stores, bucket=bucket, fence=lambda: None),
         agents=Agents(clock=clock, port=1, on_change=lambda namespace, model: None),
+        builds=Builds(clock=clock, port=1, on_change=lambda namespace, model: None),
         recorder=nowhere,
         queue=KeyedQueue(clock),
     )
