@@ -8,3 +8,7 @@ another folder (docs/architecture.md, sections 2 to 4).
 
 VERSION = "0.1.0"
 """Version of the builders, written into every manifest. A newer one never invalidates an artifact."""
+
+OUTSIDE = "nlp_architectures"
+"""The package whose folders are architectures that are not ours (docs/extending.md). It has no `__init__.py`:
+it is what all folders of that name on Python's path hold together."""

@@ -73,7 +73,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     options = parser.parse_args(arguments)
     if options.command == "contracts":
-        return _contracts(options)
+        try:
+            return _contracts(options)
+        except JobError as error:
+            parser.error(error.message)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%Y-%m-%dT%H:%M:%SZ"))
     handler.formatter.converter = time.gmtime  # type: ignore[union-attr]
@@ -208,9 +211,10 @@ def _write_result(result: Json) -> None:
 
 
 def _contracts(options: argparse.Namespace) -> int:
-    from model_builders.page import render
+    from model_builders.architectures import find_architecture
+    from model_builders.page import render, section
 
-    page = render()
+    page = section(find_architecture(options.architecture)) if options.architecture else render()
     if options.write:
         options.write.parent.mkdir(parents=True, exist_ok=True)
         options.write.write_text(page, encoding="utf-8")
@@ -273,6 +277,9 @@ def make_parser() -> argparse.ArgumentParser:
         moving = commands.add_parser(name, help=what)
         moving.add_argument("job", choices=["fetch", "build"], help="the Job it is a part of")
     contracts = commands.add_parser("contracts", help="print the request contract of every architecture")
+    contracts.add_argument(
+        "--architecture", metavar="NAME", help="of this one alone, also of one from outside"
+    )
     which = contracts.add_mutually_exclusive_group()
     which.add_argument("--write", type=Path, metavar="FILE", help="write the page to a file")
     which.add_argument("--check", type=Path, metavar="FILE", help="exit 1 when the file is not the page")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from model_builders import VERSION
 from model_builders.architecture import Architecture
-from model_builders.architectures import ARCHITECTURES
+from model_builders.architectures import find_architecture
 from model_builders.artifact import VERSION_FOLDER, write_artifact
 from model_builders.checkpoints import Checkpoints
 from model_builders.digests import FileDigest
@@ -99,15 +99,6 @@ def _build(
     shown = {name: as_text(value) for name, value in {**exported.measured, **measured}.items()}
     sentences = (model.summary, exported.note, f"Its artifact has {in_words(size)}.")
     return BuildResult(request.key, digest, size, shown, " ".join(filter(None, sentences)))
-
-
-def find_architecture(name: str) -> Architecture:
-    if name not in ARCHITECTURES:
-        raise Refused(
-            "ParameterInvalid",
-            f"spec.build.architecture is {name!r}; this builder builds {', '.join(sorted(ARCHITECTURES))}.",
-        )
-    return ARCHITECTURES[name]
 
 
 def _find_earlier(request: BuildRequest, store: Store) -> BuildResult | None:

@@ -19,10 +19,11 @@ when it is out of date.
 
 
 def render() -> str:
-    return "\n".join([HEADER, *(_section(ARCHITECTURES[name]) for name in sorted(ARCHITECTURES))])
+    """The page of our own architectures."""
+    return "\n".join([HEADER, *(section(ARCHITECTURES[name]) for name in sorted(ARCHITECTURES))])
 
 
-def _section(architecture: Architecture) -> str:
+def section(architecture: Architecture) -> str:
     contract = architecture.contract
     return "\n".join(
         [

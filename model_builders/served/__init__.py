@@ -6,7 +6,8 @@ their bare ones (docs/decisions/0050-one-copy-of-served-code.md):
 
     from model_builders.served.vectors import nearest    ──copied──>    from vectors import nearest
 
-Which shared files an architecture needs is read off its imports: an artifact holds those and no others.
+Which shared files an architecture needs is read off its imports: an artifact holds those and no others. An
+architecture from outside (docs/extending.md) is read in the same way.
 """
 
 import json
@@ -14,10 +15,13 @@ import re
 from pathlib import Path
 from types import ModuleType
 
+from model_builders import OUTSIDE
+
 SHARED = Path(__file__).parent
 
-_IMPORT = re.compile(r"^(\s*)from model_builders\.(?:\w+\.)?served\.(\w+) import ", re.MULTILINE)
-_OTHER = re.compile(r"^\s*(?:from|import) (model_builders\b[\w.]*)", re.MULTILINE)
+_PACKAGES = f"(?:model_builders|{OUTSIDE})"
+_IMPORT = re.compile(rf"^(\s*)from {_PACKAGES}\.(?:\w+\.)?served\.(\w+) import ", re.MULTILINE)
+_OTHER = re.compile(rf"^\s*(?:from|import) ({_PACKAGES}\b[\w.]*)", re.MULTILINE)
 
 
 def copy_served(own: ModuleType, folder: Path) -> None:

@@ -68,6 +68,17 @@ def make_words(model: str = "korean-words", **spec: Any) -> Obj:
     return make_model(model, build=build, **spec)
 
 
+def make_outside(model: str = "languages", **spec: Any) -> Obj:
+    """Of an architecture that the operator does not know (docs/extending.md); otherwise as `make_model`."""
+    build = {
+        "architecture": "NgramProfiles",
+        "ngramProfiles": {"longest": 3},
+        "inputs": [{"name": "train", "source": {"configMap": {"name": "languages"}}}],
+        **spec.pop("build_extra", {}),
+    }
+    return make_model(model, build=build, **spec)
+
+
 def make_classifier(embeddings: str, *inputs: Obj) -> Obj:
     """A TextClassifier of these inputs."""
     build = {

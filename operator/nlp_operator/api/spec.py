@@ -309,8 +309,17 @@ class BuildPod(_Part):
     service_account_name: Annotated[str, StringConstraints(max_length=253, pattern=OPTIONAL_DNS_NAME)] = ""
 
 
+class Outside(_Part):
+    """Parameters of an architecture that is not ours: the schema's entry and its builder check them
+    (docs/extending.md)."""
+
+    model_config = ConfigDict(extra="allow")
+
+
 class Build(_Part):
-    architecture: Literal["TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier"]
+    model_config = ConfigDict(extra="allow")  # one of the rest is the member of an architecture from outside
+
+    architecture: Annotated[str, StringConstraints(max_length=64, pattern=r"^[A-Z][A-Za-z0-9]*$")]
     term_document_matrix: TermDocumentMatrix | None = None
     sentence_encoder: SentenceEncoder | None = None
     one_hot: OneHot | None = None
@@ -324,6 +333,11 @@ class Build(_Part):
 
     @model_validator(mode="after")
     def _exactly_the_member_of_that_name(self) -> Self:
+        if self.architecture not in self._members and self._outside is None:
+            raise ValueError(
+                f"{to_camel_name(self.architecture)} must be set: the architecture is {self.architecture}, "
+                f"which is none of {', '.join(self._members)}."
+            )
         for architecture, member in self._members.items():
             if (member is not None) != (architecture == self.architecture):
                 raise ValueError(
@@ -380,9 +394,15 @@ class Build(_Part):
         }
 
     @property
+    def _outside(self) -> Outside | None:
+        """The member of an architecture that is not ours, as it was given."""
+        member = (self.model_extra or {}).get(to_camel_name(self.architecture))
+        return Outside.model_validate(member) if isinstance(member, dict) else None
+
+    @property
     def parameters(self) -> _Part:
         """The member the architecture names."""
-        member = self._members[self.architecture]
+        member = self._members.get(self.architecture) or self._outside
         assert member is not None, "validated above"
         return member
 

@@ -6,7 +6,14 @@ import pytest
 
 from nlp_operator.api.spec import parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
-from tests.nlp_operator.making import make_classifier, make_encoder, make_model, make_pool, make_words
+from tests.nlp_operator.making import (
+    make_classifier,
+    make_encoder,
+    make_model,
+    make_outside,
+    make_pool,
+    make_words,
+)
 
 
 def problems(model: dict[str, Any]) -> tuple[str, ...]:
@@ -45,9 +52,30 @@ CLASSIFIER_TAKES = (
 INVALID = [
     pytest.param(
         make_model(build_extra={"architecture": "Transformer"}),
-        "spec.build.architecture is 'Transformer': input should be 'TermDocumentMatrix', 'SentenceEncoder', "
-        "'OneHot', 'Word2Vec' or 'TextClassifier'.",
+        "spec.build: transformer must be set: the architecture is Transformer, which is none of "
+        "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier.",
         id="unknown architecture",
+    ),
+    pytest.param(
+        make_outside(build_extra={"ngramProfiles": None}),
+        "spec.build: ngramProfiles must be set: the architecture is NgramProfiles, which is none of "
+        "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier.",
+        id="an architecture from outside without its member",
+    ),
+    pytest.param(
+        make_outside(build_extra={"oneHot": {}}),
+        "spec.build: oneHot must be set exactly when the architecture is OneHot.",
+        id="an architecture from outside with a member of ours",
+    ),
+    pytest.param(
+        make_outside(build_extra={"architecture": "ngramProfiles"}),
+        "spec.build.architecture is 'ngramProfiles': string should match pattern '^[A-Z][A-Za-z0-9]*$'.",
+        id="an architecture in lower case",
+    ),
+    pytest.param(
+        make_outside(build_extra={"export": {"fidelity": {"metric": "cosine", "atLeast": "0.98"}}}),
+        "spec.build: export.precision Int8 and export.fidelity are for a SentenceEncoder only.",
+        id="a fidelity of an architecture from outside",
     ),
     pytest.param(
         make_model(build_extra={"export": {"precision": "Int8"}}),
@@ -240,6 +268,14 @@ def test_defaults_of_the_schema_hold_without_the_server() -> None:
         "vocabulary": ["기차"],
         "minDocuments": 1,
         "maxTerms": 50_000,
+    }
+
+
+def test_parameters_of_an_architecture_from_outside_are_passed_on_as_they_are() -> None:
+    spec = parse_model(make_outside(build_extra={"ngramProfiles": {"longest": 3, "of": [{"a": "b"}]}}))
+    assert spec.build.parameters.model_dump(by_alias=True, exclude_none=True) == {
+        "longest": 3,
+        "of": [{"a": "b"}],
     }
 
 
