@@ -134,8 +134,8 @@ class Settings:
     torch_builder_image: str = _setting(
         "",
         _text,
-        "Image of the build Jobs of architectures that need torch (SentenceEncoder); empty means that such "
-        "models cannot be built here, and say so.",
+        "Image of the build Jobs of architectures that need torch (SentenceEncoder, Word2Vec, "
+        "TextClassifier); empty means that such models cannot be built here, and say so.",
     )
     serving_image: str = _setting(
         "",
@@ -143,7 +143,7 @@ class Settings:
         "Image of the server pods (agent, Envoy, Triton). Changing it rolls every server. Required.",
     )
     image_pull_policy: str = _setting(
-        "IfNotPresent", _one_of("Always", "IfNotPresent", "Never"), "Pull policy of both images."
+        "IfNotPresent", _one_of("Always", "IfNotPresent", "Never"), "Pull policy of these images."
     )
     store_claim_name: str = _setting(
         "nlp-store",
