@@ -32,6 +32,15 @@ def installed(cluster: Cluster) -> Cluster:
     return cluster
 
 
+@pytest.fixture
+def with_torch(installed: Cluster) -> Cluster:
+    """The operator was told the image's name; here it comes into the node's containerd."""
+    (image,) = build_images(["builder-torch"], Progress()).values()
+    if not installed.containerd.has_image(image.reference):
+        installed.containerd.import_image(image.archive)
+    return installed
+
+
 def make_place(cluster: Cluster) -> Place:
     name = f"models-{secrets.token_hex(4)}"
     modes = ("enforce", "warn", "audit")

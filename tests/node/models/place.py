@@ -56,11 +56,19 @@ class Place:
 
     def apply_sample(self, name: str = MODEL) -> None:
         """The sample as it is, but for its pool, and its name when another is given."""
-        for manifest in yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8")):
+        for manifest in self.sample(MODEL):
             if manifest["kind"] == "NLPModel":
                 manifest["metadata"]["name"] = name
-                manifest["spec"]["placement"] = {"poolNames": [POOL]}
             self.apply(manifest)
+
+    def sample(self, file: str) -> list[Obj]:
+        """The manifests of a sample, with the pool of the tests."""
+        text = (ROOT / "manifests" / "samples" / f"{file}.yaml").read_text(encoding="utf-8")
+        manifests: list[Obj] = list(yaml.safe_load_all(text))
+        for manifest in manifests:
+            if manifest["kind"] == "NLPModel":
+                manifest["spec"]["placement"] = {"poolNames": [POOL]}
+        return manifests
 
     def apply_model(self, source: Obj, name: str = MODEL, build: Obj | None = None, **spec: Any) -> None:
         """A model of the three words, from another source."""
@@ -178,8 +186,9 @@ class Place:
         service = self.cluster.api.get(f"/api/v1/namespaces/{self.namespace}/services/{name}")
         return f"{service['spec']['clusterIP']}:{port}"
 
-    def ask(self, question: str, protocol: str = "http", name: str = MODEL) -> Tensors:
-        connection = self._connection(question, protocol, name)
+    def ask(self, question: str, protocol: str = "http", name: str = MODEL, **more: str) -> Tensors:
+        """`more`: other inputs, a text each."""
+        connection = self._connection(question, protocol, name, **more)
         try:
             return connection()
         finally:
@@ -199,10 +208,11 @@ class Place:
 
         return Prober(lambda: self._connection(question, protocol, MODEL), check=check, **options)
 
-    def _connection(self, question: str, protocol: str, name: str) -> HttpAsk | GrpcAsk:
+    def _connection(self, question: str, protocol: str, name: str, **more: str) -> HttpAsk | GrpcAsk:
+        inputs = {key: text(value) for key, value in {"text": question, **more}.items()}
         if protocol == "http":
-            return HttpAsk(self.address(8000, name), name, {"text": text(question)})
-        return GrpcAsk(self.address(8001, name), name, {"text": text(question)}, authority=name)
+            return HttpAsk(self.address(8000, name), name, inputs)
+        return GrpcAsk(self.address(8001, name), name, inputs, authority=name)
 
 
 def _command_line(pid: int) -> str:

@@ -4,14 +4,11 @@ through its Service."""
 from __future__ import annotations
 
 import pytest
-import yaml
 
 from localcluster.cluster import Cluster
-from localcluster.images import build_images
-from localcluster.progress import Progress
 from tests.faults.prober import GrpcAsk, HttpAsk, text
 from tests.model_builders.sentence_encoder.minilm import minilm_folder
-from tests.node.models.place import POOL, ROOT, Place
+from tests.node.models.place import Place
 
 pytestmark = pytest.mark.timeout(1200)  # a first build of the image downloads 0.6 GB
 
@@ -20,28 +17,14 @@ BUILD_SECONDS = 600.0
 """A build takes 40 s of processor time; a loaded machine takes several times that."""
 
 
-@pytest.fixture
-def with_torch(installed: Cluster) -> Cluster:
-    """The operator was told the image's name; here it comes into the node's containerd."""
-    (image,) = build_images(["builder-torch"], Progress()).values()
-    if not installed.containerd.has_image(image.reference):
-        installed.containerd.import_image(image.archive)
-    return installed
-
-
 def test_minilm_is_built_from_a_claim_and_answers_through_its_service(
     with_torch: Cluster, place: Place
 ) -> None:
     weights = minilm_folder()
     files = {path: path.read_bytes() for path in weights.rglob("*") if path.is_file()}
     place.make_claim("models", {f"minilm/{path.relative_to(weights)}": data for path, data in files.items()})
-    sample = ROOT / "manifests/samples/sentences.yaml"
-    for manifest in yaml.safe_load_all(sample.read_text(encoding="utf-8")):
-        if manifest["kind"] == "PersistentVolumeClaim":
-            continue  # made above, with files in it
-        if manifest["kind"] == "NLPModel":
-            manifest["spec"]["placement"] = {"poolNames": [POOL]}
-        place.apply(manifest)
+    # The claim was made above, with files in it.
+    place.apply(*(one for one in place.sample("sentences") if one["kind"] != "PersistentVolumeClaim"))
     place.wait_ready(MODEL, seconds=BUILD_SECONDS)
 
     metrics = place.model(MODEL)["status"]["artifact"]["metrics"]
