@@ -1,0 +1,130 @@
+"""The guide says what its commands give: they are run again."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+from tools.guide.__main__ import follow, main
+from tools.guide.chapter import CHAPTERS, GUIDE, QUICK, ROOT, Chapter, read_chapter, steady
+from tools.guide.pictures import PICTURES, grid
+
+SAMPLES = {
+    "1-one-hot": "word-places",
+    "2-term-document-matrix": "korean-novels",
+    "3-word2vec": "korean-words",
+    "4-transfer": "korean-people",
+}
+LARGEST_PICTURE_BYTES = 60_000
+NEAR = 0.02
+"""Trained numbers differ by less from one kind of processor to another; words do not differ at all."""
+
+NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:e-\d+)?")
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_shows_the_sample_as_it_stands(name: str) -> None:
+    chapter = read_chapter(name)
+    assert chapter.samples == [f"manifests/samples/{SAMPLES[name]}.yaml"]
+    assert chapter.with_manifests().text == chapter.text
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_has_commands_that_build_serve_and_ask_its_sample(name: str) -> None:
+    commands = read_chapter(name).commands
+    assert {words[0] for words in commands} == {"build", "serve", "infer"}
+    asked = [words for words in commands if words[0] == "infer"]
+    assert all(words[1:3] == ["--local", SAMPLES[name]] for words in asked)
+    files = [[word for word in words if word.endswith(".yaml")] for words in commands if words[0] != "infer"]
+    assert all(f"manifests/samples/{SAMPLES[name]}.yaml" in one for one in files)
+
+
+@pytest.mark.parametrize("name", CHAPTERS)
+def test_a_chapter_has_a_picture_that_is_small_and_whole(name: str) -> None:
+    path = GUIDE / read_chapter(name).picture
+    assert path.stat().st_size < LARGEST_PICTURE_BYTES
+    drawing = ElementTree.parse(path).getroot()
+    assert drawing.tag == "{http://www.w3.org/2000/svg}svg"
+    assert [text for one in drawing.iter("{http://www.w3.org/2000/svg}text") if (text := one.text)]
+
+
+def test_the_index_names_the_chapters_in_their_order_and_no_other_page_is_there() -> None:
+    index = (GUIDE / "README.md").read_text(encoding="utf-8")
+    assert tuple(re.findall(r"^\| \[[^\]]+\]\((\S+)\.md\)", index, re.MULTILINE)) == CHAPTERS
+    assert set(PICTURES) == set(CHAPTERS) == set(SAMPLES)
+    pictures = {read_chapter(name).picture for name in CHAPTERS}
+    assert {path.name for path in GUIDE.iterdir()} == {f"{one}.md" for one in CHAPTERS} | pictures | {
+        "README.md"
+    }
+
+
+@pytest.mark.parametrize("page", sorted(GUIDE.glob("*.md")), ids=lambda page: page.name)
+def test_every_link_and_every_named_file_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    links = [one for one in re.findall(r"\]\((\S+?)\)", text) if "://" not in one]
+    assert [one for one in links if not (page.parent / one.partition("#")[0]).exists()] == []
+    named = re.findall(r"`((?:model_builders|manifests|tools|tests)/[\w./-]+)`", text)
+    assert [one for one in named if not (ROOT / one).exists()] == []
+    folders = re.findall(r"in `(model_builders/\w+)/`: (.*?)(?:Next|\Z)", text, re.DOTALL)
+    assert len(folders) == (page.name != "README.md")
+    for folder, said in folders:
+        files = re.findall(r"`([\w/]+\.py)`", said)
+        assert files
+        assert [one for one in files if not (ROOT / folder / one).exists()] == []
+
+
+def test_what_differs_elsewhere_is_left_out_of_an_answer() -> None:
+    built = "m was built before. Counted 3. Its artifact has 24.7 kB.\nartifact  0a1b\nin   /x/y\nterms   3\n"
+    assert steady(built) == "m is built. Counted 3.\nterms   3\n"
+    assert steady("m answered in 1.5 ms over http (at 127.0.0.1:8000)\n") == "m answered over http\n"
+    assert steady("interpreted as   word  \n") == "interpreted as   word\n"
+
+
+def test_a_picture_of_a_matrix_holds_its_words_and_numbers() -> None:
+    drawing = ElementTree.fromstring(grid(["기차"], ["a", "b"], [[0, 2]], "x"))
+    texts = [one.text for one in drawing.iter("{http://www.w3.org/2000/svg}text")]
+    assert texts == ["a", "b", "기차", "0", "2"]
+
+
+def test_a_chapter_that_is_not_there_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["9-none"]) == 2
+    assert "There is no chapter '9-none'; there are 1-one-hot, " in capsys.readouterr().err
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize("name", QUICK)
+def test_a_chapter_says_what_comes_out(name: str) -> None:
+    chapter = read_chapter(name)
+    found, picture = follow(emptied(chapter))
+    assert found.text == chapter.text
+    assert picture == (GUIDE / chapter.picture).read_text(encoding="utf-8")
+
+
+@pytest.mark.release
+@pytest.mark.parametrize("name", [one for one in CHAPTERS if one not in QUICK])
+def test_a_chapter_with_training_says_what_comes_out(name: str) -> None:
+    """Texts of a picture alone: where words are drawn, a processor may round otherwise."""
+    chapter = read_chapter(name)
+    found, picture = follow(emptied(chapter))
+    assert NUMBER.sub("#", found.text) == NUMBER.sub("#", chapter.text)
+    numbers = [[float(one) for one in NUMBER.findall(text)] for text in (found.text, chapter.text)]
+    assert numbers[0] == pytest.approx(numbers[1], abs=NEAR)
+    kept = (GUIDE / chapter.picture).read_text(encoding="utf-8")
+    assert sorted(re.findall(r">([^<\d]+)</text>", picture)) == sorted(re.findall(r">([^<\d]+)</text>", kept))
+
+
+def emptied(chapter: Chapter) -> Chapter:
+    """Without what the generator puts in, so that nothing of it is only left from before."""
+    text = re.sub(
+        r"(?<=```console\n)(.*?)(?=^```$)", _commands_of, chapter.text, flags=re.DOTALL | re.MULTILINE
+    )
+    return Chapter(
+        chapter.name, re.sub(r"(?<=```yaml\n).*?(?=^```$)", "", text, flags=re.DOTALL | re.MULTILINE)
+    )
+
+
+def _commands_of(found: re.Match[str]) -> str:
+    return "".join(f"{line}\n" for line in found[1].splitlines() if line.startswith("$ "))
