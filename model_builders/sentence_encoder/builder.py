@@ -22,7 +22,13 @@ from model_builders.quality import as_text
 from model_builders.sentence_encoder import served
 from model_builders.sentence_encoder.candidates import read_candidates
 from model_builders.sentence_encoder.contract import CONTRACT, METRICS, PAGE, SAMPLE
-from model_builders.sentence_encoder.export import export_onnx, measure_speedup, quantize, worst_cosine
+from model_builders.sentence_encoder.export import (
+    compare_lossy,
+    export_onnx,
+    measure_speedup,
+    quantize,
+    worst_cosine,
+)
 from model_builders.sentence_encoder.parameters import Parameters, parse_parameters
 from model_builders.sentence_encoder.samples import sample_texts
 from model_builders.sentence_encoder.served.answering import (
@@ -158,7 +164,9 @@ class SentenceEncoderModel:
         expected_together = {name: np.concatenate([one[name] for one in expected]) for name in COMPARED}
         pairs = [*zip(expected, alone, strict=True), (expected_together, together)]
         if self.is_lossy:
-            return max(self._compare_lossy(a["vector"], b["vector"]) for a, b in pairs)
+            lowest = self.parameters.fidelity
+            assert lowest is not None, "8 bits are chosen only with one"
+            return max(compare_lossy(a["vector"], b["vector"], lowest) for a, b in pairs)
         return max(compare(COMPARED, a, b) for a, b in pairs)
 
     @cached_property
@@ -233,17 +241,6 @@ class SentenceEncoderModel:
         alone = np.concatenate([lossy.encode([text])[0] for text in self._texts])
         together = lossy.encode(self._texts)[0]
         return min(worst_cosine(expected, alone), worst_cosine(expected, together))
-
-    def _compare_lossy(self, eager: Floats, found: Floats) -> float:
-        assert self.parameters.fidelity is not None, "8 bits are chosen only with one"
-        cosine = worst_cosine(eager, found)
-        if not cosine >= self.parameters.fidelity:
-            raise Refused(
-                "ExportDiffers",
-                f"In a fresh process the 8-bit model keeps a cosine of {as_text(cosine)} only; at least "
-                f"{as_text(self.parameters.fidelity)} was asked for.",
-            )
-        return float(np.max(np.abs(eager - found)))
 
     def _record_examples(self, folder: Path) -> tuple[Example, ...]:
         """From the eager model; of an 8-bit one from itself, with room for what neighbours do to a row."""

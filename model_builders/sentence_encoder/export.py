@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from model_builders.errors import Refused
+from model_builders.quality import as_text
 from model_builders.sentence_encoder.served.answering import OnnxEncoder
 from model_builders.served.vectors import Floats
 
@@ -33,7 +34,8 @@ def export_onnx(encoder: Any, path: Path) -> None:
     if size > MAX_BYTES:
         raise Refused(
             "InputTooLarge",
-            f"The weights take {size:,} bytes in 32 bits; at most {MAX_BYTES:,} are exported.",
+            f"Input 'weights': the weights take {size:,} bytes in 32 bits; at most {MAX_BYTES:,} are "
+            "exported. Take a smaller model.",
         )
     for chatty in ("onnxscript", "onnx_ir"):  # a line for every constant they fold
         logging.getLogger(chatty).setLevel(logging.WARNING)
@@ -131,6 +133,22 @@ def measure_speedup(slow: Path, fast: Path, vocab_size: int) -> float:
                 least[which] = min(least[which], time.thread_time() - started)
         total = [before + now for before, now in zip(total, least, strict=True)]
     return total[0] / total[1]
+
+
+def compare_lossy(eager: Floats, found: Floats, at_least: float) -> float:
+    """The largest difference of 8-bit vectors from the eager ones.
+
+    Raises Refused (`ExportDiffers`) when their worst cosine is below the fidelity that was asked for.
+    """
+    cosine = worst_cosine(eager, found)
+    if not cosine >= at_least:
+        raise Refused(
+            "ExportDiffers",
+            f"In a fresh process the 8-bit model keeps a cosine of {as_text(cosine)} only; at least "
+            f"{as_text(at_least)} was asked for. Lower spec.build.export.fidelity.atLeast, or set "
+            "spec.build.export.precision to Float32.",
+        )
+    return float(np.max(np.abs(eager - found)))
 
 
 def worst_cosine(vectors: Floats, others: Floats) -> float:

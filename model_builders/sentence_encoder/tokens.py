@@ -18,19 +18,23 @@ def write_tokenizer(weights: Weights, path: Path) -> int:
         tokenizer = tokenizers.Tokenizer.from_file(str(weights.folder / TOKENIZER))
     except Exception as error:  # the library raises plain Exceptions
         raise Refused(
-            "InputInvalid", f"Input 'weights': {TOKENIZER} cannot be read by tokenizers: {error}."
+            "InputInvalid",
+            f"Input 'weights': {TOKENIZER} cannot be read by tokenizers {tokenizers.__version__}: {error}. "
+            f"{TOKENIZER} is written by AutoTokenizer.from_pretrained(...).save_pretrained(folder) of "
+            "transformers.",
         ) from error
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values())
+    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
     if largest >= weights.config["vocab_size"]:
         raise Refused(
             "InputInvalid",
-            f"Input 'weights': {TOKENIZER} has a token {largest}, and the model knows "
-            f"{weights.config['vocab_size']:,} (vocab_size); the files are of two models.",
+            f"Input 'weights': {TOKENIZER} has a token with the id {largest}, and config.json a vocab_size "
+            f"of {weights.config['vocab_size']}; the files are of two models.",
         )
     if not tokenizer.encode("").ids:
         raise Refused(
             "InputInvalid",
-            f"Input 'weights': {TOKENIZER} adds no special tokens, so an empty text would have none at all.",
+            f"Input 'weights': {TOKENIZER} adds no special tokens, so an empty text would have none at all. "
+            "Take an encoder whose tokenizer adds them, as those of bert, roberta and mpnet do.",
         )
     pad_token_id = weights.config.get("pad_token_id")
     tokenizer.no_padding()
