@@ -167,11 +167,18 @@ def _resolve(name: str, shown: str, path: Path, volume: Path) -> tuple[Path, Pat
     with _explained_for(name, shown, path):
         real_volume = volume.resolve(strict=False)
         try:
-            real = path.resolve(strict=True)
+            # Path.resolve says of a loop of links something else in each version of Python.
+            real = Path(os.path.realpath(path, strict=True))
         except FileNotFoundError as error:
             raise _missing(name, shown, path, volume) from error
-        except RuntimeError as error:  # Python 3.11 and 3.12 say so of a loop of links
-            raise Refused("InputRefused", f"Input {name!r}: {shown!r} is a loop of links.") from error
+        except OSError as error:
+            if error.errno != errno.ELOOP:
+                raise
+            raise Refused(
+                "InputRefused",
+                f"Input {name!r}: {shown!r} leads through a link that leads back to itself. Put the data "
+                "there instead of the link.",
+            ) from error
     if path != volume and not real.is_relative_to(real_volume):
         raise Refused(
             "InputRefused",

@@ -60,7 +60,9 @@ def read_credentials(name: str, folder: str) -> Credentials:
                 values[path.name] = stream.read(LARGEST_KEY_BYTES).decode("utf-8").rstrip("\r\n")
     except UnicodeDecodeError as error:
         raise Refused(
-            "CredentialsInvalid", f"Input {name!r}: the key {path.name!r} of its Secret is not text."
+            "CredentialsInvalid",
+            f"Input {name!r}: the key {path.name!r} of its Secret is not text in UTF-8. Every key is read as "
+            "text: correct it, or take it out of the Secret.",
         ) from error
     except OSError as error:
         raise TryAgain(

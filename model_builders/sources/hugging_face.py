@@ -137,7 +137,7 @@ def parse_listing(name: str, content: bytes, revision: str) -> list[RemoteFile]:
         answer = json.loads(content)
         sha, siblings = answer["sha"], answer["siblings"]
         files = [_remote_file(sibling) for sibling in siblings]
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise Refused(
             "InputInvalid",
             f"Input {name!r}: the hub's list of files cannot be read ({type(error).__name__}: {error}). Is "
@@ -145,7 +145,9 @@ def parse_listing(name: str, content: bytes, revision: str) -> list[RemoteFile]:
         ) from error
     if sha != revision:
         raise Refused(
-            "HashMismatch", f"Input {name!r}: the hub answered with revision {sha!r}, not {revision}."
+            "HashMismatch",
+            f"Input {name!r}: the hub answered with revision {sha!r}, not {revision}. Is the operator's "
+            "setting hugging-face-endpoint a mirror that keeps one revision only?",
         )
     return files
 

@@ -84,9 +84,17 @@ class OciArtifact:
         try:
             manifest = json.loads(content)
         except ValueError as error:
-            raise Refused("InputInvalid", f"Input {name!r}: {self.shown} is not JSON: {error}.") from error
+            raise Refused(
+                "InputInvalid",
+                f"Input {name!r}: {self.shown} is not JSON: {error}. Name the digest of an artifact's "
+                "manifest, as oras push prints it.",
+            ) from error
         if not isinstance(manifest, dict):
-            raise Refused("InputInvalid", f"Input {name!r}: {self.shown} is not a manifest.")
+            raise Refused(
+                "InputInvalid",
+                f"Input {name!r}: {self.shown} is no manifest, but a JSON {type(manifest).__name__}. Name "
+                "the digest of an artifact's manifest, as oras push prints it.",
+            )
         return manifest
 
     @contextmanager
@@ -127,7 +135,9 @@ class OciArtifact:
             token = given.get("token") or given["access_token"]
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise Refused(
-                "InputForbidden", f"Input {self._credentials.input!r}: {host_of(realm)} gave no token."
+                "InputForbidden",
+                f"Input {self._credentials.input!r}: {host_of(realm)}, where {self._registry} sends logins, "
+                f"answered without a token. {self._credentials.in_words(KEYS)}",
             ) from error
         return {"Authorization": f"Bearer {token}"}
 
@@ -191,7 +201,9 @@ def parse_layers(name: str, manifest: Mapping[str, Any]) -> list[RemoteFile]:
     layers = manifest.get("layers") or manifest.get("blobs")
     if kind not in MANIFESTS or not isinstance(layers, list) or not layers:
         raise Refused(
-            "InputInvalid", f"Input {name!r}: the manifest ({kind}) has no layers to take files from."
+            "InputInvalid",
+            f"Input {name!r}: the manifest ({kind}) has no layers to take files from. Push files as one with "
+            "them: oras push REGISTRY/NAME FILE...",
         )
     return [_layer(name, number, layer) for number, layer in enumerate(layers)]
 
@@ -200,8 +212,12 @@ def _layer(name: str, number: int, layer: Any) -> RemoteFile:
     try:
         digest, size, kind = str(layer["digest"]), int(layer["size"]), str(layer["mediaType"])
         annotations = dict(layer.get("annotations") or {})
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise Refused("InputInvalid", f"Input {name!r}: layer {number} is not described properly.") from error
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
+        raise Refused(
+            "InputInvalid",
+            f"Input {name!r}: the manifest does not say of layer {number} its digest, size and mediaType "
+            f"({type(error).__name__}: {error}). Push the files again: oras push REGISTRY/NAME FILE...",
+        ) from error
     title = str(annotations.get(TITLE, ""))
     if ARCHIVE.search(kind) or annotations.get(UNPACK) == "true":
         raise Refused(
@@ -216,5 +232,9 @@ def _layer(name: str, number: int, layer: Any) -> RemoteFile:
             "called.",
         )
     if not DIGEST.fullmatch(digest):
-        raise Refused("InputInvalid", f"Input {name!r}: layer {number} ({title}) has the digest {digest!r}.")
+        raise Refused(
+            "InputInvalid",
+            f"Input {name!r}: layer {number} ({title}) has the digest {digest!r}; it must be sha256: and 64 "
+            "hexadecimal digits in lower case.",
+        )
     return RemoteFile(title, digest, size, sha256=digest.removeprefix("sha256:"))

@@ -307,6 +307,32 @@ def test_path_that_leads_nowhere_is_refused(jobs: Jobs, path: str, reason: str, 
     assert sentence in ran.result["message"]
 
 
+@pytest.mark.parametrize("path", ["current", "current/novels.tsv"])
+def test_loop_of_links_is_refused(jobs: Jobs, path: str) -> None:
+    volume = jobs.volumes / "corpus"
+    (volume / "current").symlink_to("latest")
+    (volume / "latest").symlink_to("current")
+    ran = fetch(jobs, path)
+    assert (ran.code, ran.result["reason"]) == (10, "InputRefused")
+    assert ran.result["message"] == (
+        f"Input 'corpus': {path!r} leads through a link that leads back to itself. Put the data there "
+        "instead of the link."
+    )
+
+
+def test_more_files_than_are_taken_are_refused(jobs: Jobs, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("model_builders.inputs.MAX_FILES", 1000)
+    for number in range(1000):
+        jobs.put(f"{number // 100}/{number}.txt", "text")
+    volume = str(jobs.volumes / "corpus")
+    assert len(find_input("corpus", volume, jobs.volumes, 10_000).entries) == 1000
+    jobs.put("one/more.txt", "text")
+    with pytest.raises(Refused) as refused:
+        find_input("corpus", volume, jobs.volumes, 10_000)
+    assert refused.value.reason == "InputTooLarge"
+    assert refused.value.message.startswith("Input 'corpus': it holds more than 1,000 files. Gather them in ")
+
+
 @pytest.mark.parametrize(
     ("make", "path", "case"),
     [

@@ -362,6 +362,47 @@ def test_registry_that_answers_with_another_manifest_is_refused(jobs: Jobs, pair
     assert refused.value.reason == "HashMismatch"
 
 
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        pytest.param(b"layers", "is not JSON: Expecting value", id="no JSON"),
+        pytest.param(b"[]", "is no manifest, but a JSON list.", id="a list"),
+    ],
+)
+def test_what_is_no_manifest_is_refused(
+    jobs: Jobs, pair: Pair, secret: str, content: bytes, sentence: str
+) -> None:
+    with serving(pair, lambda asked: Reply(200, content)) as server:
+        source = {"reference": f"{server.host}/a/b", "digest": digest_of(content)}
+        with pytest.raises(Refused) as refused:
+            fetch_here(jobs, request_of({"oci": source}, credentials=secret))
+    assert refused.value.reason == "InputInvalid"
+    assert sentence in refused.value.message
+    assert "Name the digest of an artifact's manifest, as oras push prints it." in refused.value.message
+
+
+@pytest.mark.parametrize("answer", [b"<html>", b"[]", b"{}"], ids=["no JSON", "a list", "without one"])
+def test_login_that_is_answered_without_a_token_is_told(
+    jobs: Jobs, pair: Pair, tmp_path: Path, authority: Authority, answer: bytes
+) -> None:
+    def respond(asked: Asked) -> Reply:
+        if asked.path.startswith("/token"):
+            return Reply(200, answer)
+        return Reply(401, b"", {"WWW-Authenticate": f'Bearer realm="https://{asked.headers["host"]}/token"'})
+
+    secret = make_secret(tmp_path / "s", authority, {"username": "kim", "password": PASSWORD})
+    with serving(pair, respond) as server:
+        source = {"reference": f"{server.host}/a/b", "digest": "sha256:" + "a" * 64}
+        with pytest.raises(Refused) as refused:
+            fetch_here(jobs, request_of({"oci": source}, credentials=secret))
+    assert refused.value.reason == "InputForbidden"
+    assert refused.value.message.startswith(
+        f"Input 'corpus': {server.host}, where {server.host} sends logins, answered without a token. "
+        "Its Secret holds the keys ca.crt, password, username;"
+    )
+    assert PASSWORD not in refused.value.message
+
+
 @pytest.mark.parametrize("config", ["{", '{"auths": 3}', '{"auths": {"registry.example": {"auth": "%"}}}'])
 def test_docker_config_that_cannot_be_read_is_told_without_its_words(config: str) -> None:
     with pytest.raises(Refused, match="is not what kubectl create secret docker-registry makes"):
