@@ -16,6 +16,7 @@ from model_builders.errors import Refused
 from model_builders.sentence_encoder.builder import SentenceEncoderRecipe
 from model_builders.sentence_encoder.export import compare_lossy
 from model_builders.sentence_encoder.parameters import Parameters
+from model_builders.sentence_encoder.weights import read_weights
 from model_builders.source import Source
 from tests.model_builders.sentence_encoder.test_weights import BERT, make_source
 from tests.model_builders.torch_jobs import ROOT, python_with_torch
@@ -35,6 +36,28 @@ def test_inputs_of_other_names_are_refused_with_those_that_are_taken(
         f"spec.build.inputs names {', '.join(names)}; a SentenceEncoder takes weights (a folder of Hugging "
         "Face) and, if wanted, candidates (texts, one a line)."
     )
+
+
+TRANSFORMER = "sentence_transformers.models.Transformer"
+
+
+@pytest.mark.parametrize(
+    ("modules", "sentence"),
+    [
+        pytest.param({}, "modules.json is not a list.", id="an object"),
+        pytest.param([TRANSFORMER], "modules.json is not a list of modules.", id="names alone"),
+        pytest.param(
+            [{"type": TRANSFORMER, "path": "0_Transformer"}],
+            "modules.json: the Transformer lies in '0_Transformer'; it must lie beside modules.json",
+            id="a Transformer in a folder of its own",
+        ),
+    ],
+)
+def test_modules_that_cannot_be_read_are_refused(tmp_path: Path, modules: Any, sentence: str) -> None:
+    with pytest.raises(Refused) as refused:
+        read_weights(make_source(tmp_path, {"modules.json": modules}), Parameters())
+    assert refused.value.reason == "InputInvalid"
+    assert refused.value.message.startswith(f"Input 'weights': {sentence}")
 
 
 EAGER = np.array([[1.0, 0.0], [0.0, 2.0]])
