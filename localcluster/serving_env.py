@@ -59,6 +59,11 @@ def serving_environment(progress: Progress | None = None) -> ServingEnvironment:
     return ServingEnvironment(root, _variables(root, library))
 
 
+def check_machine() -> None:
+    """Raises NotPossible when Triton cannot run here, before anything is downloaded for it."""
+    _python_library()
+
+
 def _give_stub(root: Path) -> None:
     """Put the Python backend's stub for this Python where Triton looks for it."""
     triton = _triton(root)

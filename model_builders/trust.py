@@ -61,7 +61,9 @@ FORMATS: Mapping[str, Format] = {
 TEXT_NAMES = ("LICENSE", "NOTICE", "README")
 """Beginnings of names without an ending."""
 
-_PICKLES = "may hold a pickle, which runs code when it is loaded. Convert weights to safetensors"
+_PICKLES = (
+    "may hold a pickle, which runs code when it is loaded. Leave it out, or convert weights to safetensors"
+)
 _ARCHIVES = "is an archive. Archives are not unpacked; bring the files themselves"
 _CODE = "is code. A model's code is the builder's, never the repository's"
 WHY_NOT: Mapping[str, str] = {

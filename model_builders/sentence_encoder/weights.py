@@ -46,7 +46,12 @@ class Weights:
 
     @property
     def dimensions(self) -> int:
-        return int(self.config["hidden_size"])
+        return int(self.config[width_key(self.config)])
+
+
+def width_key(config: Mapping[str, Any]) -> str:
+    """Under which key config.json says how many numbers a vector has."""
+    return "dim" if config.get("model_type") == "distilbert" else "hidden_size"
 
 
 def read_weights(source: Source, parameters: Parameters) -> Weights:
@@ -121,7 +126,7 @@ def _check_config(source: Source, config: Mapping[str, Any]) -> None:
             f"{where} is of a {config['model_type']} that decodes; a sentence encoder is an encoder alone, "
             "such as bert, roberta or mpnet.",
         )
-    for name in ("hidden_size", "vocab_size"):
+    for name in (width_key(config), "vocab_size"):
         _whole(source, CONFIG, config, name)
 
 
@@ -158,12 +163,13 @@ def _read_modules(source: Source, modules: Sequence[Any], config: Mapping[str, A
 
 def _read_pooling(source: Source, name: str, config: Mapping[str, Any]) -> str:
     content = _read(source, name, dict)
-    width = content.get("word_embedding_dimension", content.get("embedding_dimension", config["hidden_size"]))
-    if width != config["hidden_size"]:
+    key = width_key(config)
+    width = content.get("word_embedding_dimension", content.get("embedding_dimension", config[key]))
+    if width != config[key]:
         raise Refused(
             "InputInvalid",
-            f"{source.where(name)}: the width is {width!r}, and hidden_size in {CONFIG} is "
-            f"{config['hidden_size']}; the files are of two models.",
+            f"{source.where(name)}: the width is {width!r}, and {key} in {CONFIG} is {config[key]}; the "
+            "files are of two models.",
         )
     # Up to 5.x one switch for each mode, then one word.
     switches = [key.removeprefix("pooling_mode_") for key in content if key.startswith("pooling_mode_")]

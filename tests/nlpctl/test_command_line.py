@@ -178,9 +178,17 @@ def test_cluster_up_tells_a_refusal_as_json(nlpctl: Terminal, monkeypatch: pytes
     monkeypatch.delenv("CI", raising=False)
     monkeypatch.setattr("sys.stdin", io.StringIO())
     result = nlpctl("cluster", "up", "--api-only", "--json")
-    # Nobody can be asked; a machine that is too small refuses with the same kind.
-    assert (result.code, json.loads(result.stdout)["error"]["kind"]) == (1, "NotPossible")
+    assert (result.code, json.loads(result.stdout)["error"]["kind"]) == (1, "NotAgreed")
     assert "error: " in result.stderr
+
+
+def test_cluster_up_on_a_machine_that_is_too_small_ends_with_the_code_for_that(
+    nlpctl: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("localcluster.cluster._memory_available", lambda: 1_000_000_000)
+    result = nlpctl("cluster", "up", "--api-only", "--yes", "--json")
+    assert (result.code, json.loads(result.stdout)["error"]["kind"]) == (7, "NotPossible")
+    assert "1.0 GB of memory are free; the cluster without a node takes 2 GB." in result.stderr
 
 
 def test_an_api_server_that_does_not_answer_is_named(

@@ -121,13 +121,14 @@ def serve(
       nlpctl infer --local korean-novels 막걸리            from another terminal
       nlpctl serve -f encoder.yaml --input weights=./my-model --port 9000
     """
-    from localcluster.serving_env import serving_environment
+    from localcluster.serving_env import check_machine, serving_environment
     from nlpctl.local import servers
     from nlpctl.local.serving import serving
 
     ready = False
     try:
         with _ends_in_order():
+            _possible(check_machine)  # before minutes of downloads and building
             built, seconds = _build(files, inputs, credentials, store)
             progress = _progress()
             started = time.monotonic()

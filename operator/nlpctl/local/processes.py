@@ -18,10 +18,7 @@ _BOUND = (
 """Runs a module that gets SIGTERM when the process that started it is gone, even by SIGKILL."""
 
 PASSED_ON = ("HOME", "LANG", "LC_ALL", "PATH", "TMPDIR", "TZ", "USER")
-PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 NETWORK = (
-    *PROXIES,
-    *(name.lower() for name in PROXIES),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
     *("HF_ENDPOINT", "NLP_FETCH_ALLOWED_NETWORKS", "NLP_FETCH_REDIRECT_HOSTS", "NLP_MAX_INPUT_BYTES"),
 )

@@ -35,6 +35,11 @@ sizes = dict(vocab_size=64, hidden_size=32, num_hidden_layers=2, num_attention_h
 if kind == "roberta":  # positions begin behind the padding's
     config = transformers.RobertaConfig(**sizes, max_position_embeddings=66, pad_token_id=1)
     model = transformers.RobertaModel(config)
+elif kind == "distilbert":  # has names of its own for sizes
+    config = transformers.DistilBertConfig(
+        vocab_size=64, dim=32, n_layers=2, n_heads=2, hidden_dim=64, max_position_embeddings=64
+    )
+    model = transformers.DistilBertModel(config)
 else:
     config = transformers.BertConfig(**sizes, max_position_embeddings=64, pad_token_id=1)
     model = transformers.BertModel(config)
@@ -136,6 +141,12 @@ def test_the_same_weights_give_the_same_bytes(tmp_path: Path, tiny: Path) -> Non
         assert ran.code == 0, ran.log
         digests.add(ran.result["digest"])
     assert len(digests) == 1
+
+
+def test_a_distilbert_is_built_from_the_folder_that_transformers_writes(jobs: Jobs, tmp_path: Path) -> None:
+    ran = build(jobs, {"weights": make_tiny(tmp_path / "distilbert", "distilbert")}, {})
+    assert ran.code == 0, ran.log
+    assert ran.result["metrics"]["dimensions"] == "32"
 
 
 @pytest.mark.release

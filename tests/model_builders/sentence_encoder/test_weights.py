@@ -69,6 +69,13 @@ def test_a_bare_folder_is_pooled_by_the_mean_and_not_normalised(tmp_path: Path) 
     assert (found.pooling, found.normalize, found.max_tokens, found.dimensions) == ("Mean", False, 512, 32)
 
 
+def test_the_width_of_a_distilbert_stands_under_its_own_name(tmp_path: Path) -> None:
+    config = {"model_type": "distilbert", "dim": 32, "vocab_size": 100, "max_position_embeddings": 512}
+    files = {"config.json": config, "modules.json": MODULES[:2], "1_Pooling/config.json": MEAN}
+    found = read_weights(make_source(tmp_path, files), Parameters())
+    assert (found.pooling, found.dimensions) == ("Mean", 32)
+
+
 @pytest.mark.parametrize(
     ("pooling", "expected"),
     [
@@ -98,8 +105,8 @@ def test_positions_of_roberta_begin_behind_its_padding(tmp_path: Path) -> None:
 
 
 REFUSED = [
-    pytest.param({"pytorch_model.bin": b"\x80\x02"}, "InputRefused", "Input 'weights': pytorch_model.bin may hold a pickle, which runs code when it is loaded. Convert weights to safetensors.", id="a pickle beside the safetensors"),
-    pytest.param({"old/weights.pt": b""}, "InputRefused", "Convert weights to safetensors.", id="a pickle in a folder"),
+    pytest.param({"pytorch_model.bin": b"\x80\x02"}, "InputRefused", "Input 'weights': pytorch_model.bin may hold a pickle, which runs code when it is loaded. Leave it out, or convert weights to safetensors.", id="a pickle beside the safetensors"),
+    pytest.param({"old/weights.pt": b""}, "InputRefused", "Leave it out, or convert weights to safetensors.", id="a pickle in a folder"),
     pytest.param({"modeling_custom.py": ""}, "InputRefused", "Input 'weights': modeling_custom.py is code. A model's code is the builder's, never the repository's.", id="a program"),
     pytest.param({"config.json": {**BERT, "auto_map": {"AutoModel": "modeling_custom.Model"}}}, "InputRefused", "Input 'weights': config.json has an auto_map: this model needs Python code of its own, which is never run.", id="auto_map"),
     pytest.param({"config.json": "{"}, "InputInvalid", "Input 'weights': config.json, line 1 is not JSON: ", id="no JSON"),

@@ -6,6 +6,8 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -21,7 +23,7 @@ from tests.faults.invariants import (
 )
 from tests.faults.prober import HttpAsk, text
 from tests.faults.recorder import Recorder
-from tests.node.models.place import MODEL, POOL, SAMPLE, Place, until
+from tests.node.models.place import MODEL, POOL, ROOT, SAMPLE, Place, until
 
 LUCKY_DAY = "운수 좋은 날"
 COUNTS = [2.0, 1.0, 1.0]
@@ -47,6 +49,39 @@ def start_operator(cluster: Cluster) -> None:
 def test_the_documents_example_is_answered_through_the_service(serving: Place, protocol: str) -> None:
     assert serving.vector(LUCKY_DAY, protocol=protocol) == COUNTS
     assert serving.vector("막걸리", "word_vector", protocol) == [0, 1, 0, 0]
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("via", ["service", "forward"])
+def test_nlpctl_asks_through_the_service_and_through_a_forward(
+    serving: Place, via: str, protocol: str
+) -> None:
+    """The Service's address from the node's own network; the forward from wherever the API server is
+    reached."""
+    words = [
+        "infer",
+        MODEL,
+        LUCKY_DAY,
+        "-n",
+        serving.namespace,
+        "--via",
+        via,
+        "--protocol",
+        protocol,
+        "--json",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "nlpctl", *words],
+        env={**os.environ, "KUBECONFIG": str(serving.cluster.kubeconfig)},
+        cwd=ROOT / "operator",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["outputs"]["document_vector"]["data"] == COUNTS
+    assert (answer["via"], answer["protocol"]) == (via, protocol)
 
 
 def test_words_and_novels_are_as_near_as_the_document_says(serving: Place) -> None:
@@ -101,6 +136,7 @@ def test_every_moment_from_apply_to_ready_is_true(place: Place) -> None:
     with Recorder(place.cluster.kubeconfig, namespace=place.namespace) as recorder:
         place.apply_sample()
         place.wait_ready()
+        recorder.wait_until_reached(int(place.model()["metadata"]["resourceVersion"]), "NLPModel")
 
     assert i6_status_never_lies(recorder) == []
     assert i6_ready_means_served(recorder, served_by_endpoints(recorder)) == []
