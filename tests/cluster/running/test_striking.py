@@ -9,12 +9,12 @@ from typing import Any
 
 import pytest
 
-from nlp_operator.api.objects import dig
+from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import OPERATOR_USER, OperatorProcess, Scene, until
 from tests.faults.audit import Mark
 from tests.faults.invariants import Key, end_state, i1_same_end_state
-from tests.faults.plain_api import CHILDREN, NLP_MODEL
+from tests.faults.plain_api import CHILDREN, JOB, NLP_MODEL
 from tests.faults.proxy import Strike, StrikingProxy
 from tests.faults.recorder import Recorder
 
@@ -61,12 +61,19 @@ def _life_of_a_model(scene: Scene, live: Callable[[], object]) -> tuple[dict[Key
     with Recorder(scene.plane.kubeconfig, RECORDED, namespace=scene.namespace) as recorder:
         scene.apply_model("novels")
         live()
-        model = scene.get(kinds.MODEL, "novels")
-        recorder.wait_until_reached(int(str(dig(model, "metadata", "resourceVersion"))), NLP_MODEL.kind)
+        # The operator goes on by the pods' messages; that its Jobs are over Kubernetes may say later.
+        jobs = until(lambda: _finished_jobs(scene), "the Jobs are over")
+        for kind, obj in ((NLP_MODEL, scene.get(kinds.MODEL, "novels")), *((JOB, job) for job in jobs)):
+            recorder.wait_until_reached(int(str(dig(obj, "metadata", "resourceVersion"))), kind.kind)
         state = end_state(
             recorder.latest(namespace=scene.namespace), rename=lambda text: SEAL.sub('"": ""', text)
         )
     return state, _made_and_deleted(scene, mark)
+
+
+def _finished_jobs(scene: Scene) -> list[Obj] | None:
+    jobs = scene.all(kinds.JOB)
+    return jobs if jobs and all(dig(job, "status", "succeeded") for job in jobs) else None
 
 
 def _made_and_deleted(scene: Scene, mark: Mark) -> Counter[str]:

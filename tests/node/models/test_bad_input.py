@@ -152,6 +152,7 @@ def test_an_artifact_damaged_in_the_store_is_built_again(place: Place) -> None:
         place.kubectl("delete", "pod", place.server_pod()["metadata"]["name"], "--wait=true")
         until(lambda: damaged.exists() and damaged.read_bytes() == whole, "the artifact is whole again", 180)
         place.wait_ready()
+        recorder.wait_until_reached(int(place.model()["metadata"]["resourceVersion"]), "NLPModel")
 
     told = recorder.transitions("NLPModel", MODEL, place.namespace, "Ready")
     (repairing,) = [one for one in told if one.reason == "Repairing"]
