@@ -203,7 +203,7 @@ async def test_backoff_is_jittered_below_its_whole_and_restarts_as_an_iterable()
         assert first <= 1.0
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(
         st.tuples(

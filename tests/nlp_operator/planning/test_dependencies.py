@@ -478,4 +478,4 @@ class Pairs(RuleBasedStateMachine):
 
 
 TestPairs = Pairs.TestCase
-TestPairs.settings = settings(max_examples=25, stateful_step_count=20, deadline=None)
+TestPairs.settings = settings(max_examples=25, stateful_step_count=20)

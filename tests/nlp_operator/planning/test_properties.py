@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -219,7 +219,7 @@ class Histories(RuleBasedStateMachine):
 
 
 TestHistories = Histories.TestCase
-TestHistories.settings = settings(max_examples=25, stateful_step_count=15, deadline=None)
+TestHistories.settings = settings(max_examples=25, stateful_step_count=15)
 
 
 # --- nonsense ---
@@ -259,7 +259,7 @@ def snapshot_of_a_running_model() -> dict[str, Any]:
 
 
 @given(data=st.data())
-@settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=120)
 def test_odd_value_anywhere_is_no_crash(data: st.DataObject) -> None:
     """Any one value in the spec, the status, a child, a pod or a pool is replaced by nonsense."""
     parts = snapshot_of_a_running_model()
@@ -286,7 +286,7 @@ def test_odd_value_anywhere_is_no_crash(data: st.DataObject) -> None:
 
 
 @given(spec=JSON, status=JSON)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nonsense_in_spec_and_status_stalls_and_touches_nothing(spec: Any, status: Any) -> None:
     model = make_model() | {"spec": spec, "status": status}
     plan = plan_model(ModelSnapshot(model=model, store=make_claim()), SETTINGS, NOW)
@@ -296,7 +296,7 @@ def test_nonsense_in_spec_and_status_stalls_and_touches_nothing(spec: Any, statu
 
 
 @given(body=JSON)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_nonsense_from_an_agent_is_refused_or_read(body: Any) -> None:
     import json
 
@@ -308,7 +308,7 @@ def test_nonsense_from_an_agent_is_refused_or_read(body: Any) -> None:
 
 
 @given(order=st.permutations(list(range(8))))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_order_of_what_is_seen_does_not_matter(order: list[int]) -> None:
     world = World(make_model(), pools=[make_pool("cpu"), make_gpu_pool("l4")]).up()
     straight = world.snapshot()

@@ -9,7 +9,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlp_operator.planning.scaling import brain
@@ -258,7 +258,7 @@ def judge_bad(sample: Sample | None, now: float, highest: int) -> None:
         assert decision.reason
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=300)
 @given(bad=bad_samples(), highest=st.integers(1, 30))
 def test_nothing_bad_in_a_sample_makes_a_model_smaller(
     bad: tuple[Sample | None, float], highest: int
@@ -267,7 +267,7 @@ def test_nothing_bad_in_a_sample_makes_a_model_smaller(
 
 
 @pytest.mark.release
-@settings(max_examples=100_000, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=100_000)
 @given(bad=bad_samples(), highest=st.integers(1, 30))
 def test_a_hundred_thousand_bad_samples_make_no_model_smaller(
     bad: tuple[Sample | None, float], highest: int
@@ -275,7 +275,7 @@ def test_a_hundred_thousand_bad_samples_make_no_model_smaller(
     judge_bad(*bad, highest)
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(max_examples=150)
 @given(
     looks=st.lists(
         st.tuples(
