@@ -12,9 +12,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import aiohttp
-
-from nlp_operator.agents.asking import ask, open_session
+from nlp_operator.agents.asking import Followers
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, dig, labels, name, namespace, uid
 from nlp_operator.engine.clock import Clock
@@ -69,12 +67,9 @@ class Builds:
         self._port = port
         self._on_change = on_change
         self._every = every
-        self._timeout = timeout
-        self._slots = asyncio.Semaphore(at_once)
+        self._followers = Followers(timeout, at_once)
         self._is_ours = is_ours
         self._builds: dict[str, Build] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._session: aiohttp.ClientSession | None = None
 
     def see(self, old: Obj | None, new: Obj | None) -> None:
         """A pod changed (a listener of the pod store)."""
@@ -88,47 +83,35 @@ class Builds:
             self._follow_from_now(build)
 
     def _follow_from_now(self, build: Build) -> None:
-        if self._session is not None and build.uid not in self._tasks:
-            self._tasks[build.uid] = asyncio.create_task(
-                self._follow(build, self._session), name=f"build {build.name}"
-            )
+        self._followers.follow(build.uid, f"build {build.name}", lambda: self._follow(build))
 
     def _drop(self, pod: str) -> None:
         self._builds.pop(pod, None)
         self.progress.pop(pod, None)
-        task = self._tasks.pop(pod, None)
-        if task is not None:
-            task.cancel()
+        self._followers.drop(pod)
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with open_session(self._timeout) as session:
-            self._session = session
-            try:
-                for build in self._builds.values():
-                    self._follow_from_now(build)
-                await asyncio.Event().wait()
-            finally:
-                self._session = None
-                for pod in list(self._tasks):
-                    self._tasks.pop(pod).cancel()
+        async with self._followers.asking():
+            for build in self._builds.values():
+                self._follow_from_now(build)
+            await asyncio.Event().wait()
 
-    async def _follow(self, build: Build, session: aiohttp.ClientSession) -> None:
+    async def _follow(self, build: Build) -> None:
         """One pod, for as long as it builds."""
         began = self._clock.monotonic()
         while True:
             await asyncio.sleep(pause(self._clock.monotonic() - began, self._every))
-            async with self._slots:
-                said = await self._ask(build, session)
+            async with self._followers.slots:
+                said = await self._ask(build)
             if said and said != self.progress.get(build.uid):
                 self.progress[build.uid] = said
                 self._on_change(build.namespace, build.model)
 
-    async def _ask(self, build: Build, session: aiohttp.ClientSession) -> str:
+    async def _ask(self, build: Build) -> str:
         try:
-            return parse_progress(
-                await ask(session, build.address, self._port, "/v1/progress", LARGEST_ANSWER)
-            )
+            body = await self._followers.ask(build.address, self._port, "/v1/progress", LARGEST_ANSWER)
+            return parse_progress(body)
         except Exception as error:  # Whatever a pod answers is that pod's trouble, not the operator's.
             said = str(error) or type(error).__name__
             log.debug("Build %s/%s does not say how far it is: %s", build.namespace, build.name, said)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import aiohttp
 
-from nlp_operator.agents.asking import ask, open_session
+from nlp_operator.agents.asking import Followers
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, labels, name, namespace, uid
 from nlp_operator.engine.clock import Clock
@@ -88,14 +88,11 @@ class Agents:
         self._on_change = on_change
         self._every = every
         self._every_unsettled = every_unsettled
-        self._timeout = timeout
-        self._slots = asyncio.Semaphore(at_once)
+        self._followers = Followers(timeout, at_once)
         self._on_poll = on_poll
         self._is_ours = is_ours
         self._targets: dict[str, Target] = {}
         self._pokes: dict[str, asyncio.Event] = {}
-        self._tasks: dict[str, asyncio.Task[None]] = {}
-        self._session: aiohttp.ClientSession | None = None
         self._unasked: set[str] = set()
         self._first_round: asyncio.Event | None = None
         self._surprising: set[str] = set()
@@ -118,21 +115,15 @@ class Agents:
             self._ask_now(target.uid)
 
     def _ask_now(self, pod: str) -> None:
-        if self._session is None:
-            return
-        if pod not in self._tasks:
-            self._pokes[pod] = asyncio.Event()
-            self._tasks[pod] = asyncio.create_task(self._follow(pod), name=f"agent {self._targets[pod].name}")
-        self._pokes[pod].set()
+        self._pokes.setdefault(pod, asyncio.Event()).set()
+        self._followers.follow(pod, f"agent {self._targets[pod].name}", lambda: self._follow(pod))
 
     def _drop(self, pod: str) -> None:
         self._targets.pop(pod, None)
         self._pokes.pop(pod, None)
         self.reports.pop(pod, None)
         self._surprising.discard(pod)
-        task = self._tasks.pop(pod, None)
-        if task is not None:
-            task.cancel()
+        self._followers.drop(pod)
         self._asked(pod)
 
     async def run(self, first_round: asyncio.Event) -> None:
@@ -141,19 +132,13 @@ class Agents:
 
         Planning waits for it: a pod that was never asked looks like one that serves nothing.
         """
-        async with open_session(self._timeout) as session:
-            self._session = session
-            try:
-                self._unasked = set(self._targets)
-                self._first_round = first_round
-                for pod in self._unasked.copy():
-                    self._ask_now(pod)
-                self._asked("")
-                await asyncio.Event().wait()
-            finally:
-                self._session = None
-                for pod in list(self._tasks):
-                    self._tasks.pop(pod).cancel()
+        async with self._followers.asking():
+            self._unasked = set(self._targets)
+            self._first_round = first_round
+            for pod in self._unasked.copy():
+                self._ask_now(pod)
+            self._asked("")
+            await asyncio.Event().wait()
 
     def _asked(self, pod: str) -> None:
         self._unasked.discard(pod)
@@ -166,7 +151,7 @@ class Agents:
             poke = self._pokes[pod]
             poke.clear()
             target = self._targets[pod]
-            async with self._slots:
+            async with self._followers.slots:
                 report = await self._ask(target)
             if self._targets.get(pod) is None:
                 return
@@ -182,8 +167,7 @@ class Agents:
         silent."""
         now = self._clock.now()
         try:
-            assert self._session is not None
-            body = await ask(self._session, target.address, self._port, "/v1/status", LARGEST_ANSWER)
+            body = await self._followers.ask(target.address, self._port, "/v1/status", LARGEST_ANSWER)
             report = parse_agent_report(body, now)
         except Exception as error:  # Whatever a pod answers is that pod's trouble, not the operator's.
             self._on_poll("failed")

@@ -14,6 +14,7 @@ from nlp_operator.agents.builds import Build, Builds, build_of, pause
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
+from tests.nlp_operator.agents.answering import Asker, respond, serving
 
 ADDRESS = "127.0.0.21"
 UID = f"uid-{ADDRESS}"
@@ -49,9 +50,7 @@ class Job:
         async with self.asked:
             self.questions += 1
             self.asked.notify_all()
-        if isinstance(self.answer, web.Response):
-            return self.answer
-        return web.json_response(self.answer)
+        return respond(self.answer)
 
     async def wait_for_questions(self, more: int) -> None:
         async with asyncio.timeout(5), self.asked:
@@ -62,36 +61,22 @@ class Job:
 @asynccontextmanager
 async def listening() -> AsyncIterator[Job]:
     job = Job()
-    app = web.Application()
-    app.router.add_get("/v1/progress", job.progress)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, ADDRESS, 0).start()
-    job.port = runner.addresses[0][1]
-    yield job
-    await runner.cleanup()
+    async with serving(ADDRESS, "/v1/progress", job.progress) as job.port:
+        yield job
 
 
-class Asking:
+class Asking(Asker):
     def __init__(self, port: int, **settings: Any) -> None:
-        self.changes: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        super().__init__()
         self.builds = Builds(
             clock=system_clock(),
             port=port,
-            on_change=lambda namespace, model: self.changes.put_nowait((namespace, model)),
+            on_change=self.changed,
             **{"every": 0.02, "timeout": 0.5, **settings},
         )
 
-    async def __aenter__(self) -> Asking:
-        self._task = asyncio.ensure_future(self.builds.run())
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def change(self) -> tuple[str, str]:
-        return await asyncio.wait_for(self.changes.get(), 5)
+    async def run(self) -> None:
+        await self.builds.run()
 
 
 async def test_what_a_build_says_wakes_its_model_once_and_then_only_when_it_changes() -> None:
@@ -134,12 +119,12 @@ async def test_a_build_that_says_nothing_of_use_keeps_its_last_words(answer: Any
 async def test_a_build_is_followed_from_the_moment_it_runs_until_it_ends() -> None:
     async with listening() as job, Asking(job.port) as asking:
         asking.builds.see(None, make_pod(containerStatuses=[]))
-        assert not asking.builds._tasks
+        assert not asking.builds._followers._tasks
         asking.builds.see(None, make_pod())
         await asking.change()
         asking.builds.see(make_pod(), make_pod(phase="Succeeded", containerStatuses=[]))
         assert asking.builds.progress == {}
-        assert not asking.builds._tasks
+        assert not asking.builds._followers._tasks
         asking.builds.see(None, make_pod())
         await asking.change()
         asking.builds.see(make_pod(), None)
@@ -149,7 +134,7 @@ async def test_a_build_is_followed_from_the_moment_it_runs_until_it_ends() -> No
 async def test_a_pod_that_only_wears_our_labels_is_not_asked() -> None:
     async with Asking(1, is_ours=lambda pod: False) as asking:
         asking.builds.see(None, make_pod())
-        assert not asking.builds._tasks
+        assert not asking.builds._followers._tasks
 
 
 @pytest.mark.parametrize(

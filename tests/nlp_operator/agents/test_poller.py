@@ -17,6 +17,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from tests.nlp_operator.agents.answering import Asker, respond, serving
 
 
 def make_pod(address: str = "127.0.0.11", *, ready: bool = True, **changes: Any) -> Obj:
@@ -48,9 +49,7 @@ class Agent:
 
     async def status(self, request: web.Request) -> web.StreamResponse:
         self.asked += 1
-        if isinstance(self.answer, web.Response):
-            return self.answer
-        return web.json_response(self.answer)
+        return respond(self.answer)
 
 
 def make_answer(state: str = "Serving", digest: str = "d1", config_hash: str = "") -> Obj:
@@ -64,37 +63,23 @@ def make_answer(state: str = "Serving", digest: str = "d1", config_hash: str = "
 @asynccontextmanager
 async def listening(address: str = "127.0.0.11") -> AsyncIterator[Agent]:
     agent = Agent()
-    app = web.Application()
-    app.router.add_get("/v1/status", agent.status)
-    runner = web.AppRunner(app, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, address, 0).start()
-    agent.port = runner.addresses[0][1]
-    yield agent
-    await runner.cleanup()
+    async with serving(address, "/v1/status", agent.status) as agent.port:
+        yield agent
 
 
-class Poller:
+class Poller(Asker):
     def __init__(self, port: int, **settings: Any) -> None:
-        self.changes: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+        super().__init__()
         self.agents = Agents(
             clock=system_clock(),
             port=port,
-            on_change=lambda namespace, model: self.changes.put_nowait((namespace, model)),
+            on_change=self.changed,
             **{"every": 0.2, "every_unsettled": 0.05, "timeout": 0.5, **settings},
         )
         self.first = asyncio.Event()
 
-    async def __aenter__(self) -> Poller:
-        self._task = asyncio.ensure_future(self.agents.run(self.first))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def change(self) -> tuple[str, str]:
-        return await asyncio.wait_for(self.changes.get(), 5)
+    async def run(self) -> None:
+        await self.agents.run(self.first)
 
 
 async def test_an_answer_wakes_the_model_once_and_then_only_when_it_changes() -> None:
