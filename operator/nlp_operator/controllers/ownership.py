@@ -19,9 +19,7 @@ def is_pod_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
     deployment = deployment_of(pod, stores)
     if deployment is None:
         return False
-    controller = next(
-        (one for one in listed(pod, "metadata", "ownerReferences") if one.get("controller")), {}
-    )
+    controller = _controller(pod)
     if text(controller, "kind") != "ReplicaSet" or not _is_replica_set_of(
         deployment, text(controller, "name")
     ):
@@ -33,7 +31,7 @@ def is_pod_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
 
 def is_build_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
     """Whether the pod of a build hangs by a Job that its model controls."""
-    job = next((one for one in listed(pod, "metadata", "ownerReferences") if one.get("controller")), {})
+    job = _controller(pod)
     present = stores[kinds.JOB.name].get(ObjectKey(namespace(pod), text(job, "name")))
     model = stores[kinds.MODEL.name].get(ObjectKey(namespace(pod), labels(pod).get(names.LABEL_MODEL, "")))
     return (
@@ -43,6 +41,11 @@ def is_build_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
         and model is not None
         and controller_uid(present) == uid(model)
     )
+
+
+def _controller(pod: Obj) -> Obj:
+    """The reference to it; empty when there is none."""
+    return next((one for one in listed(pod, "metadata", "ownerReferences") if one.get("controller")), {})
 
 
 def deployment_of(pod: Obj, stores: Mapping[str, Store]) -> Obj | None:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 
+from nlp_operator.api import spec as api
 from nlp_operator.api.objects import Obj, name
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
@@ -163,8 +164,13 @@ def namespace_not_admitted(demand: Demand, pool: str, spec: PoolSpec) -> Refusal
     return None
 
 
+def _entry(demand: Demand, spec: PoolSpec) -> api.PoolNamespace | None:
+    """What the pool says of the model's namespace."""
+    return next((one for one in spec.namespaces if one.name == demand.namespace), None)
+
+
 def priority_too_high(demand: Demand, pool: str, spec: PoolSpec) -> Refusal | None:
-    entry = next((one for one in spec.namespaces if one.name == demand.namespace), None)
+    entry = _entry(demand, spec)
     priority = demand.spec.scaling.priority
     if entry is None or entry.highest_priority is None or priority <= entry.highest_priority:
         return None
@@ -209,7 +215,7 @@ def _room(demand: Demand, pool: str, spec: PoolSpec, usage: Mapping[PoolNamespac
     taken = sum(count for (where, _), count in usage.items() if where == pool)
     room = max(0, spec.max_devices - taken)
     limit = f"pool {pool} has {_devices(spec.max_devices)}, and other models hold {taken}."
-    entry = next((one for one in spec.namespaces if one.name == demand.namespace), None)
+    entry = _entry(demand, spec)
     if entry is not None and entry.max_devices is not None:
         taken_here = usage.get((pool, demand.namespace), 0)
         room_here = max(0, entry.max_devices - taken_here)
@@ -235,7 +241,7 @@ def _no_room(demand: Demand, one: _Candidate) -> Refusal:
 
 def _most(demand: Demand, spec: PoolSpec) -> int:
     """Devices that the model could have if there were no other."""
-    entry = next((one for one in spec.namespaces if one.name == demand.namespace), None)
+    entry = _entry(demand, spec)
     if entry is None or entry.max_devices is None:
         return spec.max_devices
     return min(spec.max_devices, entry.max_devices)
