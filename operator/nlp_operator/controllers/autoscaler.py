@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, uid
 from nlp_operator.cluster import kinds
+from nlp_operator.cluster.writer import controller_uid
 from nlp_operator.controllers.keys import Key, key_of_object
 from nlp_operator.controllers.world import World
 from nlp_operator.planning.devices import devices_of_deployment
@@ -26,14 +28,22 @@ log = logging.getLogger(__name__)
 LOOK_SECONDS = 10.0
 """How often it decides: that of the benchmark."""
 
-LOOKED_AT = (kinds.MODEL, kinds.DEPLOYMENT, kinds.POOL)
-
 ReadSample = Callable[[Key], Sample | None]
 
 
 def no_signals(key: Key) -> Sample | None:
     """Nothing is measured in this release."""
     return None
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The caches at one moment. Their objects are replaced, never changed, so a thread may read them while
+    the loop goes on."""
+
+    models: tuple[Obj, ...]
+    deployments: tuple[Obj, ...]
+    pools: tuple[Obj, ...]
 
 
 class Autoscaler:
@@ -44,65 +54,69 @@ class Autoscaler:
         self._settings = Settings()
         self.decisions: dict[Key, Decision] = {}
         """Of the last look."""
-        self._decided_over: tuple[tuple[Obj, ...], ...] | None = None
+        self._decided_over: Seen | None = None
 
     async def run(self) -> None:
         while True:
             try:
-                self.look()
+                await self.look()
             except Exception:
                 # It only advises: a fault in it must take neither the other models nor the operator along.
                 log.exception("The autoscaler could not decide; it tries again in %g s.", LOOK_SECONDS)
             await asyncio.sleep(LOOK_SECONDS)
 
-    def look(self) -> None:
-        """Decide for every model, from the caches alone.
+    async def look(self) -> None:
+        """Decide for every model, from the caches alone, in a thread: the loop only collects.
 
         Without signals a decision follows from the objects: over the same ones the last decisions stand
         (docs/decisions/0025-a-thousand-models.md). What has not changed is the same object.
         """
-        objects = tuple(tuple(self._world.stores[kind.name]) for kind in LOOKED_AT)
-        if self._read is no_signals and objects == self._decided_over:
-            return
-        seen = self._observe()
-        free = self._devices(seen)
-        decided = decide(
-            self._memory, list(seen.values()), free, self._world.clock.monotonic(), self._settings
-        )
-        for key, decision in zip(seen, decided, strict=True):
-            before = self.decisions.get(key)
-            wanted = sum(seen[key].current.values())
-            if decision.total != wanted and (before is None or before.replicas != decision.replicas):
-                log.info("Scaling would change a model.", extra=decision.explain() | {"now": wanted})
-        self.decisions = dict(zip(seen, decided, strict=True))
-        self._decided_over = objects
-
-    def _observe(self) -> dict[Key, ModelInput]:
         stores = self._world.stores
-        pools = readable_pools(list(stores[kinds.POOL.name]))
-        seen = {}
-        for model in sorted(stores[kinds.MODEL.name], key=lambda one: (namespace(one), name(one))):
-            if deleting(model):
-                continue
-            key = key_of_object(model)
-            deployments = [
-                one
-                for one in stores[kinds.DEPLOYMENT.name].by("owner", uid(model))
-                if names.LABEL_POOL in labels(one)
-            ]
-            given = observe_model(model, deployments, pools, self._read(key))
-            if given is not None:
-                seen[key] = given
-        return seen
+        seen = Seen(*(tuple(stores[kind.name]) for kind in (kinds.MODEL, kinds.DEPLOYMENT, kinds.POOL)))
+        if self._read is no_signals and seen == self._decided_over:
+            return
+        samples = {key: self._read(key) for key in map(key_of_object, seen.models)}
+        before, now = self.decisions, self._world.clock.monotonic()
+        self.decisions = await asyncio.to_thread(self._decide, seen, samples, before, now)
+        self._decided_over = seen
 
-    def _devices(self, seen: dict[Key, ModelInput]) -> dict[str, int]:
-        """Devices of each pool for the models that are decided here: what others hold is theirs."""
-        pools = list(self._world.stores[kinds.POOL.name])
-        devices = {pool: spec.max_devices for pool, spec in readable_pools(pools).items()}
-        own = {uid(model) for key in seen if (model := self._world.get(key)) is not None}
-        for deployment in self._world.stores[kinds.DEPLOYMENT.name]:
-            pool = labels(deployment).get(names.LABEL_POOL, "")
-            owners = {one.get("uid") for one in deployment["metadata"].get("ownerReferences") or ()}
-            if pool in devices and not owners & own:
-                devices[pool] -= devices_of_deployment(deployment, pools)
-        return {pool: max(count, 0) for pool, count in devices.items()}
+    def _decide(
+        self, seen: Seen, samples: Mapping[Key, Sample | None], before: Mapping[Key, Decision], now: float
+    ) -> dict[Key, Decision]:
+        given = observe(seen, samples)
+        decided = decide(self._memory, list(given.values()), free_devices(seen, given), now, self._settings)
+        for key, decision in zip(given, decided, strict=True):
+            wanted = sum(given[key].current.values())
+            known = before.get(key)
+            if decision.total != wanted and (known is None or known.replicas != decision.replicas):
+                log.info("Scaling would change a model.", extra=decision.explain() | {"now": wanted})
+        return dict(zip(given, decided, strict=True))
+
+
+def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, ModelInput]:
+    """What is to be decided for each model, in the order of their names."""
+    pools = readable_pools(seen.pools)
+    servers: dict[str, list[Obj]] = {}
+    for deployment in sorted(seen.deployments, key=lambda one: (namespace(one), name(one))):
+        if names.LABEL_POOL in labels(deployment):
+            servers.setdefault(controller_uid(deployment), []).append(deployment)
+    found = {}
+    for model in sorted(seen.models, key=lambda one: (namespace(one), name(one))):
+        key = key_of_object(model)
+        if not deleting(model):
+            given = observe_model(model, servers.get(uid(model), []), pools, samples.get(key))
+            if given is not None:
+                found[key] = given
+    return found
+
+
+def free_devices(seen: Seen, given: Mapping[Key, ModelInput]) -> dict[str, int]:
+    """Devices of each pool for the models that are decided here: what others hold is theirs."""
+    devices = {pool: spec.max_devices for pool, spec in readable_pools(seen.pools).items()}
+    own = {uid(model) for model in seen.models if key_of_object(model) in given}
+    for deployment in seen.deployments:
+        pool = labels(deployment).get(names.LABEL_POOL, "")
+        owners = {one.get("uid") for one in deployment["metadata"].get("ownerReferences") or ()}
+        if pool in devices and not owners & own:
+            devices[pool] -= devices_of_deployment(deployment, seen.pools)
+    return {pool: max(count, 0) for pool, count in devices.items()}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import logging
+import threading
 from typing import Any, cast
 
 import pytest
@@ -20,6 +21,7 @@ from nlp_operator.controllers.world import World
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue
 from nlp_operator.engine.store import key_of
+from nlp_operator.planning.scaling.brain import Decision, decide
 from nlp_operator.planning.scaling.signals import FIELDS, Sample
 from tests.nlp_operator.making import NOW, SETTINGS, make_model
 from tests.nlp_operator.making import World as Making
@@ -59,26 +61,26 @@ class Cluster:
         counters = dict.fromkeys(FIELDS, 0.0) | {"offered": done, "answered": done}
         return Sample([counters | {"batches": done, "items": done, "busySeconds": done * 0.1}], self.now, 1)
 
-    def looks(self, seconds: float) -> None:
+    async def looks(self, seconds: float) -> None:
         end = self.now + seconds
         while self.now < end:
-            self.autoscaler.look()
+            await self.autoscaler.look()
             self.now += 10.0
 
 
-def test_without_signals_every_model_stays_as_it_is_and_it_says_why() -> None:
+async def test_without_signals_every_model_stays_as_it_is_and_it_says_why() -> None:
     cluster = Cluster(scaling={"maxReplicas": 8})
-    cluster.looks(3600)
+    await cluster.looks(3600)
     decision = cluster.autoscaler.decisions[KEY]
     assert decision.total == 1
     assert decision.reason == "1 replicas stay: No metrics of this model can be read."
 
 
-def test_with_signals_it_advises_and_writes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+async def test_with_signals_it_advises_and_writes_nothing(caplog: pytest.LogCaptureFixture) -> None:
     cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": {"milliseconds": 500}})
     cluster.rate = 25.0
     with caplog.at_level(logging.INFO):
-        cluster.looks(300)
+        await cluster.looks(300)
     assert cluster.autoscaler.decisions[KEY].total >= 3
     assert "Scaling would change a model." in caplog.messages
 
@@ -86,32 +88,32 @@ def test_with_signals_it_advises_and_writes_nothing(caplog: pytest.LogCaptureFix
 @pytest.mark.parametrize(
     "spec", [pytest.param({"scaling": {"mode": "External"}, "replicas": 2}, id="somebody else scales it")]
 )
-def test_nothing_is_decided_for_a_model_that(spec: dict[str, Any]) -> None:
+async def test_nothing_is_decided_for_a_model_that(spec: dict[str, Any]) -> None:
     cluster = Cluster(**spec)
-    cluster.autoscaler.look()
+    await cluster.autoscaler.look()
     assert cluster.autoscaler.decisions == {}
 
 
-def test_a_model_that_runs_nowhere_is_left_out() -> None:
+async def test_a_model_that_runs_nowhere_is_left_out() -> None:
     cluster = Cluster()
     for deployment in list(cluster.stores[kinds.DEPLOYMENT.name]):
         cluster.stores[kinds.DEPLOYMENT.name].remove(key_of(deployment))
-    cluster.autoscaler.look()
+    await cluster.autoscaler.look()
     assert cluster.autoscaler.decisions == {}
 
 
-def test_over_an_unchanged_world_without_signals_nothing_is_decided_anew() -> None:
+async def test_over_an_unchanged_world_without_signals_nothing_is_decided_anew() -> None:
     cluster = Cluster(scaling={"maxReplicas": 8})
     cluster.autoscaler = Autoscaler(cluster.autoscaler._world)
-    cluster.autoscaler.look()
+    await cluster.autoscaler.look()
     first = cluster.autoscaler.decisions[KEY]
-    cluster.looks(60)
+    await cluster.looks(60)
     assert cluster.autoscaler.decisions[KEY] is first
     (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
     more = copy.deepcopy(deployment)
     more["spec"]["replicas"] = 2
     cluster.stores[kinds.DEPLOYMENT.name].put(more)
-    cluster.looks(10)
+    await cluster.looks(10)
     assert cluster.autoscaler.decisions[KEY].total == 2
 
 
@@ -122,7 +124,7 @@ async def test_a_fault_in_a_look_ends_neither_the_loop_nor_the_operator(
     looks = 0
     second = asyncio.Event()
 
-    def look() -> None:
+    async def look() -> None:
         nonlocal looks
         looks += 1
         if looks == 2:
@@ -136,3 +138,19 @@ async def test_a_fault_in_a_look_ends_neither_the_loop_nor_the_operator(
     assert not loop.done()
     loop.cancel()
     assert "could not decide" in caplog.text
+
+
+async def test_the_loop_goes_on_while_it_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8})
+    loop_went_on = threading.Event()
+
+    def slow(*arguments: Any) -> tuple[Decision, ...]:
+        assert loop_went_on.wait(30)
+        return decide(*arguments)
+
+    monkeypatch.setattr("nlp_operator.controllers.autoscaler.decide", slow)
+    look = asyncio.create_task(cluster.autoscaler.look())
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_soon(loop_went_on.set)
+    await look
+    assert cluster.autoscaler.decisions[KEY].total == 1
