@@ -92,6 +92,7 @@ _OTHER_MAGIC: Mapping[bytes, str] = {
     b"\x89HDF": "an HDF5 file",
     b"GGUF": "a GGUF model",
     b"%PDF": "a PDF",
+    b"version https://git-lfs.github.com/": "a pointer of Git LFS, which stands for the file",
 }
 
 

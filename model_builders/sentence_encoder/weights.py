@@ -19,7 +19,7 @@ from typing import Any
 from model_builders.errors import Refused
 from model_builders.sentence_encoder.parameters import Parameters
 from model_builders.source import Source
-from model_builders.trust import WHY_NOT
+from model_builders.trust import WHY_NOT, what_is
 
 CONFIG = "config.json"
 TOKENIZER = "tokenizer.json"
@@ -94,6 +94,9 @@ def _check_complete(source: Source) -> None:
     if not any(name in source.files for name in WEIGHTS):
         missing.append(WEIGHTS[0])
     if not missing:
+        for name in source.files:
+            if name in NEEDED or name.endswith(".safetensors"):
+                _check_pulled(source, name)
         return
     listed = ", ".join(source.files[:8]) + (
         f" and {len(source.files) - 8} more" if len(source.files) > 8 else ""
@@ -108,6 +111,18 @@ def _check_complete(source: Source) -> None:
         "InputMissing",
         f"Input {source.name!r} has no {' and no '.join(missing)}; it holds {listed}.{hint}",
     )
+
+
+def _check_pulled(source: Source, name: str) -> None:
+    """A clone that was made without Git LFS looks whole and holds no weights."""
+    with (source.folder / name).open("rb") as stream:
+        found = what_is(stream.read(64))
+    if "Git LFS" in found:
+        raise Refused(
+            "InputInvalid",
+            f"{source.where(name)} is {found}. Run 'git lfs pull' in the clone that it was copied from, and "
+            "copy it again.",
+        )
 
 
 def _check_config(source: Source, config: Mapping[str, Any]) -> None:

@@ -100,6 +100,9 @@ HARMFUL = {
     "tar": make_tar(),
     "program": b"\x7fELF\x02\x01\x01" + bytes(600),
     "array": b"\x93NUMPY\x01\0" + bytes(200),
+    "pointer of Git LFS": b"version https://git-lfs.github.com/spec/v1\noid sha256:"
+    + b"0" * 64
+    + b"\nsize 9\n",
 }
 
 

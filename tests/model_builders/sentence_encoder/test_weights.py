@@ -120,6 +120,7 @@ REFUSED = [
     pytest.param({"modules.json": MODULES}, "InputMissing", "modules.json names 1_Pooling/config.json, which is not there.", id="pooling without its file"),
     pytest.param({"modules.json": MODULES, "1_Pooling/config.json": MEAN | {"pooling_mode_cls_token": True}}, "InputInvalid", "pools by cls_token and mean_tokens; built are mean and cls.", id="two poolings"),
     pytest.param({"modules.json": MODULES, "1_Pooling/config.json": {"pooling_mode": "lasttoken"}}, "InputInvalid", "pools by lasttoken; built are mean and cls.", id="a pooling that is not built"),
+    pytest.param({"model.safetensors": b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n"}, "InputInvalid", "Input 'weights': model.safetensors is a pointer of Git LFS, which stands for the file. Run 'git lfs pull' in the clone", id="a clone without Git LFS"),
     pytest.param({"modules.json": MODULES, "1_Pooling/config.json": MEAN | {"word_embedding_dimension": 384}}, "InputInvalid", "the width is 384, and hidden_size in config.json is 32; the files are of two models.", id="files of two models"),
 ]  # fmt: skip
 
