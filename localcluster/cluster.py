@@ -74,6 +74,8 @@ class UpOptions:
     """Start no node even where one is possible."""
     agreed: Callable[[Plan], None] | None = None
     """Called before anything is begun, once that is agreed to: what else can be done while it compiles."""
+    more_gigabytes: float = 0
+    """What the caller will put on the disk beside, where there is a real node."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +183,7 @@ def make_plan(facts: Facts, options: UpOptions) -> Plan:
     if not facts.linux:
         raise NotPossible("The local cluster runs on Linux only.")
     reasons = _why_no_node(facts, options)
-    _check_size(facts, node=not reasons)
+    _check_size(facts, not reasons, options.more_gigabytes)
     steps = []
     if facts.go_to_fetch:
         steps.append(f"download Go, the Python package {facts.go_to_fetch}, into the cache")
@@ -210,11 +212,11 @@ def make_plan(facts: Facts, options: UpOptions) -> Plan:
     return Plan(not reasons, tuple(reasons), tuple(steps), tuple(notes))
 
 
-def _check_size(facts: Facts, node: bool) -> None:
+def _check_size(facts: Facts, node: bool, more_gigabytes: float) -> None:
     """Raise NotPossible when what is still to be made and run here does not fit."""
     disk = DISK_GIGABYTES + PROGRAM_GIGABYTES * facts.go_programs_missing
     if node:
-        disk += NODE_GIGABYTES + (FIRST_NODE_GIGABYTES if facts.packages_missing else 0)
+        disk += NODE_GIGABYTES + (FIRST_NODE_GIGABYTES if facts.packages_missing else 0) + more_gigabytes
     if facts.disk_free_gigabytes < disk:
         missing = facts.go_programs_missing
         compiled = f" ({missing} programs are not compiled yet)" if missing else ""

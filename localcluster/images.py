@@ -70,6 +70,11 @@ BASE_PACKAGES = ("python3", "python3-venv", "libpython3.11", "libgomp1", "ca-cer
 libgomp.
 """
 
+TORCH_GIGABYTES = 7
+"""What the first builder-torch takes: its layers 3.7, its archive 0.8, and in the node's containerd 2.6. A
+later one shares most of that.
+"""
+
 BASE_RECIPE = "1"
 """Raise it when `_debootstrap` makes something else of the same packages."""
 
@@ -157,6 +162,12 @@ class Beside:
         if self._process is not None:
             with self._progress.step("images: the rest of building them"):
                 self._process.wait()
+
+
+def gigabytes_for(names: Sequence[str]) -> float:
+    """What images will take beyond the usual ones (cluster.FIRST_NODE_GIGABYTES) that are not here yet."""
+    first = "builder-torch" in names and not any(_folder().glob("builder-torch-*.tar"))
+    return TORCH_GIGABYTES if first else 0
 
 
 def image_of(name: str, repository: Path = REPOSITORY) -> ImageRef:

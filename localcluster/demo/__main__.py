@@ -19,7 +19,7 @@ from localcluster.demo.api_only import partial
 from localcluster.demo.commands import ROOT, Commands, is_root
 from localcluster.demo.flow import Demo
 from localcluster.errors import ClusterError
-from localcluster.images import Beside, build_images
+from localcluster.images import USUAL, Beside, build_images, gigabytes_for
 from localcluster.progress import Progress
 
 EPILOG = """\
@@ -141,21 +141,26 @@ def walk(
 
     `up` undoes what it began when it is interrupted, so there is nothing to take away before it returns.
     """
+    images = images_for(options)
     if is_root() and not options.api_only:
+        large = "Triton's and PyTorch's" if "builder-torch" in images else "Triton's"
         progress.say(
-            "The demo also builds images in the cache, of a minimal Debian, Python packages (Triton's among "
+            f"The demo also builds images in the cache, of a minimal Debian, Python packages ({large} among "
             "them) and this folder, with buildah and debootstrap of this machine or unpacked from Debian's "
             "packages."
         )
     # On a terminal `up` asks; elsewhere, having said what it does, it goes on: nobody is there to be asked.
     agreed = options.yes or not sys.stdin.isatty()
-    with Beside(progress) as builder:  # until the images are asked for, and no longer than this run
+    with Beside(progress, images) as builder:  # until the images are asked for, and no longer than this run
 
         def begin(plan: Plan) -> None:
             if plan.node:
                 builder.start()
 
-        access = cluster.up(UpOptions(yes=agreed, api_only=options.api_only, agreed=begin), progress)
+        up = UpOptions(
+            yes=agreed, api_only=options.api_only, agreed=begin, more_gigabytes=gigabytes_for(images)
+        )
+        access = cluster.up(up, progress)
         show(options, progress, answers, facts, access, builder)
 
 
@@ -196,9 +201,14 @@ def tell_what_stays(options: argparse.Namespace, progress: Progress, access: Clu
         progress.say(f"  {line}")
 
 
+def images_for(options: argparse.Namespace) -> tuple[str, ...]:
+    """Words are trained with torch, once: the run with kills goes without."""
+    return USUAL if options.kill_every else (*USUAL, "builder-torch")
+
+
 def whole(demo: Demo, access: Cluster, options: argparse.Namespace) -> None:
     """The path with real pods."""
-    images = build_images(progress=demo.progress)
+    images = build_images(images_for(options), demo.progress)
     with demo.progress.step("images in the node's containerd"):
         for image in images.values():
             if not access.containerd.has_image(image.reference):
@@ -209,6 +219,7 @@ def whole(demo: Demo, access: Cluster, options: argparse.Namespace) -> None:
         seed = options.seed if options.seed is not None else random.SystemRandom().randrange(1_000_000)
         demo.run_stormy(options.kill_every, seed)
     else:
+        demo.run_words()
         demo.apply_cached()
         demo.kill_operator_once()
 

@@ -15,7 +15,18 @@ from typing import Any
 import yaml
 
 from localcluster.demo.commands import ROOT, Asker, Commands, DemoFailed, until
-from localcluster.demo.questions import MODEL, QUESTIONS, Question, faults, value_in
+from localcluster.demo.questions import (
+    ANALOGY,
+    ANALOGY_ANSWER,
+    ANALOGY_WORDS,
+    MODEL,
+    QUESTIONS,
+    WORDS,
+    Question,
+    faults,
+    nearest_in,
+    value_in,
+)
 from localcluster.demo.storm import Storm, kill
 from localcluster.demo.witness import KINDS, differences, jobs_created, object_set
 from localcluster.errors import ClusterError
@@ -31,7 +42,7 @@ OPERATOR_NAMESPACE, OPERATOR = "nlp-system", "nlp-operator"
 OPERATOR_IMAGE = "nlp-operator/operator"
 """The name in manifests/operator, which the overlay replaces."""
 
-STAYS = (f"ConfigMap/{MODEL}", "PersistentVolumeClaim/nlp-store")
+STAYS = (f"ConfigMap/{MODEL}", f"ConfigMap/{WORDS}", "PersistentVolumeClaim/nlp-store")
 """What a deleted model leaves: the user's own input, and the store, which belongs to the namespace."""
 
 READY_SECONDS = 300
@@ -55,7 +66,8 @@ class Demo:
     # The steps, in the order a reader would try them.
 
     def install(self, images: dict[str, str]) -> None:
-        """`images`: reference of each image, operator, builder and serving."""
+        """`images`: reference of each image: operator, builder, serving, and builder-torch where words are
+        trained."""
         with self.progress.step("operator installed with kubectl, ready"):
             with overlay(images) as folder:
                 self.commands.kubectl("apply", "-k", folder)
@@ -120,6 +132,19 @@ class Demo:
         self.facts["cachedApplyToReadySeconds"] = round(seconds, 1)
         if seconds > CACHED_SECONDS:
             self.progress.say(f"      slower than the promised {CACHED_SECONDS:.0f} s: is this machine busy?")
+
+    def run_words(self) -> None:
+        """Word vectors, trained in the cluster on a text that a program made, and what they know."""
+        with self.progress.step("word vectors of a synthetic text: trained, Ready"):
+            sample = ROOT / "manifests" / "samples" / f"{WORDS}.yaml"
+            self.commands.kubectl("apply", "-n", CALM, "-f", sample)
+            self.wait_ready(CALM, WORDS)
+        with self.progress.step("an analogy answered"):
+            found = nearest_in(self.commands.infer(CALM, WORDS, ANALOGY_WORDS, "http"))
+            self.answers[ANALOGY] = found
+            self.progress.say(f"      {ANALOGY} = {found}")
+            if found != ANALOGY_ANSWER:
+                raise DemoFailed(f"{ANALOGY} is {found!r}; it must be {ANALOGY_ANSWER!r}.")
 
     def kill_operator_once(self) -> None:
         with self.progress.step("operator killed and back, answers kept coming"):

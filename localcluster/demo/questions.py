@@ -2,7 +2,7 @@
 
 Three words counted in four stories. 운수 좋은 날 has 기차 twice and the other two words once, so its
 vector is [2, 1, 1]; 막걸리 and 선술집 stand in that story alone, so nothing is nearer to the one than the
-other.
+other. And the arithmetic of words: 아들 - 딸 + 소녀 = 소년.
 """
 
 from __future__ import annotations
@@ -12,6 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 MODEL = "korean-novels"
+WORDS = "korean-words"
+"""Word vectors, which a Job trains with torch."""
+ANALOGY = "아들 - 딸 + 소녀"
+ANALOGY_WORDS = ("아들", "--input", "negative=딸", "--input", "positive=소녀")
+"""What follows `nlpctl infer korean-words`."""
+ANALOGY_ANSWER = "소년"
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,12 @@ def value_in(answer: Mapping[str, Any], question: Question) -> list[float]:
     """The numbers of `nlpctl infer --json` that the question is about; empty when the output is missing."""
     data = answer.get("outputs", {}).get(question.output, {}).get("data", [])
     return [float(item) for item in data]
+
+
+def nearest_in(answer: Mapping[str, Any]) -> str:
+    """The word that comes first; empty when there is none."""
+    data = answer.get("outputs", {}).get("nearest_words", {}).get("data", [])
+    return str(data[0]) if data else ""
 
 
 def faults(answers: Mapping[str, Sequence[float]], questions: Sequence[Question] = QUESTIONS) -> list[str]:

@@ -99,12 +99,18 @@ class TestPlan:
             make_plan(dataclasses.replace(GOOD, **change), UpOptions())  # type: ignore[arg-type]
 
     def test_machine_that_was_large_enough_once_is_so_again(self) -> None:
-        """A first run leaves at most 12 GB behind (README): it must not make the second impossible."""
+        """A first demo leaves at most 19 GB behind (README): it must not make the second impossible."""
         first = dataclasses.replace(
-            GOOD, disk_free_gigabytes=16, go_programs_missing=10, packages_missing=True
+            GOOD, disk_free_gigabytes=23, go_programs_missing=10, packages_missing=True
         )
-        assert make_plan(first, UpOptions()).node
-        assert make_plan(dataclasses.replace(GOOD, disk_free_gigabytes=16 - 12), UpOptions()).node
+        assert make_plan(first, UpOptions(more_gigabytes=7)).node
+        assert make_plan(dataclasses.replace(GOOD, disk_free_gigabytes=23 - 19), UpOptions()).node
+
+    def test_images_that_are_made_beside_count_where_there_is_a_node_for_them(self) -> None:
+        small, options = dataclasses.replace(GOOD, disk_free_gigabytes=10), UpOptions(more_gigabytes=7)
+        with pytest.raises(NotPossible, match=r"10\.0 GB of disk .* takes 11 GB"):
+            make_plan(small, options)
+        assert not make_plan(dataclasses.replace(small, root=False), options).node
 
     def test_machine_without_root_needs_what_runs_without_root(self) -> None:
         small = dataclasses.replace(GOOD, root=False, disk_free_gigabytes=2, memory_free_gigabytes=4)

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from localcluster.demo.__main__ import from_environment, parse
+from localcluster.demo.__main__ import from_environment, images_for, parse
 from localcluster.demo.flow import kustomization, overlay
-from localcluster.demo.questions import QUESTIONS, faults, value_in
+from localcluster.demo.questions import QUESTIONS, faults, nearest_in, value_in
 from localcluster.demo.report import as_object, table
 from localcluster.demo.storm import processes_of, waits
 from localcluster.demo.witness import differences, jobs_created, object_set
+from localcluster.images import gigabytes_for, image_of
 from localcluster.progress import Step
 
 RIGHT: dict[str, list[float]] = {
@@ -31,6 +32,35 @@ RIGHT: dict[str, list[float]] = {
 
 def test_the_answers_of_the_study_note_are_right() -> None:
     assert faults(RIGHT) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "word"),
+    [
+        pytest.param({"outputs": {"nearest_words": {"data": ["소년", "왕"]}}}, "소년", id="two words"),
+        pytest.param({"outputs": {"nearest_words": {"data": []}}}, "", id="no word"),
+        pytest.param({}, "", id="no answer"),
+    ],
+)
+def test_the_nearest_word_of_an_answer_is_its_first(answer: dict[str, Any], word: str) -> None:
+    assert nearest_in(answer) == word
+
+
+def test_only_the_run_without_kills_trains_and_needs_torch() -> None:
+    assert "builder-torch" in images_for(parse([]))
+    assert "builder-torch" not in images_for(parse(["--kill-every", "3"]))
+
+
+def test_the_image_with_torch_takes_room_the_first_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    calm, stormy = images_for(parse([])), images_for(parse(["--kill-every", "3"]))
+    assert (gigabytes_for(calm), gigabytes_for(stormy)) == (7, 0)
+    archive = image_of("builder-torch").archive
+    archive.parent.mkdir(parents=True)
+    archive.with_name("builder-torch-000000000000.tar").touch()  # of another state of this folder
+    assert gigabytes_for(calm) == 0
 
 
 @pytest.mark.parametrize(
