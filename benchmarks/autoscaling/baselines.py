@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 
 from benchmarks.autoscaling import queueing as q
 from benchmarks.autoscaling.world import Pool, View
+from nlp_operator.planning.scaling.capacity import ServiceCurve, late_shares
 
 Wanted = list[Mapping[str, int]]
 
@@ -113,38 +114,30 @@ def rate_of(series: Counters, now: float, seconds: float) -> float | None:
 
 
 class Keda(Hpa):
-    """KEDA's Prometheus scaler in front of the HPA: asked every 30 s; what cannot be read is the number 0,
-    unless a fallback is declared, which then stands for the metric after three failures (and freezes it
-    until then)."""
+    """KEDA's Prometheus scaler in front of the HPA, which asks it at each of its looks. What cannot be read
+    is the number 0, unless a fallback is declared: that stands for the metric after three failures
+    (behaviour currentReplicas), and until then the HPA has none."""
 
     def __init__(self, target: float, *, fallback: bool) -> None:
         super().__init__("rate", target, "keda-fallback" if fallback else "keda")
         self.fallback = fallback
-        self._polled: dict[str, tuple[float, float | None]] = {}
         self._failures: dict[str, int] = {}
 
     def value(self, now: float, view: View, pool: Pool) -> float | None:
         name = view.model.name
-        polled = self._polled.get(name)
-        if polled is not None and now < polled[0] + 30.0:
-            super().value(now, view, pool)
-            return polled[1]
         value = super().value(now, view, pool)
-        if value is None and (view.counters is None or self.fallback):
-            failures = self._failures[name] = self._failures.get(name, 0) + 1
-            if not self.fallback:
-                value = 0.0
-            elif failures >= 3:
-                value = float(view.desired[pool.name])  # behaviour currentReplicas
-        else:
+        if view.counters is not None:
             self._failures[name] = 0
-        self._polled[name] = (now, value)
-        return value
+            return value
+        failures = self._failures[name] = self._failures.get(name, 0) + 1
+        if not self.fallback:
+            return 0.0
+        return float(view.desired[pool.name]) if failures >= 3 else None
 
 
 class Kpa:
-    """Knative's KPA on concurrency: a stable window of 60 s, a panic window of 6 s, 70 % of the target. The
-    target is the requests that a replica executes at once, and one more that waits."""
+    """Knative's KPA on concurrency: a stable window of 60 s, a panic window of 6 s. The target is a share,
+    70 % when not given, of the requests that a replica executes at once (its container concurrency)."""
 
     name = "kpa"
     period_seconds = 2.0
@@ -230,8 +223,7 @@ class Aiad:
 
 class OneShot(Aiad):
     """Ratio scaling on latency, as Ray Serve and the HPA do it with a latency metric, in the form of Faro's
-    artefact:
-    every 10 s replicas times latency over target, up at once, down after ten minutes below."""
+    artefact: every 10 s replicas times latency over target, up at once, down after ten minutes below."""
 
     name = "one-shot"
 
@@ -254,29 +246,105 @@ class OneShot(Aiad):
 
 
 class Wva:
-    """The saturation rule of llm-d's Workload Variant Autoscaler, once a minute: one more when the mean
-    spare queue of a replica is below its trigger and no pod is pending; one fewer when the load still fits
-    after it. Its limits (5 queued, spare 3) are for engines that batch; here a replica holds
-    `replica_limit`."""
+    """The saturation rule of llm-d's Workload Variant Autoscaler, once a minute, on the peaks of that
+    minute: one more when a replica has little to spare on average and no pod is pending; one fewer when the
+    load still fits after it.
+
+    Its original looks at KV cache (saturated at 0.80, at least 0.10 to spare) and at the queue (5, 3 to
+    spare) of engines that batch. What stands for the cache here is the share of time in which a replica
+    executes.
+    """
 
     name = "wva"
-    period_seconds = 60.0
+    period_seconds = 10.0
+    cycle_seconds = 60.0
+    busy_limit, busy_spare, queue_limit, queue_spare = 0.80, 0.10, 5.0, 3.0
 
     def __init__(self) -> None:
-        self._held: dict[str, deque[float]] = {}
+        self._series: dict[str, Counters] = {}
+        self._queued: dict[str, deque[float]] = {}
+        self._busy: dict[str, deque[float]] = {}
+        self._next = 0.0
 
     def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
-        return [{pools[0].name: self._one(view, pools[0].name)} for view in views]
+        for view in views:
+            self._watch(now, view)
+        pool, decides = pools[0].name, now >= self._next - 1e-9
+        if decides:
+            self._next = now + self.cycle_seconds
+        return [
+            {pool: self._one(view, pool) if decides and view.counters is not None else view.desired[pool]}
+            for view in views
+        ]
+
+    def _watch(self, now: float, view: View) -> None:
+        """The peaks of the last minute, of the queue and of the time in which a replica executes."""
+        name, looks = view.model.name, int(self.cycle_seconds / self.period_seconds)
+        series = self._series.setdefault(name, Counters())
+        series.add(view)
+        found = series.increase(now, self.period_seconds) if view.counters is not None else None
+        if found is None:
+            return
+        ready = max(sum(view.ready.values()), 1)
+        busy = self._busy.setdefault(name, deque(maxlen=looks))
+        busy.append(min(found[0][q.BUSY] / found[1] / ready, 1.0) * ready)
+        queued = self._queued.setdefault(name, deque(maxlen=looks))
+        queued.append(max(view.waiting - ready, 0.0))
 
     def _one(self, view: View, pool: str) -> int:
-        model, current = view.model, view.desired[pool]
-        if view.counters is None:
+        name, current = view.model.name, view.desired[pool]
+        if not self._busy.get(name):
             return current
-        ready = max(view.ready[pool], 1)
-        threshold, trigger = 0.8 * model.replica_limit, 0.5 * model.replica_limit
-        spare = threshold - view.waiting / ready
-        if spare < trigger and view.starting[pool] == 0 and view.pending[pool] == 0:
-            return min(current + 1, model.highest)
-        if ready > 1 and threshold - view.waiting / (ready - 1) >= trigger and view.starting[pool] == 0:
-            return max(current - 1, model.lowest)
+        busy, queued = max(self._busy[name]), max(self._queued[name])
+
+        def fits(replicas: int) -> bool:
+            spare = self.busy_limit - busy / replicas >= self.busy_spare
+            return spare and self.queue_limit - queued / replicas >= self.queue_spare
+
+        ready, moving = max(view.ready[pool], 1), view.starting[pool] > 0 or view.pending[pool] > 0
+        if moving:
+            return current
+        if not fits(ready):
+            return min(current + 1, view.model.highest)
+        if ready > 1 and fits(ready - 1):
+            return max(current - 1, view.model.lowest)
         return current
+
+
+class FeedForward:
+    """As few replicas as a queue's formula asks for at the rate of the last minute, with what is believed
+    of the service: no feedback, no forecast, no arbitration. Looks every ten seconds, shrinks after five
+    minutes."""
+
+    name = "feed-forward"
+    period_seconds = 10.0
+    window_seconds = 60.0
+    hold_seconds = 300.0
+
+    def __init__(self, late_share: float = 0.01) -> None:
+        self.late_share = late_share
+        self._series: dict[str, Counters] = {}
+        self._wishes: dict[str, deque[tuple[float, int]]] = {}
+
+    def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
+        return [{pools[0].name: self._one(now, view, pools[0])} for view in views]
+
+    def _one(self, now: float, view: View, pool: Pool) -> int:
+        model, current = view.model, view.desired[pool.name]
+        series = self._series.setdefault(model.name, Counters())
+        series.add(view)
+        rate = rate_of(series, now, self.window_seconds) if view.counters is not None else None
+        if rate is None:
+            return current
+        believed = ServiceCurve(
+            model.base_seconds * model.believed_factor / pool.speed,
+            model.item_seconds * model.believed_factor / pool.speed,
+            model.max_batch,
+        )
+        shares = late_shares(believed, rate, model.target_seconds, model.highest)
+        wish = next((n for n, share in enumerate(shares) if share <= self.late_share), model.highest)
+        wishes = self._wishes.setdefault(model.name, deque())
+        wishes.append((now, wish))
+        while wishes[0][0] < now - self.hold_seconds:
+            wishes.popleft()
+        return min(max(wish, min(current, max(one for _, one in wishes)), model.lowest), model.highest)

@@ -6,14 +6,14 @@ import copy
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.autoscaling import traces
-from benchmarks.autoscaling.baselines import Aiad, FairShare, Hpa, Keda, Kpa, OneShot, Wva
+from benchmarks.autoscaling.baselines import Aiad, FairShare, FeedForward, Hpa, Keda, Kpa, OneShot, Wva
 from benchmarks.autoscaling.oracle import Clairvoyant, Plan, Planned, solve
 from benchmarks.autoscaling.ours import Ours, prior_of, remember
 from benchmarks.autoscaling.traces import Floats, Trace
@@ -37,7 +37,10 @@ class Case:
     day: int = 0
 
 
-def load(path: Path, day: int | None, minutes: int | None = None) -> Case:
+def load(path: Path, day: int | None, minutes: int | None = None, mean_load: float | None = None) -> Case:
+    """`mean_load`: how many replicas' work the whole trace is on average, a target of 4.7 times the service
+    time kept. Where requests are counted, their number is multiplied; where their times are given, the
+    service takes longer."""
     trace = traces.read(path, day)
     past = None
     number = 0
@@ -48,9 +51,25 @@ def load(path: Path, day: int | None, minutes: int | None = None) -> Case:
         number = max(days) if day is None else day
         before = [days[one].counts for one in sorted(days) if one < number]
         past = Trace(trace.names, trace.bin_seconds, np.concatenate(before)) if before else None
+    factor = 1.0
+    if mean_load:
+        factor = mean_load / (float(trace.rates.mean(0).sum()) * Model("").mean_seconds)
     if minutes:
         trace = trace.between(0, int(minutes * 60 / trace.bin_seconds))
-    return Case(trace, past, tuple(Model(name) for name in trace.names), number)
+    if not trace.times:
+        trace, past = trace.scaled(factor), past and past.scaled(factor)
+        factor = 1.0
+    return Case(trace, past, tuple(slower(Model(name), factor) for name in trace.names), number)
+
+
+def slower(model: Model, factor: float) -> Model:
+    """The same with everything so many times as slow, and so many times the patience."""
+    return replace(
+        model,
+        base_seconds=model.base_seconds * factor,
+        item_seconds=model.item_seconds * factor,
+        target_seconds=model.target_seconds * factor,
+    )
 
 
 @dataclass(frozen=True)
@@ -64,6 +83,7 @@ class Job:
     settings: Settings = field(default_factory=Settings)
     options: tuple[tuple[str, Any], ...] = ()
     """For the maker of the policy."""
+    keep_ticks: bool = False
 
 
 Maker = Callable[[Case, tuple[Pool, ...], dict[str, Any]], Policy]
@@ -112,16 +132,17 @@ POLICIES: dict[str, Maker] = {
     "hpa-rate-0.6": lambda *_: Hpa("rate", 0.6),
     "hpa-rate-0.7": lambda _, __, options: Hpa("rate", float(options.get("target", 0.7))),
     "hpa-rate-0.8": lambda *_: Hpa("rate", 0.8),
-    "hpa-concurrency-0.7": lambda *_: Hpa("concurrency", 0.7),
+    "hpa-concurrency-0.7": lambda _, __, options: Hpa("concurrency", float(options.get("target", 0.7))),
     "hpa-concurrency-1": lambda *_: Hpa("concurrency", 1.0),
-    "kpa": lambda *_: Kpa(),
+    "kpa": lambda _, __, options: Kpa(float(options.get("target", 0.7))),
     "keda": lambda *_: Keda(0.7, fallback=False),
     "keda-fallback": lambda *_: Keda(0.7, fallback=True),
     "aiad": lambda *_: Aiad(),
     "one-shot": lambda *_: OneShot(),
     "wva": lambda *_: Wva(),
+    "feed-forward": lambda *_: FeedForward(),
     "fair-share": lambda *_: FairShare(),
-    "clairvoyant": lambda case, *_: Clairvoyant(case.trace),
+    "clairvoyant": lambda case, _, options: Clairvoyant(case.trace, **options),
     "oracle": _oracle,
 }
 
@@ -129,7 +150,7 @@ POLICIES: dict[str, Maker] = {
 def execute(job: Job) -> Result:
     policy = POLICIES[job.policy](job.case, job.pools, dict(job.options))
     world = World(job.case.trace, job.case.models, job.pools, job.seed, job.settings)
-    return run(world, policy, job.seed)
+    return run(world, policy, job.seed, keep_ticks=job.keep_ticks)
 
 
 def execute_all(jobs: Sequence[Job], processes: int) -> list[Result]:
@@ -162,27 +183,33 @@ def compare(
     ]
     results = execute_all(jobs, processes)
     rows = []
+    by_block: list[tuple[Floats, Floats]] = []
+    """Of each row, late and all requests by model and block, over all seeds."""
     for at, job in enumerate(jobs[:: len(numbers)]):
         own = results[at * len(numbers) : (at + 1) * len(numbers)]
-        rows.append(row(job.policy, job.pools[0].devices, own))
-    for made in rows:
-        reference = next((r for r in rows if r["policy"] == "nlp-operator" and r["cap"] == made["cap"]), made)
-        made["late_share_minus_ours_interval"] = _interval(made["_late"], made["_total"], reference["_late"])
-    for made in rows:
-        del made["_late"], made["_total"]
+        late = np.sum([result.late for result in own], axis=0)
+        total = np.sum([result.total for result in own], axis=0)
+        rows.append(row(job.policy, job.pools[0].devices, own, late, total))
+        by_block.append((late, total))
+    references = {
+        row["cap"]: late.sum(0)
+        for row, (late, _) in zip(rows, by_block, strict=True)
+        if row["policy"] == "nlp-operator"
+    }
+    for made, (late, total) in zip(rows, by_block, strict=True):
+        reference = references.get(made["cap"], late.sum(0))
+        made["late_share_minus_ours_interval"] = interval(late.sum(0) - reference, total.sum(0))
     return rows
 
 
-def row(policy: str, cap: int, results: Sequence[Result]) -> dict[str, Any]:
-    """Means over the seeds; the interval is of a bootstrap over blocks of ten minutes."""
-    late = np.sum([result.late for result in results], axis=0)
-    total = np.sum([result.total for result in results], axis=0)
+def row(policy: str, cap: int, results: Sequence[Result], late: Floats, total: Floats) -> dict[str, Any]:
+    """Means over the seeds; intervals are of a bootstrap over blocks of ten minutes."""
     by_model = late.sum(1) / np.maximum(total.sum(1), 1)
     return {
         "policy": policy,
         "cap": cap,
         "late_share": float(late.sum() / total.sum()),
-        "late_share_interval": _interval(late.sum(0), total.sum(0), None),
+        "late_share_interval": interval(late.sum(0), total.sum(0)),
         "late_share_by_seed": [result.late_share for result in results],
         "late_share_after_10_minutes": float(late[:, 1:].sum() / max(total[:, 1:].sum(), 1)),
         "gpu_hours": float(np.mean([result.device_hours for result in results])),
@@ -191,17 +218,19 @@ def row(policy: str, cap: int, results: Sequence[Result]) -> dict[str, Any]:
             np.mean([result.starts / len(by_model) / result.hours for result in results])
         ),
         "worst_model_late_share": float(by_model.max()),
-        "_late": late.sum(0),
-        "_total": total.sum(0),
+        "worst_model_late_share_interval": interval(late, total),
+        "p95_seconds": float(np.mean([result.latency() for result in results])),
     }
 
 
-def _interval(late: Floats, total: Floats, reference: Floats | None) -> list[float]:
-    """95 % of the resampled late shares; with a reference, of the difference to it on the same blocks."""
-    random = np.random.default_rng(0)
-    kept = total > 0
-    late, total = late[kept], total[kept]
-    other = reference[kept] if reference is not None else np.zeros_like(late)
-    chosen = random.integers(0, len(total), (RESAMPLES, len(total)))
-    shares = (late - other)[chosen].sum(1) / total[chosen].sum(1)
+def interval(late: Floats, total: Floats) -> list[float]:
+    """95 % of the late shares of resampled blocks, the last axis; of several models, of the worst one.
+
+    All policies have the same blocks resampled, so that a difference of late requests is a paired one.
+    """
+    late, total = np.atleast_2d(late), np.atleast_2d(total)
+    kept = total.sum(0) > 0
+    late, total = late[:, kept], total[:, kept]
+    chosen = np.random.default_rng(0).integers(0, late.shape[1], (RESAMPLES, late.shape[1]))
+    shares = (late[:, chosen].sum(2) / np.maximum(total[:, chosen].sum(2), 1)).max(0)
     return [float(np.quantile(shares, 0.025)), float(np.quantile(shares, 0.975))]

@@ -22,8 +22,14 @@ ROUND_ROBIN, RANDOM, LEAST = 0, 1, 2
 """How a request finds its replica among those that have room."""
 
 ARRIVED, DONE, LATE, DROPPED, BATCHES, ITEMS, BUSY, LATENCY, FAILED = range(9)
-"""Columns of the counters. LATE counts answers past the target, drops and failures."""
+"""Columns of the counters. LATE counts answers past the target, drops and failures. BUSY is what batches
+took, in seconds of the reference pool: a reader that knows the pools' speeds weighs each pod's time with
+its pool's."""
 COUNTERS = 9
+
+LATENCIES = 80
+"""Classes of latency, each 12 % longer than the one before; the first ends at a millisecond."""
+CLASS_RATIO = 1.12
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,7 +46,7 @@ def advance(
     status: Ints, ready_at: Floats, free_at: Floats, speed: Floats,
     batch: Ints, batch_length: Ints, queue: Ints, queue_head: Ints, queue_length: Ints,
     shared: Ints, shared_head: Ints, shared_length: Ints,
-    turn: Ints, top: Ints, counters: Floats, late_blocks: Floats, all_blocks: Floats,
+    turn: Ints, top: Ints, counters: Floats, late_blocks: Floats, all_blocks: Floats, latencies: Floats,
     base: Floats, item: Floats, max_batch: Ints, limit: Ints, target: Floats,
     route_seconds: float, block_seconds: float, routing: int,
 ) -> None:  # fmt: skip
@@ -94,6 +100,8 @@ def advance(
                     latency = when - arrivals[request] + route_seconds
                     counters[m, DONE] += 1
                     counters[m, LATENCY] += latency
+                    place = int(np.log(max(latency, 1e-3) * 1e3) / np.log(CLASS_RATIO))
+                    latencies[m, int(when / block_seconds), min(place, LATENCIES - 1)] += 1
                     if latency > target[m]:
                         counters[m, LATE] += 1
                         late_blocks[m, int(arrivals[request] / block_seconds)] += 1
@@ -119,7 +127,17 @@ def advance(
                 free_at[m, who] = when + seconds
                 counters[m, BATCHES] += 1
                 counters[m, ITEMS] += count
-                counters[m, BUSY] += seconds
+                counters[m, BUSY] += seconds * speed[m, who]
+
+
+def quantile_of(classes: Floats, quantile: float) -> float:
+    """The end of the class of latency, in seconds, below which this share of the answers is; 0.0 without
+    any."""
+    total = classes.sum()
+    if total <= 0:
+        return 0.0
+    place = int(np.searchsorted(np.cumsum(classes), quantile * total))
+    return float(1e-3 * CLASS_RATIO ** (place + 1))
 
 
 @compiled
@@ -241,9 +259,9 @@ def kill_replica(
     late_blocks: Floats,
     block_seconds: float,
 ) -> int:
-    """One ready replica dies with all that it holds."""
+    """One replica that serves or drains dies with all that it holds; its slot, or -1 when there is none."""
     for r in range(top[m]):
-        if status[m, r] == READY and (pool < 0 or pools[m, r] == pool):
+        if (status[m, r] == READY or status[m, r] == DRAINING) and pools[m, r] == pool:
             for k in range(batch_length[m, r]):
                 late_blocks[m, int(arrivals[batch[m, r, k]] / block_seconds)] += 1
             for k in range(queue_length[m, r]):

@@ -47,9 +47,16 @@ class Trace:
         return tuple(drawn)
 
     def between(self, first_bin: int, bins: int) -> Trace:
-        return Trace(self.names, self.bin_seconds, self.counts[first_bin : first_bin + bins])
+        counts = self.counts[first_bin : first_bin + bins]
+        start = first_bin * self.bin_seconds
+        end = start + len(counts) * self.bin_seconds
+        times = tuple(one[(one >= start) & (one < end)] - start for one in self.times)
+        return Trace(self.names, self.bin_seconds, counts, times)
 
     def scaled(self, factor: float) -> Trace:
+        """So many times the requests; only where they are counted, for given times cannot be multiplied."""
+        if self.times:
+            raise ValueError("A trace of given times cannot be scaled.")
         return Trace(self.names, self.bin_seconds, self.counts * factor)
 
 

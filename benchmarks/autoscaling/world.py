@@ -71,6 +71,9 @@ class Settings:
     """Stretches of time in which no metric can be read."""
     failures: tuple[tuple[float, int, str], ...] = ()
     """Moment, model and pool of each replica that dies; its successor is started at once."""
+    outages: tuple[tuple[float, float, str], ...] = ()
+    """Start, end and pool: its devices are gone with all that runs on them. Policies go on seeing the pool
+    as it is declared, and its pods waiting."""
     start_replicas: int = 1
 
 
@@ -108,6 +111,8 @@ class Result:
     flips: int
     starts: int
     hours: float
+    latencies: Floats
+    """Answers by class of latency, shape (models, blocks, classes); see `queueing.quantile_of`."""
     ticks: list[tuple[float, list[int], list[int], Floats]] = field(default_factory=list)
     """Time, granted and desired replicas, and counters of each model, at each decision, when kept."""
 
@@ -119,6 +124,12 @@ class Result:
     def model_shares(self) -> Floats:
         return np.asarray(self.late.sum(1) / np.maximum(self.total.sum(1), 1))
 
+    def latency(self, model: int | None = None, block: int | None = None, quantile: float = 0.95) -> float:
+        """A quantile of the latency, in seconds; of all models, and of the whole run, when not given."""
+        chosen = self.latencies[slice(None) if model is None else [model]]
+        chosen = chosen if block is None else chosen[:, [block]]
+        return q.quantile_of(chosen.sum((0, 1)), quantile)
+
     @property
     def device_hours(self) -> float:
         return self.device_seconds / 3600
@@ -126,6 +137,14 @@ class Result:
     @property
     def flips_per_model_hour(self) -> float:
         return float(self.flips / self.late.shape[0] / self.hours)
+
+
+def _events(settings: Settings) -> list[tuple[float, str, int, str]]:
+    """What happens to replicas and pools by itself: moment, what, model (-1: all) and pool."""
+    events = [(at, "dies", m, pool) for at, m, pool in settings.failures]
+    for start, end, pool in settings.outages:
+        events += [(start, "goes", -1, pool), (end, "comes", -1, pool)]
+    return events
 
 
 class World:
@@ -177,6 +196,7 @@ class World:
         blocks = int(np.ceil(trace.seconds / BLOCK_SECONDS)) + 1
         self.late = np.zeros((count, blocks))
         self.total = np.zeros((count, blocks))
+        self.latencies = np.zeros((count, blocks, q.LATENCIES))
         self._base = np.array([m.base_seconds for m in self.models])
         self._item = np.array([m.item_seconds for m in self.models])
         self._max_batch = np.array([m.max_batch for m in self.models])
@@ -186,7 +206,9 @@ class World:
         self._waiting: list[tuple[float, int, int]] = []
         """Model and pool of each pending pod, oldest first."""
         self._samples: deque[tuple[float, Floats, Floats]] = deque()
-        self._failures = deque(sorted(settings.failures))
+        self._events = deque(sorted(_events(settings), key=lambda event: event[0]))
+        self._gone: set[str] = set()
+        """Pools that have no devices now."""
         self.device_seconds = self.priced_seconds = 0.0
         self.starts = self.flips = 0
         self._moved = np.zeros(count, np.int64)
@@ -272,7 +294,10 @@ class World:
         self._waiting = kept
         for (m, p), count in room.items():
             self._waiting += [(self.now, int(m), int(p))] * count
-        free = [pool.devices - int(have[:, p].sum()) for p, pool in enumerate(self.pools)]
+        free = [
+            0 if pool.name in self._gone else pool.devices - int(have[:, p].sum())
+            for p, pool in enumerate(self.pools)
+        ]
         still = []
         for entry in self._waiting:
             _, m, p = entry
@@ -293,7 +318,10 @@ class World:
                 self._pools,
                 self._top,
             )
-            if ready_at_once and slot >= 0:
+            if slot < 0:
+                still.append(entry)
+                continue
+            if ready_at_once:
                 self._status[m, slot] = q.READY
             free[p] -= 1
             self.starts += 1
@@ -301,29 +329,43 @@ class World:
 
     def run_until(self, until: float) -> None:
         """Let time pass; replicas that die on the way are started again."""
-        while self._failures and self._failures[0][0] < until:
-            at, m, name = self._failures.popleft()
+        while self._events and self._events[0][0] < until:
+            at, what, m, name = self._events.popleft()
             self._pass(max(at, self.now))
             p = next(k for k, pool in enumerate(self.pools) if pool.name == name)
-            q.kill_replica(
-                m,
-                p,
-                self._status,
-                self._free_at,
-                self._batch,
-                self._batch_length,
-                self._queue,
-                self._queue_head,
-                self._queue_length,
-                self._arrivals,
-                self._pools,
-                self._top,
-                self.counters,
-                self.late,
-                BLOCK_SECONDS,
-            )
+            if what == "dies":
+                self._kill(m, p)
+            elif what == "goes":
+                self._gone.add(name)
+                for m in range(len(self.models)):
+                    while self._kill(m, p):
+                        pass
+                self._status[(self._status == q.STARTING) & (self._pools == p)] = q.OFF
+            else:
+                self._gone.discard(name)
             self._settle()
         self._pass(until)
+
+    def _kill(self, m: int, p: int) -> bool:
+        """One replica of this model and pool dies, if there is one that is ready or draining."""
+        slot = q.kill_replica(
+            m,
+            p,
+            self._status,
+            self._free_at,
+            self._batch,
+            self._batch_length,
+            self._queue,
+            self._queue_head,
+            self._queue_length,
+            self._arrivals,
+            self._pools,
+            self._top,
+            self.counters,
+            self.late,
+            BLOCK_SECONDS,
+        )
+        return bool(slot >= 0)
 
     def _pass(self, until: float) -> None:
         held = self._status != q.OFF
@@ -355,6 +397,7 @@ class World:
             self.counters,
             self.late,
             self.total,
+            self.latencies,
             self._base,
             self._item,
             self._max_batch,
@@ -395,5 +438,6 @@ def run(world: World, policy: Policy, seed: int, *, keep_ticks: bool = False) ->
         world.flips,
         world.starts,
         world.seconds / 3600,
+        world.latencies,
         ticks,
     )

@@ -97,7 +97,7 @@ def simulate(
     if as_json:
         click.echo(json.dumps({"totals": shown.totals(), "models": shown.rows(), "notes": notes}))
         return
-    from benchmarks.autoscaling.scenarios import table
+    from benchmarks.autoscaling.tables import table
 
     click.echo(f"{table(shown.totals())}\n\n{table(shown.rows())}\n\n" + "\n".join(notes))
 

@@ -10,10 +10,12 @@ import numpy as np
 import pytest
 
 from benchmarks.autoscaling import __main__ as command
-from benchmarks.autoscaling import allocator_bench, scenarios, traces
+from benchmarks.autoscaling import allocator_bench, jumps, scenarios, traces
 from benchmarks.autoscaling.baselines import Hpa, Keda
 from benchmarks.autoscaling.comparison import POLICIES, Case, Job, compare, execute, load
 from benchmarks.autoscaling.ours import Ours
+from benchmarks.autoscaling.scenarios import Scenario
+from benchmarks.autoscaling.tables import Asked, judge, value
 from benchmarks.autoscaling.traces import Trace, TraceError
 from benchmarks.autoscaling.world import Model, Policy, Pool, Settings, World, run
 
@@ -53,9 +55,9 @@ def test_lost_metrics_make_nothing_smaller_and_the_default_of_keda_everything() 
 
 
 def test_a_jump_to_five_times_the_load_is_borne_a_minute_after_the_cold_start() -> None:
-    back, highest = scenarios._stepped("nlp-operator-new", 35.0, 24)
-    assert back <= 35 + 60
-    assert highest <= 1.3 * scenarios._needed(10.0)
+    seen = jumps.jumped("nlp-operator", [jumps.LOW] * 60 + [jumps.HIGH] * 30, 24)
+    assert seen.back_seconds <= 35 + 60
+    assert seen.highest <= 1.3 * jumps.needed(jumps.HIGH)
 
 
 def test_a_service_slower_than_believed_is_found_out() -> None:
@@ -77,6 +79,50 @@ def test_every_policy_has_a_row_without_being_told_anything() -> None:
     """As the command has it when no policy is named."""
     rows = compare(make_case(models=2, minutes=20), list(POLICIES), [8], 1, 1)
     assert [row["policy"] for row in rows] == list(POLICIES)
+
+
+def test_a_policy_differs_from_itself_by_nothing_and_the_worst_model_is_no_better_than_all() -> None:
+    rows = compare(make_case(models=3, minutes=40), ["nlp-operator", "hpa-rate-0.7"], [5], 2, 1)
+    ours, hpa = rows
+    assert ours["late_share_minus_ours_interval"] == [0.0, 0.0]
+    low, high = hpa["late_share_minus_ours_interval"]
+    assert low <= hpa["late_share"] - ours["late_share"] <= high
+    assert low < high
+    for row in rows:
+        assert row["late_share_interval"][1] <= row["worst_model_late_share_interval"][1]
+
+
+@pytest.mark.parametrize(
+    ("reached", "holds"),
+    [
+        pytest.param(0.9, "goal", id="below the goal"),
+        pytest.param(1.5, "must", id="below the must"),
+        pytest.param(2.1, "missed", id="above both"),
+        pytest.param(float("inf"), "missed", id="never"),
+    ],
+)
+def test_what_was_asked_is_judged(reached: float, holds: str) -> None:
+    (row,) = judge([Asked("late", 2.0, 1.0, value("x", policy="a"))], [{"policy": "a", "x": reached}])
+    assert row["holds"] == holds
+
+
+def test_a_scenario_whose_must_is_missed_ends_the_command_with_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("day,minute,m\n1,0,100\n1,1,100\n")
+    bad = Scenario(lambda *_: [{"x": 3.0}], lambda _: [Asked("x", 2.0, 1.0, value("x"))])
+    monkeypatch.setitem(scenarios.SCENARIOS, "step", bad)
+    report = tmp_path / "report.json"
+    words = ["--trace", str(trace), "--scenarios", "step", "--json", str(report)]
+    assert command.main(words) == 1
+    assert json.loads(report.read_text())["asked"][0]["holds"] == "missed"
+
+
+def test_a_pool_that_is_gone_is_replaced_by_another_after_a_minute() -> None:
+    load, pools, settings = jumps.SHOCKS["the pool disappears"]
+    seen = jumps.jumped("nlp-operator", load, 24, pools=pools, settings=settings)
+    assert seen.back_seconds <= 60 + 35 + 60
 
 
 @needs_traces
@@ -141,6 +187,37 @@ def test_every_shared_trace_can_be_read(name: str) -> None:
     assert trace.counts.shape == (len(trace.counts), len(trace.names))
     arrivals = trace.between(0, 5).arrivals(1) if not trace.times else trace.times
     assert all((np.diff(one) >= 0).all() for one in arrivals)
+
+
+def test_a_stretch_of_given_times_keeps_them_and_begins_at_zero() -> None:
+    times = (np.array([10.0, 70.0, 119.0, 125.0]),)
+    trace = Trace(("m",), 60.0, np.array([[1.0], [2.0], [1.0]]), times).between(1, 1)
+    assert trace.arrivals(1)[0].tolist() == [10.0, 59.0]
+    assert trace.seconds == 60.0
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        pytest.param("day,minute,a,b\n1,0,600,1200\n1,1,600,1200\n", id="counts are multiplied"),
+        pytest.param(
+            "timestamp_ms,input_tokens,output_tokens\n0,1,1\n30000,1,1\n90000,1,1\n",
+            id="with given times the service takes longer",
+        ),
+    ],
+)
+def test_a_trace_is_made_the_work_of_so_many_replicas(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "trace.csv"
+    path.write_text(text)
+    case = load(path, None, mean_load=6.0)
+    work = sum(
+        rate * model.mean_seconds for rate, model in zip(case.trace.rates.mean(0), case.models, strict=True)
+    )
+    assert work == pytest.approx(6.0)
+    plain = Model("")
+    for model in case.models:
+        ratio = model.target_seconds / model.mean_seconds
+        assert ratio == pytest.approx(plain.target_seconds / plain.mean_seconds)
 
 
 def test_a_file_in_another_format_is_refused_with_what_is_known(tmp_path: Path) -> None:

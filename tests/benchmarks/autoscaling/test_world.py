@@ -100,6 +100,52 @@ def test_batches_take_what_waits_and_hold_a_load_that_single_requests_could_not(
     assert counters[q.LATE] / counters[q.ARRIVED] < 0.01
 
 
+@pytest.mark.parametrize("share", [0.3, 0.8, 2.0])
+def test_batches_of_any_size_wait_as_theory_says(share: float) -> None:
+    """One replica whose batches take as long whatever they hold. After a batch of T seconds the next one
+    holds what came meanwhile, Poisson with mean a = rate * T, or the one that comes then: a + exp(-a) on
+    average. Who finds it idle (one in exp(a) batches) waits not at all, everybody else half a batch on
+    average."""
+    model = make_model(max_batch=64, replica_limit=64)
+    world = World(make_trace(share / 0.1, 300), [model], [GPU], 7, Settings())
+    run(world, Always(1), 7)
+    counters = world.counters[0]
+    size = share + math.exp(-share)
+    assert counters[q.ITEMS] / counters[q.BATCHES] == pytest.approx(size, rel=0.02)
+    assert mean_wait(world, model) / 0.1 == pytest.approx(share / 2 / size, rel=0.03)
+
+
+def test_latencies_are_counted_by_class_with_the_wait_in_the_queue() -> None:
+    """Two requests at once at one replica: 0.1 s and 0.2 s, and the way to it."""
+    trace = Trace(("m0",), 60.0, np.array([[2.0]]), (np.array([1.0, 1.0]),))
+    result = run(World(trace, [make_model()], [GPU], 1), Always(1), 1)
+    assert result.latency(0, quantile=0.5) == pytest.approx(0.1046, rel=0.12)
+    assert result.latency(0, quantile=1.0) == pytest.approx(0.2046, rel=0.12)
+
+
+def test_a_pool_that_is_gone_takes_its_replicas_along_and_serves_again_when_it_is_back() -> None:
+    pools = [Pool("here", 2), Pool("there", 2, cold_start_seconds=10)]
+    settings = Settings(outages=((60.0, 120.0, "here"),))
+    world = World(make_trace(20.0, 4), [make_model(replica_limit=4)], pools, 1, settings)
+    world.want([{"here": 2, "there": 1}])
+    world.run_until(61.0)
+    assert world.of(q.READY)[0].tolist() == [0, 1]
+    assert world.views()[0].pending == {"here": 2, "there": 0}
+    assert world.counters[0][q.FAILED] >= 1
+    world.run_until(156.0)
+    assert world.of(q.READY)[0].tolist() == [2, 1]
+
+
+def test_time_in_execution_is_counted_as_on_the_reference_pool() -> None:
+    """So that a fast pool does not make the model look fast everywhere."""
+    busy = []
+    for speed in (1.0, 2.0):
+        world = World(make_trace(4.0, 5), [make_model()], [Pool("gpu", 9, speed=speed)], 1)
+        run(world, Always(1), 1)
+        busy.append(world.counters[0][q.BUSY] / world.counters[0][q.BATCHES])
+    assert busy == pytest.approx([0.1, 0.1])
+
+
 def test_a_replica_serves_only_after_its_cold_start() -> None:
     world = World(make_trace(1.0, 5), [make_model()], [Pool("gpu", 2, cold_start_seconds=90)], 1)
     policy = Always(2)

@@ -1,0 +1,212 @@
+"""Who gets what is scarce: pools that differ in price and speed, and too few devices for models that differ
+in importance."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from benchmarks.autoscaling import allocator_bench
+from benchmarks.autoscaling.comparison import Case, Job, execute_all, seeds
+from benchmarks.autoscaling.oracle import solve
+from benchmarks.autoscaling.tables import (
+    OURS,
+    TUNED_HPA,
+    Asked,
+    Options,
+    Rows,
+    at_lateness,
+    by_label,
+    chosen,
+    late_share_after_start,
+    mean_flips,
+    value,
+    with_price,
+)
+from benchmarks.autoscaling.world import Pool, Result
+
+SMALL, LARGE = Pool("small", 24, speed=1.0, price=1.0), Pool("large", 16, speed=2.2, price=2.6)
+TWO_POOLS = (SMALL, LARGE)
+UNLIMITED = 96
+
+
+Swept = tuple[str, str, tuple[Pool, ...], float, Options]
+
+
+def two_pools(case: Case, seed_count: int, processes: int) -> Rows:
+    """24 small devices, and 16 that are 2.2 times as fast at 2.6 times the price; prices in small devices.
+
+    Two hours, of which lateness leaves out ten minutes. HPA scales one pool: with the devices it has, and
+    with as many as it wants. The oracle is the linear programme's bound, with fractions of replicas.
+    """
+    case = replace(case, trace=case.trace.between(0, 120))
+    numbers = seeds(min(seed_count, 3))
+    swept: list[Swept] = [
+        (OURS, OURS, TWO_POOLS, price, with_price(price)) for price in (6.0, 20.0, 60.0, 200.0)
+    ]
+    swept += [
+        ("clairvoyant", "clairvoyant", TWO_POOLS, price, (("late_price", price),))
+        for price in (2.0, 6.0, 20.0, 60.0)
+    ]
+    for target in (0.5, 0.6, 0.7, 0.8, 0.9):
+        for pool in TWO_POOLS:
+            for name, devices in (
+                (f"hpa-{pool.name}", pool.devices),
+                (f"hpa-{pool.name}-unlimited", UNLIMITED),
+            ):
+                alone = (replace(pool, devices=devices),)
+                swept.append((name, TUNED_HPA, alone, target, (("target", target),)))
+    jobs = [
+        Job(case, policy, pools, seed, options=options)
+        for _, policy, pools, _, options in swept
+        for seed in numbers
+    ]
+    labels = [(name, knob) for name, _, _, knob, _ in swept for _ in numbers]
+    rows: Rows = []
+    for (policy, knob), own in by_label(labels, execute_all(jobs, processes)).items():
+        rows.append(
+            {
+                "policy": policy,
+                "knob": knob,
+                "late_share": late_share_after_start(own),
+                "priced_hours": float(np.mean([result.priced_seconds for result in own])) / 3600,
+                "flips_per_model_hour": mean_flips(own),
+            }
+        )
+    for price in (1.5, 4.0, 10.0, 30.0, 100.0):
+        plan = solve(case.trace, case.models, TWO_POOLS, price)
+        rows.append(
+            {
+                "policy": "oracle",
+                "knob": price,
+                "late_share": plan.late_share,
+                "priced_hours": plan.priced_hours,
+                "flips_per_model_hour": 0.0,
+            }
+        )
+    for made in rows:
+        made["to_oracle"] = made["priced_hours"] / at_lateness(_priced(rows, "oracle"), made["late_share"])
+    return rows
+
+
+def _priced(rows: Rows, policy: str) -> list[tuple[float, float]]:
+    return [(row["late_share"], row["priced_hours"]) for row in chosen(rows, policy=policy)]
+
+
+LATE = 0.007
+"""Where prices are compared: about what the tuned HPA has on the day's table with 36 devices."""
+
+
+def two_pools_asked(rows: Rows) -> list[Asked]:
+    hpa = min(
+        at_lateness(_priced(rows, f"hpa-{pool.name}"), LATE)
+        for pool in TWO_POOLS
+        if min(row["late_share"] for row in chosen(rows, policy=f"hpa-{pool.name}")) <= LATE
+    )
+    oracle = at_lateness(_priced(rows, "oracle"), LATE)
+    return [
+        Asked(
+            f"two pools: price over the oracle's at {LATE:.1%} late",
+            round(hpa / oracle, 3),
+            1.10,
+            lambda all_rows: at_lateness(_priced(all_rows, OURS), LATE) / oracle,
+        )
+    ]
+
+
+STARVED = 0.9
+"""A model starves in ten minutes in which so many of its requests are late."""
+IMPORTANT = 3
+
+
+def scarcity(case: Case, seed_count: int, processes: int) -> Rows:
+    """Fewer devices than the load needs (19 on average, 26 at the peak); the first three models have three
+    times the priority.
+
+    `starved`: ten minutes of a model in which 90 % of its requests or more were late, as a share of all.
+    `changes`: thrash is more than three changes of direction a model and hour.
+    """
+    models = tuple(
+        replace(model, priority=300 if k < IMPORTANT else 100) for k, model in enumerate(case.models)
+    )
+    numbers = seeds(min(seed_count, 3))
+    cases = [
+        (cap, policy)
+        for cap in (18, 24, 28)
+        for policy in (OURS, TUNED_HPA, "hpa-rate-0.8", "aiad", "fair-share", "clairvoyant")
+    ]
+    jobs = [
+        Job(replace(case, models=models), policy, (Pool("gpu", cap),), seed)
+        for cap, policy in cases
+        for seed in numbers
+    ]
+    results = execute_all(jobs, processes)
+    rows: Rows = []
+    for at, (cap, policy) in enumerate(cases):
+        own = results[at * len(numbers) : (at + 1) * len(numbers)]
+        late = np.sum([result.late for result in own], axis=0).sum(1)
+        total = np.sum([result.total for result in own], axis=0).sum(1)
+        shares = late / total
+        rows.append(
+            {
+                "policy": policy,
+                "cap": cap,
+                "late_share": float(late.sum() / total.sum()),
+                "late_share_of_priority_300": float(late[:IMPORTANT].sum() / total[:IMPORTANT].sum()),
+                "worst_of_priority_300": float(shares[:IMPORTANT].max()),
+                "worst_of_priority_100": float(shares[IMPORTANT:].max()),
+                "starved": float(np.mean([starved(result) for result in own])),
+                "flips_per_model_hour": mean_flips(own),
+            }
+        )
+    return rows
+
+
+def starved(result: Result) -> float:
+    """Of the ten minutes of all models that had requests, the share in which a model starved; the start
+    apart."""
+    late, total = result.late[:, 1:], result.total[:, 1:]
+    had = total > 0
+    return float((late[had] >= STARVED * total[had]).mean())
+
+
+SCARCITY_ASKED = tuple(
+    ask
+    for cap in (24, 28)
+    for ask in (
+        Asked(
+            f"scarcity, {cap} devices: ten minutes in which a model starves",
+            0.0,
+            0.0,
+            value("starved", policy=OURS, cap=cap),
+        ),
+        Asked(
+            f"scarcity, {cap} devices: changes of direction a model and hour",
+            3.0,
+            1.5,
+            value("flips_per_model_hour", policy=OURS, cap=cap),
+        ),
+    )
+)
+
+
+def allocator(case: Case, seed_count: int, processes: int) -> Rows:
+    return [allocator_bench.measure(seed) for seed in seeds(seed_count)]
+
+
+ALLOCATOR_ASKED = (
+    Asked(
+        "allocator, 200 models x 6 pools: ms",
+        250.0,
+        100.0,
+        lambda rows: max(float(row["milliseconds"]) for row in rows),
+    ),
+    Asked(
+        "allocator: share of the bound",
+        0.98,
+        0.99,
+        lambda rows: min(float(row["of_bound"]) for row in rows),
+        higher=True,
+    ),
+)
