@@ -44,9 +44,7 @@ def load(path: Path, day: int | None, minutes: int | None = None, mean_load: flo
     trace = traces.read(path, day)
     past = None
     number = 0
-    with path.open(encoding="utf-8") as file:
-        several = file.readline().startswith("day,minute,")
-    if several:
+    if not trace.times and trace.bin_seconds == 60.0:
         days = traces.read_days(path)
         number = max(days) if day is None else day
         before = [days[one].counts for one in sorted(days) if one < number]
@@ -55,7 +53,7 @@ def load(path: Path, day: int | None, minutes: int | None = None, mean_load: flo
     if mean_load:
         factor = mean_load / (float(trace.rates.mean(0).sum()) * Model("").mean_seconds)
     if minutes:
-        trace = trace.between(0, int(minutes * 60 / trace.bin_seconds))
+        trace = trace.between(0, max(int(minutes * 60 / trace.bin_seconds), 1))
     if not trace.times:
         trace, past = trace.scaled(factor), past and past.scaled(factor)
         factor = 1.0

@@ -110,7 +110,7 @@ def service_error(case: Case, seed_count: int, processes: int) -> Rows:
     """The service takes another time than is believed at the start; plenty of devices."""
     policies = (OURS, "nlp-operator-new", "hpa-rate-0.6", TUNED_HPA, "hpa-rate-0.8", "feed-forward")
     factors = (0.8, 1.0, 1.2, 1.4)
-    numbers = seeds(min(seed_count, 3))
+    numbers = seeds(min(seed_count, 2))
     jobs = []
     for policy in policies:
         for factor in factors:
@@ -160,8 +160,8 @@ ERROR_ASKED = (
 
 def cold_start(case: Case, seed_count: int, processes: int) -> Rows:
     """64 devices; a replica takes longer or shorter to start."""
-    policies = (OURS, "nlp-operator-new", TUNED_HPA, "hpa-concurrency-1", "feed-forward", "clairvoyant")
-    numbers = seeds(min(seed_count, 3))
+    policies = (OURS, TUNED_HPA, "hpa-concurrency-1", "feed-forward", "clairvoyant")
+    numbers = seeds(min(seed_count, 2))
     cases = [(policy, cold) for cold in (10.0, 35.0, 110.0, 300.0) for policy in policies]
     jobs = [
         Job(case, policy, (Pool("gpu", 64, cold_start_seconds=cold),), seed)

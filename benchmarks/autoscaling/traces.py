@@ -64,43 +64,78 @@ class TraceError(ValueError):
     """The file is not in a format that is known; the message says what was found and what is."""
 
 
+KNOWN = "day,minute,<model>,...; TIMESTAMP,...; timestamp_ms,...; and model,t_s,rate_rps,..."
+
+
 def read_days(path: Path) -> dict[int, Trace]:
     """A trace of counts a minute: `day,minute,<model>,...`. One trace a day."""
-    with path.open(encoding="utf-8", newline="") as file:
-        head = next(csv.reader(file))
-        if head[:2] != ["day", "minute"] or len(head) < 3:
-            raise TraceError(
-                f"{path.name}: the columns are {','.join(head[:6])}; day,minute,<model>,... are wanted."
-            )
-        table = np.loadtxt(file, delimiter=",", ndmin=2)
+    head, rows = _rows(path)
+    if head[:2] != ["day", "minute"] or len(head) < 3:
+        raise TraceError(
+            f"{path.name}: the columns are {','.join(head[:6])}; day,minute,<model>,... are wanted."
+        )
+    table = np.array([_numbers(path, line, row, len(head)) for line, row in enumerate(rows, 2)])
+    if not len(table):
+        raise TraceError(f"{path.name} has columns but no rows.")
     days = {}
     for day in np.unique(table[:, 0]).astype(int):
-        rows = table[table[:, 0] == day]
-        days[int(day)] = Trace(tuple(head[2:]), 60.0, rows[np.argsort(rows[:, 1]), 2:])
+        own = table[table[:, 0] == day]
+        own = own[np.argsort(own[:, 1])]
+        if not np.array_equal(own[:, 1], np.arange(len(own))):
+            raise TraceError(
+                f"{path.name}: day {day} has {len(own)} rows; they must be its minutes 0 to {len(own) - 1}."
+            )
+        days[int(day)] = Trace(tuple(head[2:]), 60.0, own[:, 2:])
     return days
 
 
 def read(path: Path, day: int | None = None) -> Trace:
     """Any trace of `shared/traces`, by its columns. `day`: of a trace that has several; the last when not
-    given."""
-    with path.open(encoding="utf-8", newline="") as file:
-        head = next(csv.reader(file))
+    given. Raises TraceError with what is wrong and where."""
+    head, rows = _rows(path)
     if head[:2] == ["day", "minute"]:
         days = read_days(path)
         chosen = max(days) if day is None else day
         if chosen not in days:
             raise TraceError(f"{path.name} has no day {chosen}; it has {min(days)} to {max(days)}.")
         return days[chosen]
-    if head[:1] == ["TIMESTAMP"]:
-        return _of_times(_azure_times(path), (path.stem,))
-    if head[:1] == ["timestamp_ms"]:
-        return _of_times(_mooncake_times(path), (path.stem,))
-    if head[:3] == ["model", "t_s", "rate_rps"]:
-        return _servegen(path)
-    raise TraceError(
-        f"{path.name}: the columns are {','.join(head[:6])}; known are day,minute,<model>,...; "
-        "TIMESTAMP,...; timestamp_ms,...; and model,t_s,rate_rps,..."
-    )
+    readers = {"TIMESTAMP": _azure_times, "timestamp_ms": _mooncake_times}
+    reader = readers.get(head[0])
+    try:
+        if reader is not None:
+            return _of_times([reader([row[0] for row in rows])], (path.stem,))
+        if head[:3] == ["model", "t_s", "rate_rps"]:
+            return _servegen(rows)
+    except (ValueError, IndexError) as error:
+        raise TraceError(f"{path.name} has a row that cannot be read: {error}.") from error
+    raise TraceError(f"{path.name}: the columns are {','.join(head[:6])}; known are {KNOWN}.")
+
+
+def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
+    """The head and the rows that are not empty."""
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = [row for row in csv.reader(file) if row]
+    except UnicodeDecodeError as error:
+        raise TraceError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    if not rows:
+        raise TraceError(f"{path.name} is empty; known are {KNOWN}.")
+    return [name.strip() for name in rows[0]], rows[1:]
+
+
+def _numbers(path: Path, line: int, row: Sequence[str], width: int) -> list[float]:
+    if len(row) != width:
+        raise TraceError(f"{path.name}: line {line} has {len(row)} columns; the head has {width}.")
+    values = []
+    for text in row:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value < 1e9:
+            raise TraceError(f"{path.name}: line {line} has {text!r}; a number of requests is wanted.")
+        values.append(value)
+    return values
 
 
 def _of_times(times: Sequence[Floats], names: tuple[str, ...]) -> Trace:
@@ -109,31 +144,28 @@ def _of_times(times: Sequence[Floats], names: tuple[str, ...]) -> Trace:
     return Trace(names, 60.0, counts.astype(float), tuple(times))
 
 
-def _azure_times(path: Path) -> list[Floats]:
-    with path.open(encoding="utf-8", newline="") as file:
-        stamps = [row["TIMESTAMP"][:26] for row in csv.DictReader(file)]
-    seconds = np.sort(np.array([datetime.fromisoformat(stamp).timestamp() for stamp in stamps]))
-    return [seconds - seconds[0]]
+def _azure_times(stamps: Sequence[str]) -> Floats:
+    seconds = np.sort(np.array([datetime.fromisoformat(stamp[:26]).timestamp() for stamp in stamps]))
+    return np.asarray(seconds - seconds[0])
 
 
-def _mooncake_times(path: Path) -> list[Floats]:
+def _mooncake_times(milliseconds: Sequence[str]) -> Floats:
     """The source gives arrivals in steps of three seconds; they are spread evenly over their step."""
-    stamps = np.sort(np.loadtxt(path, delimiter=",", skiprows=1, usecols=0) / 1000.0)
+    stamps = np.sort(np.array([float(text) for text in milliseconds]) / 1000.0)
     values, starts, numbers = np.unique(stamps, return_index=True, return_counts=True)
     place = np.arange(len(stamps)) - np.repeat(starts, numbers)
-    return [np.repeat(values, numbers) + 3.0 * (place + 0.5) / np.repeat(numbers, numbers)]
+    return np.asarray(np.repeat(values, numbers) + 3.0 * (place + 0.5) / np.repeat(numbers, numbers))
 
 
-def _servegen(path: Path) -> Trace:
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    names = tuple(sorted({row["model"] for row in rows}))
-    bins = min(sum(1 for row in rows if row["model"] == one) for one in names)
+def _servegen(rows: Sequence[Sequence[str]]) -> Trace:
+    """As long as the shortest of its models; a window of rate 0 is one in which nobody asked."""
+    names = tuple(sorted({row[0] for row in rows}))
+    bins = min(sum(1 for row in rows if row[0] == one) for one in names)
     counts = np.zeros((bins, len(names)))
-    for row in rows:
-        at = int(float(row["t_s"]) // 600)
+    for model, seconds, rate, *_ in rows:
+        at = int(float(seconds) // 600)
         if at < bins:
-            counts[at, names.index(row["model"])] = float(row["rate_rps"]) * 600
+            counts[at, names.index(model)] = float(rate) * 600
     return Trace(names, 600.0, counts)
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -74,7 +74,8 @@ class Settings:
     outages: tuple[tuple[float, float, str], ...] = ()
     """Start, end and pool: its devices are gone with all that runs on them. Policies go on seeing the pool
     as it is declared, and its pods waiting."""
-    start_replicas: int = 1
+    start_replicas: int | tuple[int, ...] = 1
+    """Of each model, in the first pool, as far as it goes."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,18 @@ class Policy(Protocol):
     def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> list[Mapping[str, int]]: ...
 
 
+class Tick(NamedTuple):
+    """What was there at a decision, just after it."""
+
+    at: float
+    granted: list[int]
+    """Replicas that serve or start, of each model."""
+    desired: list[int]
+    counters: Floats
+    priced_seconds: float
+    """Paid so far."""
+
+
 @dataclass
 class Result:
     policy: str
@@ -113,8 +126,8 @@ class Result:
     hours: float
     latencies: Floats
     """Answers by class of latency, shape (models, blocks, classes); see `queueing.quantile_of`."""
-    ticks: list[tuple[float, list[int], list[int], Floats]] = field(default_factory=list)
-    """Time, granted and desired replicas, and counters of each model, at each decision, when kept."""
+    ticks: list[Tick] = field(default_factory=list)
+    """Of each decision, when kept."""
 
     @property
     def late_share(self) -> float:
@@ -420,13 +433,14 @@ class World:
 
 def run(world: World, policy: Policy, seed: int, *, keep_ticks: bool = False) -> Result:
     """The whole trace under one policy."""
-    ticks: list[tuple[float, list[int], list[int], Floats]] = []
+    ticks: list[Tick] = []
     while world.now < world.seconds:
         world.want(policy.decide(world.now, world.views(), world.pools))
         world.count_moves()
         if keep_ticks:
             granted = [int(n) for n in world.granted().sum(1)]
-            ticks.append((world.now, granted, [int(n) for n in world.desired.sum(1)], world.counters.copy()))
+            desired = [int(n) for n in world.desired.sum(1)]
+            ticks.append(Tick(world.now, granted, desired, world.counters.copy(), world.priced_seconds))
         world.run_until(min(world.now + policy.period_seconds, world.seconds))
     return Result(
         policy.name,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -78,22 +78,28 @@ def simulate(
     except traces.TraceError as error:
         raise WrongUse(str(error)) from error
     models, columns = _models(manifests, case.trace.names, service_milliseconds / 1000)
-    pools = _pools(files, cold_start_seconds)
+    pools, priced = _pools(files, cold_start_seconds)
     shown = preview.preview(
-        traces.choose(case.trace, columns), case.past and traces.choose(case.past, columns), models, pools
+        traces.choose(case.trace, columns),
+        case.past and traces.choose(case.past, columns),
+        models,
+        pools,
+        priced=priced,
     )
     notes = [
         f"A request takes {service_milliseconds:g} ms, and a replica {cold_start_seconds:g} s to start.",
         f"The load is {trace.name}: "
         + ", ".join(f"{case.trace.names[c]} for {m.name}" for c, m in zip(columns, models, strict=True))
         + ".",
+        *shown.notes(),
     ]
-    if png or html:
-        picture = preview.draw(shown)
+    try:
         if png:
-            png.write_bytes(picture)
+            png.write_bytes(preview.draw(shown))
         if html:
-            html.write_text(preview.page(shown, picture, notes), encoding="utf-8")
+            html.write_text(preview.page(shown, notes), encoding="utf-8")
+    except OSError as error:
+        raise WrongUse(f"{error.filename} cannot be written: {error.strerror}.") from error
     if as_json:
         click.echo(json.dumps({"totals": shown.totals(), "models": shown.rows(), "notes": notes}))
         return
@@ -134,7 +140,9 @@ def _models(manifests: Manifests, names: Sequence[str], seconds: float) -> tuple
     return models, list(range(len(models)))
 
 
-def _pools(files: Sequence[str], cold_start_seconds: float) -> list[Pool]:
+def _pools(files: Sequence[str], cold_start_seconds: float) -> tuple[list[Pool], bool]:
+    """The pools, and whether they have prices. A pool without one among others that have one costs as much as
+    the cheapest of them, as for the operator."""
     from benchmarks.autoscaling.world import Pool
     from nlp_operator.api import names
     from nlp_operator.api.objects import kind, name
@@ -142,18 +150,22 @@ def _pools(files: Sequence[str], cold_start_seconds: float) -> list[Pool]:
     from nlp_operator.errors import SpecInvalid
     from nlpctl.local.manifests import documents
 
-    pools: list[Any] = []
+    specs = {}
     for obj in (one for file in files for one in documents(file)):
         if kind(obj) != names.POOL_KIND:
             continue
         try:
-            spec = parse_pool(obj)
+            specs[name(obj)] = parse_pool(obj)
         except SpecInvalid as error:
             raise WrongUse(f"DevicePool {name(obj)}: {error}") from error
-        price = float(spec.price_per_hour) or 1.0
-        pools.append(Pool(name(obj), spec.max_devices, price=price, cold_start_seconds=cold_start_seconds))
-    if not pools:
+    if not specs:
         raise WrongUse(
             "The files have no DevicePool; add one with -f, for it says how many devices there are."
         )
-    return pools
+    prices = {pool: float(spec.price_per_hour) for pool, spec in specs.items()}
+    cheapest = min((price for price in prices.values() if price > 0), default=1.0)
+    pools = [
+        Pool(pool, spec.max_devices, price=prices[pool] or cheapest, cold_start_seconds=cold_start_seconds)
+        for pool, spec in specs.items()
+    ]
+    return pools, any(prices.values())
