@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from localcluster.serving_env import serving_environment
 from nlp_agent.envoy_config import (
     GRPC_ROUTES,
     HTTP_ROUTES,
+    LATENCY_BUCKETS,
     UNATTRIBUTED,
     make_bootstrap,
     make_grpc_routes,
@@ -144,3 +146,11 @@ def test_envoy_accepts_the_configuration(tmp_path: Path) -> None:
     )
     assert checked.returncode == 0, checked.stderr
     assert "deprecated" not in checked.stderr.lower()
+
+
+def test_bounds_of_latency_are_close_where_targets_lie() -> None:
+    steps = list(pairwise(LATENCY_BUCKETS))
+    assert all(lower < upper for lower, upper in steps)
+    assert all(upper / lower <= 1.12 for lower, upper in steps if 10 <= lower < 1000)
+    # Envoy keeps two digits: of a bound with three it would guess the count.
+    assert all(bound < 100 or bound % 10 ** (len(str(bound)) - 2) == 0 for bound in LATENCY_BUCKETS)

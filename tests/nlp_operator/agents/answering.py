@@ -9,6 +9,9 @@ from typing import Any, Self
 
 from aiohttp import web
 
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj
+
 
 @asynccontextmanager
 async def serving(
@@ -22,6 +25,26 @@ async def serving(
     await web.TCPSite(runner, address, 0).start()
     yield runner.addresses[0][1]
     await runner.cleanup()
+
+
+def make_server_pod(address: str = "127.0.0.11", *, ready: bool = True, **changes: Any) -> Obj:
+    """`changes` of its metadata."""
+    pod: Obj = {
+        "metadata": {
+            "name": f"pod-{address}",
+            "namespace": "demo",
+            "uid": f"uid-{address}",
+            "labels": {names.LABEL_COMPONENT: "server", names.LABEL_MODEL: "novels"},
+        },
+        "status": {
+            "phase": "Running",
+            "podIP": address,
+            "containerStatuses": [{"name": "serving", "state": {"running": {}}}],
+            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
+        },
+    }
+    pod["metadata"].update(changes)
+    return pod
 
 
 def respond(answer: Any) -> web.StreamResponse:

@@ -17,26 +17,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
-from tests.nlp_operator.agents.answering import Asker, respond, serving
-
-
-def make_pod(address: str = "127.0.0.11", *, ready: bool = True, **changes: Any) -> Obj:
-    pod: Obj = {
-        "metadata": {
-            "name": f"pod-{address}",
-            "namespace": "demo",
-            "uid": f"uid-{address}",
-            "labels": {names.LABEL_COMPONENT: "server", names.LABEL_MODEL: "novels"},
-        },
-        "status": {
-            "phase": "Running",
-            "podIP": address,
-            "containerStatuses": [{"name": "serving", "state": {"running": {}}}],
-            "conditions": [{"type": "Ready", "status": "True" if ready else "False"}],
-        },
-    }
-    pod["metadata"].update(changes)
-    return pod
+from tests.nlp_operator.agents.answering import Asker, make_server_pod, respond, serving
 
 
 class Agent:
@@ -85,7 +66,7 @@ class Poller(Asker):
 async def test_an_answer_wakes_the_model_once_and_then_only_when_it_changes() -> None:
     async with listening() as agent:
         poller = Poller(agent.port)
-        poller.agents.see(None, make_pod())
+        poller.agents.see(None, make_server_pod())
         async with poller:
             assert await poller.change() == ("demo", "novels")
             assert poller.first.is_set()
@@ -102,7 +83,7 @@ async def test_an_answer_wakes_the_model_once_and_then_only_when_it_changes() ->
 async def test_a_silent_agent_keeps_its_last_answer_with_the_time_of_its_silence() -> None:
     async with listening() as agent:
         poller = Poller(agent.port)
-        poller.agents.see(None, make_pod())
+        poller.agents.see(None, make_server_pod())
         async with poller:
             await poller.change()
             agent.answer = web.Response(status=503)
@@ -139,7 +120,7 @@ async def test_an_answer_that_is_none_counts_as_silence(answer: Any) -> None:
     async with listening() as agent:
         agent.answer = answer
         poller = Poller(agent.port)
-        poller.agents.see(None, make_pod())
+        poller.agents.see(None, make_server_pod())
         async with poller:
             await poller.change()
             assert poller.agents.reports["uid-127.0.0.11"].silent_since is not None
@@ -151,7 +132,7 @@ async def test_an_answer_that_nobody_foresaw_is_told_once_and_asked_again(
     async with listening() as agent:
         agent.answer = web.Response(body=b"[" * 100_000)
         poller = Poller(agent.port, every=0.02)
-        poller.agents.see(None, make_pod())
+        poller.agents.see(None, make_server_pod())
         async with poller:
             await poller.change()
             assert poller.first.is_set()
@@ -169,23 +150,23 @@ async def test_a_pod_that_is_not_ours_is_not_asked_but_one_that_was_stays() -> N
     ours: set[str] = set()
     async with listening() as agent:
         poller = Poller(agent.port, is_ours=lambda pod: pod["metadata"]["uid"] in ours)
-        poller.agents.see(None, make_pod())
+        poller.agents.see(None, make_server_pod())
         async with poller:
             await asyncio.wait_for(poller.first.wait(), 5)
             assert poller.agents.reports == {}
             assert agent.asked == 0
             ours.add("uid-127.0.0.11")
-            poller.agents.see(None, make_pod())
+            poller.agents.see(None, make_server_pod())
             await poller.change()
             ours.clear()
-            poller.agents.see(make_pod(), make_pod(annotations={"some": "edit"}))
+            poller.agents.see(make_server_pod(), make_server_pod(annotations={"some": "edit"}))
             assert list(poller.agents.reports) == ["uid-127.0.0.11"]
 
 
 async def test_the_first_round_ends_although_nobody_answers() -> None:
     poller = Poller(port=1)
     for number in range(3):
-        poller.agents.see(None, make_pod(f"127.0.0.{20 + number}"))
+        poller.agents.see(None, make_server_pod(f"127.0.0.{20 + number}"))
     async with poller:
         await asyncio.wait_for(poller.first.wait(), 5)
         assert len(poller.agents.reports) == 3
@@ -200,10 +181,10 @@ async def test_the_first_round_of_nobody_is_over_at_once() -> None:
 async def test_a_pod_that_goes_is_no_longer_asked() -> None:
     async with listening() as agent:
         poller = Poller(agent.port, every=0.02)
-        poller.agents.see(None, make_pod())
+        poller.agents.see(None, make_server_pod())
         async with poller:
             await poller.change()
-            poller.agents.see(make_pod(), None)
+            poller.agents.see(make_server_pod(), None)
             assert poller.agents.reports == {}
             await asyncio.sleep(0.1)
             asked = agent.asked
@@ -215,25 +196,28 @@ async def test_a_new_configuration_is_asked_about_at_once() -> None:
     async with listening() as agent:
         agent.answer = make_answer(config_hash="aaa")
         poller = Poller(agent.port, every=3600.0, every_unsettled=3600.0)
-        poller.agents.see(None, make_pod())
+        poller.agents.see(None, make_server_pod())
         async with poller:
             await poller.change()
             agent.answer = make_answer(digest="d2", config_hash="bbb")
-            poller.agents.see(make_pod(), make_pod(annotations={names.ANNOTATION_CONFIG_HASH: "bbb"}))
+            poller.agents.see(
+                make_server_pod(), make_server_pod(annotations={names.ANNOTATION_CONFIG_HASH: "bbb"})
+            )
             await poller.change()
 
 
 @pytest.mark.parametrize(
     "pod",
     [
-        pytest.param(make_pod(labels={names.LABEL_COMPONENT: "build"}), id="a Job's pod"),
-        pytest.param(make_pod(deletionTimestamp="2026-01-01T00:00:00Z"), id="one that goes away"),
-        pytest.param({**make_pod(), "status": {"phase": "Pending"}}, id="one without an address"),
+        pytest.param(make_server_pod(labels={names.LABEL_COMPONENT: "build"}), id="a Job's pod"),
+        pytest.param(make_server_pod(deletionTimestamp="2026-01-01T00:00:00Z"), id="one that goes away"),
+        pytest.param({**make_server_pod(), "status": {"phase": "Pending"}}, id="one without an address"),
         pytest.param(
-            {**make_pod(), "status": {**make_pod()["status"], "phase": "Failed"}}, id="one that ended"
+            {**make_server_pod(), "status": {**make_server_pod()["status"], "phase": "Failed"}},
+            id="one that ended",
         ),
         pytest.param(
-            {**make_pod(), "status": {**make_pod()["status"], "containerStatuses": []}},
+            {**make_server_pod(), "status": {**make_server_pod()["status"], "containerStatuses": []}},
             id="one that does not run yet",
         ),
     ],
@@ -258,7 +242,7 @@ def test_nobody_is_asked_at(pod: Obj) -> None:
 def test_an_agent_is_asked_often_only_while_something_is_to_come(
     ready: bool, states: list[str], expected: bool
 ) -> None:
-    target = target_of(make_pod(ready=ready))
+    target = target_of(make_server_pod(ready=ready))
     assert target is not None
     models = tuple(ModelReport("novels", "d1", "", state) for state in states)
     assert settled(target, AgentReport(taken=system_clock().now(), models=models)) == expected

@@ -1,0 +1,126 @@
+"""What one pod has counted of one model since its processes started, and what came between two readings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nlp_operator.planning.readings import latency
+from nlp_operator.planning.readings.latency import EMPTY, Histogram
+
+NOT_ITS_FAULT = frozenset({"CANCELED"})
+"""Failures that say nothing of the model: who asked went away."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counters:
+    offered: float = 0.0
+    """Requests that Envoy took in."""
+    latency: Histogram = EMPTY
+    """Of those that were answered, at Envoy: queue included."""
+    refused: float = 0.0
+    """Envoy's own answers: no room (503), no answer in time (504)."""
+    succeeded: float = 0.0
+    failures: Mapping[str, float] = field(default_factory=dict)
+    """By Triton's reason: REJECTED, CANCELED, BACKEND, OTHER."""
+    executions: float = 0.0
+    items: float = 0.0
+    """What the executions held."""
+    compute_seconds: float = 0.0
+    """Each request counts the execution it was in: one of eight requests counts eight times."""
+    queue_seconds: float = 0.0
+    waiting: float = 0.0
+    """Requests in Triton's queue at that moment."""
+    canaries: Mapping[str, float] = field(default_factory=dict)
+    """Recorded questions of the agent, by result; Triton counts them as requests, Envoy does not."""
+    quarantined: str = ""
+    """Why the agent refuses a version of it; empty when it does not."""
+
+
+NOTHING = Counters()
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    at: float
+    """Seconds of the operator's monotonic clock."""
+    counters: Counters
+    """Of all lives of the pod's processes, as far as they were seen."""
+    unseen: float = 0.0
+    """For how many seconds together it was not seen before its Envoy started anew: what was counted in them
+    is lost."""
+
+
+def goes_on(before: Reading, raw: Reading, raw_before: Counters) -> Reading:
+    """The next reading of a pod. `raw` and `raw_before` are as the pod tells; what fell between them began
+    anew, and what came before is not forgotten."""
+    came = since(raw.counters, raw_before)
+    anew = raw.counters.offered < raw_before.offered
+    return Reading(raw.at, plus(before.counters, came), before.unseen + (raw.at - before.at if anew else 0.0))
+
+
+def plus(counters: Counters, came: Counters) -> Counters:
+    """What is of the moment is that of `came`."""
+    return Counters(
+        offered=counters.offered + came.offered,
+        latency=latency.added(counters.latency, came.latency),
+        refused=counters.refused + came.refused,
+        succeeded=counters.succeeded + came.succeeded,
+        failures=_sums(counters.failures, came.failures),
+        executions=counters.executions + came.executions,
+        items=counters.items + came.items,
+        compute_seconds=counters.compute_seconds + came.compute_seconds,
+        queue_seconds=counters.queue_seconds + came.queue_seconds,
+        waiting=came.waiting,
+        canaries=_sums(counters.canaries, came.canaries),
+        quarantined=came.quarantined,
+    )
+
+
+def _sums(old: Mapping[str, float], came: Mapping[str, float]) -> dict[str, float]:
+    return {key: old.get(key, 0.0) + came.get(key, 0.0) for key in {**old, **came}}
+
+
+def since(new: Counters, old: Counters) -> Counters:
+    """What was added after `old`. Triton and Envoy restart apart, so each counter is looked at alone: one
+    that fell began anew at zero. What is of the moment is that of `new`."""
+    return Counters(
+        offered=_rise(new.offered, old.offered),
+        latency=latency.since(new.latency, old.latency),
+        refused=_rise(new.refused, old.refused),
+        succeeded=_rise(new.succeeded, old.succeeded),
+        failures=_rises(new.failures, old.failures),
+        executions=_rise(new.executions, old.executions),
+        items=_rise(new.items, old.items),
+        compute_seconds=_rise(new.compute_seconds, old.compute_seconds),
+        queue_seconds=_rise(new.queue_seconds, old.queue_seconds),
+        waiting=new.waiting,
+        canaries=_rises(new.canaries, old.canaries),
+        quarantined=new.quarantined,
+    )
+
+
+def _rise(new: float, old: float) -> float:
+    return new - old if new >= old else new
+
+
+def _rises(new: Mapping[str, float], old: Mapping[str, float]) -> dict[str, float]:
+    return {key: _rise(value, old.get(key, 0.0)) for key, value in new.items()}
+
+
+def failed(counters: Counters) -> float:
+    return counters.refused + sum(
+        count for reason, count in counters.failures.items() if reason not in NOT_ITS_FAULT
+    )
+
+
+def busy_seconds(counters: Counters) -> float:
+    """How long the executions took: a request's mean time in one, for each of them.
+
+    Triton adds an execution's time once for every request in it, and no metric of it tells sizes apart, so
+    large batches weigh more than their number: it is exact while batches are of one size, and too much
+    otherwise.
+    """
+    if not counters.succeeded > 0:
+        return 0.0
+    return counters.compute_seconds * counters.executions / counters.succeeded

@@ -1,0 +1,197 @@
+"""The counters of all pods of a model as one sample.
+
+Pods come, go, start anew and fall silent; a sum over those that answered would jump each time. So what is
+added up is what each pod counted from one look to the next, and the totals only grow. A pod that has not
+answered lately counts as not seen, and its requests as not known.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from nlp_operator.planning.readings import counters, latency
+from nlp_operator.planning.readings.counters import Counters, Reading
+from nlp_operator.planning.readings.latency import EMPTY, Histogram
+from nlp_operator.planning.scaling.signals import FIELDS, FUTURE_SECONDS, Sample
+
+BELIEVED_SECONDS: Final = 60.0
+"""How far back `believed` looks."""
+MOST_LOST: Final = 0.3
+"""Of the time between two looks: when more of it than this share is lost with pods that started anew unseen,
+nothing is known of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pod:
+    """The readings of one model in one pod."""
+
+    ready: bool
+    first: Reading
+    """What it had counted when it was first seen: that came before."""
+    latest: Reading
+    raw: Counters
+    """As the pod told them last."""
+
+
+@dataclass(frozen=True)
+class Believed:
+    """What the last minute was like, for people."""
+
+    seconds: float
+    rate: float
+    """Requests a second that came."""
+    latency: Histogram
+    failed: float
+    """Requests that failed."""
+
+    def quantile(self, share: float) -> float | None:
+        return latency.quantile(self.latency, share)
+
+
+@dataclass(frozen=True)
+class _Mark:
+    at: float
+    offered: float
+    failed: float
+    latency: Histogram
+
+
+@dataclass
+class Totals:
+    """Of one model; kept between looks."""
+
+    at: float | None = None
+    """Of the last sample that any pod was seen in: the mean of their readings."""
+    seen: frozenset[str] = frozenset()
+    """The pods in it."""
+    counted: dict[str, Reading] = field(default_factory=dict)
+    """By pod: up to where its counters are in the totals."""
+    base: float = 1.0
+    """Where the values began; see `_break_off`."""
+    values: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FIELDS, 1.0))
+    latency: Histogram = EMPTY
+    marks: deque[_Mark] = field(default_factory=deque)
+    quarantined: str = ""
+    """Why an agent refuses a version of it."""
+
+    def look(
+        self, pods: Mapping[str, Pod], target_seconds: float, now: float, fresh_seconds: float
+    ) -> Sample | None:
+        """What the pods have counted by now; `None` when none was ever read.
+
+        `fresh_seconds`: how old the reading of a pod may be that counts as seen.
+        """
+        for gone in self.counted.keys() - pods.keys():
+            del self.counted[gone]
+        if not pods:
+            return None
+        fresh = {
+            uid: pod for uid, pod in pods.items() if -FUTURE_SECONDS <= now - pod.latest.at <= fresh_seconds
+        }
+        if self._lost(fresh) > MOST_LOST:
+            self._break_off()
+        for uid, pod in fresh.items():
+            self._count(uid, pod, target_seconds)
+        at = max(pod.latest.at for pod in pods.values())
+        if fresh:
+            at = sum(pod.latest.at for pod in fresh.values()) / len(fresh)
+            if self.at is None or at > self.at:
+                self._mark(at)
+            self.at, self.seen = at, frozenset(fresh)
+            self.quarantined = next(
+                (found for pod in fresh.values() if (found := pod.latest.counters.quarantined)), ""
+            )
+        return Sample(
+            [dict(self.values)],
+            at,
+            sum(pod.ready for pod in fresh.values()),
+            sum(pod.latest.counters.waiting for pod in fresh.values()),
+        )
+
+    def _count(self, uid: str, pod: Pod, target_seconds: float) -> None:
+        before, latest = self.counted.get(uid, pod.first), pod.latest
+        self.counted[uid] = latest
+        if latest.at <= before.at:
+            return
+        came = counters.since(latest.counters, before.counters)
+        share = self._share(uid, before.at, latest.at)
+        for name, count in _values(came, target_seconds).items():
+            self.values[name] += count * share
+        self.latency = latency.added(self.latency, latency.scaled(came.latency, share))
+
+    def _lost(self, fresh: Mapping[str, Pod]) -> float:
+        """The share of the time since the last look that nothing is known of."""
+        known = [
+            (self.counted[uid], pod.latest)
+            for uid, pod in fresh.items()
+            if uid in self.seen and uid in self.counted
+        ]
+        seconds = sum(latest.at - before.at for before, latest in known)
+        unseen = sum(latest.unseen - before.unseen for before, latest in known)
+        return unseen / seconds if seconds > 0 else 0.0
+
+    def _break_off(self) -> None:
+        """Let every total fall, so that the brain takes no difference across: that would be a load that
+        nobody saw. Each beginning is below the one before, so they fall also where nothing was counted."""
+        self.base = self.base / 2 if self.base > 1e-200 else 1.0
+        self.values = dict.fromkeys(FIELDS, self.base)
+        self.latency = EMPTY
+        self.marks.clear()
+
+    def _share(self, uid: str, before: float, latest: float) -> float:
+        """Of what a pod counted while it was not seen, only so much as came since the last sample: the rest
+        belongs to the time before, of which that sample spoke without this pod."""
+        if self.at is None or uid in self.seen or before >= self.at:
+            return 1.0
+        return max(latest - self.at, 0.0) / (latest - before)
+
+    def _mark(self, at: float) -> None:
+        self.marks.append(_Mark(at, self.values["offered"], self.values["failed"], self.latency))
+        while len(self.marks) > 2 and self.marks[1].at <= at - BELIEVED_SECONDS:
+            self.marks.popleft()
+
+    def believed(self) -> Believed | None:
+        """`None` until two samples are known."""
+        if len(self.marks) < 2:
+            return None
+        old, new = self.marks[0], self.marks[-1]
+        seconds = new.at - old.at
+        return Believed(
+            seconds,
+            (new.offered - old.offered) / seconds,
+            latency.difference(new.latency, old.latency),
+            new.failed - old.failed,
+        )
+
+
+def _values(came: Counters, target_seconds: float) -> dict[str, float]:
+    """By the names of `FIELDS`."""
+    answered = came.latency.total
+    busy = counters.busy_seconds(came)
+    # Executions whose time is not known would look infinitely fast.
+    known = 1.0 if came.succeeded > 0 else 0.0
+    values = {
+        "offered": came.offered,
+        "answered": answered,
+        "late": max(answered - latency.at_most(came.latency, target_seconds), 0.0),
+        "failed": counters.failed(came),
+        "batches": came.executions * known,
+        "items": came.items * known,
+        "busySeconds": busy,
+    }
+    assert tuple(values) == FIELDS
+    return values
+
+
+def read_again(pod: Pod | None, ready: bool, raw: Reading, born: float | None = None) -> Pod:
+    """A pod with its newest reading. `born`: when it was made, where that is after the look before: then all
+    that it has counted is new."""
+    if pod is None:
+        first = raw if born is None else Reading(born, counters.NOTHING)
+        return Pod(ready, first, raw, raw.counters)
+    if raw.at <= pod.latest.at:
+        return replace(pod, ready=ready)
+    return Pod(ready, pod.first, counters.goes_on(pod.latest, raw, pod.raw), raw.counters)

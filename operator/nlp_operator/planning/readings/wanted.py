@@ -1,0 +1,36 @@
+"""Which models are measured, and against what."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from nlp_operator.api.objects import Obj, deleting
+from nlp_operator.api.spec import parse_model
+from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.scaling.observed import UNDECLARED_TARGET_SECONDS
+
+UNDECLARED_QUANTILE = 0.95
+
+
+@dataclass(frozen=True)
+class Wanted:
+    target_seconds: float
+    """A request that takes longer is late."""
+    quantile: float
+
+
+def wanted_of(model: Obj | None) -> Wanted | None:
+    """`None` for a model that is not scaled by us: somebody else does (External), it is suspended or going,
+    or its spec cannot be read."""
+    if model is None or deleting(model):
+        return None
+    try:
+        spec = parse_model(model)
+    except SpecInvalid:
+        return None
+    if spec.suspend or spec.scaling.mode == "External":
+        return None
+    target = spec.scaling.latency_target
+    if target is None:
+        return Wanted(UNDECLARED_TARGET_SECONDS, UNDECLARED_QUANTILE)
+    return Wanted(target.milliseconds / 1000, float(target.quantile))

@@ -1,0 +1,62 @@
+"""The readings of all models' pods, and the totals of each model.
+
+Readings come in on the event loop; samples are taken in the autoscaler's thread. Values are replaced, never
+changed, and each dictionary is written from one side only, so neither waits for the other.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from nlp_operator.planning.readings.counters import Reading
+from nlp_operator.planning.readings.totals import Believed, Pod, Totals, read_again
+from nlp_operator.planning.scaling.signals import Sample
+
+
+class Model(NamedTuple):
+    namespace: str
+    name: str
+
+
+class Measured:
+    def __init__(self, fresh_seconds: float) -> None:
+        """`fresh_seconds`: how old the reading of a pod may be that counts as seen."""
+        self.trouble = ""
+        """Why nothing can be read of any model, in a sentence; empty when something can."""
+        self._fresh_seconds = fresh_seconds
+        self._pods: dict[Model, dict[str, Pod]] = {}
+        self._totals: dict[Model, Totals] = {}
+
+    # -- of whoever reads pods ------------------------------------------------------------------------------
+
+    def put(self, model: Model, pod: str, ready: bool, reading: Reading, born: float | None = None) -> None:
+        """`pod` is its uid; `born` as in `read_again`."""
+        pods = self._pods.setdefault(model, {})
+        pods[pod] = read_again(pods.get(pod), ready, reading, born)
+
+    def drop(self, model: Model, pod: str) -> None:
+        """It is gone, or not measured any more."""
+        pods = self._pods.get(model)
+        if pods is not None and pods.pop(pod, None) is not None and not pods:
+            del self._pods[model]
+            self._totals.pop(model, None)
+
+    # -- of the autoscaler ----------------------------------------------------------------------------------
+
+    def sample(self, model: Model, target_seconds: float, now: float) -> Sample | None:
+        pods = self._pods.get(model)
+        if pods is None:
+            return None
+        totals = self._totals.setdefault(model, Totals())
+        sample = totals.look(dict(pods), target_seconds, now, self._fresh_seconds)
+        if model not in self._pods:
+            self._totals.pop(model, None)  # The last pod went while this looked.
+        return sample
+
+    def believed(self, model: Model) -> Believed | None:
+        totals = self._totals.get(model)
+        return totals.believed() if totals is not None else None
+
+    def quarantined(self, model: Model) -> str:
+        totals = self._totals.get(model)
+        return totals.quarantined if totals is not None else ""

@@ -1,0 +1,111 @@
+"""Histograms of latency."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlp_operator.planning.readings.latency import (
+    EMPTY,
+    Histogram,
+    added,
+    at_most,
+    difference,
+    make_histogram,
+    quantile,
+    scaled,
+    since,
+)
+
+INF = math.inf
+LATENCIES = st.lists(st.floats(0.0001, 300), max_size=60)
+
+
+def of(latencies: list[float], bounds: tuple[float, ...] = (0.01, 0.1, 1.0, INF)) -> Histogram:
+    return Histogram(bounds, tuple(float(sum(one <= bound for one in latencies)) for bound in bounds))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "count"),
+    [
+        pytest.param(0.1, 6, id="at a bound it is exact"),
+        pytest.param(0.055, 4, id="half-way between two bounds half of those between"),
+        pytest.param(0.005, 1, id="below the first bound"),
+        pytest.param(2.0, 8, id="beyond the last finite bound none is known to be faster"),
+        pytest.param(INF, 10, id="all of them"),
+    ],
+)
+def test_requests_that_took_at_most(seconds: float, count: float) -> None:
+    assert at_most(Histogram((0.01, 0.1, 1.0, INF), (2, 6, 8, 10)), seconds) == pytest.approx(count)
+
+
+@pytest.mark.parametrize(
+    ("share", "seconds"),
+    [
+        pytest.param(0.2, 0.01, id="exactly at a bound"),
+        pytest.param(0.4, 0.055, id="half-way between two"),
+        pytest.param(0.95, 1.0, id="beyond the last finite bound it is that bound"),
+    ],
+)
+def test_a_quantile_lies(share: float, seconds: float) -> None:
+    assert quantile(Histogram((0.01, 0.1, 1.0, INF), (2, 6, 8, 10)), share) == pytest.approx(seconds)
+
+
+def test_nothing_has_no_quantile() -> None:
+    assert quantile(EMPTY, 0.95) is None
+    assert quantile(Histogram((1.0, INF), (0, 0)), 0.95) is None
+    assert at_most(EMPTY, 1.0) == 0
+
+
+@given(LATENCIES.filter(bool), st.floats(0.01, 0.999))
+def test_a_quantile_is_within_the_bounds_around_the_true_one(latencies: list[float], share: float) -> None:
+    histogram = of(latencies)
+    true = sorted(latencies)[math.ceil(share * len(latencies)) - 1]
+    found = quantile(histogram, share)
+    assert found is not None
+    above = min(bound for bound in histogram.bounds if bound >= true)
+    below = max((bound for bound in histogram.bounds if bound < true), default=0.0)
+    assert below <= found <= above
+
+
+@given(LATENCIES, LATENCIES)
+def test_what_came_after_is_told_apart_from_what_was_before(old: list[float], new: list[float]) -> None:
+    assert since(of(old + new), of(old)) == of(new)
+    assert added(of(old), of(new)) == of(old + new)
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        pytest.param(of([0.5]), id="it counts less than before"),
+        pytest.param(of([0.05, 0.5, 5.0]), id="a bucket fell and others did not"),
+        pytest.param(of([0.5], (0.2, INF)), id="it has other bounds"),
+    ],
+)
+def test_all_of_a_histogram_is_new_when(new: Histogram) -> None:
+    assert since(new, of([0.005, 0.005])) == new
+
+
+def test_of_two_sets_of_bounds_those_that_both_have_are_kept() -> None:
+    both = added(of([0.05, 0.5]), of([0.05], (0.1, 0.2, INF)))
+    assert both == Histogram((0.1, INF), (2.0, 3.0))
+    assert added(EMPTY, both) == added(both, EMPTY) == both
+
+
+@given(LATENCIES, LATENCIES, st.floats(0, 1))
+def test_a_difference_of_sums_never_falls(old: list[float], new: list[float], share: float) -> None:
+    before = scaled(of(old), share)
+    found = difference(added(before, scaled(of(new), share)), before)
+    assert list(found.counts) == sorted(found.counts)
+    assert found.counts == pytest.approx(scaled(of(new), share).counts)
+
+
+@pytest.mark.parametrize(
+    "counts", [pytest.param({1.0: 2.0, INF: 1.0}, id="falls"), pytest.param({1.0: 2.0}, id="has no end")]
+)
+def test_no_histogram_is_what(counts: dict[float, float]) -> None:
+    with pytest.raises(ValueError, match="histogram"):
+        make_histogram(counts)

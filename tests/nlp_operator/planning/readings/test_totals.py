@@ -1,0 +1,290 @@
+"""The counters of a model's pods as samples of the brain: what comes, goes, starts anew or falls silent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlp_operator.planning.readings.counters import Counters, Reading, busy_seconds, failed, since
+from nlp_operator.planning.readings.latency import make_histogram
+from nlp_operator.planning.readings.totals import Pod, Totals, read_again
+from nlp_operator.planning.scaling import signals
+from nlp_operator.planning.scaling.signals import Counted, Unknown, Window
+
+FRESH = 5.5
+OLDEST = 45.0
+
+
+def counted(requests: float, *, slow: float = 0, **more: float) -> Counters:
+    """So many requests of 50 ms, and so many of 500 ms, each an execution of its own of 10 ms."""
+    total = requests + slow
+    return Counters(
+        offered=total,
+        latency=make_histogram({0.04: 0, 0.06: requests, 0.4: requests, 0.6: total, float("inf"): total}),
+        **({"succeeded": total, "executions": total, "items": total, "compute_seconds": total / 100} | more),  # type: ignore[arg-type]
+    )
+
+
+@dataclass
+class Fleet:
+    """Pods of a model, each read when a test says so, and the brain's eye on them."""
+
+    totals: Totals = field(default_factory=Totals)
+    pods: dict[str, Pod] = field(default_factory=dict)
+    known: Counted | None = None
+
+    def read(self, pod: str, at: float, counters: Counters, ready: bool = True) -> None:
+        self.pods[pod] = read_again(self.pods.get(pod), ready, Reading(at, counters))
+
+    def look(self, now: float, ready: int | None = None) -> Window | Unknown:
+        """As the brain looks."""
+        sample = self.totals.look(self.pods, 0.1, now, FRESH)
+        ready = len(self.pods) if ready is None else ready
+        found = signals.read(sample, now, ready, OLDEST)
+        if isinstance(found, Unknown):
+            return found
+        before, self.known = self.known, found
+        if before is not None and found.at <= before.at:
+            self.known = before
+        return signals.between(before, found, ready)
+
+    def window(self, now: float, ready: int | None = None) -> Window:
+        window = self.look(now, ready)
+        assert isinstance(window, Window), window
+        return window
+
+
+def reason(found: Window | Unknown) -> str:
+    return found.reason if isinstance(found, Unknown) else "known"
+
+
+def test_what_came_between_two_looks_is_what_a_window_says() -> None:
+    fleet = Fleet()
+    fleet.read("a", 1, counted(1000, slow=100))
+    assert reason(fleet.look(2)) == "FirstSample"
+    fleet.read("a", 11, counted(1080, slow=120, waiting=3))
+    window = fleet.window(12)
+    assert (window.seconds, window.offered, window.answered) == (10, 100, 100)
+    assert window.late == 20
+    assert (window.batches, window.items) == (100, 100)
+    assert window.busy_seconds == pytest.approx(1)
+    assert (window.waiting, window.complete) == (3, True)
+
+
+def test_a_pod_that_is_new_brings_what_it_counts_from_then_on() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0))
+    fleet.look(0)
+    fleet.read("a", 10, counted(100))
+    fleet.read("b", 4, counted(5000))
+    fleet.read("b", 10, counted(5030))
+    assert fleet.window(10).offered == 130
+
+
+def test_a_pod_that_goes_takes_nothing_along() -> None:
+    fleet = Fleet()
+    for pod in "ab":
+        fleet.read(pod, 0, counted(1000))
+    fleet.look(0)
+    fleet.read("a", 10, counted(1100))
+    del fleet.pods["b"]
+    assert fleet.window(10).offered == 100
+    assert set(fleet.totals.counted) == {"a"}
+
+
+def test_a_pod_that_started_anew_between_two_looks_is_counted_through() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(1000))
+    fleet.look(0)
+    fleet.read("a", 6, counted(1060))
+    fleet.read("a", 8, counted(5))
+    fleet.read("a", 10, counted(25))
+    assert fleet.window(10).offered == 60 + 25
+
+
+@pytest.mark.parametrize("before", [0, 1000])
+def test_a_pod_that_started_anew_while_it_was_silent_is_unknown_not_idle(before: float) -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(before))
+    fleet.look(0)
+    fleet.read("a", 1, counted(before + 5))
+    fleet.read("a", 30, counted(1))
+    assert reason(fleet.look(30)) == "CounterReset"
+    assert fleet.totals.believed() is None
+    fleet.read("a", 40, counted(101))
+    assert fleet.window(40).offered == 100
+    fleet.read("a", 70, counted(1))
+    assert reason(fleet.look(70)) == "CounterReset"
+
+
+def test_one_of_many_pods_that_starts_anew_again_and_again_blinds_nobody() -> None:
+    fleet = Fleet()
+    for at in range(0, 200, 10):
+        for pod in "abcd":
+            fleet.read(pod, at, counted(10 * at))
+        if at % 30 == 0:
+            fleet.read("e", at, counted(1))
+        if at:
+            assert 350 <= fleet.window(at, 5).offered <= 450
+        else:
+            fleet.look(at)
+
+
+def test_triton_alone_that_started_anew_leaves_envoys_counts() -> None:
+    came = since(counted(1100, executions=7.0), counted(1000))
+    assert (came.offered, came.latency.total, came.executions) == (100, 100, 7)
+
+
+def test_a_model_whose_only_pod_is_silent_is_unknown_and_then_known_over_all_that_time() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0))
+    fleet.look(0)
+    assert reason(fleet.look(5)) == "Stale"
+    assert reason(fleet.look(10)) == "Partial"
+    assert reason(fleet.look(50)) == "Stale"
+    fleet.read("a", 60, counted(6000))
+    window = fleet.window(60)
+    assert (window.seconds, window.offered) == (60, 6000)
+
+
+def test_what_a_pod_counted_while_only_it_was_silent_is_no_sudden_load() -> None:
+    fleet = Fleet()
+    for at in range(0, 60, 10):
+        fleet.read("a", at, counted(10 * at))
+        if not at:
+            fleet.read("b", at, counted(0))
+        if at > 10:
+            assert fleet.window(at).offered == 100
+        else:
+            fleet.look(at)
+    for pod in "ab":
+        fleet.read(pod, 60, counted(600))
+    assert fleet.window(60).offered == pytest.approx(200)
+
+
+def test_half_of_the_pods_are_enough_and_fewer_are_not() -> None:
+    fleet = Fleet()
+    for pod in "abcd":
+        fleet.read(pod, 0, counted(0))
+    fleet.look(0)
+    for pod in "ab":
+        fleet.read(pod, 10, counted(100))
+    window = fleet.window(10)
+    assert (window.offered, window.complete) == (200, False)
+    fleet.read("a", 20, counted(200))
+    assert reason(fleet.look(20)) == "Partial"
+
+
+def test_a_pod_that_is_not_ready_is_read_and_not_counted_as_up() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0), ready=False)
+    assert reason(fleet.look(0, ready=1)) == "Partial"
+
+
+def test_no_pod_was_ever_read() -> None:
+    assert reason(Fleet().look(0, ready=1)) == "NoData"
+
+
+def test_a_reading_from_the_future_is_said_to_be_one_and_one_that_is_older_changes_nothing() -> None:
+    fleet = Fleet()
+    fleet.read("a", 100, counted(5))
+    assert reason(fleet.look(10)) == "FromTheFuture"
+    fleet.read("a", 9, counted(6))
+    assert fleet.pods["a"].latest.at == 100
+
+
+def test_a_pod_that_was_made_since_the_last_look_counts_from_its_beginning() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0))
+    fleet.look(0)
+    fleet.read("a", 10, counted(100))
+    fleet.pods["b"] = read_again(None, True, Reading(10, counted(80)), born=3)
+    assert fleet.window(10).offered == 180
+
+
+def test_a_quarantine_is_told_and_forgotten() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0, quarantined="WrongAnswers"))  # type: ignore[arg-type]
+    fleet.look(0)
+    assert fleet.totals.quarantined == "WrongAnswers"
+    fleet.read("a", 10, counted(0))
+    fleet.look(10)
+    assert fleet.totals.quarantined == ""
+
+
+def test_executions_without_a_known_time_are_left_out() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0))
+    fleet.look(0)
+    fleet.read("a", 10, counted(100, succeeded=0, executions=50, compute_seconds=0))
+    window = fleet.window(10)
+    assert (window.batches, window.items, window.busy_seconds) == (0, 0, 0)
+
+
+def test_time_in_executions_is_counted_once_for_all_requests_in_one() -> None:
+    assert busy_seconds(Counters(succeeded=80, executions=10, compute_seconds=16)) == pytest.approx(2)
+
+
+def test_failures_are_those_that_say_something_of_the_model() -> None:
+    assert failed(Counters(refused=2, failures={"BACKEND": 3, "CANCELED": 5, "OTHER": 1})) == 6
+
+
+def test_the_last_minute_is_believed() -> None:
+    fleet = Fleet()
+    for at in range(0, 200, 10):
+        fleet.read("a", at, counted(0, slow=20 * at) if at < 100 else counted(10 * (at - 100), slow=2000))
+        fleet.look(at)
+    believed = fleet.totals.believed()
+    assert believed is not None
+    assert (believed.seconds, believed.rate) == (60, 10)
+    assert believed.quantile(0.95) == pytest.approx(0.059)
+    assert len(fleet.totals.marks) == 7
+
+
+def test_nothing_is_believed_after_one_look() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(10))
+    fleet.look(0)
+    assert fleet.totals.believed() is None
+
+
+RATE = 20.0
+SILENCES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 150), st.integers(1, 60)), max_size=6)
+RESTARTS = st.lists(st.tuples(st.integers(0, 2), st.integers(20, 150)), max_size=4)
+
+
+@given(st.integers(1, 3), SILENCES, RESTARTS)
+def test_pods_under_a_steady_load_never_look_idle_nor_overrun(
+    count: int, silences: list[tuple[int, int, int]], restarts: list[tuple[int, int]]
+) -> None:
+    """Each pod is read every two seconds, but for its silences; some start anew. What is then known of the
+    load is about that of the pods that were seen; what is not known is unknown."""
+    fleet = Fleet()
+    for now in range(160):
+        for pod in range(count):
+            silent = any(one == pod and begin <= now < begin + long for one, begin, long in silences)
+            if now % 2 == pod % 2 and not silent:
+                began = max((at for one, at in restarts if one == pod and at <= now), default=0)
+                fleet.read(f"pod-{pod}", now, counted(RATE * (now - began)))
+        if now % 10 == 9:
+            found = fleet.look(now, count)
+            if isinstance(found, Window):
+                rate = found.offered / found.seconds
+                assert rate <= 1.5 * count * RATE
+                # Of each restart up to two seconds are lost, and what is lost with more is not known at all.
+                assert rate >= 0.3 * RATE * max(count / 2, 1)
+
+
+@given(st.integers(0, 12))
+def test_a_frozen_pod_of_two_halves_nothing_but_what_it_served(frozen: int) -> None:
+    fleet = Fleet()
+    for now in range(0, 100, 2):
+        fleet.read("a", now, counted(RATE * now))
+        fleet.read("b", min(now, 2 * frozen), counted(RATE * min(now, 2 * frozen)))
+        if now % 10 == 8:
+            found = fleet.look(now, 2)
+            if isinstance(found, Window):
+                assert 0.7 * RATE <= found.offered / found.seconds <= 2.1 * RATE

@@ -1,0 +1,37 @@
+"""The first test of all: what the operator believes of a running pod against what its clients measure.
+
+Real agent, Triton and Envoy; two measurements of the same requests are compared, so a slow machine only makes
+both slow. Fewer rates and shorter than `python -m benchmarks.believed_latency`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from benchmarks.believed_latency import Load, measure, said, start
+from nlp_operator.planning.readings.page import parse_page
+from tests.nlp_agent.running import running_agent
+from tests.nlp_operator.planning.readings.test_page import by_the_library, summary
+
+pytestmark = pytest.mark.triton
+
+SERVICE_SECONDS = 0.08
+"""A model of the slower kind: what the machine makes wait outside of Envoy is small beside it."""
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_the_believed_latency_is_within_a_tenth_of_the_clients_own(count: int) -> None:
+    with running_agent() as agent:
+        models = start(agent, count)
+        for rate, seconds in ((10.0, 12.0), (100.0, 5.0), (300.0, 4.0)):
+            row = asyncio.run(measure(agent, models, Load(rate, seconds, SERVICE_SECONDS), seed=count))
+            print(said(row))
+            assert row.failures == 0
+            assert row.worst < 0.1, said(row)
+        _, page = agent.get("/metrics", agent.metrics)
+        found = parse_page(page.encode(), models)
+        assert set(found) == set(models)
+        for model, counters in found.items():
+            assert summary(counters) == by_the_library(page, model)
