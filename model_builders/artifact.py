@@ -41,7 +41,9 @@ def write_artifact(
     examples = [example.to_json(exported.contract) for example in exported.examples]
     _write(folder / "contract.json", exported.contract.to_json())
     _write(folder / "examples.json", {"version": 1, "examples": examples})
-    _write(folder / "metrics.json", {"metrics": dict(metrics)})
+    drawings = [section.to_json() for section in exported.report]
+    # In one line: a map has hundreds of numbers, which nobody reads one below the other.
+    _write(folder / "metrics.json", {"metrics": dict(metrics), "drawings": drawings}, indent=None)
     page = render(request, summary, metrics, what, exported.report)
     (folder / REPORT).write_text(page, encoding="utf-8")
     files = digests_in(folder)
@@ -62,5 +64,5 @@ def _manifest(request: BuildRequest, digest: str, files: list[FileDigest]) -> di
     }
 
 
-def _write(path: Path, content: Mapping[str, object]) -> None:
-    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+def _write(path: Path, content: Mapping[str, object], indent: int | None = 1) -> None:
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=indent) + "\n", encoding="utf-8")

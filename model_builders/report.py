@@ -4,140 +4,43 @@ Nothing is loaded from anywhere and no script runs; drawings are SVG with the te
 be read, searched and copied. The same build writes the same bytes: no date, no speed.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Protocol
 
-from model_builders.messages import BuildRequest
+from model_builders.messages import BuildRequest, Json
 from model_builders.quality import as_text
 
-WIDTH, HEIGHT = 720, 420
-MARGIN = 56
-"""Around a drawing: room for numbers, and for a word at the edge."""
-
-WIDE, NARROW, LINE = 13.0, 8.0, 14.0
-"""Of the characters of a drawing: how wide one of a Korean word is at most, and one of a Latin one,
-and how high."""
-
-COLOURS = ("#1f5fa8", "#b3541e", "#2f7d4f", "#7a3e9d")
+MOST_LABELS = 24
+"""Of a confusion as a table, which is read at a glance; of more labels the commonest mistakes are listed."""
+MISTAKES = 24
 
 STYLE = """\
-body{font:16px/1.5 system-ui,"Noto Sans KR","Noto Sans CJK KR",sans-serif;color:#1b1b1b;max-width:46rem;
-margin:2rem auto;padding:0 1rem}h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
-table{border-collapse:collapse;max-width:100%}
-td,th{border-bottom:1px solid #ddd;padding:.25rem .75rem;text-align:left;vertical-align:top;
-word-break:keep-all}
-td.n{text-align:right;font-variant-numeric:tabular-nums}.held{color:#2f7d4f}
-svg{max-width:100%;height:auto;border:1px solid #ddd}figure{margin:0}figcaption{color:#555;font-size:.9rem}
-.wide{overflow-x:auto}code{word-break:break-all}"""
+body{font:16px/1.5 system-ui,"Noto Sans KR","Noto Sans CJK KR","Apple SD Gothic Neo",
+"Malgun Gothic",sans-serif;color:#1b1b1b;background:#fff;max-width:46rem;margin:2rem auto;padding:0 1rem 2rem}
+h1{font-size:1.5rem;margin-bottom:.25rem}h2{font-size:1.1rem;margin:2.5rem 0 .75rem}
+table{border-collapse:collapse}td,th{border-bottom:1px solid #e4e4e4;padding:.3rem .75rem;text-align:left;
+vertical-align:top;word-break:keep-all}th{font-weight:600;color:#444}
+.quality{width:100%}
+td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
+td small{display:block;color:#666;font-size:.85rem}
+.held{color:#2f7d4f;white-space:nowrap}.confusion th:first-child{white-space:nowrap}
+.confusion .cell{text-align:center;padding:.3rem .4rem;min-width:2rem}
+svg{display:block;width:100%;min-width:32rem;height:auto}
+figure{margin:0}figcaption,.below{color:#555;font-size:.9rem;margin-top:.5rem}
+.wide{overflow-x:auto}code{word-break:break-all;font-size:.85rem}"""
 
 
 class Section(Protocol):
     @property
     def title(self) -> str: ...
 
+    def to_json(self) -> Json:
+        """What is drawn, as numbers, for `metrics.json`."""
+
     def render(self) -> str:
         """HTML."""
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Numbers over epochs; all series share the axis."""
-
-    title: str
-    series: Mapping[str, Sequence[float]]
-    """By their names, the first epoch first."""
-
-    def render(self) -> str:
-        values = [value for one in self.series.values() for value in one if math.isfinite(value)]
-        if not values:
-            return "<p>Nothing was measured by epoch.</p>"
-        low, high = min(values), max(values)
-        high = high if high > low else low + 1
-        longest = max(len(one) for one in self.series.values())
-
-        def place(epoch: int, value: float) -> tuple[float, float]:
-            x = MARGIN + epoch / max(longest - 1, 1) * (WIDTH - 2 * MARGIN)
-            return x, HEIGHT - MARGIN - (value - low) / (high - low) * (HEIGHT - 2 * MARGIN)
-
-        parts = [_axes(f"{low:.4g}", f"{high:.4g}", "epoch 1", f"epoch {longest}")]
-        for number, (name, one) in enumerate(self.series.items()):
-            colour = COLOURS[number % len(COLOURS)]
-            points = [place(epoch, value) for epoch, value in enumerate(one) if math.isfinite(value)]
-            line = " ".join(f"{x:.1f},{y:.1f}" for x, y in points)
-            parts.append(f'<polyline fill="none" stroke="{colour}" stroke-width="2" points="{line}"/>')
-            parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>' for x, y in points]
-            parts.append(_text(WIDTH - MARGIN, 24 + 20 * number, name, anchor="end", colour=colour))
-        return _figure("".join(parts), f"{', '.join(self.series)} by epoch.")
-
-
-@dataclass(frozen=True)
-class WordMap:
-    """Words in the plane, and arrows between some of them."""
-
-    title: str
-    places: Mapping[str, tuple[float, float]]
-    arrows: Sequence[tuple[str, str]]
-    caption: str
-
-    def render(self) -> str:
-        xs, ys = ([place[axis] for place in self.places.values()] for axis in (0, 1))
-        spans = [max(values) - min(values) or 1.0 for values in (xs, ys)]
-
-        def drawn(word: str) -> tuple[float, float]:
-            x, y = self.places[word]
-            return (
-                MARGIN + (x - min(xs)) / spans[0] * (WIDTH - 2 * MARGIN),
-                HEIGHT - MARGIN - (y - min(ys)) / spans[1] * (HEIGHT - 2 * MARGIN),
-            )
-
-        parts = [
-            '<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="8" markerHeight="8" '
-            f'orient="auto"><path d="M0 0L10 5L0 10z" fill="{COLOURS[1]}"/></marker></defs>'
-        ]
-        for start, end in self.arrows:
-            (x1, y1), (x2, y2) = drawn(start), drawn(end)
-            parts.append(
-                f'<line class="arrow" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-                f'stroke="{COLOURS[1]}" stroke-width="1.5" marker-end="url(#head)"/>'
-            )
-        ends = {word for arrow in self.arrows for word in arrow}
-        taken: list[_Box] = []
-        for word in self.places:
-            x, y = drawn(word)
-            colour = COLOURS[1] if word in ends else COLOURS[0]
-            box = _free_box(word, x, y, taken)
-            taken.append(box)
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-            parts.append(_text(box.left, box.bottom, word, colour=colour))
-        return _figure("".join(parts), self.caption)
-
-
-@dataclass(frozen=True)
-class _Box:
-    """Where a word is written; y grows downwards."""
-
-    left: float
-    bottom: float
-    width: float
-
-    def overlap(self, other: "_Box") -> float:
-        across = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
-        along = LINE - abs(self.bottom - other.bottom)
-        return max(across, 0.0) * max(along, 0.0)
-
-
-def _free_box(word: str, x: float, y: float, taken: Sequence[_Box]) -> _Box:
-    """Beside a point, above or below it: where the fewest words are in the way, and inside the drawing."""
-    width = sum(NARROW if character.isascii() else WIDE for character in word)
-    boxes = [
-        _Box(min(max(left, 2.0), WIDTH - width - 2.0), bottom, width)
-        for bottom in (y - 5, y + LINE, y + 2 * LINE, y - LINE - 5)
-        for left in (x + 5, x - width - 5)
-    ]
-    return min(boxes, key=lambda box: sum(box.overlap(other) for other in taken))
 
 
 @dataclass(frozen=True)
@@ -148,18 +51,59 @@ class Confusion:
     labels: Sequence[str]
     counts: Sequence[Sequence[int]]
 
+    def to_json(self) -> Json:
+        return {
+            "kind": "Confusion",
+            "title": self.title,
+            "labels": list(self.labels),
+            "counts": [list(cell) for cell in self._cells()],
+        }
+
+    def _cells(self) -> list[tuple[int, int, int]]:
+        """Row, column and count, of those that are not 0: with many labels few are."""
+        return [
+            (row, column, count)
+            for row, counts in enumerate(self.counts)
+            for column, count in enumerate(counts)
+            if count
+        ]
+
     def render(self) -> str:
-        most = max((count for row in self.counts for count in row), default=0) or 1
-        head = "".join(f"<th>{escape(label)}</th>" for label in self.labels)
-        rows = []
-        for label, row in zip(self.labels, self.counts, strict=True):
+        return self._table() if len(self.labels) <= MOST_LABELS else self._mistakes()
+
+    def _table(self) -> str:
+        head = "".join(f'<th class="cell">{escape(label)}</th>' for label in self.labels)
+        rows = [f'<tr><th>is ↓ &nbsp;taken for →</th>{head}<th class="n">right</th></tr>']
+        for place, (label, row) in enumerate(zip(self.labels, self.counts, strict=True)):
+            total = sum(row) or 1
             cells = "".join(
-                f'<td class="n" style="background:rgb(31 95 168/{count / most * 0.6:.2f})">{count:,}</td>'
+                f'<td class="n cell" style="background:rgb(31 95 168/{count / total * 0.6:.2f})">'
+                f"{count:,}</td>"
                 for count in row
             )
-            rows.append(f"<tr><th>{escape(label)}</th>{cells}</tr>")
-        head = f"<tr><th>is / was taken for</th>{head}</tr>"
-        return f'<div class="wide"><table>{head}{"".join(rows)}</table></div>'
+            right = f'<td class="n">{row[place] / total:.0%}</td>' if sum(row) else '<td class="n">–</td>'
+            rows.append(f"<tr><th>{escape(label)}</th>{cells}{right}</tr>")
+        return (
+            f'<div class="wide"><table class="confusion">{"".join(rows)}</table></div>'
+            '<p class="below">Test texts of each label, by the label they were given; the darker, the larger '
+            "the share of a row.</p>"
+        )
+
+    def _mistakes(self) -> str:
+        found = sorted((-count, row, column) for row, column, count in self._cells() if row != column)
+        head = '<tr><th>is</th><th>was taken for</th><th class="n">test texts</th></tr>'
+        rows = "".join(
+            f"<tr><td>{escape(self.labels[row])}</td><td>{escape(self.labels[column])}</td>"
+            f'<td class="n">{-count:,}</td></tr>'
+            for count, row, column in found[:MISTAKES]
+        )
+        if not found:
+            return "<p>No test text was taken for another label.</p>"
+        return (
+            f'<div class="wide"><table class="confusion">{head}{rows}</table></div>'
+            f'<p class="below">The commonest mistakes; all of them, of {len(self.labels):,} labels, stand in '
+            "metrics.json.</p>"
+        )
 
 
 def render(
@@ -196,14 +140,20 @@ def _quality(request: BuildRequest, metrics: Mapping[str, float], what: Mapping[
         asked = bounds.get(name)
         # A build below its floor is never exported: what stands here has held.
         floor = f'<span class="held">{escape(", ".join(asked))}: holds</span>' if asked else ""
+        said = f"<small>{escape(what[name])}</small>" if name in what else ""
         rows.append(
-            f'<tr><td>{escape(name)}</td><td class="n">{escape(as_text(value))}</td><td>{floor}</td>'
-            f"<td>{escape(what.get(name, ''))}</td></tr>"
+            f'<tr><td>{escape(name)}{said}</td><td class="n">{escape(_number(value))}</td>'
+            f"<td>{floor}</td></tr>"
         )
-    return (
-        '<div class="wide"><table><tr><th>metric</th><th>measured</th><th>floor</th><th>what it is</th></tr>'
-        f"{''.join(rows)}</table></div>"
-    )
+    head = '<tr><th>metric</th><th class="n">measured</th><th>floor</th></tr>'
+    return f'<div class="wide"><table class="quality">{head}{"".join(rows)}</table></div>'
+
+
+def _number(value: float) -> str:
+    """To be read: four digits, and thousands apart; all digits stand in metrics.json."""
+    if float(value).is_integer():
+        return f"{int(value):,}"
+    return f"{value:,.4g}" if 1e-4 <= abs(value) < 1e6 else as_text(value)
 
 
 def _inputs(request: BuildRequest) -> str:
@@ -220,35 +170,10 @@ def _parameters(request: BuildRequest) -> str:
         f"<tr><td>{escape(name)}</td><td>{escape(_short(value))}</td></tr>"
         for name, value in sorted(request.parameters.items())
     )
-    return f'<div class="wide"><table>{rows}</table></div>' if rows else "<p>Defaults.</p>"
+    table = f'<div class="wide"><table class="parameters">{rows}</table></div>'
+    return table if rows else "<p>Defaults.</p>"
 
 
 def _short(value: object) -> str:
     text = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
     return text if len(text) <= 200 else text[:200] + "…"
-
-
-def _axes(low: str, high: str, first: str, last: str) -> str:
-    left, right, top, bottom = MARGIN, WIDTH - MARGIN, MARGIN, HEIGHT - MARGIN
-    return (
-        f'<path d="M{left} {top}V{bottom}H{right}" fill="none" stroke="#888"/>'
-        + _text(left - 6, bottom, low, anchor="end")
-        + _text(left - 6, top + 6, high, anchor="end")
-        + _text(left, bottom + 20, first)
-        + _text(right, bottom + 20, last, anchor="end")
-    )
-
-
-def _text(x: float, y: float, words: str, anchor: str = "start", colour: str = "#1b1b1b") -> str:
-    return (
-        f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" fill="{colour}" font-size="13">'
-        f"{escape(words)}</text>"
-    )
-
-
-def _figure(content: str, caption: str) -> str:
-    return (
-        f'<figure><svg viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{escape(caption)}">'
-        f"{content}</svg>"
-        f"<figcaption>{escape(caption)}</figcaption></figure>"
-    )

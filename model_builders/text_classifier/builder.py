@@ -14,10 +14,11 @@ from model_builders.architecture import Exported, need
 from model_builders.checkpoints import Checkpoints
 from model_builders.contract import Example as Recorded
 from model_builders.contract import text_column
+from model_builders.drawings import Curve
 from model_builders.errors import Refused
 from model_builders.fresh import compare_fresh
 from model_builders.messages import Json
-from model_builders.report import Confusion, Curve, Section
+from model_builders.report import Confusion, Section
 from model_builders.served import copy_served, write_json
 from model_builders.served.vectors import Floats
 from model_builders.served.words import tokenize_all
@@ -29,6 +30,7 @@ from model_builders.text_classifier.examples import Example, labels_of, read_exa
 from model_builders.text_classifier.graph import build_graph
 from model_builders.text_classifier.measuring import confusion
 from model_builders.text_classifier.parameters import WHERE, Parameters, parse_parameters
+from model_builders.text_classifier.rows import Texts
 from model_builders.text_classifier.served.answering import Answering, Encoder, Question, tensors
 from model_builders.text_classifier.vectors import read_artifact
 
@@ -40,6 +42,13 @@ TEXTS_ASKED = 48
 """Of the test texts, spread over them: what the export is compared on."""
 
 COMPARED = ("probabilities", "score")
+
+LOSS = "The mean loss of a training text, in each epoch."
+RIGHT = "The share of test texts with the right label, after each epoch."
+RANDOM_ALONE = (
+    "Its vectors were random at first. With an input vectors, a Word2Vec model, frozen and fine-tuned ones "
+    "stand beside them here."
+)
 
 NEAR_TIE = 1e-4
 """Two labels whose probabilities are nearer than this may change places from one processor to another."""
@@ -68,71 +77,69 @@ class TextClassifierRecipe:
     ) -> "TextClassifierModel":
         by_name = {source.name: source for source in sources}
         self._check_inputs(by_name)
-        train_texts = read_examples(by_name[TRAIN], self.parameters)
-        if TEST in by_name:
-            test_texts = read_examples(by_name[TEST], self.parameters)
-        else:
-            train_texts, test_texts = split(train_texts)
-        labels = labels_of(train_texts, test_texts, TRAIN)
-        counted = [
-            Counter(words)
-            for words in tokenize_all(
-                (one.text for one in train_texts), self.parameters.settings, threads=cores()
-            )
-        ]
+        checkpoints = checkpoints or Checkpoints()
+        texts = self._read(by_name)
         pretrained: NDArray[np.float32] | None = None
         if VECTORS in by_name:
             terms, pretrained = read_artifact(by_name[VECTORS], self.parameters.settings)
         else:
-            terms = choose_terms(counted, self.parameters.min_count)
-        tokens = sum(text.total() for text in counted)
-        if not tokens or not terms:
-            raise Refused(
-                "InputEmpty" if not tokens else "ParameterInvalid",
-                f"The {len(train_texts):,} texts of input {TRAIN!r} hold no word"
-                + (
-                    " at all."
-                    if not tokens
-                    else f" that is in {self.parameters.min_count} of them (minCount)."
-                ),
-            )
-        encoder = Encoder(terms, self.parameters.settings, self.parameters.max_tokens)
+            terms = choose_terms(texts.counted, self.parameters.min_count)
+        self._check_words(texts, terms)
         # Imported here and not above: it takes seconds, and the contracts' page does without.
+        from model_builders.text_classifier.comparison import prepare
         from model_builders.text_classifier.network import first_vectors
-        from model_builders.text_classifier.run import train
+        from model_builders.text_classifier.run import Material, train
 
-        place = {label: index for index, label in enumerate(labels)}
-        trained = train(
-            first_vectors(len(terms), pretrained, self.parameters),
-            encoder([one.text for one in train_texts], cores()),
-            [place[one.label] for one in train_texts],
-            encoder([one.text for one in test_texts], cores()),
-            [place[one.label] for one in test_texts],
-            len(labels),
-            self.parameters,
-            checkpoints or Checkpoints(),
-        )
+        vectors = first_vectors(len(terms), pretrained, self.parameters)
+        material = Material(vectors, *texts.encode(terms, self.parameters))
+        comparison = None if pretrained is None else prepare(texts, material, self.parameters)
+        to_come = comparison.texts_to_train if comparison else 0
+        trained = train(material, len(texts.labels), self.parameters, checkpoints, to_come)
+        last = trained.epochs[-1]
         metrics = {
-            "accuracy": trained.epochs[-1].accuracy,
-            "macroF1": trained.epochs[-1].macro_f1,
-            "accuracyAfterFirstEpoch": trained.epochs[0].accuracy,
-            "trainTexts": len(train_texts),
-            "testTexts": len(test_texts),
-            "labels": len(labels),
+            "accuracy": last.measured.accuracy,
+            "macroF1": last.measured.macro_f1,
+            "accuracyAfterFirstEpoch": trained.epochs[0].measured.accuracy,
+            "trainTexts": len(texts.train),
+            "testTexts": len(texts.test),
+            "labels": len(texts.labels),
             "terms": len(terms),
-            "coverage": count_known(terms, counted) / tokens,
-            "loss": trained.losses[-1],
+            "coverage": count_known(terms, texts.counted) / texts.tokens,
+            "loss": last.loss,
         }
         measured = {"textsPerSecond": round(trained.texts_per_second)}
-        asked = [one.text for one in _spread(test_texts)]
-        truth = [place[one.label] for one in test_texts]
-        report = (
-            Curve("Training", {"loss": trained.losses}),
-            Curve("Test texts right", {"accuracy": [one.accuracy for one in trained.epochs]}),
-            Confusion("Confusion", labels, confusion(trained.test_probabilities, truth, len(labels))),
-        )
+        asked = [one.text for one in _spread(texts.test)]
+        counts = confusion(trained.test_probabilities, material.test.labels, len(texts.labels))
+        right = {"accuracy": [one.measured.accuracy for one in trained.epochs]}
+        report: list[Section] = [
+            Curve("Training", {"loss": [one.loss for one in trained.epochs]}, LOSS),
+            Curve("Test texts right", right, RIGHT if comparison else f"{RIGHT} {RANDOM_ALONE}"),
+            Confusion("Confusion", texts.labels, counts),
+        ]
+        if comparison:
+            report.insert(2, comparison.draw(comparison.run(trained, checkpoints)))
         return TextClassifierModel(
-            labels, terms, trained.network, self.parameters, metrics, measured, asked, report
+            texts.labels, terms, trained.network, self.parameters, metrics, measured, asked, tuple(report)
+        )
+
+    def _read(self, by_name: Mapping[str, Source]) -> Texts:
+        train = read_examples(by_name[TRAIN], self.parameters)
+        if TEST in by_name:
+            test = read_examples(by_name[TEST], self.parameters)
+        else:
+            train, test = split(train)
+        labels = labels_of(train, test, TRAIN)
+        words = tokenize_all((one.text for one in train), self.parameters.settings, threads=cores())
+        return Texts(train, test, labels, [Counter(one) for one in words])
+
+    def _check_words(self, texts: Texts, terms: Sequence[str]) -> None:
+        if texts.tokens and terms:
+            return
+        rare = f" that is in {self.parameters.min_count} of them (minCount)."
+        raise Refused(
+            "ParameterInvalid" if texts.tokens else "InputEmpty",
+            f"The {len(texts.train):,} texts of input {TRAIN!r} hold no word"
+            + (rare if texts.tokens else " at all."),
         )
 
     def _check_inputs(self, by_name: Mapping[str, Source]) -> None:

@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 from model_builders.architecture import Exported, need
 from model_builders.checkpoints import Checkpoints
 from model_builders.contract import Example, text_column, text_rows
+from model_builders.drawings import Curve
 from model_builders.errors import Refused
 from model_builders.fresh import compare_fresh
 from model_builders.graphs import MAX_BYTES
 from model_builders.messages import Json
-from model_builders.report import Curve, Section
+from model_builders.report import Section
 from model_builders.served import copy_served, write_json
 from model_builders.served.vectors import Neighbour
 from model_builders.served.words import tokenize_all
@@ -135,7 +136,10 @@ class Word2VecRecipe:
                 "wordsPerSecond": round(trained.words_per_second),
                 "wordsPerCpuSecond": round(trained.words_per_cpu_second),
             },
-            (Curve("Training", {"loss": trained.losses}), draw(analogies, corpus.terms, trained.vectors)),
+            (
+                Curve("Training", {"loss": trained.losses}, "The mean loss of a pair, in each epoch."),
+                draw(analogies, corpus.terms, trained.vectors),
+            ),
         )
 
     def _read(self, texts: Texts, checkpoints: Checkpoints) -> Corpus:

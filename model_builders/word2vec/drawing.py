@@ -5,12 +5,12 @@ By numpy's exact decomposition, for there are some sixty words; torch's approxim
 Dimensions: M drawn words, D width of a vector.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from model_builders.report import WordMap
+from model_builders.drawings import WordMap
 from model_builders.served.vectors import nearest, unit
 from model_builders.word2vec.analogies import Analogy
 
@@ -26,12 +26,9 @@ def draw(analogies: Sequence[Analogy], terms: Sequence[str], vectors: NDArray[np
     """Arrows lead from a to b and from c to d: where they are alike, the analogy holds."""
     index = {term: place for place, term in enumerate(terms)}
     chosen = [one for one in analogies if all(word in index for word in one.words)][:ANALOGIES]
-    arrows: dict[frozenset[str], tuple[str, str]] = {}
-    for one in chosen:
-        for start, end in (one.words[:2], one.words[2:]):
-            arrows.setdefault(frozenset((start, end)), (start, end))  # the way back is not drawn
-    words = dict.fromkeys(word for arrow in arrows.values() for word in arrow)
     units = unit(vectors)
+    arrows = _arrows(chosen, index, units)
+    words = dict.fromkeys(word for arrow in arrows for word in arrow)
     for word in list(words):
         near = nearest(terms, units @ units[index[word]], NEIGHBOURS, {index[word]})
         words |= dict.fromkeys(one.name for one in near)
@@ -42,10 +39,26 @@ def draw(analogies: Sequence[Analogy], terms: Sequence[str], vectors: NDArray[np
     return WordMap(
         "The words in two dimensions",
         {word: (float(x), float(y)) for word, (x, y) in zip(drawn, places, strict=True)},
-        list(arrows.values()),
-        "The first two principal components of unit vectors. "
-        + ("An arrow leads from a to b of an analogy; blue words are neighbours." if arrows else ""),
+        arrows,
+        "The first two principal components of unit vectors."
+        + (" Arrows join the pairs of an analogy; blue words are their neighbours." if arrows else ""),
     )
+
+
+def _arrows(
+    analogies: Sequence[Analogy], index: Mapping[str, int], units: NDArray[np.floating]
+) -> list[tuple[str, str]]:
+    """One for each pair, all of them the same way: b is to a as d is to c, too."""
+    found: dict[frozenset[str], tuple[str, str]] = {}
+    way = np.zeros(units.shape[1])
+    for one in analogies:
+        a, b, c, d = one.words
+        step = sum(units[index[end]] - units[index[start]] for start, end in ((a, b), (c, d)))
+        back = float(np.dot(step, way)) < 0
+        way = way - step if back else way + step
+        for start, end in ((a, b), (c, d)):
+            found.setdefault(frozenset((start, end)), (end, start) if back else (start, end))
+    return list(found.values())
 
 
 def principal_components(vectors: NDArray[np.floating]) -> NDArray[np.float64]:

@@ -1,7 +1,8 @@
-"""Reports in a real browser: Korean is written and not boxed, nothing overflows, arrows are seen.
+"""Reports in a real browser: Korean is written and not boxed, nothing overflows, arrows, curves and cells are
+seen, on a desk and on a telephone.
 
 Chromium's headless shell and a Korean font are Debian packages, unpacked into the cache. The pictures are
-kept in build/reports, to be looked at.
+kept in build/reports, to be looked at: `NAME-1280.png` and `NAME-400.png`.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import json
 import os
 import re
 import subprocess
+from collections.abc import Callable, Mapping
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -18,22 +20,30 @@ import numpy as np
 import pytest
 
 from localcluster.debian import Unpacked, available, unpack
+from model_builders.drawings import Curve
 from model_builders.messages import BuildRequest, InputOfBuild
-from model_builders.report import Confusion, Curve, Section, render
+from model_builders.report import Confusion, Section, render
 from model_builders.word2vec.analogies import Analogy
 from model_builders.word2vec.drawing import draw
+from tests.model_builders.made import build_artifact, make_jobs, make_novels
+from tests.model_builders.one_hot.test_build import build_sample as word_places
+from tests.model_builders.sentence_encoder.minilm import minilm
+from tests.model_builders.text_classifier.test_classifier_job import sample as people
+from tests.model_builders.word2vec.test_word2vec_job import sample as words
 from tools.korean_words import PEOPLE, analogies
 
 pytestmark = [
     pytest.mark.jobs,
-    pytest.mark.timeout(600),  # the first time, 75 MB are downloaded
+    pytest.mark.timeout(900),  # the first time, 75 MB are downloaded, and torch
     pytest.mark.skipif(not available(), reason="Chromium comes as a Debian package; there is no apt here"),
 ]
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build/reports"
 PACKAGES = ("chromium-headless-shell", "fonts-nanum")
-WIDTH = 800
+WIDTHS = (1280, 400)
+LEGIBLE_PIXELS = 9
+"""Of the writing in a drawing, at least, on a telephone; there it may have to be scrolled."""
 
 LOOK = """
 <script>
@@ -42,18 +52,37 @@ const ink = text => {
   const pen = canvas.getContext("2d"); pen.font = "32px " + getComputedStyle(document.body).fontFamily;
   pen.fillText(text, 2, 32); return canvas.toDataURL();
 };
-const svgs = [...document.querySelectorAll("svg")];
-const inside = svgs.every(svg => {
+const all = (query, from = document) => [...from.querySelectorAll(query)];
+const inside = all("svg").every(svg => {
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
-  return [...svg.querySelectorAll("text,circle,line")].every(one => {
+  return all("text,circle,line,path:not(marker path)", svg).every(one => {
     const box = one.getBBox();
     return box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
   });
 });
+const covered = (a, b) => {
+  const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
+  const along = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) - 5;
+  return across > 1 && along > 1;  // lines of text are higher than their letters
+};
+const overlapping = all("svg").flatMap(svg => {
+  const texts = all("text", svg).map(one => [one.textContent, one.getBoundingClientRect()]);
+  return texts.flatMap(([word, box], place) =>
+    texts.slice(place + 1).filter(([, other]) => covered(box, other)).map(([other]) => word + " " + other));
+});
+const cut = all("td,th,p,figcaption,h1,h2,small,code").filter(
+  one => one.scrollWidth > one.clientWidth + 1 && getComputedStyle(one).display != "inline"
+).map(one => one.textContent);
 const seen = {
-  box: ink("\\u{10ffff}") , letters: [..."소년녀딸"].map(ink), blank: ink(" "),
-  width: document.documentElement.scrollWidth, window: innerWidth, inside,
-  arrows: [...document.querySelectorAll(".arrow")].map(one => one.getTotalLength()),
+  box: ink("\\u{10ffff}"), letters: [..."소년녀딸"].map(ink), blank: ink(" "),
+  width: document.documentElement.scrollWidth, window: innerWidth, inside, overlapping, cut,
+  headings: all("h1,h2").map(one => one.textContent),
+  smallest: Math.min(99, ...all("svg text").map(one => one.getBoundingClientRect().height)),
+  arrows: all(".arrow").map(one => one.getTotalLength()),
+  curves: all("svg").map(svg => all(".curve", svg).map(one => one.getTotalLength())),
+  keys: all("svg").map(svg => all(".key", svg).map(one => one.nextElementSibling.textContent)),
+  cells: all(".confusion td.cell").map(one => one.textContent),
+  metrics: all(".quality tr").length - 1,
 };
 document.body.setAttribute("data-seen", JSON.stringify(seen));
 </script>
@@ -65,18 +94,22 @@ def chromium() -> Unpacked:
     return unpack(PACKAGES, ["chromium-headless-shell"])
 
 
-def look(chromium: Unpacked, folder: Path, name: str, page: str) -> dict[str, Any]:
+def look(chromium: Unpacked, folder: Path, name: str, page: str, width: int) -> dict[str, Any]:
     """What the browser sees of a page; its picture is kept."""
+    fonts = "".join(
+        f"<alias><family>{family}</family><prefer><family>NanumGothic</family></prefer></alias>"
+        for family in ("system-ui", "sans-serif")
+    )
     (folder / "fonts.conf").write_text(
         '<?xml version="1.0"?><!DOCTYPE fontconfig SYSTEM "fonts.dtd"><fontconfig>'
-        f"<dir>{chromium.root}/usr/share/fonts</dir><cachedir>{folder}/fonts</cachedir></fontconfig>"
+        f"<dir>{chromium.root}/usr/share/fonts</dir><cachedir>{folder}/fonts</cachedir>{fonts}</fontconfig>"
     )
     path = folder / f"{name}.html"
     path.write_text(page.replace("</body>", f"{LOOK}</body>"), encoding="utf-8")
     KEPT.mkdir(parents=True, exist_ok=True)
     program = chromium.root / "usr/lib/chromium/chromium-headless-shell"
     command = [str(program), "--no-sandbox", "--disable-gpu", f"--user-data-dir={folder / 'user'}"]
-    command += [f"--window-size={WIDTH},1800", "--hide-scrollbars", "--timeout=20000"]
+    command += [f"--window-size={width},2600", "--hide-scrollbars", "--timeout=20000"]
     environment = {**os.environ, **chromium.environment(), "FONTCONFIG_FILE": str(folder / "fonts.conf")}
 
     def run(*words: str) -> str:
@@ -85,11 +118,23 @@ def look(chromium: Unpacked, folder: Path, name: str, page: str) -> dict[str, An
         )
         return done.stdout
 
-    run(f"--screenshot={KEPT / name}.png")
+    run(f"--screenshot={KEPT / f'{name}-{width}.png'}")
     found = re.search(r'data-seen="([^"]*)"', run("--dump-dom"))
     assert found, "the script of the test did not run"
     seen: dict[str, Any] = json.loads(unescape(found[1]))
     return seen
+
+
+def check_page(seen: Mapping[str, Any], width: int) -> None:
+    """What holds of every report."""
+    assert len(set(seen["letters"])) == 4, "all Korean letters look alike: boxes"
+    assert not {seen["box"], seen["blank"]} & set(seen["letters"])
+    assert seen["width"] <= seen["window"] == width
+    assert seen["inside"]
+    assert seen["overlapping"] == []
+    assert seen["cut"] == []
+    assert seen["smallest"] >= LEGIBLE_PIXELS
+    assert seen["metrics"] >= 1
 
 
 def make_request(architecture: str, *quality: dict[str, str]) -> BuildRequest:
@@ -115,29 +160,85 @@ def pairs_of_people() -> Section:
     return draw(asked, terms, np.array(vectors, dtype=np.float32))
 
 
-def test_a_report_of_words_shows_korean_arrows_and_nothing_outside(
-    chromium: Unpacked, tmp_path: Path
-) -> None:
+def made_words() -> str:
     sections = (Curve("Training", {"loss": [3.1, 2.5, 2.4, 2.3, 2.25]}), pairs_of_people())
     request = make_request("Word2Vec", {"metric": "analogyTop1", "atLeast": "0.9"})
-    page = render(request, "Trained 42 vectors.", {"analogyTop1": 1.0, "loss": 2.25}, {}, sections)
-    seen = look(chromium, tmp_path, "words", page)
-    assert len(set(seen["letters"])) == 4, "all Korean letters look alike: boxes"
-    assert not {seen["box"], seen["blank"]} & set(seen["letters"])
-    assert seen["width"] <= seen["window"] == WIDTH
-    assert seen["inside"]
-    assert len(seen["arrows"]) >= 6
-    assert all(length > 5 for length in seen["arrows"])
+    return render(request, "Trained 42 vectors.", {"analogyTop1": 1.0, "loss": 2.25}, {}, sections)
 
 
-def test_a_report_of_labels_shows_curves_and_a_confusion(chromium: Unpacked, tmp_path: Path) -> None:
-    labels = [f"한국어 이름표 {place}" for place in range(12)]
-    counts = [[(row * column) % 7 for column in range(12)] for row in range(12)]
-    sections = (
-        Curve("Test texts right", {"accuracy": [0.5, 0.75, 0.9]}),
-        Confusion("Confusion", labels, counts),
-    )
-    page = render(make_request("TextClassifier"), "Tells 12 labels apart.", {"accuracy": 0.9}, {}, sections)
-    seen = look(chromium, tmp_path, "labels", page)
-    assert seen["width"] <= seen["window"] == WIDTH  # a wide table scrolls in itself
-    assert seen["inside"]
+def made_labels(count: int) -> str:
+    labels = [f"한국어 이름표 {place}" for place in range(count)]
+    counts = [[(row * column) % 7 for column in range(count)] for row in range(count)]
+    sections = (Curve("Test texts right", {"accuracy": [0.9]}), Confusion("Confusion", labels, counts))
+    summary = f"Tells {count} labels apart."
+    return render(make_request("TextClassifier"), summary, {"accuracy": 0.9}, {}, sections)
+
+
+def novels(folder: Path) -> Path:
+    return build_artifact(folder, make_novels(), {"tokenizer": "Whitespace"})
+
+
+def page_of(artifact: Path) -> str:
+    return (artifact / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_report_of_words_shows_its_analogies_as_arrows(
+    chromium: Unpacked, tmp_path: Path, width: int
+) -> None:
+    """The sample's own, of a real training."""
+    seen = look(chromium, tmp_path, "korean-words", page_of(words().artifact), width)
+    check_page(seen, width)
+    assert "The words in two dimensions" in seen["headings"]
+    assert len(seen["arrows"]) == len(PEOPLE)
+    assert all(length > 30 for length in seen["arrows"])
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_a_report_of_labels_shows_three_curves_with_their_names_and_every_cell(
+    chromium: Unpacked, tmp_path: Path, width: int
+) -> None:
+    seen = look(chromium, tmp_path, "korean-people", page_of(people().artifact), width)
+    check_page(seen, width)
+    loss, accuracy, compared = seen["curves"]
+    assert (len(loss), len(accuracy), len(compared)) == (1, 1, 3)
+    assert all(length > 300 for one in seen["curves"] for length in one)
+    assert seen["keys"] == [[], [], ["random", "frozen", "fine-tuned"]]
+    assert seen["cells"] == ["16", "0", "0", "16"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("architecture", "artifact"),
+    [
+        pytest.param("TermDocumentMatrix", novels, id="TermDocumentMatrix"),
+        pytest.param("OneHot", lambda folder: word_places(make_jobs(folder)), id="OneHot"),
+        pytest.param("SentenceEncoder", lambda _: minilm().artifact, id="SentenceEncoder"),
+    ],
+)
+def test_a_report_without_drawings_is_whole(
+    chromium: Unpacked,
+    tmp_path: Path,
+    architecture: str,
+    artifact: Callable[[Path], Path],
+    width: int,
+) -> None:
+    seen = look(chromium, tmp_path, architecture, page_of(artifact(tmp_path)), width)
+    check_page(seen, width)
+    assert seen["headings"] == [architecture, "Quality", "Made from", "Parameters"]
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    ("name", "page"),
+    [
+        pytest.param("crowded-words", made_words, id="words"),
+        pytest.param("twelve-labels", lambda: made_labels(12), id="a wide table"),
+        pytest.param("sixty-labels", lambda: made_labels(60), id="mistakes"),
+    ],
+)
+def test_a_crowded_report_stays_legible(
+    chromium: Unpacked, tmp_path: Path, name: str, page: Callable[[], str], width: int
+) -> None:
+    """Wide tables scroll in themselves."""
+    check_page(look(chromium, tmp_path, name, page(), width), width)

@@ -56,13 +56,13 @@ def run_build(jobs: Jobs, request: Mapping[str, Any], warnings: str = "error") -
     return jobs.run("build", request, PYTHONWARNINGS=warnings, PYTHONPATH=WHERE)
 
 
-def killed_at_a_checkpoint(jobs: Jobs, request: Mapping[str, Any], log: Path) -> None:
-    """Begin a build, and kill it when it has written a checkpoint of its training."""
+def killed_at_a_checkpoint(jobs: Jobs, request: Mapping[str, Any], log: Path, name: str = "training") -> None:
+    """Begin a build, and kill it when it has written a checkpoint of that name."""
     environment_ = jobs.environment(request, log, PYTHONPATH=WHERE)
     command = [jobs.python, "-m", "model_builders", "build"]
     killed = subprocess.Popen(command, env=environment_, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not list((jobs.store / "tmp").glob("partial-*/training.npz")):
+    while not list((jobs.store / "tmp").glob(f"partial-*/{name}.npz")):
         assert killed.poll() is None, "it ended before a checkpoint"
         assert time.monotonic() < deadline
         time.sleep(0.002)

@@ -1,24 +1,17 @@
-"""The picture of each chapter: an SVG from what its models answered, or from their reports."""
+"""The picture of each chapter: an SVG from what its models answered, or from the numbers of their reports."""
 
 from __future__ import annotations
 
-import re
+import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-import yaml
-
-from model_builders.report import HEIGHT, MARGIN, WIDTH, Curve
-from tools.guide.chapter import ROOT, model_of
+from model_builders.drawings import WIDTH, Curve, WordMap, drawing_of
 from tools.guide.running import Reader
 
 FONT = "'Noto Sans KR', 'Noto Sans CJK KR', sans-serif"
 ROW, PAD = 32, 12
-
-_SVG = re.compile(r"<svg viewBox.*?</svg>", re.DOTALL)
-_POINT = re.compile(r'<circle cx="[\d.]+" cy="([\d.]+)"')
-_AXIS = re.compile(r'text-anchor="end" fill="#1b1b1b" font-size="13">(-?[\d.]+)</text>')
 
 
 def standalone(svg: str, width: int, height: int) -> str:
@@ -90,52 +83,24 @@ def term_document_matrix(reader: Reader) -> str:
 
 def word2vec(reader: Reader) -> str:
     """The map of its report: the analogy as arrows."""
-    report = (reader.artifact("korean-words") / "report.html").read_text(encoding="utf-8")
-    (drawing,) = [found for found in _SVG.findall(report) if 'class="arrow"' in found]
-    return standalone(drawing, WIDTH, HEIGHT)
+    drawing = _drawing(reader, "korean-words", "The words in two dimensions")
+    return standalone(drawing.svg(), WIDTH, drawing.height)
 
 
 def transfer(reader: Reader) -> str:
-    """How fast the sample learns with each kind of vectors, from the reports of the three builds."""
-    series = {}
-    for embeddings in ("Random", "Frozen", "FineTuned"):
-        report = _report_with(reader, embeddings)
-        (drawing,) = re.findall(r"<h2>Test texts right</h2>.*?(<svg.*?</svg>)", report, re.DOTALL)
-        series[embeddings] = _numbers_of(drawing)
-    drawn = str(_SVG.findall(Curve("Test texts right", series).render())[0])
-    for place in range(len(series)):  # their names from the top, where the best curve lies, to where none is
-        drawn = drawn.replace(f'y="{24 + 20 * place:.1f}"', f'y="{180 + 20 * place:.1f}"')
-    return standalone(drawn, WIDTH, HEIGHT)
+    """How fast the sample learns with each kind of vectors, from its report."""
+    drawing = _drawing(reader, "korean-people", "Random, frozen and fine-tuned")
+    return standalone(drawing.svg(), WIDTH, drawing.height)
 
 
-def _report_with(reader: Reader, embeddings: str) -> str:
-    """Build the sample with other vectors, and read its report."""
-    people = ROOT / "manifests/samples/korean-people.yaml"
-    config_map = people.read_text(encoding="utf-8").partition("---\n")[0]
-    model = yaml.safe_load(model_of(people))
-    build = model["spec"]["build"]
-    build["textClassifier"]["embeddings"] = embeddings
-    del build["quality"]
-    if embeddings == "Random":
-        build["inputs"] = [one for one in build["inputs"] if one["name"] != "vectors"]
-    file = reader.home / "people.yaml"
-    file.write_text(f"{config_map}---\n{yaml.safe_dump(model, allow_unicode=True)}", encoding="utf-8")
-    words = ROOT / "manifests/samples/korean-words.yaml"
-    built = reader.value("build", "-f", str(words), "-f", str(file))["models"]
-    digest = str(next(one["digest"] for one in built if one["name"] == "korean-people"))
-    return (reader.store / "artifacts" / digest / "report.html").read_text(encoding="utf-8")
-
-
-def _numbers_of(drawing: str) -> list[float]:
-    """What a curve was drawn from: its axis and its points say it."""
-    low, high = (float(found) for found in _AXIS.findall(drawing)[:2])
-    high_at, low_at = MARGIN, HEIGHT - MARGIN
-    heights = [float(found) for found in _POINT.findall(drawing)]
-    return [round(low + (low_at - y) / (low_at - high_at) * (high - low), 3) for y in heights]
+def _drawing(reader: Reader, model: str, title: str) -> Curve | WordMap:
+    """From the numbers that the artifact keeps of it."""
+    numbers = json.loads((reader.artifact(model) / "metrics.json").read_text(encoding="utf-8"))
+    return drawing_of(next(one for one in numbers["drawings"] if one["title"] == title))
 
 
 def _read(path: Path) -> list[str]:
-    found: list[str] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    found: list[str] = json.loads(path.read_text(encoding="utf-8"))
     return found
 
 

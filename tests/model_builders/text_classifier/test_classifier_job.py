@@ -184,11 +184,13 @@ import numpy as np
 from model_builders.checkpoints import Checkpoints
 from model_builders.errors import Refused
 from model_builders.text_classifier.parameters import parse_parameters
-from model_builders.text_classifier.run import train
+from model_builders.text_classifier.rows import Labelled
+from model_builders.text_classifier.run import Material, train
 parameters = parse_parameters({"learningRate": "0.5"}, {})
 vectors = np.full((4, 6), np.nan, dtype=np.float32)  # Adam's steps are bounded: no learning rate gets there
+material = Material(vectors, Labelled([[2, 3]] * 4, [0, 1, 0, 1]), Labelled([[2]], [0]))
 try:
-    train(vectors, [[2, 3]] * 4, [0, 1, 0, 1], [[2]], [0], 2, parameters, Checkpoints())
+    train(material, 2, parameters, Checkpoints())
 except Refused as refused:
     print(refused.reason, refused.message)
 """
