@@ -31,7 +31,7 @@ from nlp_operator.cluster.events import EventPoster
 from nlp_operator.cluster.lease import ClusterLease
 from nlp_operator.cluster.writer import Writer
 from nlp_operator.controllers import wakeups
-from nlp_operator.controllers.autoscaler import Autoscaler
+from nlp_operator.controllers.autoscaler import Autoscaler, Report
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.models import reconcile_model
 from nlp_operator.controllers.ownership import is_build_of_ours, is_pod_of_ours
@@ -51,6 +51,8 @@ from nlp_operator.logs import set_up_logging
 from nlp_operator.metrics import Metrics
 from nlp_operator.planning.plan import PlanSettings
 from nlp_operator.settings import Settings
+from nlp_operator.signals.measured import Model
+from nlp_operator.signals.source import Source, make_scraping
 
 log = logging.getLogger(__name__)
 
@@ -167,12 +169,40 @@ class App:
             look_seconds=settings.look_seconds,
         )
         wakeups.connect(self.world)
-        self.autoscaler = Autoscaler(self.world)
+        self.source = self._measures()
+        self.autoscaler = self._autoscaler()
         self.pulse = Pulse(clock)
         self.beside = KopfBeside(self.caches, clock)
         self.working = False
         self._at_gate_since: float | None = None
         self._gauges()
+
+    def _measures(self) -> Source | None:
+        """What measures the models' load; `None` where nothing does."""
+        if self.settings.signals == "None":
+            return None
+        source = make_scraping(
+            self.caches.stores,
+            clock=self.clock,
+            is_ours=lambda pod: is_pod_of_ours(pod, self.caches.stores),
+            on_scrape=self.metrics.counter("scrapes", "Server pods asked for their metrics, by result."),
+        )
+        self.caches.stores[kinds.POD.name].listen(source.see_pod)
+        return source
+
+    def _autoscaler(self) -> Autoscaler:
+        if self.source is None:
+            return Autoscaler(self.world)
+        source = self.source
+        return Autoscaler(
+            self.world,
+            lambda key: source.sample(Model(key.namespace, key.name)),
+            Report(
+                lambda key: source.measured.believed(Model(key.namespace, key.name)),
+                source.how,
+                lambda: source.measured.trouble,
+            ),
+        )
 
     def _gauges(self) -> None:
         metrics, queue = self.metrics, self.queue
@@ -256,6 +286,8 @@ class App:
             log.warning("Not every agent was asked within %g s; starting without.", FIRST_ROUND_SECONDS)
         self.world.seed_ledger()
         group.create_task(keep_collections_short(), name="heap")
+        if self.source is not None:
+            group.create_task(self.source.run(), name="signals")
         group.create_task(self.autoscaler.run(), name="autoscaler")
         group.create_task(self.builds.run(), name="builds")
         self.working = True

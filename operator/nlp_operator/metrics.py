@@ -63,6 +63,11 @@ class Metrics:
         """A gauge that is read when Prometheus asks."""
         Gauge(f"nlp_operator_{name}", text, registry=self.registry).set_function(read)
 
+    def counter(self, name: str, text: str) -> Callable[[str], None]:
+        """A counter by result."""
+        counter = Counter(f"nlp_operator_{name}", text, ["result"], registry=self.registry)
+        return lambda result: counter.labels(result).inc()
+
     def on_call(self, verb: str, kind: Kind, status: int, seconds: float) -> None:
         self.calls.labels(verb, f"{status // 100}xx" if status else "none").observe(seconds)
         if verb in WRITES and 200 <= status < 300 and kind.name != "Lease":

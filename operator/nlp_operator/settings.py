@@ -239,6 +239,12 @@ class Settings:
         _number(1, 300, whole=False),
         "How often a settled agent is asked for its status, and a build, at first, how far it is.",
     )
+    signals: str = _setting(
+        "None",
+        _one_of("None", "Scrape"),
+        "How the load and latency of models are measured: None, or Scrape, which asks each server pod for "
+        "its metrics every two seconds. status.scaling then advises by them; replicas stay as the spec says.",
+    )
     agent_silence_seconds: float = _setting(
         60.0, _number(5, 3600, whole=False), "An agent that is silent for so long is not believed any more."
     )

@@ -1,8 +1,9 @@
 """The loop of the autoscaler: look at every model at once, decide, and say what would change.
 
-Advisory only in this release: no signals reach it, so what is unknown holds still and nothing is written.
-Models are looked at together because they share devices; the decisions are made by `planning/scaling`, the
-modules that `benchmarks/autoscaling` measures.
+Advisory only in this release: where signals are measured the status says what would be right, and no replica
+changes. Without signals what is unknown holds still, and nothing is said. Models are looked at together
+because they share devices; the decisions are made by `planning/scaling`, the modules that
+`benchmarks/autoscaling` measures.
 """
 
 from __future__ import annotations
@@ -14,11 +15,17 @@ from dataclasses import dataclass
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, uid
+from nlp_operator.api.spec import parse_model
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.writer import controller_uid
 from nlp_operator.controllers.keys import Key, key_of_object
 from nlp_operator.controllers.world import World
+from nlp_operator.engine.queue import Priority
 from nlp_operator.planning.devices import devices_of_deployment
+from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Advice, Known, Told, tell
+from nlp_operator.planning.readings.totals import Believed
+from nlp_operator.planning.readings.wanted import wanted_of
+from nlp_operator.planning.scaling import wanted_replicas
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
 from nlp_operator.planning.scaling.observed import observe_model, readable_pools
 from nlp_operator.planning.scaling.signals import Sample
@@ -29,11 +36,24 @@ LOOK_SECONDS = 10.0
 """How often it decides: that of the benchmark."""
 
 ReadSample = Callable[[Key], Sample | None]
+"""Called in a thread."""
 
 
 def no_signals(key: Key) -> Sample | None:
-    """Nothing is measured in this release."""
+    """Nothing is measured."""
     return None
+
+
+@dataclass(frozen=True)
+class Report:
+    """Where what is said of a model's load comes from, besides the decision."""
+
+    believed: Callable[[Key], Believed | None]
+    """Called in a thread."""
+    how: str
+    """By what models are measured, in a sentence."""
+    trouble: Callable[[], str]
+    """Why nothing can be read of any model, in a sentence; empty when something can."""
 
 
 @dataclass(frozen=True)
@@ -47,9 +67,14 @@ class Seen:
 
 
 class Autoscaler:
-    def __init__(self, world: World, read: ReadSample = no_signals) -> None:
+    def __init__(self, world: World, read: ReadSample = no_signals, report: Report | None = None) -> None:
+        """With a `report` the status of each model says what was decided of it."""
         self._world = world
         self._read = read
+        self._report = report
+        if report is not None:
+            world.advice = {}
+        self._told: dict[Key, Told] = {}
         self._memory = Memory()
         self._settings = Settings()
         self.decisions: dict[Key, Decision] = {}
@@ -75,14 +100,36 @@ class Autoscaler:
         seen = Seen(*(tuple(stores[kind.name]) for kind in (kinds.MODEL, kinds.DEPLOYMENT, kinds.POOL)))
         if self._read is no_signals and seen == self._decided_over:
             return
-        samples = {key: self._read(key) for key in map(key_of_object, seen.models)}
         before, now = self.decisions, self._world.clock.monotonic()
-        self.decisions = await asyncio.to_thread(self._decide, seen, samples, before, now)
+        self.decisions = await asyncio.to_thread(self._decide, seen, before, now)
         self._decided_over = seen
+        if self._report is not None:
+            self._told = await asyncio.to_thread(self._tell, seen, self._report, now)
+            self._pass_on({key: one.advice for key, one in self._told.items()})
 
-    def _decide(
-        self, seen: Seen, samples: Mapping[Key, Sample | None], before: Mapping[Key, Decision], now: float
-    ) -> dict[Key, Decision]:
+    def _tell(self, seen: Seen, report: Report, now: float) -> dict[Key, Told]:
+        """What is to be said of each model from now on."""
+        told = {}
+        for model in seen.models:
+            key, wanted = key_of_object(model), wanted_of(model)
+            decision = self.decisions.get(key)
+            if decision is not None and wanted is not None:
+                held = wanted_replicas(parse_model(model)).desired
+                known = Known(decision, report.believed(key), wanted, held, report.how, report.trouble())
+                told[key] = tell(self._told.get(key), known, now)
+            elif key in self._told:
+                told[key] = Told(NOT_SERVING, now, known_at=now)
+        return told
+
+    def _pass_on(self, advice: dict[Key, Advice]) -> None:
+        """Have the models planned again of which something else is to be said."""
+        before, self._world.advice = self._world.advice or {}, advice
+        for key, one in advice.items():
+            if before.get(key, UNTOLD) != one:
+                self._world.queue.add(key, Priority.SIGNAL)
+
+    def _decide(self, seen: Seen, before: Mapping[Key, Decision], now: float) -> dict[Key, Decision]:
+        samples = {key: self._read(key) for key in map(key_of_object, seen.models)}
         given = observe(seen, samples)
         decided = decide(self._memory, list(given.values()), free_devices(seen, given), now, self._settings)
         for key, decision in zip(given, decided, strict=True):

@@ -27,6 +27,8 @@ from nlp_operator.planning.dependencies import sources_of
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.models import TAKEN_SECONDS
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
+from nlp_operator.planning.readings.advice import LEFT_OUT, UNTOLD, Advice
+from nlp_operator.planning.readings.wanted import wanted_of
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import only_progress
 
@@ -81,6 +83,8 @@ class World:
     leaving: dict[str, Leaver] = field(default_factory=dict)
     """By uid: models that are gone and whose servers still run."""
     settled: dict[Key, Settled] = field(default_factory=dict)
+    advice: dict[Key, Advice] | None = None
+    """What the autoscaler says of each model's load; `None` where nothing is measured."""
     pools: tuple[Obj, ...] = ()
     """See `_pools`."""
     told: dict[str, float] = field(default_factory=dict)
@@ -113,7 +117,15 @@ class World:
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
             progress={uid(pod): progress[uid(pod)] for pod in pods if uid(pod) in progress},
             usage=self.ledger.usage_of_others(of_uid, of_namespace),
+            advice=self._advice(model),
         )
+
+    def _advice(self, model: Obj) -> Advice | None:
+        if self.advice is None:
+            return None
+        if wanted_of(model) is None:
+            return LEFT_OUT
+        return self.advice.get(model_key(namespace(model), name(model)), UNTOLD)
 
     def _pools(self) -> tuple[Obj, ...]:
         """As they were when their specs last changed: nobody plans by the counts in their status, and a

@@ -59,7 +59,7 @@ def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> Mo
         return _plan_invalid(seen, error, now)
     replicas = wanted_replicas(spec)
     facts, refused = _find_out(seen, spec, replicas, settings, now)
-    status = build_status(seen.model, facts, replicas, now)
+    status = build_status(seen.model, facts, replicas, now, seen.advice)
     apply, delete = _writes(seen, facts, refused)
     server = facts.server
     before = dig(seen.model, "status", default={})

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nlp_operator.api.objects import Obj
 from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.readings.advice import Advice
 
 PoolNamespace = tuple[str, str]
 """(pool name, namespace)."""
@@ -41,3 +42,5 @@ class ModelSnapshot:
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
     """Devices that OTHER models use or have reserved, by pool and namespace (placed but not yet running
     counts)."""
+    advice: Advice | None = None
+    """What the autoscaler says of its load; `None` where nothing is measured."""

@@ -24,21 +24,25 @@ from nlp_operator.planning.artifact import REPAIRING, write_record
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.readiness import Facts, agents_silent, violations
-from nlp_operator.planning.scaling import Replicas, signals_condition
+from nlp_operator.planning.readings.advice import Advice, condition_told, scaling_told
+from nlp_operator.planning.scaling import Replicas
 from nlp_operator.planning.servers import Server, whole
 from nlp_operator.resources.services import model_selector
 
 NOTE_BYTES = 1000
 
 
-def build_status(model: Obj, facts: Facts, replicas: Replicas, now: datetime) -> Obj:
+def build_status(
+    model: Obj, facts: Facts, replicas: Replicas, now: datetime, advice: Advice | None = None
+) -> Obj:
+    """`advice`: of the autoscaler; `None` where nothing is measured."""
     conditions = [
         *_summary(facts),
         facts.artifact.condition,
         _placed(facts),
         _loaded(facts),
         _available(facts),
-        signals_condition(),
+        condition_told(model, advice),
         *_scale_limited(facts),
     ]
     status: Obj = {
@@ -46,7 +50,7 @@ def build_status(model: Obj, facts: Facts, replicas: Replicas, now: datetime) ->
         "replicas": sum(_seen_replicas(server.deployment) for server in facts.servers),
         "selector": ",".join(f"{key}={value}" for key, value in model_selector(name(model)).items()),
         "conditions": write_conditions(conditions, model, generation(model), now),
-        "scaling": {"desired": replicas.desired, "reason": replicas.reason},
+        "scaling": scaling_told(model, replicas, advice),
     }
     if not facts.service_taken:
         host = f"{name(model)}.{namespace(model)}.svc"

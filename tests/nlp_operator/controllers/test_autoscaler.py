@@ -15,12 +15,15 @@ from nlp_operator.agents.poller import Agents
 from nlp_operator.api.objects import kind
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.caches import Caches
-from nlp_operator.controllers.autoscaler import Autoscaler
+from nlp_operator.controllers.autoscaler import Autoscaler, Report
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue
 from nlp_operator.engine.store import key_of
+from nlp_operator.planning.readings.advice import NOT_SERVING
+from nlp_operator.planning.readings.latency import EMPTY
+from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling.brain import Decision, decide
 from nlp_operator.planning.scaling.signals import FIELDS, Sample
 from tests.nlp_operator.making import NOW, SETTINGS, make_model
@@ -74,6 +77,7 @@ async def test_without_signals_every_model_stays_as_it_is_and_it_says_why() -> N
     decision = cluster.autoscaler.decisions[KEY]
     assert decision.total == 1
     assert decision.reason == "1 replicas stay: No metrics of this model can be read."
+    assert cluster.autoscaler._world.advice is None
 
 
 async def test_with_signals_it_advises_and_writes_nothing(caplog: pytest.LogCaptureFixture) -> None:
@@ -115,6 +119,39 @@ async def test_over_an_unchanged_world_without_signals_nothing_is_decided_anew()
     cluster.stores[kinds.DEPLOYMENT.name].put(more)
     await cluster.looks(10)
     assert cluster.autoscaler.decisions[KEY].total == 2
+
+
+async def test_with_a_report_the_models_are_planned_again_when_something_else_is_to_be_said() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": {"milliseconds": 500}})
+    world = cluster.autoscaler._world
+    believed = Believed(60.0, 25.0, EMPTY, 0.0)
+    report = Report(lambda key: believed, "Pods are asked.", lambda: "")
+    cluster.autoscaler = Autoscaler(world, cluster.sample, report)
+    assert world.advice == {}
+    cluster.rate = 25.0
+    await cluster.looks(20)
+    assert world.advice[KEY].condition.reason == "Measured"
+    assert world.queue.depth() == 1
+    await cluster.looks(300)
+    assert (world.advice[KEY].desired or 0) >= 3
+    for model in list(cluster.stores[kinds.MODEL.name]):
+        cluster.stores[kinds.MODEL.name].remove(key_of(model))
+    await cluster.looks(10)
+    assert world.advice == {}
+
+
+async def test_a_model_that_serves_no_more_is_said_not_to() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8})
+    world = cluster.autoscaler._world
+    cluster.autoscaler = Autoscaler(
+        world, cluster.sample, Report(lambda key: None, "Pods are asked.", lambda: "")
+    )
+    cluster.rate = 25.0
+    await cluster.looks(20)
+    for deployment in list(cluster.stores[kinds.DEPLOYMENT.name]):
+        cluster.stores[kinds.DEPLOYMENT.name].remove(key_of(deployment))
+    await cluster.looks(10)
+    assert world.advice == {KEY: NOT_SERVING}
 
 
 async def test_a_fault_in_a_look_ends_neither_the_loop_nor_the_operator(

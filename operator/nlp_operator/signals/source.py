@@ -1,0 +1,58 @@
+"""What measures, as the rest of the operator knows it: chosen by the settings, asked by the autoscaler."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nlp_operator.api.objects import Obj
+from nlp_operator.cluster import kinds
+from nlp_operator.engine.clock import Clock
+from nlp_operator.engine.store import ObjectKey, Store
+from nlp_operator.planning.readings.wanted import Wanted, wanted_of
+from nlp_operator.planning.scaling.signals import Sample
+from nlp_operator.signals.measured import Measured, Model
+from nlp_operator.signals.scraper import EVERY_SECONDS, FRESH_SECONDS, Scraper
+
+
+@dataclass(frozen=True)
+class Source:
+    measured: Measured
+    wanted: Callable[[Model], Wanted | None]
+    clock: Clock
+    how: str
+    """By what models are measured, in a sentence of the status."""
+    run: Callable[[], Coroutine[Any, Any, None]]
+    see_pod: Callable[[Obj | None, Obj | None], None]
+    """A listener of the pod store."""
+
+    def sample(self, model: Model) -> Sample | None:
+        wanted = self.wanted(model)
+        if wanted is None:
+            return None
+        return self.measured.sample(model, wanted.target_seconds, self.clock.monotonic())
+
+
+def wanted_by(models: Store) -> Callable[[Model], Wanted | None]:
+    return lambda model: wanted_of(models.get(ObjectKey(model.namespace, model.name)))
+
+
+def make_scraping(
+    stores: Mapping[str, Store],
+    *,
+    clock: Clock,
+    is_ours: Callable[[Obj], bool],
+    on_scrape: Callable[[str], None],
+) -> Source:
+    measured = Measured(FRESH_SECONDS)
+    wanted = wanted_by(stores[kinds.MODEL.name])
+    scraper = Scraper(
+        measured,
+        clock=clock,
+        is_wanted=lambda model: wanted(model) is not None,
+        is_ours=is_ours,
+        on_scrape=on_scrape,
+    )
+    how = f"Load and latency are measured by asking the model's pods every {EVERY_SECONDS:g} s."
+    return Source(measured, wanted, clock, how, scraper.run, scraper.see)
