@@ -83,8 +83,8 @@ class Texts:
         number, first = next(lines, (1, ""))
         suffix = PurePosixPath(name).suffix.lower()
         if source.kind == "File":
-            is_table = "\t" in first and (self.column in _cells(first) or bool(self.label_column))
-            suffix = ".jsonl" if first.lstrip().startswith("{") else ".tsv" if is_table else ".txt"
+            # A table without the column must not become texts with numbers and labels in them.
+            suffix = ".jsonl" if first.lstrip().startswith("{") else ".tsv" if "\t" in first else ".txt"
         if suffix == ".txt" and self.label_column:
             raise Refused(
                 "InputInvalid",

@@ -42,9 +42,8 @@ def labels_of(train: Sequence[Example], test: Sequence[Example], name: str) -> t
     if len(labels) < 2:
         raise Refused(
             "InputInvalid",
-            f"All {len(train):,} texts of input {name!r} have the label {labels[0]!r}; a classifier needs "
-            "at least "
-            "two.",
+            f"{train[-1].where}: all {len(train):,} texts up to here have the label {labels[0]!r}; a "
+            "classifier needs at least two.",
         )
     if len(labels) > MAX_LABELS:
         raise Refused(

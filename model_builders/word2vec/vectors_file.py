@@ -121,9 +121,14 @@ def _read_text(
             stream.readline()
             number = 1
             _check_dimensions(source, name, dimensions)
-        while raw := stream.readline(MAX_LINE_BYTES):
+        while raw := stream.readline(MAX_LINE_BYTES + 1):
             number += 1
             where = source.where(name, number)
+            if len(raw) > MAX_LINE_BYTES:
+                raise Refused(
+                    "InputInvalid",
+                    f"{where} has more than {MAX_LINE_BYTES:,} bytes; a line is a word and its numbers.",
+                )
             if number == 1:
                 raw = raw.removeprefix(BYTE_ORDER_MARK)
             if not raw.strip():

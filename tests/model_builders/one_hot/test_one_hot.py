@@ -139,6 +139,13 @@ def test_rare_words_are_left_out(tmp_path: Path) -> None:
             id="a megabyte line",
         ),
         pytest.param(
+            "id\tdocument\tlabel\n1\t기차\t0\n",
+            {},
+            "InputInvalid",
+            "Input 'texts': texts.txt, line 1 has the columns 'id', 'document', 'label' and no text;",
+            id="missing column",
+        ),
+        pytest.param(
             "a",
             {"unknownWords": "Guess", "order": "random"},
             "ParameterInvalid",

@@ -144,7 +144,8 @@ def test_progress_of_a_classifier_says_epoch_loss_accuracy_and_speed(tmp_path: P
             {},
             {"train": "text\tlabel\na\tx\nb\tx\n", "test": "text\tlabel\na\tx\n"},
             "InputInvalid",
-            "All 2 texts of input 'train' have the label 'x'; a classifier needs at least two.",
+            "Input 'train': train.txt, line 3: all 2 texts up to here have the label 'x'; a classifier "
+            "needs at least two.",
             id="one label",
         ),
         pytest.param(

@@ -100,6 +100,12 @@ def test_labels_that_are_numbers_in_json_are_words(tmp_path: Path) -> None:
             "line 2 is not UTF-8: its byte 1 (byte 12",
             id="cp949",
         ),
+        pytest.param(
+            "text\tlabel\n" + "x" * 1_000_000 + "\ta\n",
+            "InputInvalid",
+            "Input 'train': train.tsv, line 2 has more than 1,000,000 bytes; a line is a text.",
+            id="a megabyte line",
+        ),
     ],
 )
 def test_labelled_texts_that_cannot_be_read_say_where(
@@ -112,7 +118,7 @@ def test_labelled_texts_that_cannot_be_read_say_where(
 
 
 def test_one_label_alone_and_a_label_of_the_test_alone_are_refused() -> None:
-    with pytest.raises(Refused, match="All 2 texts of input 'train' have the label 'a'"):
+    with pytest.raises(Refused, match="line 1: all 2 texts up to here have the label 'a'"):
         labels_of(texts_of("a", "a"), [], "train")
     with pytest.raises(Refused, match="line 0: the label 'c' is not one of those of input 'train': a, b"):
         labels_of(texts_of("a", "b"), texts_of("c"), "train")

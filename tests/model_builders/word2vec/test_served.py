@@ -15,7 +15,10 @@ from tritonclient.utils import InferenceServerException
 
 from nlpctl.__main__ import main
 from tests.model_builders.asking import Asked, asking, serving, texts
+from tests.model_builders.made import make_jobs, request_of_build
+from tests.model_builders.torch_jobs import fetch
 from tests.model_builders.word2vec.test_word2vec_job import sample
+from tests.model_builders.word2vec.test_words_as_numbers import VECTORS, as_binary, as_text
 from tests.nlp_agent.running import RunningAgent
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(900)]  # the first time, torch is downloaded
@@ -84,6 +87,29 @@ def test_a_word_out_of_vocabulary_fails_its_request_and_not_its_batch(server: Ru
     with asked.client, ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(one, range(90)))
     assert answers == ["refused" if index % 3 == 0 else "소년" for index in range(90)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param("3 3\n" + as_text(), id="word2vec, text"),
+        pytest.param(as_text(), id="GloVe"),
+        pytest.param(as_binary(line_feeds=True), id="word2vec, binary"),
+    ],
+)
+def test_vectors_of_a_file_are_built_and_answer_as_they_are(tmp_path: Path, content: str | bytes) -> None:
+    """By the real Jobs, which need no torch for it, and the real Triton."""
+    jobs = make_jobs(tmp_path)
+    ran = jobs.run("build", request_of_build(fetch(jobs, vectors=content), "Word2Vec", {}))
+    assert ran.code == 0, ran.log
+    artifact = jobs.store / "artifacts" / str(ran.result["digest"])
+    with serving("imported", artifact, batch=4) as agent, asking(agent, "grpc", "imported") as ask:
+        given = ask(text=list(VECTORS), text_pair=["왕"] * 3)
+        np.testing.assert_array_equal(given["vector"], list(VECTORS.values()))
+        assert texts(given["nearest_words"][0]) == ["왕", "소녀"]
+        assert given["similarity"].ravel() == pytest.approx([0.254367, -0.77562, 1], abs=1e-5)
+        subtracted = ask(positive=[["소년"]], negative=[["소녀"]])
+        assert texts(subtracted["nearest_words"]) == ["왕"]
 
 
 @pytest.mark.parametrize(

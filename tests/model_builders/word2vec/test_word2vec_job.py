@@ -206,6 +206,21 @@ def test_vectors_are_imported_measured_and_served_as_they_are(tmp_path: Path) ->
             id="encoding",
         ),
         pytest.param(
+            {"corpus": "a b\n" + "a" * 1_000_001},
+            "InputInvalid",
+            "Input 'corpus': corpus.txt, line 2 has more than 1,000,000 bytes",
+            id="a megabyte line",
+        ),
+        pytest.param(
+            {"corpus": "id\tdocument\n1\ta\n"},
+            "InputInvalid",
+            "Input 'corpus': corpus.txt, line 1 has the columns 'id', 'document' and no text",
+            id="missing column",
+        ),
+        pytest.param(
+            {"corpus": "\n \n"}, "InputEmpty", "Input 'corpus' holds no line with a text in it", id="empty"
+        ),
+        pytest.param(
             {"corpus": "id\tdocument\n1\ta\n", "texts": "x"},
             "ParameterInvalid",
             "spec.build.inputs names corpus, texts; Word2Vec takes corpus",

@@ -119,6 +119,13 @@ def test_words_with_blanks_and_words_that_become_the_same(tmp_path: Path) -> Non
             "2 9999\na 1\n", "InputInvalid", "vectors of 9,999 numbers; they must have 2 to", id="wide"
         ),
         pytest.param("a\nb\n", "InputInvalid", "line 1 has vectors of 0 numbers", id="no numbers"),
+        pytest.param(
+            "a 1 2\n" + "기차 " * 150_000 + "\n",
+            "InputInvalid",
+            "vectors.txt, line 2 has more than 1,048,576 bytes; a line is a word and its numbers.",
+            id="a megabyte line",
+        ),
+        pytest.param("", "InputEmpty", "holds 0 vectors; at least 2 are needed", id="empty"),
     ],
 )
 def test_vectors_that_cannot_be_read_say_where(
