@@ -44,6 +44,39 @@ class Section(Protocol):
 
 
 @dataclass(frozen=True)
+class Table:
+    """Numbers beside each other; the first of a row says what they are of."""
+
+    title: str
+    head: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[float]]]
+    caption: str
+
+    def to_json(self) -> Json:
+        return {
+            "kind": "Table",
+            "title": self.title,
+            "head": list(self.head),
+            "rows": [[name, *numbers] for name, numbers in self.rows],
+            "caption": self.caption,
+        }
+
+    def render(self) -> str:
+        first, *others = self.head
+        head = "".join(f'<th class="n">{escape(one)}</th>' for one in others)
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td>"
+            + "".join(f'<td class="n">{_number(number)}</td>' for number in numbers)
+            + "</tr>"
+            for name, numbers in self.rows
+        )
+        return (
+            f'<div class="wide"><table><tr><th>{escape(first)}</th>{head}</tr>{rows}</table></div>'
+            f'<p class="below">{escape(self.caption)}</p>'
+        )
+
+
+@dataclass(frozen=True)
 class Confusion:
     """How often each label (a row) was taken for each (a column)."""
 

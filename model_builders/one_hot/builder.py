@@ -17,6 +17,7 @@ from model_builders.fresh import compare_fresh
 from model_builders.messages import Json
 from model_builders.one_hot import served
 from model_builders.one_hot.contract import CONTRACT, METRICS, PAGE, SAMPLE
+from model_builders.one_hot.dense import beside_dense
 from model_builders.one_hot.parameters import WHERE, Parameters, parse_parameters
 from model_builders.one_hot.served.answering import Answering, Question, tensors
 from model_builders.served import copy_served, write_json
@@ -102,7 +103,11 @@ class OneHotModel:
         write_json(folder / "vocabulary.json", list(self.terms))
         settings = {**self.parameters.settings.to_json(), "unknownWords": self.parameters.unknown_words}
         write_json(folder / "settings.json", settings)
-        return Exported(CONTRACT.with_lengths({"terms": len(self.terms)}), self._record_examples())
+        return Exported(
+            CONTRACT.with_lengths({"terms": len(self.terms)}),
+            self._record_examples(),
+            report=(beside_dense(len(self.terms), self.metrics["tokensPerText"]),),
+        )
 
     def check_export(self, folder: Path) -> float:
         """Ask the written files in a fresh process for indices, and for vectors where they are not huge."""

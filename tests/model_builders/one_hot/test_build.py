@@ -39,8 +39,8 @@ def test_sample_becomes_an_artifact_without_a_model_file(jobs: Jobs) -> None:
     }
     vocabulary = json.loads((artifact / "1/vocabulary.json").read_text(encoding="utf-8"))
     assert vocabulary == sorted(TERMS)
-    metrics = json.loads((artifact / "metrics.json").read_text(encoding="utf-8"))["metrics"]
-    assert metrics == {
+    kept = json.loads((artifact / "metrics.json").read_text(encoding="utf-8"))
+    assert kept["metrics"] == {
         "terms": 10,
         "texts": 5,
         "tokens": 16,
@@ -48,6 +48,15 @@ def test_sample_becomes_an_artifact_without_a_model_file(jobs: Jobs) -> None:
         "tokensPerText": 3.2,
         "filesPassedOver": 0,
     }
+    (beside,) = kept["drawings"]
+    assert beside["head"] == ["bytes", "indices", "one-hot", "dense"]
+    assert beside["rows"] == [
+        ["a word", 8, 40, 400],
+        ["a text, in one vector", 25.6, 40, 400],
+        ["the table behind them", 0, 0, 4000],
+    ]
+    assert "takes 1,000 multiplications as a one-hot vector" in beside["caption"]
+    assert beside["caption"] in (artifact / "report.html").read_text(encoding="utf-8")
 
 
 def test_artifact_answers_places_and_vectors(jobs: Jobs) -> None:
