@@ -6,6 +6,7 @@ AgentError
 ├── Refused           this model, as wanted, may not serve: quarantine it or keep the old version, try later
 ├── TritonGone        Triton did not answer: no model is to blame; the supervisor restarts it
 ├── RequestFailed     Triton answered a request with an error: in a proof a refusal, later a sick backend
+├── DevicesUnknown    the driver says nothing of the GPUs: on a GPU server no model is brought
 ├── TooSlow           no answer in time: in a proof a refusal, later no offence at all
 └── PutOff            a download stopped for something more urgent: it goes on where it was
 """
@@ -23,6 +24,8 @@ Reason = Literal[
     "LoadFailed",
     "WrongAnswers",
     "BackendDied",
+    "DeviceMissing",
+    "RunsOnCpu",
 ]
 
 UNDECIDED: frozenset[Reason] = frozenset({"StoreUnreachable", "StoreRefused"})
@@ -48,6 +51,10 @@ class Refused(AgentError):
         super().__init__(message)
         self.reason: Reason = reason
         self.message = message
+
+
+class DevicesUnknown(AgentError):
+    """NVML, NVIDIA's library about GPUs, is not here or gave an error."""
 
 
 class TritonGone(AgentError):
