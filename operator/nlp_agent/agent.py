@@ -1,8 +1,8 @@
 """The composition: processes, loops and the state they share, all on one event loop.
 
-Five loops run side by side. Two keep Triton and Envoy running; one looks at `server.json` and at the
-backends' processes; one asks each serving model a recorded question now and then; one does, one after the
-other, what `decisions.next_action` says. Only the last one changes what is loaded.
+Six loops run side by side. Two keep Triton and Envoy running; one looks at `server.json` and at the backends'
+processes; one measures memory; one asks each serving model a recorded question now and then; one does, one
+after the other, what `decisions.next_action` says. Only the last one changes what is loaded.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Coroutine
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TextIO
@@ -40,10 +40,14 @@ from nlp_agent.errors import (
     TritonGone,
 )
 from nlp_agent.examples import Example, find_difference
-from nlp_agent.loader import Loader, Proof, RefusedAndLost
+from nlp_agent.loader import Loader, Proof, RefusedAndLost, with_growth_of
 from nlp_agent.log import log
+from nlp_agent.measures import Measures, ModelMeasures
+from nlp_agent.meter import Meter
 from nlp_agent.metrics import AgentMetrics, join_pages
 from nlp_agent.processes import Child, Processes
+from nlp_agent.profiler import Profiler
+from nlp_agent.profiles import Profiles
 from nlp_agent.report import Health, TritonState, make_report
 from nlp_agent.server_config import ServerConfig, Spec, parse_server_config
 from nlp_agent.settings import Settings
@@ -62,6 +66,7 @@ from nlp_agent.web import Pages
 LONG_LIFE_SECONDS = 60.0
 LONGEST_RESTART_DELAY = 15.0
 REPORT = "report.html"
+PROFILES = "profiles.json"
 START_SECONDS = 60.0
 
 
@@ -78,6 +83,11 @@ class Agent:
         self._leaving: dict[int, float] = {}
         self._entry: tuple[str, ...] | None = None
         self._settled = False
+        self._profiles = Profiles(settings.work / PROFILES)
+        self._profile_until: float | None = None
+        self._profiles_ended = False
+        self._meter = Meter(settings)
+        self._measure_soon = asyncio.Event()
         self._busy = ""
         self._turned = self.loop.time()
         self._published: tuple[list[str], list[str]] | None = None
@@ -94,7 +104,7 @@ class Agent:
         self._envoy_ready = False
         self._session: aiohttp.ClientSession | None = None
         self._lock: TextIO | None = None
-        self.metrics = AgentMetrics(lambda: self.models)
+        self.metrics = AgentMetrics(lambda: self.models, self.measures)
 
     # -- what others read ------------------------------------------------------------------------------------
 
@@ -111,14 +121,31 @@ class Agent:
                 for name, model in sorted(self.models.items())
                 if model.live is None and model.refusal is not None and model.refusal.reason in UNDECIDED
             ],
+            measuring=self._to_profile() if self._profile_until is not None else (),
             turn_age=self.loop.time() - self._turned,
             hang=self.settings.timing.hang,
         )
 
     def report(self) -> dict[str, Any]:
         return make_report(
-            self.config, self.config_fault, self.models, self._busy, self._triton_version, self._triton_state
+            self.config,
+            self.config_fault,
+            self.models,
+            self._busy,
+            self._triton_version,
+            self._triton_state,
+            self.measures(),
         )
+
+    def measures(self) -> Measures:
+        """As last measured, with the profiles that hold for what serves."""
+        pool, measured = self.config.pool if self.config is not None else "", self._meter.measures
+        models = {}
+        for name, model in self.models.items():
+            if model.live is not None:
+                profile = self._profiles.of(name, model.live.digest, pool)
+                models[name] = replace(measured.models.get(name, ModelMeasures()), profile=profile)
+        return replace(measured, models=models)
 
     def page_of(self, name: str) -> bytes | None:
         """`report.html` of the artifact by which a model serves; None when there is none."""
@@ -160,6 +187,7 @@ class Agent:
                 ("triton", self._keep_triton_running()),
                 ("envoy", self._keep_envoy_running()),
                 ("looking", self._keep_looking()),
+                ("measuring", self._keep_measuring()),
                 ("asking", self._keep_asking()),
                 ("acting", self._keep_acting()),
             )
@@ -200,6 +228,7 @@ class Agent:
             folder.mkdir(exist_ok=True)
         removed = clean_shared_memory(work)
         self._recall()
+        self._profiles.recall()
         self._envoy.write_routes("", [], [])
         log("agent started", server=self.config.server if self.config else "", sharedMemoryRemoved=removed)
 
@@ -304,6 +333,7 @@ class Agent:
                 if self._triton_state == "Hung":
                     log("triton answers again", level="warning")
                 if self._client is None:
+                    self._meter.triton_runs(child.pid)
                     self._triton_version = await self._ask_version(client)
                     log("triton runs", version=self._triton_version, seconds=round(now - child.started, 3))
                     self._client = client
@@ -389,6 +419,7 @@ class Agent:
             log("configuration refused; the last good one stays", level="error", error=str(error))
             return
         self.config, self.config_fault = config, ""
+        self._profiles.learn(config)
         if self._entry is None:
             self._entry = tuple(config.wanted())
         log(
@@ -483,6 +514,78 @@ class Agent:
         difference = find_difference(example, answers)
         return ("wrong", difference) if difference else ("right", "")
 
+    # -- loop: measuring -------------------------------------------------------------------------------------
+
+    async def _keep_measuring(self) -> None:
+        while True:
+            await self._measure()
+            await asyncio.sleep(self.settings.timing.look)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._measure_soon.wait(), self.settings.timing.measure)
+            self._measure_soon.clear()
+
+    async def _measure(self) -> None:
+        envoy, triton = (
+            child.pid if child is not None and child.running else None
+            for child in (self._envoy.child, self._triton)
+        )
+        on_gpu = self.config is not None and self.config.device == "gpu"
+        await self._meter.measure(envoy, triton, self._proofs, on_gpu)
+
+    # -- profiles --------------------------------------------------------------------------------------------
+
+    def _to_profile(self) -> list[str]:
+        """Names of the models still to be measured before the first Ready."""
+        if self.config is None or self._entry is None:
+            return []
+        return self._profiles.missing(self.config, self.models, self._entry)
+
+    async def _profile_next(self, client: TritonClient) -> bool:
+        """Measure one model, until something more urgent is to be done; False when none is left."""
+        self._settle()
+        names = self._to_profile()
+        if self._settled or self._profile_until is None or not names:
+            return False
+        name, config = names[0], self.config
+        spec, proof = self._known(name).live, self._proofs.get(name)
+        if config is None or spec is None or proof is None:
+            return False
+        instances = spec.instances * config.devices
+        profiler = Profiler(client, name, proof.examples, proof.max_batch_size, instances)
+        share = (self._profile_until - self.loop.time()) / len(names)
+        work = self.loop.create_task(profiler.run(share))
+        try:
+            while not work.done():
+                wake = self.loop.create_task(self._wake.wait())
+                await asyncio.wait({work, wake}, return_when=asyncio.FIRST_COMPLETED)
+                wake.cancel()
+                if not work.done() and self._is_more_urgent():
+                    break
+        finally:
+            work.cancel()
+            await asyncio.gather(work, return_exceptions=True)
+        profile = profiler.result(spec.digest, config.pool)
+        self._profiles.keep(name, profile)
+        log(
+            "model measured",
+            model=name,
+            state=profile.state,
+            message=profile.message,
+            seconds=profile.seconds,
+            batches=len(profile.batches),
+        )
+        self._measure_soon.set()
+        self._settle()
+        return True
+
+    def _is_more_urgent(self) -> bool:
+        """Whether there is something to do now; asked when something changed."""
+        self._wake.clear()
+        if self._client is None or self.config is None:
+            return True
+        wanted, now = self.config.wanted(), self.loop.time()
+        return not isinstance(decisions.next_action(wanted, self.models, now, self.settings.timing), Rest)
+
     # -- loop: acting ----------------------------------------------------------------------------------------
 
     async def _keep_acting(self) -> None:
@@ -497,11 +600,14 @@ class Agent:
                 config.wanted(), self.models, self.loop.time(), self.settings.timing
             )
             if isinstance(action, Rest):
-                await self._rest(action.until)
+                if not await self._profile_next(client):
+                    await self._rest(action.until)
                 continue
             self._busy = action.name
             stop = partial(self._is_urgent, action, client)
-            loader = Loader(self.settings, config, client, triton.pid, self._triton_version, stop)
+            loader = Loader(
+                self.settings, config, client, triton.pid, self._triton_version, self._meter.devices, stop
+            )
             try:
                 await self._act(action, loader)
             except PutOff as put_off:
@@ -510,11 +616,25 @@ class Agent:
                 await self._after_triton_went(action, triton, gone)
             finally:
                 self._busy = ""
-            if not self._settled and self._entry is not None:
-                wanted = self.config.wanted() if self.config else {}
-                self._settled = decisions.settled(
-                    [name for name in self._entry if name in wanted], self.models
-                )
+            self._settle()
+
+    def _settle(self) -> None:
+        """Settled is the set at start once every model of it is decided, and what is to be measured before
+        the first Ready is measured, or has had its time."""
+        if self._settled or self._entry is None:
+            return
+        wanted = self.config.wanted() if self.config else {}
+        if not decisions.settled([name for name in self._entry if name in wanted], self.models):
+            return
+        if self._profile_until is None:
+            self._profile_until = self.loop.time() + self.settings.timing.profile
+            self.loop.call_at(self._profile_until, self._end_profiles)
+        self._settled = self._profiles_ended or not self._to_profile()
+
+    def _end_profiles(self) -> None:
+        """Nothing delays readiness longer."""
+        self._profiles_ended = True
+        self._settle()
 
     def _is_urgent(self, action: Bring | Heal | GiveUp | Remove, client: TritonClient) -> bool:
         """Asked from the thread of a download, so it only reads."""
@@ -567,6 +687,8 @@ class Agent:
             fault = f"Its files cannot be handled here: {error.strerror or error} ({error.filename})."
             model = self._refuse(spec, Refused("LoadFailed", fault), before)
         else:
+            if before is not None and before.digest == spec.digest:
+                proof = with_growth_of(proof, self._proofs.get(name))
             model = decisions.proven(
                 self._known(name), spec, len(proof.examples), proof.load_seconds, proof.memory_bytes
             )
@@ -587,6 +709,7 @@ class Agent:
             raise TritonGone("Triton ended meanwhile; the model will be brought back.")
         self.models[name] = model
         self._remember()
+        self._measure_soon.set()
 
     def _known(self, name: str) -> Model:
         return self.models.get(name, Model(name))

@@ -8,10 +8,11 @@ processes belong to a model once it is proven, and looks whether they still live
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
-PROC = Path("/proc")
+from nlp_agent.memory import PROC
+
 DEAD = ("Z", "X")
 
 
@@ -61,17 +62,5 @@ def find_dead(triton: int, stubs: Mapping[str, frozenset[int]]) -> dict[str, fro
     return {name: gone for name, pids in stubs.items() if (gone := pids - alive)}
 
 
-def memory_of(pids: Iterable[int]) -> int:
-    """Bytes of memory these processes hold, shared pages divided among those that share them (PSS)."""
-    total = 0
-    for pid in pids:
-        try:
-            total += parse_pss((PROC / str(pid) / "smaps_rollup").read_text())
-        except OSError:
-            continue
-    return total
-
-
-def parse_pss(rollup: str) -> int:
-    match = re.search(r"^Pss:\s+(\d+) kB$", rollup, re.MULTILINE)
-    return int(match[1]) * 1024 if match else 0
+def all_pids() -> frozenset[int]:
+    return frozenset(int(folder.name) for folder in PROC.iterdir() if folder.name.isdigit())

@@ -10,16 +10,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nlp_agent import repository
+from nlp_agent import device_check, repository
 from nlp_agent.artifact import Stop, fetch
-from nlp_agent.backends import find_dead, find_stubs, memory_of
-from nlp_agent.errors import Refused, RequestFailed, TooSlow
+from nlp_agent.backends import all_pids, find_dead, find_stubs
+from nlp_agent.devices import Device, Devices, look_in_thread
+from nlp_agent.errors import DevicesUnknown, Refused, RequestFailed, TooSlow
 from nlp_agent.examples import Example, double, find_difference, parse_examples
 from nlp_agent.log import log
+from nlp_agent.memory import held_by, maps_library
 from nlp_agent.model_config import check_device, read_built_config, write_model_config
 from nlp_agent.server_config import ServerConfig, Spec
 from nlp_agent.settings import Settings
@@ -34,13 +36,33 @@ class Proof:
     """A model that answered all its examples."""
 
     examples: tuple[Example, ...]
+    max_batch_size: int
+    """As loaded; 0 without a batch dimension."""
     load_seconds: float
     memory_bytes: int
     stubs: frozenset[int]
     """The backend's processes; empty for a backend inside Triton."""
+    fetch_seconds: float = 0.0
+    proof_seconds: float = 0.0
+    inside_triton: int = 0
+    """Estimate: bytes of its own by which Triton's process grew from before the load to after the proof."""
+    grew: Mapping[str, int] = field(default_factory=dict)
+    """Estimate: likewise for the memory in use on each GPU, by its UUID."""
     leaving: frozenset[int] = frozenset()
     """The processes of before a heal. Triton ends them, or hangs with their dead sibling and never does
     (2.51, measured)."""
+
+
+def with_growth_of(proof: Proof, before: Proof | None) -> Proof:
+    """The proof of a reload of the same artifact: what only a first load shows stays as it was seen then."""
+    if before is None:
+        return proof
+    return replace(
+        proof,
+        fetch_seconds=before.fetch_seconds,
+        inside_triton=before.inside_triton,
+        grew=before.grew,
+    )
 
 
 class RefusedAndLost(Refused):
@@ -54,18 +76,26 @@ class Loader:
     client: TritonClient
     triton_pid: int
     triton_version: str
+    devices: Devices
     stop: Stop
     """Asked during a download: whether something more urgent waits."""
 
     async def bring(self, spec: Spec, beside: Spec | None) -> Proof:
         """Raises `Refused` with the old version serving, `RefusedAndLost` without, `PutOff`, `TritonGone`."""
+        started = asyncio.get_running_loop().time()
         artifact, built = await asyncio.to_thread(self._fetch, spec, self.stop)
         examples = parse_examples((artifact / "examples.json").read_bytes())
+        fetched = asyncio.get_running_loop().time() - started
         if beside is None:
-            return await self._bring_first(spec, artifact, built, examples)
-        if beside.digest != spec.digest:
-            await self._prove_candidate(spec, artifact, built, examples)
-        return await self._replace(spec, beside, artifact, built, examples)
+            proof = await self._bring_first(spec, artifact, built, examples)
+        elif beside.digest == spec.digest:
+            proof = await self._replace(spec, beside, artifact, built, examples)
+        else:
+            alone = await self._prove_candidate(spec, artifact, built, examples)
+            proof = await self._replace(spec, beside, artifact, built, examples)
+            # What a version takes by itself shows beside the old one, not when it takes that one's place.
+            proof = replace(proof, inside_triton=alone.inside_triton, grew=alone.grew)
+        return replace(proof, fetch_seconds=fetched)
 
     async def heal(self, spec: Spec) -> Proof:
         """New backend processes for what is loaded.
@@ -95,18 +125,18 @@ class Loader:
             self.settings.repository, spec.name, artifact, self._config_text(built, spec, spec.name)
         )
         try:
-            return await self._load_and_prove(spec, spec.name, examples, frozenset())
+            return await self._load_and_prove(spec, spec.name, examples, frozenset(), fresh=True)
         except Refused:
             await self.remove(spec.name)
             raise
 
     async def _prove_candidate(
         self, spec: Spec, artifact: Path, built: str, examples: tuple[Example, ...]
-    ) -> None:
+    ) -> Proof:
         name = repository.candidate_name(spec.name)
         repository.place(self.settings.repository, name, artifact, self._config_text(built, spec, name))
         try:
-            await self._load_and_prove(spec, name, examples, frozenset())
+            return await self._load_and_prove(spec, name, examples, frozenset(), fresh=True)
         finally:
             await self.remove(name)
 
@@ -166,13 +196,21 @@ class Loader:
         return find_stubs(self.triton_pid, self.settings.repository).get(name, frozenset())
 
     async def _load_and_prove(
-        self, spec: Spec, name: str, examples: tuple[Example, ...], before: frozenset[int]
+        self,
+        spec: Spec,
+        name: str,
+        examples: tuple[Example, ...],
+        before: frozenset[int],
+        fresh: bool = False,
     ) -> Proof:
-        """`before` are the processes of the version that this load replaces."""
+        """`before` are the processes of the version that this load replaces; `fresh` says that it replaces
+        nothing."""
         loop = asyncio.get_running_loop()
+        devices = await self._look_at_devices()
+        triton = held_by([self.triton_pid]).private
         started = loop.time()
         await self.client.load(name, self.settings.timing.load)
-        seconds = loop.time() - started
+        loaded_at = loop.time()
         loaded = await self.client.loaded_config(name)
         check_device(loaded, self.config.device)
         # Before the proof: one that dies during it is missed, and known as dead, not as absent.
@@ -185,9 +223,54 @@ class Loader:
                 raise
             message = f"A process of the backend died during the proof. {refused.message}"
             raise Refused("BackendDied", message) from refused
+        proven_at = loop.time()
+        grew = await self._check_work(devices, stubs, fresh) if devices else {}
         if not before:
             stubs = await self._settle(name, spec.instances, stubs)
-        return Proof(examples, seconds, memory_of(stubs), stubs)
+        return Proof(
+            examples=examples,
+            max_batch_size=loaded.max_batch_size,
+            load_seconds=loaded_at - started,
+            memory_bytes=held_by(stubs).total,
+            stubs=stubs,
+            proof_seconds=proven_at - loaded_at,
+            inside_triton=max(0, held_by([self.triton_pid]).private - triton) if fresh else 0,
+            grew=grew if fresh else {},
+        )
+
+    async def _look_at_devices(self) -> tuple[Device, ...]:
+        """The GPUs of a GPU server; nothing on another one."""
+        if self.config.device != "gpu":
+            return ()
+        try:
+            devices = await look_in_thread(self.devices)
+        except DevicesUnknown as unknown:
+            raise Refused("DeviceMissing", str(unknown)) from unknown
+        why = device_check.why_too_few(devices, self.config.devices)
+        if why:
+            raise Refused("DeviceMissing", why)
+        return devices
+
+    async def _check_work(
+        self, before: tuple[Device, ...], stubs: frozenset[int], fresh: bool
+    ) -> dict[str, int]:
+        """By how much memory in use on each GPU grew. Raises `Refused` when the model does nothing there."""
+        after = await self._look_at_devices()
+        workers = stubs or frozenset({self.triton_pid})
+        why = device_check.why_on_cpu(
+            device_check.Seen(
+                before=before,
+                after=after,
+                workers=workers,
+                inside=not stubs,
+                fresh=fresh,
+                alive=all_pids(),
+                with_driver=[pid for pid in workers if maps_library(pid, device_check.DRIVER)],
+            )
+        )
+        if why:
+            raise Refused("RunsOnCpu", why)
+        return device_check.growth(before, after)
 
     async def _settle(self, name: str, instances: int, stubs: frozenset[int]) -> frozenset[int]:
         """Wait for surplus instances to end: their end must not look like a death."""

@@ -94,7 +94,7 @@ def check_device(loaded: Any, device: str) -> None:
     off = [group.name for group in loaded.instance_group if group.kind == kinds.KIND_CPU]
     if off or not loaded.instance_group:
         raise Refused(
-            "LoadFailed",
+            "RunsOnCpu",
             f"Instances {off} run on the CPU of a GPU server; check that the container sees the device "
             f"and that the backend was built for it.",
         )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from nlp_agent.decisions import Model
 from nlp_agent.errors import UNDECIDED
+from nlp_agent.measures import Measures, ModelMeasures, model_json, server_json
 from nlp_agent.server_config import ServerConfig, Spec
 
 TritonState = Literal["Starting", "Running", "Restarting", "Hung", "Stopping"]
@@ -31,6 +32,8 @@ class Health:
     hang: float
     waiting: Sequence[str] = ()
     """What each model waits for of which the store told nothing yet."""
+    measuring: Sequence[str] = ()
+    """Models that are still to be measured before the first Ready."""
 
 
 # Then a new container is the better cure: the fifth start comes some 30 s after the first.
@@ -58,6 +61,8 @@ def why_not_ready(health: Health) -> str:
         return f"Triton is {health.triton.lower()}."
     if not health.envoy_ready:
         return "Envoy is not up."
+    if not health.settled and health.measuring:
+        return f"The first Ready waits for the profile of {', '.join(health.measuring)}."
     if not health.settled:
         return " ".join(["Not every model was proven or quarantined yet.", *health.waiting])
     if not health.serving:
@@ -65,7 +70,9 @@ def why_not_ready(health: Health) -> str:
     return ""
 
 
-def model_report(spec: Spec, model: Model | None, busy: bool) -> dict[str, Any]:
+def model_report(
+    spec: Spec, model: Model | None, busy: bool, measures: ModelMeasures | None = None
+) -> dict[str, Any]:
     model = model or Model(spec.name)
     refusal = model.refusal
     if model.live is not None:
@@ -85,6 +92,7 @@ def model_report(spec: Spec, model: Model | None, busy: bool) -> dict[str, Any]:
         "examples": model.examples if model.live else 0,
         "loadSeconds": round(model.load_seconds, 3),
         "memoryMebibytes": round(model.memory_bytes / MEBIBYTE),
+        **model_json(measures or ModelMeasures()),
     }
 
 
@@ -95,6 +103,7 @@ def make_report(
     busy: str,
     triton_version: str,
     triton_state: TritonState,
+    measures: Measures,
 ) -> dict[str, Any]:
     return {
         "version": 1,
@@ -102,8 +111,9 @@ def make_report(
         "configHash": config.hash if config else "",
         "configFault": config_fault,
         "triton": {"version": triton_version, "state": triton_state},
+        **server_json(measures.server),
         "models": [
-            model_report(spec, models.get(spec.name), busy == spec.name)
+            model_report(spec, models.get(spec.name), busy == spec.name, measures.models.get(spec.name))
             for spec in (config.models if config else ())
         ],
     }

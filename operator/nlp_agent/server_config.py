@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from nlp_agent.errors import ConfigInvalid
+from nlp_agent.profile import Profile, parse_profile
 
 # The name becomes a folder, a URL path and a gRPC authority. No underscore: the agent's temporary names have
 # one.
@@ -36,6 +38,10 @@ class ServerConfig:
     models: tuple[Spec, ...]
     hash: str
     """sha256 of the bytes of the file, hex."""
+    pool: str = ""
+    to_profile: Mapping[str, Profile | None] = field(default_factory=dict)
+    """Models to be measured before the first Ready, by name, with what is known of them already: that is not
+    measured again. It is no part of a `Spec`, for it changes nothing in how a model is served."""
 
     def wanted(self) -> dict[str, Spec]:
         return {spec.name: spec for spec in self.models}
@@ -70,7 +76,19 @@ def parse_server_config(content: bytes) -> ServerConfig:
         faults.append(f"{where}{key} is {value!r}; it must be a whole number of at least {lowest}")
         return lowest
 
+    def profile_of(where: str, entry: dict[str, Any]) -> tuple[Profile | None] | None:
+        value = entry.get("profile", False)
+        if isinstance(value, bool):
+            return (None,) if value else None
+        if not isinstance(value, dict):
+            faults.append(f"{where}profile is {value!r}; it must be true, false, or what an agent reported")
+        try:
+            return (parse_profile(value),)
+        except ValueError:
+            return (None,)  # of another release, perhaps: then it is measured again
+
     specs: list[Spec] = []
+    to_profile: dict[str, Profile | None] = {}
     entries = document.get("models")
     if not isinstance(entries, list):
         faults.append(f"models is {entries!r}; it must be a list")
@@ -88,6 +106,9 @@ def parse_server_config(content: bytes) -> ServerConfig:
                 instances=whole(where, entry, "instances", 1),
             )
         )
+        asked = profile_of(where, entry)
+        if asked is not None:
+            to_profile[specs[-1].name] = asked[0]
     names = [spec.name for spec in specs if spec.name]
     faults += [
         f"models names {name!r} more than once" for name in sorted({n for n in names if names.count(n) > 1})
@@ -102,6 +123,8 @@ def parse_server_config(content: bytes) -> ServerConfig:
         devices=whole("", document, "devices", 1),
         models=tuple(specs),
         hash=hashlib.sha256(content).hexdigest(),
+        pool=text("", document, "pool") if "pool" in document else "",
+        to_profile=to_profile,
     )
     if faults:
         raise ConfigInvalid("server.json is wrong: " + "; ".join(faults) + ".")

@@ -93,6 +93,10 @@ class Timing:
     deaths_window: float = 300.0
     """`deaths_limit` deaths of one backend inside this window put its model in quarantine."""
     deaths_limit: int = 3
+    measure: float = 10.0
+    """How often memory is measured."""
+    profile: float = 30.0
+    """Longest delay of readiness for the profiles that `server.json` asks for, of all models together."""
 
 
 @dataclass(frozen=True)
@@ -107,6 +111,8 @@ class Settings:
     ports: Ports = field(default_factory=Ports)
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
+    visible_devices: str = ""
+    """`NVIDIA_VISIBLE_DEVICES`, which the device plugin or the container runtime sets."""
     envoy_workers: int = 1
     """Envoy's worker threads; one carries about 15,000 requests a second (0.06 CPU ms each, measured)."""
 
@@ -193,7 +199,10 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
             drain_requests=number("NLP_DRAIN_REQUESTS_SECONDS", default.drain_requests, 0, 3600),
             triton_exit=number("NLP_TRITON_EXIT_SECONDS", default.triton_exit, 1, 3600),
             first_retry=number("NLP_FIRST_RETRY_SECONDS", default.first_retry, 0.1, 3600),
+            measure=number("NLP_MEASURE_SECONDS", default.measure, 0.1, 3600),
+            profile=number("NLP_PROFILE_SECONDS", default.profile, 0.1, default.profile),
         ),
+        visible_devices=env.get("NVIDIA_VISIBLE_DEVICES", ""),
         envoy_workers=int(number("NLP_ENVOY_WORKERS", 1, 1, 256)),
     )
     socket = str(settings.run / "envoy.sock")

@@ -22,6 +22,7 @@ GREETING = {greeting!r}
 class TritonPythonModel:
     def initialize(self, args):
         wrong = {right_only_as!r} not in ("", args["model_name"])
+        self.held = bytearray(os.urandom(4096) * (256 * {holds_mebibytes!r}))
         time.sleep({start_seconds!r})
         self.error = 1 if wrong else 0
         if {fails_to_start!r}:
@@ -32,7 +33,11 @@ class TritonPythonModel:
         for request in requests:
             texts = pb_utils.get_input_tensor_by_name(request, "text").as_numpy()
             rows = [text.decode("utf-8") for text in texts[:, 0]]
+            if len(rows) >= {dies_from_rows!r}:
+                os._exit(1)
             for row in rows:
+                if row.startswith("hold "):
+                    self.held = bytearray(os.urandom(4096) * (256 * int(row[5:])))
                 if row == "die":
                     os._exit(1)
                 if row.startswith("sleep "):
@@ -91,6 +96,8 @@ def make_artifact(
     fails_to_start: bool = False,
     right_only_as: str = "",
     start_seconds: float = 0,
+    holds_mebibytes: int = 0,
+    dies_from_rows: int = 1000,
     targets: tuple[str, ...] = ("cpu-2.51", "cpu-2.70"),
     config: str = CONFIG,
 ) -> str:
@@ -104,6 +111,8 @@ def make_artifact(
             fails_to_start=fails_to_start,
             right_only_as=right_only_as,
             start_seconds=start_seconds,
+            holds_mebibytes=holds_mebibytes,
+            dies_from_rows=dies_from_rows,
         ),
         "contract.json": json.dumps({"version": 1}),
         "metrics.json": json.dumps({"metrics": {}}),

@@ -59,7 +59,9 @@ class RunningAgent:
 
     # -- what the cluster does -------------------------------------------------------------------------------
 
-    def want(self, *models: Mapping[str, Any], device: str = "cpu", raw: bytes | None = None) -> None:
+    def want(
+        self, *models: Mapping[str, Any], device: str = "cpu", devices: int = 1, raw: bytes | None = None
+    ) -> None:
         """Write `server.json` as the kubelet does: a new folder, then one link swapped by rename."""
         document = {
             "version": 1,
@@ -67,7 +69,7 @@ class RunningAgent:
             "namespace": "demo",
             "pool": "cpu",
             "device": device,
-            "devices": 1,
+            "devices": devices,
             "models": list(models),
         }
         self._revision += 1
@@ -230,5 +232,5 @@ def running_agent(**settings: str) -> Iterator[RunningAgent]:
         shutil.rmtree(root)
 
 
-def make_wanted(name: str, digest: str, batch: int = 8, instances: int = 1) -> dict[str, Any]:
-    return {"name": name, "digest": digest, "maxBatchSize": batch, "instances": instances}
+def make_wanted(name: str, digest: str, batch: int = 8, instances: int = 1, **more: Any) -> dict[str, Any]:
+    return {"name": name, "digest": digest, "maxBatchSize": batch, "instances": instances, **more}

@@ -66,5 +66,6 @@ def test_model_on_the_cpu_of_a_gpu_server_is_refused(device: str, kind: str, ref
     if not refused:
         check_device(loaded, device)
         return
-    with pytest.raises(Refused, match="on the CPU of a GPU server"):
+    with pytest.raises(Refused, match="on the CPU of a GPU server") as caught:
         check_device(loaded, device)
+    assert caught.value.reason == "RunsOnCpu"

@@ -1,13 +1,21 @@
 from __future__ import annotations
 
+import datetime
+import json
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nlp_agent.decisions import Model, Refusal
+from nlp_agent.devices import Device
+from nlp_agent.measures import Measures, ModelMeasures, OnDevice, ServerMeasures
+from nlp_agent.memory import Held
+from nlp_agent.profile import Batch, Profile
 from nlp_agent.report import Health, make_report, model_report, why_not_alive, why_not_ready
 from nlp_agent.server_config import ServerConfig, Spec
+from nlp_operator.agents.poller import LARGEST_ANSWER
+from nlp_operator.planning.agent_report import ModelReport, parse_agent_report
 
 OLD = Spec("words", "a" * 64, 8, 1)
 NEW = Spec("words", "b" * 64, 8, 1)
@@ -82,15 +90,64 @@ def test_model_report(model: Model | None, busy: bool, expected: tuple[str, str,
     assert (found["state"], found["serving"], found["reason"]) == expected
 
 
+MEASURED = ModelMeasures(
+    held=Held(41_000_000, 30_000_000, 2),
+    peak=43_000_000,
+    inside_triton=1_000_000,
+    devices=(OnDevice("GPU-1", 300_000_000, estimated=True),),
+    fetch_seconds=0.02,
+    proof_seconds=0.1,
+    profile=Profile("b" * 64, "cpu", "Complete", "", 0.5, 2, (Batch(1, 1, 300, 0.0015, 0.003, 600.0),)),
+)
+
+
+def test_operator_reads_the_report_and_has_room_for_sixty_measured_models() -> None:
+    specs = tuple(replace(NEW, name=f"{'m' * 37}-{number}") for number in range(60))
+    config = ServerConfig("s", "demo", "cpu", 1, specs, "f" * 64)
+    assert MEASURED.profile is not None
+    profile = replace(MEASURED.profile, batches=MEASURED.profile.batches * 12)
+    models = {spec.name: Model(spec.name, live=spec) for spec in specs}
+    measures = Measures(models={spec.name: replace(MEASURED, profile=profile) for spec in specs})
+    body = json.dumps(make_report(config, "", models, "", "2.51.0", "Running", measures))
+    assert len(body) < LARGEST_ANSWER
+    told = parse_agent_report(body, datetime.datetime.now(datetime.UTC)).of(specs[59].name)
+    assert told == ModelReport(specs[59].name, NEW.digest, NEW.digest, "Serving")
+
+
 def test_report_follows_the_contract() -> None:
     config = ServerConfig("s", "demo", "cpu", 1, (NEW,), "f" * 64)
     model = Model("words", live=NEW, examples=5, load_seconds=0.4004, memory_bytes=61 * 1024 * 1024)
-    assert make_report(config, "", {"words": model}, "", "2.51.0", "Running") == {
+    measures = Measures(
+        ServerMeasures(
+            agent=Held(54_000_000, 50_000_000, 1),
+            envoy=Held(61_000_000, 60_000_000, 1),
+            triton=Held(36_000_000, 30_000_000, 1),
+            triton_base=35_000_000,
+            devices=(Device("GPU-1", "NVIDIA L4", 24_000_000_000, 1_000_000_000),),
+        ),
+        {"words": MEASURED},
+    )
+    assert make_report(config, "", {"words": model}, "", "2.51.0", "Running", measures) == {
         "version": 1,
         "server": "s",
         "configHash": "f" * 64,
         "configFault": "",
         "triton": {"version": "2.51.0", "state": "Running"},
+        "memory": {
+            "agentBytes": 54_000_000,
+            "envoyBytes": 61_000_000,
+            "tritonBytes": 36_000_000,
+            "tritonBaseBytes": 35_000_000,
+        },
+        "devices": [
+            {
+                "uuid": "GPU-1",
+                "product": "NVIDIA L4",
+                "memoryBytes": 24_000_000_000,
+                "usedBytes": 1_000_000_000,
+            }
+        ],
+        "deviceFault": "",
         "models": [
             {
                 "name": "words",
@@ -102,9 +159,43 @@ def test_report_follows_the_contract() -> None:
                 "examples": 5,
                 "loadSeconds": 0.4,
                 "memoryMebibytes": 61,
+                "fetchSeconds": 0.02,
+                "proofSeconds": 0.1,
+                "memory": {
+                    "processes": 2,
+                    "bytes": 41_000_000,
+                    "privateBytes": 30_000_000,
+                    "peakBytes": 43_000_000,
+                    "estimatedInTritonBytes": 1_000_000,
+                    "devices": [{"uuid": "GPU-1", "bytes": 300_000_000, "estimated": True}],
+                },
+                "profile": {
+                    "digest": "b" * 64,
+                    "pool": "cpu",
+                    "state": "Complete",
+                    "message": "",
+                    "seconds": 0.5,
+                    "instances": 2,
+                    "batches": [
+                        {
+                            "rows": 1,
+                            "inFlight": 1,
+                            "requests": 300,
+                            "medianSeconds": 0.0015,
+                            "p95Seconds": 0.003,
+                            "rowsPerSecond": 600.0,
+                        }
+                    ],
+                },
             }
         ],
     }
+
+
+def test_pod_that_waits_for_a_profile_says_so() -> None:
+    why = why_not_ready(replace(WELL, settled=False, measuring=["words", "other"]))
+    assert why == "The first Ready waits for the profile of words, other."
+    assert why_not_ready(replace(WELL, measuring=["words"])) == ""
 
 
 def test_pod_that_waits_for_the_store_says_so() -> None:

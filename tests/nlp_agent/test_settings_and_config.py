@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nlp_agent.errors import ConfigInvalid, SettingsInvalid
+from nlp_agent.profile import Profile
 from nlp_agent.server_config import Spec, parse_server_config
 from nlp_agent.settings import read_settings
 
@@ -39,6 +40,29 @@ def test_server_config_is_read() -> None:
     config = parse_server_config(make_document())
     assert config.models == (Spec("words", "a" * 64, 32, 1),)
     assert len(config.hash) == 64
+    assert (config.pool, config.to_profile) == ("p", {})
+
+
+PROFILE = {"digest": "a" * 64, "pool": "p", "state": "Failed", "message": "No.", "seconds": 1, "instances": 1}
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        pytest.param(False, {}, id="no"),
+        pytest.param(True, {"words": None}, id="yes"),
+        pytest.param({"of": "another release"}, {"words": None}, id="what cannot be read is measured again"),
+        pytest.param(
+            {**PROFILE, "batches": []},
+            {"words": Profile("a" * 64, "p", "Failed", "No.", 1.0, 1, ())},
+            id="what is known",
+        ),
+    ],
+)
+def test_profile_is_asked_for_in_the_entry_of_a_model(asked: Any, expected: dict[str, Any]) -> None:
+    config = parse_server_config(make_document(models=[{**MODEL, "profile": asked}]))
+    assert config.to_profile == expected
+    assert config.models == (Spec("words", "a" * 64, 32, 1),), "it is no part of how the model is served"
 
 
 @pytest.mark.parametrize(
@@ -58,6 +82,9 @@ def test_server_config_is_read() -> None:
         ),
         pytest.param(
             make_document(models=[{**MODEL, "digest": "A"}]), "models[0].digest is 'A'", id="a digest"
+        ),
+        pytest.param(
+            make_document(models=[{**MODEL, "profile": "yes"}]), "models[0].profile is 'yes'", id="a profile"
         ),
     ],
 )
