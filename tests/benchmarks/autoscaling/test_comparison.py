@@ -60,13 +60,25 @@ def test_a_jump_to_five_times_the_load_is_borne_a_minute_after_the_cold_start() 
     assert seen.highest <= 1.3 * jumps.needed(jumps.HIGH)
 
 
-def test_a_service_slower_than_believed_is_found_out() -> None:
+def test_a_service_slower_than_believed_is_found_out_and_never_by_who_only_believes() -> None:
     case = make_case(minutes=30)
     slow = tuple(
         Model(m.name, base_seconds=m.base_seconds * 1.4, believed_factor=1 / 1.4) for m in case.models
     )
-    result = execute(Job(Case(case.trace, None, slow), "nlp-operator-new", (Pool("gpu", 64),), 24))
-    assert result.late[:, 1:].sum() / result.total[:, 1:].sum() < 0.02
+    late = {}
+    for policy in ("nlp-operator-new", "feed-forward"):
+        result = execute(Job(Case(case.trace, None, slow), policy, (Pool("gpu", 64),), 24))
+        late[policy] = result.late[:, 1:].sum() / result.total[:, 1:].sum()
+    assert late["nlp-operator-new"] < 0.02
+    assert late["feed-forward"] > 0.1
+
+
+def test_the_saturation_rule_adds_one_replica_at_a_time() -> None:
+    """Each once the one before it serves: from 4 replicas to the 14 or so that ten erlang saturate no more."""
+    load = [jumps.LOW] * 20 + [jumps.HIGH] * 20
+    seen = jumps.jumped("wva", load, 24, at=20 * 60.0)
+    assert 300 <= seen.back_seconds <= 700
+    assert 12 <= seen.highest <= 18
 
 
 def test_the_allocator_comes_near_to_the_bound() -> None:
