@@ -74,7 +74,7 @@ def test_a_service_slower_than_believed_is_found_out_and_never_by_who_only_belie
 
 
 def test_the_saturation_rule_adds_one_replica_at_a_time() -> None:
-    """Each once the one before it serves: from 4 replicas to the 14 or so that ten erlang saturate no more."""
+    """Each once the one before it serves, from 4 replicas to the 14 or so that ten erlang do not saturate."""
     load = [jumps.LOW] * 20 + [jumps.HIGH] * 20
     seen = jumps.jumped("wva", load, 24, at=20 * 60.0)
     assert 300 <= seen.back_seconds <= 700
