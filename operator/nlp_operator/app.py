@@ -23,7 +23,7 @@ import uvloop
 from nlp_operator import errors, health
 from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
-from nlp_operator.api.objects import generation
+from nlp_operator.api.objects import Obj, generation
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.caches import Caches
 from nlp_operator.cluster.client import Cluster, make_configuration
@@ -52,7 +52,7 @@ from nlp_operator.metrics import Metrics
 from nlp_operator.planning.plan import PlanSettings
 from nlp_operator.settings import Settings
 from nlp_operator.signals.measured import Model
-from nlp_operator.signals.source import Source, make_scraping
+from nlp_operator.signals.source import Source, make_asking, make_scraping
 
 log = logging.getLogger(__name__)
 
@@ -181,13 +181,19 @@ class App:
         """What measures the models' load; `None` where nothing does."""
         if self.settings.signals == "None":
             return None
-        source = make_scraping(
-            self.caches.stores,
-            clock=self.clock,
-            is_ours=lambda pod: is_pod_of_ours(pod, self.caches.stores),
-            on_scrape=self.metrics.counter("scrapes", "Server pods asked for their metrics, by result."),
-        )
-        self.caches.stores[kinds.POD.name].listen(source.see_pod)
+        stores, settings = self.caches.stores, self.settings
+
+        def is_ours(pod: Obj) -> bool:
+            return is_pod_of_ours(pod, stores)
+
+        if settings.signals == "Prometheus":
+            on_look = self.metrics.counter("prometheus_looks", "Looks at Prometheus, by result.")
+            return make_asking(
+                stores, settings.prometheus_url, clock=self.clock, is_ours=is_ours, on_look=on_look
+            )
+        on_scrape = self.metrics.counter("scrapes", "Server pods asked for their metrics, by result.")
+        source = make_scraping(stores, clock=self.clock, is_ours=is_ours, on_scrape=on_scrape)
+        stores[kinds.POD.name].listen(source.see_pod)
         return source
 
     def _autoscaler(self) -> Autoscaler:

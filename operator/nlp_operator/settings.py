@@ -61,6 +61,16 @@ def _endpoint(key: str, value: str) -> str:
     return value
 
 
+def _server(key: str, value: str) -> str:
+    host = r"([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?"
+    if value and not re.fullmatch(rf"https?://{host}(/[A-Za-z0-9._~/-]*)?", value):
+        raise SettingsError(
+            f"{key} is {value!r}; it must be http://host:port or https://host:port, perhaps with a path, and "
+            "without a user."
+        )
+    return value.rstrip("/")
+
+
 def _hosts(key: str, value: str) -> tuple[str, ...]:
     hosts = tuple(one.strip().lower() for one in value.split(",") if one.strip())
     for host in hosts:
@@ -241,9 +251,16 @@ class Settings:
     )
     signals: str = _setting(
         "None",
-        _one_of("None", "Scrape"),
-        "How the load and latency of models are measured: None, or Scrape, which asks each server pod for "
-        "its metrics every two seconds. status.scaling then advises by them; replicas stay as the spec says.",
+        _one_of("None", "Scrape", "Prometheus"),
+        "How the load and latency of models are measured: None; Scrape, which asks each server pod for its "
+        "metrics every two seconds; or Prometheus, which asks the server of --prometheus-url. status.scaling "
+        "then advises by them; replicas stay as the spec says.",
+    )
+    prometheus_url: str = _setting(
+        "",
+        _server,
+        "Prometheus that scrapes the server pods, at least every 15 s and with the labels namespace and pod, "
+        "http://host:9090; needed with --signals Prometheus.",
     )
     agent_silence_seconds: float = _setting(
         60.0, _number(5, 3600, whole=False), "An agent that is silent for so long is not believed any more."
@@ -275,6 +292,11 @@ class Settings:
             raise SettingsError(
                 f"{', '.join(useless)} is set and {_flag('store_url')} is not: a store in a claim has no use "
                 "for it. Set both, or neither."
+            )
+        if (self.signals == "Prometheus") != bool(self.prometheus_url):
+            raise SettingsError(
+                f"{_flag('signals')} is {self.signals!r} and {_flag('prometheus_url')} is "
+                f"{self.prometheus_url!r}: Prometheus needs an address, and nothing else has a use for one."
             )
         if self.agent_silence_seconds < self.agent_poll_seconds:
             raise SettingsError(

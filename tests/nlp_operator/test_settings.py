@@ -24,6 +24,13 @@ def test_a_flag_wins_over_the_environment() -> None:
     assert (settings.workers, settings.namespaces) == (3, ("a", "b"))
 
 
+def test_nothing_is_measured_unless_somebody_asks_for_it() -> None:
+    assert (read().signals, read().prometheus_url) == ("None", "")
+    address = "https://prometheus.example:9090/select/0/prometheus/"
+    settings = read("--signals", "Prometheus", "--prometheus-url", address)
+    assert settings.prometheus_url == address.rstrip("/")
+
+
 def test_processes_without_a_pod_never_share_an_identity() -> None:
     assert read().identity != read().identity
 
@@ -51,6 +58,22 @@ def test_processes_without_a_pod_never_share_an_identity() -> None:
             ["--namespaces", "a,B"], {}, "--namespaces is 'B'; it must be a Kubernetes name", id="no name"
         ),
         pytest.param(["--store-size", "much"], {}, "such as 50Gi", id="no quantity"),
+        pytest.param(
+            ["--signals", "Guess"], {}, "it must be one of None, Scrape, Prometheus.", id="no source"
+        ),
+        pytest.param(["--signals", "Prometheus"], {}, "Prometheus needs an address", id="Prometheus nowhere"),
+        pytest.param(
+            ["--signals", "Scrape", "--prometheus-url", "http://prometheus:9090"],
+            {},
+            "nothing else has a use for one",
+            id="an address for nobody",
+        ),
+        pytest.param(
+            ["--signals", "Prometheus", "--prometheus-url", "http://user:secret@prometheus:9090"],
+            {},
+            "without a user",
+            id="credentials in an address",
+        ),
         pytest.param(
             [],
             {"NLP_OPERATOR_WORKER": "5"},

@@ -6,6 +6,8 @@ changed, and each dictionary is written from one side only, so neither waits for
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import NamedTuple
 
 from nlp_operator.planning.readings.counters import Reading
@@ -23,6 +25,8 @@ class Measured:
         """`fresh_seconds`: how old the reading of a pod may be that counts as seen."""
         self.trouble = ""
         """Why nothing can be read of any model, in a sentence; empty when something can."""
+        self.latencies: Mapping[Model, Mapping[float, float]] | None = None
+        """Seconds by quantile, where whoever reads knows better than the histograms do."""
         self._fresh_seconds = fresh_seconds
         self._pods: dict[Model, dict[str, Pod]] = {}
         self._totals: dict[Model, Totals] = {}
@@ -55,7 +59,10 @@ class Measured:
 
     def believed(self, model: Model) -> Believed | None:
         totals = self._totals.get(model)
-        return totals.believed() if totals is not None else None
+        believed = totals.believed() if totals is not None else None
+        if believed is None or self.latencies is None:
+            return believed
+        return replace(believed, told=self.latencies.get(model, {}))
 
     def quarantined(self, model: Model) -> str:
         totals = self._totals.get(model)

@@ -38,6 +38,28 @@ def wanted_by(models: Store) -> Callable[[Model], Wanted | None]:
     return lambda model: wanted_of(models.get(ObjectKey(model.namespace, model.name)))
 
 
+def make_asking(
+    stores: Mapping[str, Store],
+    url: str,
+    *,
+    clock: Clock,
+    is_ours: Callable[[Obj], bool],
+    on_look: Callable[[str], None],
+) -> Source:
+    """By Prometheus. Its client is imported where it is used: nobody else waits for it."""
+    from nlp_operator.signals.prometheus import FRESH_SECONDS as OLDEST_SECONDS
+    from nlp_operator.signals.prometheus import Prometheus
+
+    measured = Measured(OLDEST_SECONDS)
+    wanted = wanted_by(stores[kinds.MODEL.name])
+    pods = stores[kinds.POD.name]
+    asking = Prometheus(
+        measured, url, clock=clock, pods=lambda: pods, wanted=wanted, is_ours=is_ours, on_look=on_look
+    )
+    how = "Load and latency are measured by Prometheus."
+    return Source(measured, wanted, clock, how, asking.run, lambda old, new: None)
+
+
 def make_scraping(
     stores: Mapping[str, Store],
     *,

@@ -41,12 +41,20 @@ def falls(histogram: Histogram) -> bool:
 
 
 def since(new: Histogram, old: Histogram) -> Histogram:
-    """What was counted after `old`. Counters that fell began anew, so then it is all of `new`."""
-    if new.bounds != old.bounds:
-        return new
+    """What was counted after `old`, at the bounds that both have. Counters that fell began anew, so then it
+    is all of `new`."""
+    if old.bounds and new.bounds != old.bounds:
+        both = set(new.bounds) & set(old.bounds)
+        return since(_at(new, both), _at(old, both))
+    old = old if old.bounds else Histogram(new.bounds, (0.0,) * len(new.bounds))
     grown = Histogram(new.bounds, tuple(n - o for n, o in zip(new.counts, old.counts, strict=True)))
     anew = any(count < 0 for count in grown.counts) or falls(grown)
     return new if anew else grown
+
+
+def _at(histogram: Histogram, bounds: set[float]) -> Histogram:
+    kept = [pair for pair in zip(histogram.bounds, histogram.counts, strict=True) if pair[0] in bounds]
+    return Histogram(tuple(bound for bound, _ in kept), tuple(count for _, count in kept))
 
 
 def difference(new: Histogram, old: Histogram) -> Histogram:
@@ -68,10 +76,8 @@ def added(a: Histogram, b: Histogram) -> Histogram:
         return a if a.bounds else b
     if a.bounds == b.bounds:
         return Histogram(a.bounds, tuple(x + y for x, y in zip(a.counts, b.counts, strict=True)))
-    counts = dict(zip(b.bounds, b.counts, strict=True))
-    both = [(bound, count + counts[bound]) for bound, count in zip(a.bounds, a.counts, strict=True)
-            if bound in counts]  # fmt: skip
-    return Histogram(tuple(bound for bound, _ in both), tuple(count for _, count in both))
+    both = set(a.bounds) & set(b.bounds)
+    return added(_at(a, both), _at(b, both))
 
 
 def at_most(histogram: Histogram, seconds: float) -> float:

@@ -82,11 +82,15 @@ def test_what_came_after_is_told_apart_from_what_was_before(old: list[float], ne
     [
         pytest.param(of([0.5]), id="it counts less than before"),
         pytest.param(of([0.05, 0.5, 5.0]), id="a bucket fell and others did not"),
-        pytest.param(of([0.5], (0.2, INF)), id="it has other bounds"),
     ],
 )
 def test_all_of_a_histogram_is_new_when(new: Histogram) -> None:
     assert since(new, of([0.005, 0.005])) == new
+
+
+def test_at_other_bounds_only_what_both_have_is_told() -> None:
+    assert since(of([0.05, 0.5, 0.5], (0.1, 0.2, INF)), of([0.005])) == Histogram((0.1, INF), (0.0, 2.0))
+    assert since(of([0.5]), EMPTY) == of([0.5])
 
 
 def test_of_two_sets_of_bounds_those_that_both_have_are_kept() -> None:

@@ -1,0 +1,198 @@
+"""Asks Prometheus for what it has of our server pods, every ten seconds, in a thread of its own.
+
+The number of queries does not depend on the number of models. What cannot be had or understood leaves the
+last readings as they are, and they grow old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from prometheus_api_client import PrometheusConnect
+from urllib3.util.retry import Retry
+
+from nlp_operator.agents.poller import Target, target_of
+from nlp_operator.api.conditions import parse_timestamp
+from nlp_operator.api.objects import Obj, dig
+from nlp_operator.engine.clock import Clock
+from nlp_operator.planning.readings.counters import Reading
+from nlp_operator.planning.readings.queries import (
+    BOUNDS,
+    Answers,
+    PodName,
+    Row,
+    Scraped,
+    bounds_around,
+    bounds_of,
+    queries,
+)
+from nlp_operator.planning.readings.wanted import Wanted
+from nlp_operator.signals.measured import Measured, Model
+from nlp_operator.signals.scraper import model_of
+
+log = logging.getLogger(__name__)
+
+EVERY_SECONDS = 10.0
+TIMEOUT_SECONDS = 5.0
+"""Of one query."""
+FRESH_SECONDS = 45.0
+"""Two scrape intervals of 15 s and 15 s more: a pod that was scraped longer ago counts as not seen."""
+BOUNDS_SECONDS = 300.0
+"""How often to look which buckets there are."""
+
+
+@dataclass(frozen=True)
+class Followed:
+    """A pod whose model is measured, at one look."""
+
+    target: Target
+    wanted: Wanted
+    born: float
+    """When it was made, in seconds since 1970."""
+    bounds: tuple[str, ...]
+
+
+class Prometheus:
+    def __init__(
+        self,
+        measured: Measured,
+        url: str,
+        *,
+        clock: Clock,
+        pods: Callable[[], Iterable[Obj]],
+        wanted: Callable[[Model], Wanted | None],
+        is_ours: Callable[[Obj], bool] = lambda pod: True,
+        every: float = EVERY_SECONDS,
+        timeout: float = TIMEOUT_SECONDS,
+        on_look: Callable[[str], None] = lambda result: None,
+    ) -> None:
+        self._measured = measured
+        self._url = url
+        self._clock = clock
+        self._pods = pods
+        self._wanted = wanted
+        self._is_ours = is_ours
+        self._every = every
+        self._on_look = on_look
+        self._server: Any = PrometheusConnect(
+            url, retry=Retry(total=0), timeout=timeout, method="POST"
+        )  # fmt: skip
+        # One thread: a server that answers slowly has one question to answer, not one more at each look.
+        self._thread = ThreadPoolExecutor(1, "prometheus")
+        self._bounds: tuple[str, ...] = ()
+        self._bounds_at = -BOUNDS_SECONDS
+        self._followed: dict[str, Followed] = {}
+        self._looked: float | None = None
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(self._every)
+        finally:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._server.close()
+
+    async def look(self) -> None:
+        """Read what Prometheus has of every pod now."""
+        in_thread = partial(asyncio.get_running_loop().run_in_executor, self._thread)
+        try:
+            if not self._bounds or self._clock.monotonic() - self._bounds_at > BOUNDS_SECONDS:
+                self._bounds, self._bounds_at = await in_thread(self._ask_bounds), self._clock.monotonic()
+            found, said = await in_thread(self._ask, list(self._follow().values()))
+        except Exception as error:  # Whatever it answers is its trouble, not the operator's.
+            self._on_look("failed")
+            if not self._measured.trouble:
+                log.warning("Prometheus at %s cannot be asked.", self._url, exc_info=error)
+            self._measured.trouble = f"Prometheus cannot be asked: {_cause(error)}."
+            return
+        self._on_look("ok")
+        self._measured.trouble = said
+        self._keep(found)
+
+    def _follow(self) -> dict[str, Followed]:
+        """The pods to read. Those that are not to be read any more are forgotten, and so is what was counted
+        against another target."""
+        followed = {}
+        for pod in self._pods():
+            target = target_of(pod)
+            wanted = self._wanted(model_of(target)) if target is not None else None
+            if target is None or wanted is None or not self._is_ours(pod):
+                continue
+            made = parse_timestamp(dig(pod, "metadata", "creationTimestamp"))
+            bounds = bounds_around(self._bounds, wanted.target_seconds)
+            followed[target.uid] = Followed(target, wanted, made.timestamp() if made else 0.0, bounds)
+        for uid, before in self._followed.items():
+            if uid not in followed or followed[uid].bounds != before.bounds:
+                self._measured.drop(model_of(before.target), uid)
+        self._followed = followed
+        return followed
+
+    def _ask_bounds(self) -> tuple[str, ...]:
+        return bounds_of(self._server.custom_query(BOUNDS))
+
+    def _ask(self, followed: Sequence[Followed]) -> tuple[dict[str, tuple[Scraped, dict[float, float]]], str]:
+        """In the thread: what was found by pod uid, and a sentence about what cannot be trusted."""
+        if not followed:
+            return {}, ""
+        bounds = {bound for one in followed for bound in one.bounds}
+        quantiles = {one.wanted.quantile for one in followed}
+        moment = {"time": f"{self._clock.now().timestamp():.3f}"}
+        rows: dict[str, Sequence[Row]] = {
+            name: self._server.custom_query(query, params=moment)
+            for name, query in queries(bounds, quantiles).items()
+        }
+        return read_all(rows, followed)
+
+    def _keep(self, found: Mapping[str, tuple[Scraped, dict[float, float]]]) -> None:
+        now, wall = self._clock.monotonic(), self._clock.now().timestamp()
+        latencies: dict[Model, dict[float, float]] = {}
+        for uid, (scraped, quantiles) in found.items():
+            followed = self._followed.get(uid)
+            if followed is None:
+                continue
+            model, target = model_of(followed.target), followed.target
+            born = now - (wall - followed.born)
+            new = self._looked is not None and born > self._looked
+            reading = Reading(now - (wall - scraped.at), scraped.counters)
+            self._measured.put(model, uid, target.ready, reading, born if new else None)
+            latencies[model] = quantiles
+        self._looked = now
+        self._measured.latencies = latencies
+
+
+def read_all(
+    rows: Mapping[str, Sequence[Row]], followed: Sequence[Followed]
+) -> tuple[dict[str, tuple[Scraped, dict[float, float]]], str]:
+    answers = Answers(rows)
+    found: dict[str, tuple[Scraped, dict[float, float]]] = {}
+    said: list[str] = []
+    for one in followed:
+        target = one.target
+        try:
+            scraped = answers.read(PodName(target.namespace, target.name), target.model, one.bounds)
+        except (ValueError, KeyError) as error:
+            said.append(f"Prometheus cannot be believed: {error}.")
+            continue
+        if scraped is not None:
+            quantiles = answers.quantiles(target.namespace, target.model, (one.wanted.quantile,))
+            found[target.uid] = scraped, quantiles
+    return found, said[0][:500] if said else ""
+
+
+def _cause(error: BaseException) -> str:
+    """In a line. What the libraries wrap into their own errors says more: `Connection refused`."""
+    deepest, found = error, error.__cause__ or error.__context__
+    while found is not None:
+        if isinstance(found, OSError) and type(found).__module__ == "builtins":
+            deepest = found
+        found = found.__cause__ or found.__context__
+    said = " ".join(str(deepest).split())
+    return f"{type(deepest).__name__}: {said[:300]}" if said else type(deepest).__name__

@@ -1,0 +1,88 @@
+"""What Prometheus answers to the queries of `planning/readings/queries.py` about pods of a test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from nlp_operator.planning.readings.queries import BOUNDS, COUNTERS
+from tests.nlp_operator.planning.readings.pages import BOUNDS as LES
+from tests.nlp_operator.planning.readings.pages import Load
+
+Rows = list[dict[str, Any]]
+
+
+@dataclass
+class PodLoad:
+    load: Load
+    at: float
+    """When it was scraped, in seconds since 1970."""
+    pod: str = "words-0"
+    namespace: str = "demo"
+    model: str = "words"
+
+
+def row(value: object, **labels: str) -> dict[str, Any]:
+    return {"metric": labels, "value": [0.0, str(value)]}
+
+
+def answer(query: str, *pods: PodLoad, quantile_ms: float | None = None) -> Rows:
+    """The result of one query."""
+    if query == BOUNDS:
+        return [row(1, le=bound) for bound in LES] if any(one.load.latencies_ms for one in pods) else []
+    if query.startswith("histogram_quantile"):
+        return [
+            row("NaN" if quantile_ms is None else quantile_ms, namespace=one.namespace, envoy_route=one.model)
+            for one in pods
+        ]
+    names: Mapping[str, str] = {text: name for name, text in COUNTERS.items()}
+    make = _MAKERS[names.get(query, "latency")]
+    return [made for one in pods for made in make(one)]
+
+
+def _of(value: Callable[[Load], object], label: str = "model") -> Callable[[PodLoad], Rows]:
+    return lambda one: [row(value(one.load), namespace=one.namespace, pod=one.pod, **{label: one.model})]
+
+
+def _by(counts: Callable[[Load], Mapping[str, float]], label: str) -> Callable[[PodLoad], Rows]:
+    return lambda one: [
+        row(count, namespace=one.namespace, pod=one.pod, model=one.model, **{label: key})
+        for key, count in counts(one.load).items()
+    ]
+
+
+def _came(load: Load) -> int:
+    return len(load.latencies_ms) + load.refused + load.waiting_at_envoy
+
+
+def _of_envoy(value: Callable[[Load], object]) -> Callable[[PodLoad], Rows]:
+    make = _of(value, "envoy_route")
+    return lambda one: make(one) if _came(one.load) else []
+
+
+def _latency(one: PodLoad) -> Rows:
+    if not one.load.latencies_ms:
+        return []
+    labels = {"namespace": one.namespace, "pod": one.pod, "envoy_route": one.model}
+    return [
+        row(sum(took < float(bound) for took in one.load.latencies_ms), **labels, le=bound) for bound in LES
+    ]
+
+
+_MAKERS: Mapping[str, Callable[[PodLoad], Rows]] = {
+    "scraped": lambda one: [row(one.at, namespace=one.namespace, pod=one.pod, instance="i", job="j")],
+    "serving": _of(lambda load: float(load.serving)),
+    "quarantined": _by(lambda load: {load.quarantined: 1} if load.quarantined else {}, "reason"),
+    "canaries": _by(lambda load: {"right": load.right}, "result"),
+    "offered": _of_envoy(_came),
+    "refused": _of_envoy(lambda load: load.refused),
+    "succeeded": _of(lambda load: load.succeeded),
+    "failures": _by(lambda load: load.failures, "reason"),
+    "executions": _of(lambda load: load.executions),
+    "items": _of(lambda load: load.items),
+    "compute": _of(lambda load: load.compute_us),
+    "queue": _of(lambda load: load.queue_us),
+    "waiting": _of(lambda load: load.waiting),
+    "latency": _latency,
+}

@@ -1,0 +1,326 @@
+"""What Prometheus says of our pods: a server that answers anything at all, and a real one."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from functools import partial
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from aiohttp import web
+
+from nlp_operator.api.objects import Obj
+from nlp_operator.engine.clock import Clock, system_clock
+from nlp_operator.planning.readings.wanted import Wanted
+from nlp_operator.planning.scaling import signals
+from nlp_operator.planning.scaling.signals import Counted, Unknown, Window
+from nlp_operator.signals.measured import Measured, Model
+from nlp_operator.signals.prometheus import Prometheus
+from tests.nlp_operator.agents.answering import make_server_pod, serving
+from tests.nlp_operator.planning.readings.answers import PodLoad, answer
+from tests.nlp_operator.planning.readings.pages import Load, make_page
+from tests.prometheus_server import PrometheusServer, Target, prometheus
+
+NOVELS = Model("demo", "novels")
+POD, OTHER = make_server_pod("127.0.0.41"), make_server_pod("127.0.0.42")
+WALL = 1_800_000_000.0
+
+
+def load_of(requests: int) -> Load:
+    return Load(
+        latencies_ms=[60.0] * requests,
+        succeeded=requests,
+        executions=requests,
+        items=requests,
+        compute_us=10_000 * requests,
+    )
+
+
+def pod_load(requests: int, at: float, pod: Obj = POD) -> PodLoad:
+    return PodLoad(load_of(requests), at, pod=pod["metadata"]["name"], model="novels")
+
+
+class Asking:
+    """An operator that looks when a test says so, at a time that it says."""
+
+    def __init__(self, url: str, *pods: Obj, clock: Clock | None = None) -> None:
+        self.now = 0.0
+        self.pods = list(pods)
+        self.measured = Measured(45.0)
+        self.target = 0.1
+        self.known: Counted | None = None
+        self.clock = clock or Clock(
+            monotonic=lambda: self.now, now=lambda: datetime.fromtimestamp(WALL + self.now, UTC)
+        )
+        self.server = Prometheus(
+            self.measured,
+            url,
+            clock=self.clock,
+            pods=lambda: self.pods,
+            wanted=lambda model: Wanted(self.target, 0.95),
+            timeout=5.0,
+        )
+
+    async def look(self, ready: int = 1) -> Window | Unknown:
+        """As the brain looks."""
+        await self.server.look()
+        now = self.clock.monotonic()
+        sample = self.measured.sample(NOVELS, self.target, now)
+        found = signals.read(sample, now, ready, 45.0)
+        if isinstance(found, Unknown):
+            return found
+        before, self.known = self.known, found
+        return signals.between(before, found, ready)
+
+
+def reason(found: Window | Unknown) -> str:
+    return found.reason if isinstance(found, Unknown) else "known"
+
+
+class Canned:
+    """Answers queries with what `say` gives: bytes as they are, else the rows of an instant query."""
+
+    def __init__(self) -> None:
+        self.say: Callable[[str], Any] = lambda query: []
+        self.queries: list[str] = []
+        self.url = ""
+
+    def pods(self, *pods: PodLoad) -> None:
+        self.say = lambda query: answer(query, *pods)
+
+
+@contextmanager
+def canned() -> Iterator[Canned]:
+    told = Canned()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            (query,) = parse_qs(urlsplit(self.path).query)["query"]
+            told.queries.append(query)
+            said = told.say(query)
+            status, body = said if isinstance(said, tuple) else (200, said)
+            if not isinstance(body, bytes):
+                found = {"status": "success", "data": {"resultType": "vector", "result": body}}
+                body = web.json_response(found).body
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=partial(server.serve_forever, poll_interval=0.01), daemon=True)
+    thread.start()
+    told.url = f"http://127.0.0.1:{server.server_port}"
+    try:
+        yield told
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+async def test_what_came_between_two_looks_is_what_a_window_says() -> None:
+    with canned() as server:
+        asking = Asking(server.url, POD)
+        server.pods(pod_load(100, WALL - 5))
+        assert reason(await asking.look()) == "FirstSample"
+        asking.now = 10.0
+        server.pods(pod_load(180, WALL + 5))
+        window = await asking.look()
+        assert isinstance(window, Window)
+        assert (window.offered, window.answered, window.late, window.seconds) == (80, 80, 0, 10)
+        asking.now, before = 20.0, len(server.queries)
+        asking.target = 0.05
+        server.pods(pod_load(280, WALL + 15))
+        assert reason(await asking.look()) in ("CounterReset", "Stale", "FirstSample")
+        assert len(server.queries) - before <= 16
+
+
+async def test_the_number_of_queries_is_the_same_for_any_number_of_pods() -> None:
+    with canned() as server:
+        counts = []
+        for number in (1, 50):
+            pods = [make_server_pod(f"127.1.0.{n}") for n in range(1, number + 1)]
+            asking = Asking(server.url, *pods)
+            server.pods(*(pod_load(10, WALL, pod) for pod in pods))
+            before = len(server.queries)
+            await asking.look()
+            counts.append(len(server.queries) - before)
+        assert counts[0] == counts[1] == 16
+
+
+@pytest.mark.parametrize(
+    ("say", "wanted", "trouble"),
+    [
+        pytest.param(lambda query: b"<html>Bad gateway</html>", "Partial", "JSON", id="HTML"),
+        pytest.param(lambda query: (503, b""), "Partial", "503", id="an error"),
+        pytest.param(lambda query: (200, b'{"status": "error"}'), "Partial", "KeyError", id="no data"),
+        pytest.param(lambda query: [], "Partial", "", id="nothing"),
+        pytest.param(lambda query: [{"metric": {}}], "Partial", "", id="rows of nobody"),
+        pytest.param(
+            lambda query: [{**one, "value": [0, "NaN"]} for one in answer(query, pod_load(9, WALL + 60))],
+            "Partial",
+            "count",
+            id="NaN",
+        ),
+        pytest.param(lambda query: answer(query, pod_load(9, WALL - 5)), "Partial", "", id="old timestamps"),
+        pytest.param(
+            lambda query: answer(query, pod_load(9, WALL + 600)), "FromTheFuture", "", id="future timestamps"
+        ),
+        pytest.param(
+            lambda query: answer(query, pod_load(9, WALL + 60), pod_load(9, WALL + 60)),
+            "Partial",
+            "scraped 2 times",
+            id="two of everything",
+        ),
+    ],
+)
+async def test_a_load_that_was_known_is_unknown_and_never_zero_when_prometheus_answers(
+    say: Callable[[str], Any], wanted: str, trouble: str
+) -> None:
+    with canned() as server:
+        asking = Asking(server.url, POD)
+        for asking.now in (0.0, 10.0):
+            server.pods(pod_load(100, WALL + asking.now))
+            await asking.look()
+        server.say = say
+        asking.now = 10.0 + 45.1
+        found = await asking.look()
+        assert isinstance(found, Unknown)
+        assert found.reason in (wanted, "Stale")
+        assert trouble in asking.measured.trouble
+
+
+async def test_a_prometheus_that_is_away_is_said_to_be() -> None:
+    with canned() as server:
+        url = server.url
+    asking = Asking(url, POD)
+    assert reason(await asking.look()) == "NoData"
+    assert asking.measured.trouble == (
+        "Prometheus cannot be asked: ConnectionRefusedError: [Errno 111] Connection refused."
+    )
+
+
+async def test_pods_that_are_gone_leave_nothing() -> None:
+    with canned() as server:
+        asking = Asking(server.url, POD, OTHER)
+        server.pods(pod_load(1, WALL), pod_load(1, WALL, OTHER))
+        await asking.look(2)
+        assert len(asking.measured._pods[NOVELS]) == 2
+        asking.pods = []
+        await asking.look(2)
+        assert not asking.measured._pods
+        assert not asking.measured._totals
+
+
+async def test_half_of_the_pods_are_enough_and_a_pod_that_is_new_counts_from_its_beginning() -> None:
+    born = datetime.fromtimestamp(WALL + 3, UTC).isoformat()
+    new = make_server_pod("127.0.0.43", creationTimestamp=born)
+    with canned() as server:
+        asking = Asking(server.url, POD)
+        server.pods(pod_load(100, WALL))
+        await asking.look()
+        asking.now = 10.0
+        asking.pods.append(new)
+        server.pods(pod_load(200, WALL + 10), pod_load(40, WALL + 10, new))
+        window = await asking.look(4)
+        assert isinstance(window, Window)
+        assert (window.offered, window.complete) == (140, False)
+
+
+# --- a real one ---
+
+
+@asynccontextmanager
+async def two_pods() -> AsyncIterator[tuple[dict[str, Any], PrometheusServer]]:
+    """What the pods say, and the Prometheus that scrapes them."""
+    pages: dict[str, Any] = {}
+
+    async def metrics(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        page = pages.get(str(request.transport.get_extra_info("sockname")[0]), "")
+        return web.Response(text=page, status=200 if page else 503)
+
+    async with (
+        serving("127.0.0.41", "/metrics", metrics) as first,
+        serving("127.0.0.42", "/metrics", metrics) as second,
+    ):
+        manager = prometheus(
+            Target(f"127.0.0.41:{first}", POD["metadata"]["name"]),
+            Target(f"127.0.0.42:{second}", OTHER["metadata"]["name"]),
+        )
+        server = await asyncio.to_thread(manager.__enter__)
+        try:
+            yield pages, server
+        finally:
+            await asyncio.to_thread(manager.__exit__, None, None, None)
+
+
+async def until(what: str, holds: Callable[[], Any]) -> Any:
+    """Poll a real condition while the pods go on answering."""
+    async with asyncio.timeout(60):
+        while True:
+            found = await asyncio.to_thread(holds)
+            if found:
+                return found
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.jobs
+@pytest.mark.timeout(300)
+async def test_a_real_prometheus_gives_what_the_pods_say_and_unknown_when_they_or_it_are_gone() -> None:
+    async with two_pods() as (pages, server):
+        asking = Asking(server.url, POD, OTHER, clock=system_clock())
+
+        async def say(first: int, second: int | None) -> Window | Unknown:
+            """Both pods say so, and Prometheus has scraped it."""
+            pages["127.0.0.41"] = make_page({"novels": load_of(first)})
+            pages["127.0.0.42"] = "" if second is None else make_page({"novels": load_of(second)})
+            total = first + (second or 0)
+            query = f"sum(nv_inference_count) == {total}"
+            await until(f"Prometheus has {total}", lambda: server.query(query))
+            return await asking.look(2)
+
+        assert reason(await say(100, 1000)) == "FirstSample"
+        window = await say(150, 1050)
+        assert isinstance(window, Window)
+        assert (window.offered, window.answered, window.late, window.complete) == (100, 100, 0, True)
+        assert asking.measured.trouble == ""
+
+        restarted = await say(160, 7)
+        assert isinstance(restarted, Window) or restarted.reason == "CounterReset"
+        assert reason(await say(161, 8)) == "known"
+
+        half = await say(170, None)
+        assert isinstance(half, Window) or half.reason in ("Partial", "Stale")
+
+        server.end()
+        assert reason(await asking.look(2)) == "Stale"
+        assert "Connection refused" in asking.measured.trouble
+
+
+@pytest.mark.jobs
+@pytest.mark.timeout(300)
+async def test_every_query_is_one_that_a_real_prometheus_answers() -> None:
+    async with two_pods() as (pages, server):
+        pages["127.0.0.41"] = make_page({"novels": load_of(100)})
+        pages["127.0.0.42"] = make_page({"novels": load_of(50)})
+        query = "sum(rate(envoy_vhost_route_upstream_rq_time_bucket[1m]) >= 0)"
+        await until("two scrapes", lambda: server.query(query))
+        pages["127.0.0.41"] = make_page({"novels": load_of(200)})
+        await until("another rate", lambda: server.query(f"{query} > 0"))
+        asking = Asking(server.url, POD, OTHER, clock=system_clock())
+        await asking.look(2)
+        assert asking.measured.latencies is not None
+        assert asking.measured.latencies[NOVELS][0.95] == pytest.approx(0.0975)
+        pods = asking.measured._pods[NOVELS]
+        assert {pod.latest.counters.offered for pod in pods.values()} == {200, 50}
+        assert all(0 <= asking.clock.monotonic() - pod.latest.at < 30 for pod in pods.values())
