@@ -224,9 +224,10 @@ class Loader:
             message = f"A process of the backend died during the proof. {refused.message}"
             raise Refused("BackendDied", message) from refused
         proven_at = loop.time()
-        grew = await self._check_work(devices, stubs, fresh) if devices else {}
+        inside = not stubs
         if not before:
             stubs = await self._settle(name, spec.instances, stubs)
+        grew = await self._check_work(devices, stubs, inside, fresh) if devices and (stubs or inside) else {}
         return Proof(
             examples=examples,
             max_batch_size=loaded.max_batch_size,
@@ -252,17 +253,17 @@ class Loader:
         return devices
 
     async def _check_work(
-        self, before: tuple[Device, ...], stubs: frozenset[int], fresh: bool
+        self, before: tuple[Device, ...], stubs: frozenset[int], inside: bool, fresh: bool
     ) -> dict[str, int]:
         """By how much memory in use on each GPU grew. Raises `Refused` when the model does nothing there."""
         after = await self._look_at_devices()
-        workers = stubs or frozenset({self.triton_pid})
+        workers = frozenset({self.triton_pid}) if inside else stubs
         why = device_check.why_on_cpu(
             device_check.Seen(
                 before=before,
                 after=after,
                 workers=workers,
-                inside=not stubs,
+                inside=inside,
                 fresh=fresh,
                 alive=all_pids(),
                 with_driver=[pid for pid in workers if maps_library(pid, device_check.DRIVER)],

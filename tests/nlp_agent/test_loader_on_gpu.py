@@ -9,7 +9,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -42,11 +42,16 @@ class FakeTriton:
 
     repository: Path
     kind: str = "KIND_GPU"
+    starts: int = 1
+    """Processes that the next load starts."""
+    ends: int = 0
+    """Processes that end with the next question."""
     stubs: list[subprocess.Popen[bytes]] = field(default_factory=list)
     unloaded: list[str] = field(default_factory=list)
 
     async def load(self, name: str, patience: float) -> None:
-        self.start_stub(name)
+        for _ in range(self.starts):
+            self.start_stub(name)
 
     def start_stub(self, name: str) -> None:
         folder = str(self.repository / name / "1" / "model.py")
@@ -59,6 +64,9 @@ class FakeTriton:
         return parse_model_config(CONFIG.replace("KIND_CPU", self.kind))
 
     async def ask(self, model: str, example: Example, patience: float) -> dict[str, Array | None]:
+        for _ in range(self.ends):
+            self.stubs.pop().communicate()
+        self.ends = 0
         return {tensor.name: tensor.value for tensor in example.outputs}
 
 
@@ -120,6 +128,20 @@ async def test_model_whose_process_the_driver_knows_is_proven_with_its_memory(ri
     proof = await rig.loader(look).bring(rig.spec, None)
     assert proof.stubs == {stub.pid for stub in rig.triton.stubs}
     assert proof.grew == {"GPU-1": 300 * MEBIBYTE}
+
+
+async def test_instance_that_is_no_longer_wanted_needs_no_context(rig: Rig) -> None:
+    def look() -> tuple[Device, ...]:
+        there: dict[int, int | None] = {stub.pid: 300 * MEBIBYTE for stub in rig.triton.stubs}
+        return (make_device(100 + 300 * len(there), there),)
+
+    two = replace(rig.spec, instances=2)
+    rig.triton.starts = 2
+    before = await rig.loader(look).bring(two, None)
+    assert len(before.stubs) == 2
+    rig.triton.starts, rig.triton.ends = 0, 1
+    after = await rig.loader(look).bring(rig.spec, two)
+    assert after.stubs == {rig.triton.stubs[0].pid}
 
 
 async def test_instance_that_triton_put_on_the_cpu_is_refused(rig: Rig) -> None:
