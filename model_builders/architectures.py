@@ -16,6 +16,7 @@ from model_builders.architecture import Architecture
 from model_builders.errors import Refused
 from model_builders.one_hot.builder import OneHotArchitecture
 from model_builders.sentence_encoder.builder import SentenceEncoderArchitecture
+from model_builders.seq2seq_attention.builder import Seq2SeqAttentionArchitecture
 from model_builders.term_document_matrix.builder import TermDocumentMatrixArchitecture
 from model_builders.text_classifier.builder import TextClassifierArchitecture
 from model_builders.word2vec.builder import Word2VecArchitecture
@@ -27,6 +28,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
     for architecture in (
         OneHotArchitecture(),
         SentenceEncoderArchitecture(),
+        Seq2SeqAttentionArchitecture(),
         TermDocumentMatrixArchitecture(),
         TextClassifierArchitecture(),
         Word2VecArchitecture(),

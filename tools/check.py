@@ -19,6 +19,8 @@ GENERATED: tuple[tuple[str, Sequence[str]], ...] = (
     ("docs/api/nlpmodel.md", ("-m", "tools.api_reference")),
     ("manifests/samples/korean-words.yaml", ("-m", "tools.korean_words")),
     ("manifests/samples/korean-people.yaml", ("-m", "tools.korean_words", "--people")),
+    ("manifests/samples/reversed-words.yaml", ("-m", "tools.translation_samples", "reversed-words")),
+    ("manifests/samples/korean-english.yaml", ("-m", "tools.translation_samples", "korean-english")),
     ("charts/nlp-operator", ("-m", "tools.helm_chart")),
 )
 """Each document (or folder of them) with its command, that writes it (`--write FILE`) or holds it (`--check

@@ -132,7 +132,7 @@ spec:
 PARTICLES = {"은는": ("은", "는"), "이가": ("이", "가"), "을를": ("을", "를"), "과와": ("과", "와")}
 
 
-class _Word(str):
+class Word(str):
     """Formats itself with a particle: `{word:을를}` is 수염을 and 치마를."""
 
     __slots__ = ()
@@ -152,7 +152,7 @@ def sentences() -> list[str]:
     choice = random.Random(SEED)  # noqa: S311 - a text, not a secret
     made = [
         choice.choice(TEMPLATES).format(
-            person=_Word(person), thing=_Word(choice.choice(things)), kind=_Word(choice.choice(kinds))
+            person=Word(person), thing=Word(choice.choice(things)), kind=Word(choice.choice(kinds))
         )
         for pair, kinds in PEOPLE
         for person, things in zip(pair, THINGS, strict=True)
@@ -177,7 +177,7 @@ def analogies() -> Iterator[str]:
 def labelled(pairs: tuple[int, ...]) -> list[str]:
     """A .tsv of texts about these pairs of people."""
     lines = [
-        f"{deed.format(person=_Word(person))}\t{label}"
+        f"{deed.format(person=Word(person))}\t{label}"
         for place in pairs
         for person, label in zip(PEOPLE[place][0], LABELS, strict=True)
         for deed in DEEDS

@@ -145,7 +145,7 @@ class Settings:
         "",
         _text,
         "Image of the build Jobs of architectures that need torch (SentenceEncoder, Word2Vec, "
-        "TextClassifier); empty means that such models cannot be built here, and say so.",
+        "TextClassifier, Seq2SeqAttention); empty means that such models cannot be built here, and say so.",
     )
     serving_image: str = _setting(
         "",

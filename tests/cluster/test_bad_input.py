@@ -51,7 +51,7 @@ REFUSED = [
         "spec.build.architecture",
         "Transformer",
         'spec.build.architecture: Unsupported value: "Transformer": supported values: '
-        '"TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier"',
+        '"TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier", "Seq2SeqAttention"',
         id="an unknown architecture",
     ),
     pytest.param(

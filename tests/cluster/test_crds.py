@@ -20,6 +20,7 @@ from tests.nlp_operator.making import (
     make_gpu_pool,
     make_model,
     make_pool,
+    make_translator,
     make_words,
 )
 
@@ -62,7 +63,7 @@ def encoder(change: Callable[[Object], object]) -> Object:
 
 
 REFUSED_MODELS = [
-    pytest.param(model(lambda spec: spec["build"].update(architecture="Transformer")), 'Unsupported value: "Transformer": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier"', id="unknown architecture"),
+    pytest.param(model(lambda spec: spec["build"].update(architecture="Transformer")), 'Unsupported value: "Transformer": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier", "Seq2SeqAttention"', id="unknown architecture"),
     pytest.param(model(lambda spec: spec["build"].update(export={"precision": "Int8"})), "spec.build.export.fidelity must be set when the precision is Int8", id="lossy without a fidelity"),
     pytest.param(model(lambda spec: spec["build"].update(export={"fidelity": {"metric": "cosine", "atLeast": "0.98"}})), "the precision Int8 and fidelity are offered for the architecture SentenceEncoder only", id="a fidelity of what loses nothing"),
     pytest.param(encoder(lambda spec: spec["build"]["inputs"][0].update(name="corpus")), "A SentenceEncoder takes the inputs weights", id="an encoder without weights"),
@@ -72,6 +73,9 @@ REFUSED_MODELS = [
     pytest.param(words(lambda spec: spec["build"].update(quality=[{"metric": "analogyTop1", "atLeast": "0.25"}])), "spec.build.quality has a bound on analogies; name the input analogies", id="a bound on analogies without any"),
     pytest.param(as_applied(make_classifier("Frozen", TRAIN)), "A TextClassifier takes the inputs train", id="a classifier without the vectors it needs"),
     pytest.param(as_applied(make_classifier("Random", TRAIN, {**TRAIN, "name": "vectors"})), "A TextClassifier takes the inputs train", id="a classifier with vectors it does not need"),
+    pytest.param(as_applied(make_translator(TRAIN, {**TRAIN, "name": "pairs"})), "Seq2SeqAttention takes the inputs train (pairs of texts; needed) and test", id="a translator with something else"),
+    pytest.param(as_applied(make_translator({**TRAIN, "name": "test"})), "Seq2SeqAttention takes the inputs train (pairs of texts; needed) and test", id="a translator without pairs"),
+    pytest.param(as_applied(make_translator(TRAIN, hiddenDim=255)), "spec.build.seq2SeqAttention.hiddenDim in body should be a multiple of 2", id="a state that cannot be halved"),
     pytest.param(words(lambda spec: spec["build"].update(word2Vec={"learningRate": "11"})), "spec.build.word2Vec.learningRate in body should match", id="a learning rate above its bound"),
     pytest.param(model(lambda spec: spec["build"].update(oneHot={})), "spec.build.oneHot must be set (it may be {}) when the architecture is OneHot, and only then.", id="two members set"),
     pytest.param(model(lambda spec: spec["build"].pop("termDocumentMatrix")), "spec.build.termDocumentMatrix must be set (it may be {}) when the architecture is TermDocumentMatrix, and only then.", id="no member set"),

@@ -89,6 +89,16 @@ def make_classifier(embeddings: str, *inputs: Obj) -> Obj:
     return make_model("korean-people", build=build)
 
 
+def make_translator(*inputs: Obj, **parameters: Any) -> Obj:
+    """A Seq2SeqAttention of these inputs."""
+    build = {
+        "architecture": "Seq2SeqAttention",
+        "seq2SeqAttention": parameters,
+        "inputs": list(inputs),
+    }
+    return make_model("korean-english", build=build)
+
+
 def make_pool(pool: str = "cpu", **spec: Any) -> Obj:
     return {
         "apiVersion": names.API_VERSION,

@@ -59,6 +59,7 @@ Tokenizer = Literal["Whitespace", "Words", "KoreanMorphemes"]
 CaseFolding = Literal["Preserve", "Lower"]
 Column = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S+$")]
 LearningRate = Annotated[str, StringConstraints(max_length=16, pattern=r"^(0\.[0-9]+|[1-9](\.[0-9]+)?|10)$")]
+Dropout = Annotated[str, StringConstraints(max_length=16, pattern=r"^0(\.[0-9]+)?$")]
 Vocabulary = list[Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S+$")]] | None
 
 
@@ -114,12 +115,28 @@ class TextClassifier(_Part):
     label_column: Column = "label"
     embedding_dim: int = Field(100, ge=2, le=1000)
     filters: int = Field(100, ge=1, le=1000)
-    dropout: Annotated[str, StringConstraints(max_length=16, pattern=r"^0(\.[0-9]+)?$")] = "0.5"
+    dropout: Dropout = "0.5"
     min_count: int = Field(2, ge=1, le=1_000_000)
     max_tokens: int = Field(64, ge=5, le=4096)
     epochs: int = Field(5, ge=1, le=1000)
     batch_size: int = Field(50, ge=1, le=4096)
     learning_rate: LearningRate = "0.001"
+    seed: int = Field(1, ge=0, le=2_147_483_647)
+
+
+class Seq2SeqAttention(_Part):
+    attention: Literal["Luong", "Bahdanau", "None"] = "Luong"
+    score: Literal["Dot", "General", "Concat"] = "General"
+    source_column: Column = "source"
+    target_column: Column = "target"
+    vocab_size: int = Field(8000, ge=16, le=64_000)
+    embedding_dim: int = Field(256, ge=2, le=1024)
+    hidden_dim: int = Field(256, ge=2, le=2048, multiple_of=2)
+    dropout: Dropout = "0.2"
+    max_tokens: int = Field(64, ge=2, le=512)
+    epochs: int = Field(10, ge=1, le=1000)
+    batch_size: int = Field(64, ge=1, le=4096)
+    learning_rate: LearningRate = "0.003"
     seed: int = Field(1, ge=0, le=2_147_483_647)
 
 
@@ -325,6 +342,7 @@ class Build(_Part):
     one_hot: OneHot | None = None
     word2_vec: Word2Vec | None = None
     text_classifier: TextClassifier | None = None
+    seq2_seq_attention: Seq2SeqAttention | None = None
     inputs: list[Input] = Field(min_length=1, max_length=8)
     quality: list[QualityBound] = Field(default_factory=list, max_length=16)
     export: Export = Export()
@@ -383,6 +401,13 @@ class Build(_Part):
             )
         return self
 
+    @model_validator(mode="after")
+    def _what_a_translator_learns_from(self) -> Self:
+        names = {one.name for one in self.inputs}
+        if self.seq2_seq_attention is not None and ("train" not in names or names - {"train", "test"}):
+            raise ValueError("Seq2SeqAttention takes the inputs train (needed) and test.")
+        return self
+
     @property
     def _members(self) -> dict[str, _Part | None]:
         return {
@@ -391,6 +416,7 @@ class Build(_Part):
             "OneHot": self.one_hot,
             "Word2Vec": self.word2_vec,
             "TextClassifier": self.text_classifier,
+            "Seq2SeqAttention": self.seq2_seq_attention,
         }
 
     @property

@@ -12,6 +12,7 @@ from tests.nlp_operator.making import (
     make_model,
     make_outside,
     make_pool,
+    make_translator,
     make_words,
 )
 
@@ -48,18 +49,31 @@ CLASSIFIER_TAKES = (
     "Frozen or FineTuned."
 )
 
+TRANSLATOR_TAKES = "Seq2SeqAttention takes the inputs train (needed) and test."
+
 
 INVALID = [
     pytest.param(
+        make_translator(named("train"), named("pairs")), f"spec.build: {TRANSLATOR_TAKES}", id="others"
+    ),
+    pytest.param(
+        make_translator(named("test")), f"spec.build: {TRANSLATOR_TAKES}", id="nothing to learn from"
+    ),
+    pytest.param(
+        make_translator(named("train"), hiddenDim=255),
+        "spec.build.seq2SeqAttention.hiddenDim is 255: input should be a multiple of 2.",
+        id="a state that cannot be halved",
+    ),
+    pytest.param(
         make_model(build_extra={"architecture": "Transformer"}),
         "spec.build: transformer must be set: the architecture is Transformer, which is none of "
-        "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier.",
+        "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier, Seq2SeqAttention.",
         id="unknown architecture",
     ),
     pytest.param(
         make_outside(build_extra={"ngramProfiles": None}),
         "spec.build: ngramProfiles must be set: the architecture is NgramProfiles, which is none of "
-        "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier.",
+        "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier, Seq2SeqAttention.",
         id="an architecture from outside without its member",
     ),
     pytest.param(
