@@ -22,7 +22,7 @@ from benchmarks.autoscaling.tables import (
     with_price,
 )
 
-PRICES = (0.5, 2.0, 5.0, 12.0, 30.0, 100.0)
+PRICES = (0.2, 1.0, 3.0, 8.0, 25.0, 100.0)
 ORACLE_PRICES = (0.7, 1.5, 3.0, 6.0, 15.0, 40.0, 150.0)
 RATE_TARGETS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
 CONCURRENCY_TARGETS = (0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
