@@ -10,9 +10,10 @@ Deterministic: ties go by name.
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, permutations
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,16 @@ class Request:
     current: Mapping[str, int]
     lowest: int
     highest: int
-    keep: int = 0
-    """It gives back no replica below this for its price alone; another model may still get it."""
+    keep: float = 0.0
+    """In reference replicas: it gives back nothing below this for its price alone; another model may still
+    get it."""
+    start_seconds: float = 0.0
+    """What a replica costs before it serves, in seconds of its price."""
+    settled: bool = False
+    """All its replicas serve: one of them may be replaced by others in a pool with better worth for its
+    price."""
+    leaving: str = ""
+    """The pool of a replica whose successors in another pool serve by now."""
 
 
 Fits = Callable[[str, str, int, int], bool]
@@ -60,6 +69,11 @@ class AllocatorSettings:
     move_least: float = 0.15
     """And at least by this share of the other model's requests: what is gained must outlast the cold start,
     and the next minute may want it back."""
+    payback_seconds: float = 600.0
+    """A running replica is replaced by others in another pool when that saves what starting them costs
+    within so long."""
+    replace_least: float = 0.1
+    """And a share of the price of what is replaced."""
     exchanges: int = 400
     """How many trades of pools are made at most in one plan."""
 
@@ -67,15 +81,16 @@ class AllocatorSettings:
 @dataclass(frozen=True)
 class Move:
     kind: str
-    """`Add`, `Release` (its price is not earned), `Give` (another model needs it more) or `Shed` (no
-    room)."""
+    """`Add`, `Release` (its price is not earned), `Give` (another model needs it more), `Shed` (no room),
+    `Trade` (of pools, before it starts), `Succeed` (started so that one in another pool may go once these
+    serve) or `Retire` (its successors serve)."""
     model: str
     pool: str
     replicas: int
     late_per_second: float
     """Late requests a second that it avoids, or costs."""
     other: str = ""
-    """The model that received what was given."""
+    """The model that received what was given; of `Trade` and `Succeed` the pool that is left."""
 
 
 @dataclass
@@ -89,6 +104,7 @@ class _Holding:
     offers: dict[str, Offer] = field(default_factory=dict)
     gave: bool = False
     took: bool = False
+    succeeds: bool = False
     version: int = 0
 
 
@@ -177,9 +193,11 @@ class _Plan:
             self._below_highest(holding)
         self._shed()
         for holding in self.holdings.values():
+            self._retire(holding)
             self._release(holding)
         self._reach_lowest()
         self._add()
+        self._succeed()
         self._exchange()
 
     def allocation(self) -> Allocation:
@@ -204,12 +222,13 @@ class _Plan:
         curve = holding.request.soon if by > 0 else holding.request.later
         return abs(cost(curve, holding.capacity) - cost(curve, max(capacity, 0.0)))
 
-    def _cheapest_loss(self, holding: _Holding) -> tuple[float, str] | None:
-        """The pool in which one replica less is missed least for what it costs."""
+    def _cheapest_loss(self, holding: _Holding, keep: float = -math.inf) -> tuple[float, str] | None:
+        """The pool in which one replica less is missed least for what it costs, of those where so much stays
+        without it."""
         found = [
             (self._worth(holding, pool, -1) / max(holding.offers[pool].price, 1e-9), pool)
             for pool, count in holding.counts.items()
-            if count > 0
+            if count > 0 and holding.capacity - holding.offers[pool].speed >= keep - 1e-9
         ]
         return min(found, default=None)
 
@@ -235,11 +254,24 @@ class _Plan:
                 self.moves.append(Move("Shed", holding.request.name, pool, 1, loss))
                 self._change(holding, pool, -1)
 
+    def _retire(self, holding: _Holding) -> None:
+        """End what has successors, unless the load has grown so that it earns its price again."""
+        request, pool = holding.request, holding.request.leaving
+        if holding.counts.get(pool, 0) <= 0 or holding.total <= request.lowest:
+            return
+        loss = self._worth(holding, pool, -1)
+        offer = holding.offers[pool]
+        spare = holding.capacity - offer.speed >= request.keep - 1e-9
+        if spare and loss * self.settings.late_price < offer.price:
+            self.moves.append(Move("Retire", request.name, pool, 1, loss))
+            self._change(holding, pool, -1)
+            holding.gave = True
+
     def _release(self, holding: _Holding) -> None:
         """Give back what does not earn its price."""
         request = holding.request
-        while holding.total > max(request.lowest, request.keep):
-            loss = self._cheapest_loss(holding)
+        while holding.total > request.lowest:
+            loss = self._cheapest_loss(holding, request.keep)
             if loss is None or loss[0] * self.settings.late_price >= self.settings.keep_share:
                 return
             self.moves.append(Move("Release", request.name, loss[1], 1, self._worth(holding, loss[1], -1)))
@@ -301,6 +333,48 @@ class _Plan:
             holding.took = True
             self._push(queue, name, holding, offer)
 
+    def _succeed(self) -> None:
+        """Start successors, in pools with room, of replicas that cost more than they are worth where they
+        run.
+
+        Make before break: what runs stays until they serve, so that both hold devices meanwhile.
+        """
+        found = sorted(
+            (-saved, name, into, out, count)
+            for name, holding in self.holdings.items()
+            if holding.request.settled and not holding.gave and not holding.took
+            for saved, into, out, count in self._successions(holding)
+        )
+        for _, name, into, out, count in found:
+            holding = self.holdings[name]
+            offer = holding.offers[into]
+            have = holding.counts[into] + count
+            if holding.succeeds or offer.devices * count > self.free.get(into, 0):
+                continue
+            if self.fits is not None and not self.fits(name, into, have, have * offer.devices):
+                continue
+            self.moves.append(Move("Succeed", name, into, count, self._worth(holding, into, count), out))
+            self._change(holding, into, count)
+            holding.took = holding.succeeds = True
+
+    def _successions(self, holding: _Holding) -> Iterator[tuple[float, str, str, int]]:
+        """What a model saves a second by so many replicas in one pool in the place of one in another."""
+        request, settings = holding.request, self.settings
+        now = cost(request.later, holding.capacity)
+        for out, into in permutations(holding.offers.values(), 2):
+            if holding.counts[out.pool] <= 0:
+                continue
+            most = min(math.ceil(out.speed / into.speed), request.highest - holding.total)
+            for count in range(1, most + 1):
+                capacity = holding.capacity - out.speed + count * into.speed
+                if capacity < min(request.keep, holding.capacity) - 1e-9:
+                    continue
+                starting = count * into.price * request.start_seconds / settings.payback_seconds
+                saved = settings.late_price * (now - cost(request.later, capacity))
+                saved += out.price - count * into.price - starting
+                if saved > settings.replace_least * out.price:
+                    yield saved, into.pool, out.pool, count
+
     def _exchange(self) -> None:
         """Models trade places in two pools, or one hands its place to another, while that avoids late
         requests.
@@ -339,7 +413,7 @@ class _Plan:
     def _offer_trades(self, queues: dict[tuple[str, str], list[tuple[float, str, int]]], name: str) -> None:
         """What the model would gain by one replica in another pool, by one more and by one fewer."""
         holding = self.holdings[name]
-        if holding.gave:
+        if holding.gave or holding.succeeds:
             return
         started, request = holding.request.current, holding.request
         curve, price = request.soon, self.settings.late_price

@@ -9,6 +9,7 @@ the same decisions. A decision holds what each layer said, as data.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -63,6 +64,9 @@ class ModelInput:
     cold_start_seconds: float
     """From the wish for a replica until it serves: the 90 % quantile, as measured."""
     rolling_out: bool = False
+    speeds_known: bool = True
+    """The speeds of the offers were measured; else no running replica is replaced by those of another
+    pool."""
 
 
 @dataclass
@@ -71,6 +75,9 @@ class ModelMemory:
     capacity: CapacityEstimate
     demand: DemandState
     counted: Counted | None = None
+    leaving: str = ""
+    """The pool of a replica that goes once its successors in another pool serve."""
+    leaving_since: float = -math.inf
     late: float = 0.0
     """Late and all requests of the last quarter of an hour or so, for `evenness`."""
     offered: float = 0.0
@@ -160,6 +167,11 @@ def decide(
     moves: dict[str, list[Move]] = {}
     for move in plan.moves:
         moves.setdefault(move.model, []).append(move)
+        if move.kind == "Succeed":
+            memory.models[move.model].leaving = move.other
+            memory.models[move.model].leaving_since = now
+        elif move.kind == "Retire":
+            memory.models[move.model].leaving = ""
     return tuple(
         _decision(
             one,
@@ -205,6 +217,8 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
     current = sum(given.current.values())
     forecast = _forecast(kept, given, curve, signal, now)
     load = _load_share(given, curve, signal)
+    if now - kept.leaving_since > 3.0 * given.cold_start_seconds + 60.0:
+        kept.leaving = ""  # its successors did not come, or it is needed after all
     bounds = guard.bounds(
         kept.guard,
         Seen(
@@ -218,6 +232,7 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
             signal,
             load,
             max(now - kept.demand.last_seen, 0.0),
+            bool(kept.leaving),
         ),
         now,
         settings.guard,
@@ -235,7 +250,9 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
     # minutes.
     present = _costs(curve, (forecast.recent,), given.target_seconds, most, weight)
     late = [max(a, b) for a, b in zip(present, soon, strict=True)]
-    worthy = _worthy(late, given, settings)
+    worthy = _worthy(late, given, settings, kept.leaving)
+    settled = given.starting == 0 and given.pending == 0 and given.ready >= current
+    calm = settled and given.speeds_known and not given.rolling_out and isinstance(signal, Window)
     request = allocator.Request(
         given.name,
         soon,
@@ -245,6 +262,9 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         bounds.lowest,
         bounds.highest,
         guard.keep(kept.guard, worthy, now, settings.guard),
+        given.cold_start_seconds,
+        calm and not kept.leaving,
+        kept.leaving if calm else "",
     )
     return _Judged(given, signal, curve, forecast, bounds, request, _wish(soon, given, settings))
 
@@ -313,20 +333,23 @@ def _costs(
     return totals
 
 
-def _worthy(late: Sequence[float], given: ModelInput, settings: Settings) -> int:
-    """Replicas of the cheapest pool that are still worth keeping at their price."""
+def _worthy(late: Sequence[float], given: ModelInput, settings: Settings, leaving: str) -> float:
+    """How much of what it has, in reference replicas, is still worth keeping at the price of the cheapest
+    pool. A replica of the pool that is `leaving` is not counted."""
     offer = min(given.offers, key=lambda one: (one.price / one.speed, one.pool), default=None)
     if offer is None:
-        return 0
+        return 0.0
     least = offer.price * settings.allocator.keep_share / settings.allocator.late_price
-    count = sum(given.current.values())
+    counts = {one.pool: given.current.get(one.pool, 0) for one in given.offers}
+    have = sum(max(counts[one.pool] - (one.pool == leaving), 0) * one.speed for one in given.offers)
+    count = math.ceil(have / offer.speed - 1e-9)
     curve = allocator.convex(late)
     while count > 0:
         there, fewer = (allocator.cost(curve, n * offer.speed) for n in (count, count - 1))
         if fewer - there >= least:
-            return count
+            break
         count -= 1
-    return count
+    return min(count * offer.speed, have)
 
 
 def _wish(soon: Sequence[float], given: ModelInput, settings: Settings) -> int:
@@ -362,6 +385,9 @@ def _reason(one: _Judged, total: int, moves: tuple[Move, ...], refused: str) -> 
     clip = one.bounds.clips[-1] if one.bounds.clips else None
     if gave is not None:
         return f"{total} replicas: {load}; one went to {gave.other}, which needs it more."
+    heir = next((move for move in moves if move.kind == "Succeed"), None)
+    if heir is not None:
+        return f"{total} replicas: {load}; {heir.replicas} in {heir.pool} are to replace one in {heir.other}."
     if refused:
         return f"{total} of {one.wish} replicas: {load}; there is no room in {refused}."
     if clip is not None and total == getattr(one.bounds, clip.bound) and total != one.wish:

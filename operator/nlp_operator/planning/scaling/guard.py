@@ -46,8 +46,8 @@ class GuardState:
     grew: float = -math.inf
     before: int = -1
     """Replicas at the last decision; -1: there was none."""
-    worthy: deque[tuple[float, int]] = field(default_factory=deque)
-    """When how many replicas were worth their price."""
+    worthy: deque[tuple[float, float]] = field(default_factory=deque)
+    """When how much, in reference replicas, was worth its price."""
     useless_since: float = math.inf
     recent_most: int = 0
     recent_until: float = -math.inf
@@ -70,6 +70,8 @@ class Seen:
     """Load divided by what the ready replicas bear; NaN when it is not known."""
     blind_seconds: float = math.inf
     """For how long nothing was observed of the load; the past that was taught counts as observed."""
+    succeeding: bool = False
+    """A replica is to go once its successors in another pool serve."""
 
 
 @dataclass(frozen=True)
@@ -106,8 +108,8 @@ def bounds(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -
     return Bounds(lowest, highest, tuple(clips))
 
 
-def keep(state: GuardState, worth: int, now: float, settings: GuardSettings) -> int:
-    """The most replicas that were worth their price at any look of the last while. Updates the state."""
+def keep(state: GuardState, worth: float, now: float, settings: GuardSettings) -> float:
+    """The most that was worth its price at any look of the last while. Updates the state."""
     while state.worthy and state.worthy[-1][1] <= worth:
         state.worthy.pop()  # what is no more than the newest will never be the most again
     state.worthy.append((now, worth))
@@ -148,6 +150,8 @@ def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, c
         clips.append(Clip("settling", "lowest", current, "The operator has just started."))
     if now - state.grew < settings.rest_seconds:
         clips.append(Clip("rest", "lowest", current, f"It grew {now - state.grew:.0f} s ago."))
+    if seen.succeeding and (seen.starting > 0 or seen.pending > 0 or seen.ready < current):
+        clips.append(Clip("succession", "lowest", current, "What replaces one of them does not serve yet."))
     step = max(1, int(current * settings.step_share))
     clips.append(Clip("step", "lowest", current - step, f"It shrinks by at most {step} at once."))
     return clips

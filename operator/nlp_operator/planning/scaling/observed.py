@@ -66,6 +66,7 @@ def observe_model(
         offers=_offers(spec, {pool: pools[pool] for pool in current}),
         cold_start_seconds=BELIEVED_COLD_START_SECONDS,
         rolling_out=any(_rolls(one) for one in running),
+        speeds_known=len(current) < 2,  # of pools that differ nothing is measured yet
     )
 
 

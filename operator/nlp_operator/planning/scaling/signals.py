@@ -15,7 +15,7 @@ from typing import Final
 FIELDS: Final = ("offered", "answered", "late", "failed", "batches", "items", "busySeconds")
 """Counters, each the sum over the pods since they started: requests that came, that were answered, that
 took longer than the target, that failed or were dropped; executions, what they held, and how long they
-took."""
+took, in seconds of the reference pool."""
 GREATEST = 1e15
 """A counter beyond this is not a count."""
 FUTURE_SECONDS = 5.0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -93,6 +94,52 @@ def test_the_pool_with_the_cheaper_work_is_taken() -> None:
     assert plan.counts["one"]["fast"] == 0
 
 
+TWO = (Offer("cheap", 1, 1.0, 1.0), Offer("fast", 1, 2.0, 3.0))
+
+
+def running_in_fast(count: int, **changes: object) -> Request:
+    curve = [20.0, 9.0, 4.0, 0.01, 0.005, 0.0]
+    made = Request("one", curve, curve, TWO, {"cheap": 0, "fast": count}, 1, 8, settled=True)
+    return replace(made, **changes)  # type: ignore[arg-type]
+
+
+def test_successors_start_beside_what_they_replace() -> None:
+    plan = allocate([running_in_fast(2, keep=3.0)], {"cheap": 9, "fast": 2}, SETTINGS)
+    assert plan.counts["one"] == {"cheap": 1, "fast": 2}
+    assert [(move.kind, move.pool, move.other) for move in plan.moves] == [("Succeed", "cheap", "fast")]
+
+
+@pytest.mark.parametrize(
+    ("changes", "devices"),
+    [
+        pytest.param({"settled": False}, 9, id="some of its replicas do not serve yet"),
+        pytest.param({"keep": 4.0, "start_seconds": 1200.0}, 9, id="starting them costs more than it saves"),
+        pytest.param({"highest": 2}, 9, id="it may not have more replicas"),
+        pytest.param({}, 0, id="the cheaper pool is full"),
+    ],
+)
+def test_nothing_is_replaced_when(changes: dict[str, object], devices: int) -> None:
+    asked = running_in_fast(2, **({"keep": 3.0} | changes))
+    assert allocate([asked], {"cheap": devices, "fast": 2}, SETTINGS).moves == ()
+
+
+def test_what_has_successors_ends() -> None:
+    asked = running_in_fast(2, keep=3.0, leaving="fast", settled=False, current={"cheap": 1, "fast": 2})
+    plan = allocate([asked], {"cheap": 9, "fast": 2}, SETTINGS)
+    assert plan.counts["one"] == {"cheap": 1, "fast": 1}
+    assert [(move.kind, move.pool) for move in plan.moves] == [("Retire", "fast")]
+
+
+def test_what_has_successors_stays_when_the_load_has_grown() -> None:
+    asked = running_in_fast(2, keep=5.0, leaving="fast", settled=False, current={"cheap": 1, "fast": 2})
+    assert allocate([asked], {"cheap": 9, "fast": 2}, SETTINGS).moves == ()
+
+
+def test_a_fast_replica_is_released_though_as_many_cheap_ones_would_be_kept() -> None:
+    asked = running_in_fast(3, keep=3.0, settled=False)
+    assert allocate([asked], {"cheap": 0, "fast": 3}, SETTINGS).counts["one"] == {"cheap": 0, "fast": 2}
+
+
 def test_a_pool_that_shrank_loses_what_is_missed_least() -> None:
     plan = allocate(
         [make_request("calm", [9, 1, 0.9], current=2), make_request("busy", [30, 20, 3], current=2)],
@@ -128,7 +175,18 @@ def requests(draw: st.DrawFn) -> list[Request]:
         lowest = draw(st.integers(0, 4))
         current = {pool: draw(st.integers(0, 6)) for pool in names}
         made.append(
-            Request(f"m{number}", curve, curve, offers, current, lowest, lowest + draw(st.integers(0, 8)))
+            Request(
+                f"m{number}",
+                curve,
+                curve,
+                offers,
+                current,
+                lowest,
+                lowest + draw(st.integers(0, 8)),
+                keep=draw(st.floats(0, 6)),
+                settled=draw(st.booleans()),
+                leaving=draw(st.sampled_from(["", *POOLS])),
+            )
         )
     return made
 

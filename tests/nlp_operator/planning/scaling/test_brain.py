@@ -36,12 +36,13 @@ def make_sample(at: float, rate: float, **changes: Any) -> Sample:
     return Sample([series | changes], at, 99)
 
 
-def make_input(sample: Sample | None, current: int = 2, **changes: Any) -> ModelInput:
+def make_input(sample: Sample | None, current: int | dict[str, int] = 2, **changes: Any) -> ModelInput:
+    wanted = {"a": current} if isinstance(current, int) else current
     fields: dict[str, Any] = {
         "name": "m",
         "sample": sample,
-        "current": {"a": current},
-        "ready": current,
+        "current": wanted,
+        "ready": sum(wanted.values()),
         "starting": 0,
         "pending": 0,
         "lowest": 1,
@@ -179,6 +180,73 @@ def test_a_model_that_is_gone_is_forgotten() -> None:
     watch(memory, rate=50.0, seconds=50)
     decide(memory, [], DEVICES, 60.0, SETTINGS)
     assert memory.models == {}
+
+
+# --- two pools ---
+
+CHEAP_AND_FAST = (Offer("cheap", 1, 1.0, 1.0), Offer("fast", 1, 2.0, 3.0))
+
+
+def watch_two_pools(
+    memory: Memory, rate: float, counts: dict[str, int], looks: int, *, cold_start: float = 35.0
+) -> list[tuple[dict[str, int], dict[str, int]]]:
+    """What is wanted and what serves at each look, by pool; what is added serves a cold start later."""
+    starts = {pool: [-math.inf] * count for pool, count in counts.items()}
+    seen = []
+    for k in range(looks):
+        at = 10.0 * k
+        serving = {pool: sum(moment <= at for moment in moments) for pool, moments in starts.items()}
+        wanted = {pool: len(moments) for pool, moments in starts.items()}
+        look = make_input(
+            make_sample(at, rate),
+            current=wanted,
+            ready=sum(serving.values()),
+            starting=sum(wanted.values()) - sum(serving.values()),
+            offers=CHEAP_AND_FAST,
+            cold_start_seconds=cold_start,
+        )
+        decision = decide(memory, [look], {"cheap": 20, "fast": 20}, at, SETTINGS)[0]
+        seen.append((dict(decision.replicas), serving))
+        for pool, count in decision.replicas.items():
+            starts[pool] = sorted(starts[pool])[:count] + [at + cold_start] * (count - len(starts[pool]))
+    return seen
+
+
+@pytest.mark.parametrize("cold_start", [35.0, 110.0])
+def test_a_model_moves_to_the_pool_that_is_worth_its_price_and_never_serves_with_less(
+    cold_start: float,
+) -> None:
+    seen = watch_two_pools(Memory(), 20.0, {"cheap": 0, "fast": 2}, looks=150, cold_start=cold_start)
+    assert seen[-1][0]["fast"] == 0
+    assert 3 <= seen[-1][0]["cheap"] <= 5
+    assert min(serving["cheap"] + 2 * serving["fast"] for _, serving in seen) >= 3
+
+
+def test_a_model_stays_when_the_speeds_of_its_pools_are_not_known() -> None:
+    memory = Memory()
+    for k in range(60):
+        one = make_input(
+            make_sample(10.0 * k, 30.0),
+            current={"cheap": 0, "fast": 3},
+            ready=3,
+            offers=CHEAP_AND_FAST,
+            speeds_known=False,
+        )
+        decision = decide(memory, [one], {"cheap": 20, "fast": 20}, 10.0 * k, SETTINGS)[0]
+        assert not any(move.kind == "Succeed" for move in decision.moves)
+
+
+def test_what_was_to_be_replaced_stays_while_nothing_is_measured() -> None:
+    memory = Memory()
+    seen = watch_two_pools(memory, 20.0, {"cheap": 0, "fast": 2}, looks=60)
+    starts = next(k for k, (wanted, _) in enumerate(seen) if wanted["cheap"])
+    memory = Memory()
+    wanted = watch_two_pools(memory, 20.0, {"cheap": 0, "fast": 2}, looks=starts + 1)[-1][0]
+    for k in range(100):
+        blind = make_input(None, current=wanted, ready=sum(wanted.values()), offers=CHEAP_AND_FAST)
+        at = 10.0 * (starts + 1 + k)
+        decision = decide(memory, [blind], {"cheap": 20, "fast": 20}, at, SETTINGS)[0]
+        assert all(decision.replicas[pool] >= count for pool, count in wanted.items())
 
 
 # --- anything at all in a sample ---

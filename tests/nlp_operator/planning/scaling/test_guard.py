@@ -68,6 +68,11 @@ def test_it_does_not_shrink_when(changes: dict[str, object], by: str) -> None:
     assert by in [clip.by for clip in result.clips if clip.bound == "lowest"]
 
 
+def test_it_does_not_shrink_while_successors_start() -> None:
+    assert judged(make_seen(succeeding=True, ready=5, starting=1)).lowest == 6
+    assert judged(make_seen(succeeding=True)).lowest == 3
+
+
 def test_it_does_not_shrink_soon_after_the_operator_started() -> None:
     assert judged(make_seen(), now=100.0, state=GuardState(started=0.0)).lowest == 6
 
