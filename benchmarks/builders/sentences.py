@@ -53,7 +53,7 @@ def long_gate(data: Data, place: Place) -> Iterator[Row]:
     del data
     exact, spent = {}, 0.0
     for attention in ("None", "Luong"):
-        built, asked = build_reversed(place, {"attention": attention, "epochs": 6}, 4000, 20, 30)
+        built, asked = build_reversed(place, {"attention": attention, "epochs": 10}, 4000, 20, 30)
         exact[attention], _ = judge(place, built, asked)
         spent += built.cpu_seconds
     gain = exact["Luong"] - exact["None"]

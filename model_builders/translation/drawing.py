@@ -9,7 +9,7 @@ from model_builders.messages import Json
 from model_builders.served.search import Found
 
 LARGEST_CELL = 36.0
-MOST_TOKENS = 32
+MOST_TOKENS = 24
 """Of a side of a picture: more cells than that are too small to be looked at."""
 
 
@@ -34,9 +34,10 @@ class AttentionMap:
 
     def render(self) -> str:
         left = max(48.0, *(width_of(word) + 12 for word in self.target))
-        size = min(LARGEST_CELL, (WIDTH - left - 24) / len(self.source))
-        # Words above the columns lean, so that long ones have room.
-        top = 24 + 0.7 * max(width_of(word) for word in self.source)
+        # Words above the columns lean, so that long ones have room: upwards, and over the last column.
+        leaning = 0.7 * max(width_of(word) for word in self.source)
+        size = min(LARGEST_CELL, (WIDTH - left - leaning) / len(self.source))
+        top = 24 + leaning
         parts = []
         for column, word in enumerate(self.source):
             at = f"translate({left + (column + 0.6) * size:.1f} {top - 6:.1f}) rotate(-45)"

@@ -27,6 +27,10 @@ ALARMS = {"Stalled", "ScaleLimited"}
 VECTOR_LIMIT = 12
 """A vector longer than this is shown by its first elements and its length; `--json` has all of it."""
 
+SHADES = " ░▒▓█"
+WIDEST_ATTENTION = 24
+"""Words of a source: a matrix of more columns would be broken at the terminal's edge; `--json` has it."""
+
 
 UNWRAPPED = 400
 """Columns of output that is no terminal: a line stays a line for grep."""
@@ -67,10 +71,34 @@ def title_of(name: str) -> str:
     return name.replace("_", " ")
 
 
+def attention_of(answer: Answer) -> tuple[Tensor, Tensor, Tensor] | None:
+    """Of one translation: its tokens, those of its source, and the matrix of how much the latter counted."""
+    rows, columns, weights = (answer.output(name) for name in ("tokens", "source_tokens", "attention"))
+    if rows is None or columns is None or weights is None:
+        return None
+    if weights.shape != (1, len(rows.data), len(columns.data)) or len(columns.data) > WIDEST_ATTENTION:
+        return None
+    return rows, columns, weights
+
+
+def attention_table(rows: Tensor, columns: Tensor, weights: Tensor) -> Table:
+    """A row for each word written, a column for each word read; the darker, the more it counted."""
+    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
+    table.add_column(title_of(weights.name), justify="right", style="bold")
+    for word in columns.data:
+        table.add_column(escape(str(word)), justify="center", no_wrap=True)
+    for place, word in enumerate(rows.data):
+        row = weights.data[place * len(columns.data) : (place + 1) * len(columns.data)]
+        table.add_row(escape(str(word)), *(2 * SHADES[round(weight * (len(SHADES) - 1))] for weight in row))
+    return table
+
+
 def answer_tables(answer: Answer) -> Iterable[Table]:
-    """One table of single values and vectors, then a table for each ranked list."""
+    """One table of single values and vectors, then a table for each ranked list, then where was looked."""
     pairs = pairs_of(answer)
+    looked = attention_of(answer)
     ranked = {tensor.name for pair in pairs for tensor in pair}
+    ranked |= {tensor.name for tensor in looked or ()}
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -90,6 +118,8 @@ def answer_tables(answer: Answer) -> Iterable[Table]:
         for place, (text, score) in enumerate(zip(texts.data, numbers.data, strict=True), start=1):
             table.add_row(str(place), escape(str(text)), number(score))
         yield table
+    if looked is not None:
+        yield attention_table(*looked)
 
 
 def mark(condition: Condition) -> str:

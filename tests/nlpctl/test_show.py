@@ -41,6 +41,33 @@ def test_a_ranked_list_and_its_numbers_become_one_table_with_korean_lined_up() -
     ]
 
 
+TRANSLATED = (
+    Tensor("translation", "BYTES", (1, 1), ("I ate bread",)),
+    Tensor("tokens", "BYTES", (1, 3), ("▁I", "▁ate", "▁bread")),
+    Tensor("source_tokens", "BYTES", (1, 3), ("▁나는", "▁빵을", "▁[먹었다]")),
+    Tensor("attention", "FP32", (1, 3, 3), (0.99, 0.01, 0.0, 0.0, 0.25, 0.75, 0.0, 0.5, 0.5)),
+)
+
+
+def test_attention_is_drawn_with_korean_lined_up() -> None:
+    assert drawn(Answer("m", "1", 0.1, TRANSLATED)) == [
+        "translation  I ate bread",
+        "attention ▁나는 ▁빵을 ▁[먹었다]",
+        "       ▁I  ██",
+        "     ▁ate        ░░      ▓▓",
+        "   ▁bread        ▒▒      ▒▒",
+    ]
+
+
+def test_attention_of_several_sentences_or_without_its_words_is_a_vector() -> None:
+    *others, weights = TRANSLATED
+    several = (*others, Tensor("attention", "FP32", (3, 3, 1), weights.data))
+    assert drawn(Answer("m", "1", 0.1, several))[-1].startswith("attention      [0.99, 0.01, 0, ")
+    assert drawn(Answer("m", "1", 0.1, (weights,))) == [
+        "attention  [0.99, 0.01, 0, 0, 0.25, 0.75, 0, 0.5, 0.5]"
+    ]
+
+
 def test_markup_in_a_text_is_shown_and_not_obeyed() -> None:
     answer = Answer("m", "1", 0.1, (Tensor("text", "BYTES", (1, 1), ("[red]x[/red]",)),))
     assert drawn(answer) == ["text  [red]x[/red]"]
