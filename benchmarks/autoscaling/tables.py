@@ -66,8 +66,11 @@ def mean_flips(results: Sequence[Result]) -> float:
 
 def at_lateness(points: Sequence[tuple[float, float]], late: float) -> float:
     """GPU-hours at a lateness, from pairs of lateness and hours, by a straight line in its logarithm; beyond
-    the ends, those of the end."""
-    ordered = sorted(points)
+    the ends, those of the end. Of points that are equally late, the cheapest counts."""
+    fewest: dict[float, float] = {}
+    for late_there, hours in points:
+        fewest[late_there] = min(hours, fewest.get(late_there, hours))
+    ordered = sorted(fewest.items())
     x = [np.log(max(point[0], 1e-6)) for point in ordered]
     return float(np.interp(np.log(max(late, 1e-6)), x, [point[1] for point in ordered]))
 

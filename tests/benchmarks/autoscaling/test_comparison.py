@@ -15,7 +15,7 @@ from benchmarks.autoscaling.baselines import Hpa, Keda
 from benchmarks.autoscaling.comparison import POLICIES, Case, Job, compare, execute, load
 from benchmarks.autoscaling.ours import Ours
 from benchmarks.autoscaling.scenarios import Scenario
-from benchmarks.autoscaling.tables import Asked, judge, value
+from benchmarks.autoscaling.tables import Asked, at_hours, at_lateness, judge, value
 from benchmarks.autoscaling.traces import Trace, TraceError
 from benchmarks.autoscaling.world import Model, Policy, Pool, Settings, World, run
 
@@ -237,3 +237,11 @@ def test_a_file_in_another_format_is_refused_with_what_is_known(tmp_path: Path) 
     path.write_text("when,what\n1,2\n")
     with pytest.raises(TraceError, match="the columns are when,what; known are day,minute"):
         traces.read(path)
+
+
+def test_hours_and_lateness_are_read_between_the_points_and_never_beyond_them() -> None:
+    points = [(0.01, 100.0), (0.0001, 200.0), (0.0001, 240.0)]
+    assert at_lateness(points, 0.001) == pytest.approx(150.0)
+    assert at_hours(points[:2], 150.0) == pytest.approx(0.001)
+    assert (at_lateness(points, 0.5), at_lateness(points, 1e-9)) == (100.0, 200.0)
+    assert at_hours(points, 90.0) == pytest.approx(0.01)
