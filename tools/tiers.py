@@ -9,6 +9,7 @@ Every test belongs to exactly one tier, by what it needs:
     cluster   a real Kubernetes API server                     mark `cluster`, or under tests/cluster
     node      a real kubelet and containerd, as root           mark `node`, or under tests/node
     faults    the witnesses' own tests, with an API server     under tests/faults
+    gates     builders on real data, against their floors      under tests/gates
     release   what is too long for every change                mark `release`, wherever it is
 
 The mark `release` rules, then the folder; of several other marks the most demanding one counts. With
@@ -25,12 +26,12 @@ from typing import Any
 
 import pytest
 
-TIERS = ("fast", "brain", "jobs", "triton", "cluster", "node", "faults")
+TIERS = ("fast", "brain", "jobs", "triton", "cluster", "node", "faults", "gates")
 """Of `make test`."""
 RELEASE = "release"
 """Of `make test-release`, before one is made."""
 
-FOLDERS = {"node": "node", "cluster": "cluster", "faults": "faults"}
+FOLDERS = {"node": "node", "cluster": "cluster", "faults": "faults", "gates": "gates"}
 
 MARKS = ("node", "cluster", "triton", "jobs", "brain")
 """The most demanding first."""

@@ -18,6 +18,8 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,7 @@ from benchmarks.builders.places import ROOT, Data, DataMissing, Place
 from benchmarks.measures import table
 
 DATA = ROOT.parent / "shared/data"
+LANES = 2
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -43,34 +46,61 @@ def main(words: Sequence[str] | None = None) -> int:
     if not gates:
         known = sorted({gate.name for gate in GATES} | {gate.architecture for gate in GATES})
         parser.error(f"--only is {options.only!r}; there are {', '.join(known)}.")
+    found = run(gates, Data(options.data.absolute()))
+    if options.json is not None:
+        found.write(options.json)
+    print(table([HEADER, *map(cells, found.rows)]))
+    for sentence in found.missing:
+        print(sentence, file=sys.stderr)
+    if found.missing:
+        return 2
+    return 0 if all(row.holds for row in found.rows) else 1
+
+
+@dataclass(frozen=True)
+class Found:
+    """What all gates of a run gave."""
+
+    rows: list[Row]
+    missing: list[str]
+    """A sentence for each gate whose data is not there."""
+    seconds: float
+
+    def write(self, file: Path) -> None:
+        content: dict[str, Any] = {
+            "rows": [row.to_json() for row in self.rows],
+            "missing": self.missing,
+            "seconds": round(self.seconds, 1),
+            "cores": len(os.sched_getaffinity(0)),
+            "load": os.getloadavg()[0],
+        }
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def run(gates: Sequence[Gate], data: Data) -> Found:
+    """As many gates side by side as there are cores, at most two: a third would only wait for vectors."""
     began = time.monotonic()
+    lanes = min(LANES, len(os.sched_getaffinity(0)))
     rows: list[Row] = []
     missing: list[str] = []
-    with tempfile.TemporaryDirectory(prefix="nlp-gates-") as folder:
-        data, place = Data(options.data.absolute()), Place(Path(folder))
-        for gate in gates:
+    with tempfile.TemporaryDirectory(prefix="nlp-gates-") as folder, ThreadPoolExecutor(lanes) as pool:
+        place = Place(Path(folder))
+        for gate, rows_to_come in [(gate, pool.submit(_rows_of, gate, data, place)) for gate in gates]:
             try:
-                for row in gate.run(data, place):
-                    rows.append(row)
-                    print(" | ".join(cells(row)), file=sys.stderr, flush=True)
+                rows += rows_to_come.result()
             except DataMissing as error:
                 missing.append(f"{gate.name}: {error}")
-    result: dict[str, Any] = {
-        "rows": [row.to_json() for row in rows],
-        "missing": missing,
-        "seconds": round(time.monotonic() - began, 1),
-        "cores": len(os.sched_getaffinity(0)),
-        "load": os.getloadavg()[0],
-    }
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    print(table([HEADER, *map(cells, rows)]))
-    for sentence in missing:
-        print(sentence, file=sys.stderr)
-    if missing:
-        return 2
-    return 0 if all(row.holds for row in rows) else 1
+    return Found(rows, missing, time.monotonic() - began)
+
+
+def _rows_of(gate: Gate, data: Data, place: Place) -> list[Row]:
+    began, rows = time.monotonic(), []
+    for row in gate.run(data, place):
+        rows.append(row)
+        after = f"{time.monotonic() - began:.0f} s"
+        print(" | ".join((*cells(row), after)), file=sys.stderr, flush=True)
+    return rows
 
 
 def chosen(only: str | None, *, release: bool) -> list[Gate]:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import json
 import lzma
-import resource
 import subprocess
-from collections.abc import Mapping
-from dataclasses import dataclass
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -69,11 +72,39 @@ class Built:
     bytes: int
 
 
+@dataclass
+class Shared:
+    """What several gates need and one of them makes: the others wait for it."""
+
+    _made: dict[str, Future[Any]] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def once(self, name: str, make: Callable[[], Any]) -> Any:
+        """What `make` gives, or what it raises, for all who ask by this name."""
+        with self._lock:
+            future = self._made.get(name)
+            mine = future is None
+            if future is None:
+                future = self._made[name] = Future()
+        if mine:
+            try:
+                future.set_result(make())
+            except BaseException as error:
+                future.set_exception(error)
+        return future.result()
+
+
 @dataclass(frozen=True)
 class Place:
-    """A folder for the store of all gates of a run, and for what they share."""
+    """A folder for the store of all gates of a run, and what they share. Each build and program has a folder
+    of its own, so several can go on at a time."""
 
     folder: Path
+    shared: Shared = field(default_factory=Shared)
+
+    def room(self, name: str) -> Path:
+        """A new folder for the files of one step."""
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self.folder))
 
     def build(
         self,
@@ -88,43 +119,43 @@ class Place:
         """
         recipe = TORCH_BUILDER if architecture in names.ARCHITECTURES_WITH_TORCH else BUILDER
         python = environment(recipe, Progress()) / "bin/python3"
-        jobs = Jobs(self.folder, self.folder / "store", self.folder / "inputs", str(python))
-        jobs.store.mkdir(exist_ok=True)
-        where = {"PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "PYTHONWARNINGS": "default"}
-        before = cpu_seconds_of_children()
+        room, store = self.room(architecture), self.folder / "store"
+        jobs = Jobs(room, store, room / "inputs", str(python))
+        store.mkdir(exist_ok=True)
         wanted = []
         for name, text in inputs.items():
             path = jobs.volumes / name / f"{name}.txt"
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             wanted.append({"name": name, "path": str(path)})
-        fetched = jobs.run("fetch", request_of_fetch(wanted), **where)
-        if fetched.code:
-            raise SystemExit(f"error: the fetch failed: {fetched.log}")
-        found = [InputOfBuild(one["name"], one["sha256"]) for one in fetched.result["inputs"]]
+        fetched, spent = run_job(jobs, "fetch", request_of_fetch(wanted))
+        found = [InputOfBuild(one["name"], one["sha256"]) for one in fetched["inputs"]]
         if vectors is not None:
             found.append(InputOfBuild("vectors", vectors.artifact.name, "Artifact"))
-        ran = jobs.run("build", request_of_build(found, architecture, parameters), **where)
-        if ran.code:
-            raise SystemExit(f"error: the build failed: {ran.log}")
-        result = json.loads((jobs.store / "results" / f"{ran.result['key']}.json").read_text("utf-8"))
+        ran, more = run_job(jobs, "build", request_of_build(found, architecture, parameters))
+        result = json.loads((store / "results" / f"{ran['key']}.json").read_text("utf-8"))
         metrics = {**result["metrics"], **result["allMetrics"]}
         return Built(
-            jobs.store / "artifacts" / str(ran.result["digest"]),
+            store / "artifacts" / str(ran["digest"]),
             {name: float(value) for name, value in metrics.items()},
-            cpu_seconds_of_children() - before,
+            spent + more,
             int(result["bytes"]),
         )
+
+
+def run_job(jobs: Jobs, job: str, request: Mapping[str, Any]) -> tuple[Mapping[str, Any], float]:
+    """Its result, and its CPU seconds. Raises SystemExit when it fails."""
+    spent = jobs.folder / f"{job}-spent"
+    where = {"PYTHONPATH": f"{ROOT}:{ROOT / 'operator'}", "PYTHONWARNINGS": "default"}
+    ran = jobs.run(job, request, (sys.executable, "-m", "benchmarks.builders.spent", str(spent)), **where)
+    if ran.code:
+        raise SystemExit(f"error: the {job} failed: {ran.log}")
+    return ran.result, float(spent.read_text(encoding="utf-8"))
 
 
 def request_of_fetch(wanted: list[dict[str, str]]) -> dict[str, Any]:
     inputs = [{"sha256": "", **one} for one in wanted]
     return {"version": 1, "model": "demo/benchmark", "deadlineSeconds": 600, "inputs": inputs}
-
-
-def cpu_seconds_of_children() -> float:
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return used.ru_utime + used.ru_stime
 
 
 def run_in(recipe: Recipe, *words: str | Path) -> dict[str, Any]:

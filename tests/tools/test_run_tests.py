@@ -18,6 +18,7 @@ from tools.tiers import tier_of
         pytest.param("cluster/test_drift.py", set(), "cluster", id="the folder cluster"),
         pytest.param("node/test_path.py", {"triton"}, "node", id="a folder beats a mark"),
         pytest.param("faults/test_audit.py", {"cluster"}, "faults", id="the folder faults"),
+        pytest.param("gates/test_builder_gates.py", set(), "gates", id="the folder gates"),
         pytest.param(
             "model_builders/test_served.py", {"triton", "node"}, "node", id="the more demanding of two marks"
         ),
@@ -86,6 +87,6 @@ def test_words_after_two_dashes_go_to_pytest() -> None:
 def test_an_unknown_tier_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["slow"]) == 2
     assert (
-        "No tier 'slow'; there are fast, brain, jobs, triton, cluster, node, faults, release."
+        "No tier 'slow'; there are fast, brain, jobs, triton, cluster, node, faults, gates, release."
         in capsys.readouterr().out
     )
