@@ -59,6 +59,10 @@ test: install ## Every tier: fast, real Triton, real API server, real kubelet
 test-release: install ## What takes too long for every change, before a release (Flux, ...)
 	$(PY) -m tools.run_tests release
 
+.PHONY: check-gpu
+check-gpu: install ## What the agent says of GPUs, held against a real one (exit code 7 where there is none)
+	$(PY) -m benchmarks.gpu --json build/gpu.json
+
 .PHONY: bench-control-plane
 bench-control-plane: install ## 100 NLPModels on a real API server: restart, writes, edit latency, memory
 	$(PY) -m benchmarks.control_plane --models 100 --json build/control_plane.json
