@@ -85,12 +85,12 @@ class Profiler:
 
         async def keep_asking() -> None:
             nonlocal ended
-            while loop.time() < until or not latencies:
+            while loop.time() < until or not has_fewest(step, len(latencies)):
                 try:
                     latencies.append(await self._ask(step, next(numbers), over))
                 except _Late:
-                    if has_fewest(step, len(latencies)):
-                        return
+                    if latencies:
+                        return  # fewer than there should be; how many is told
                     raise
                 ended = loop.time()
                 if is_enough(step, len(latencies), ended - started):

@@ -174,7 +174,6 @@ def test_first_ready_waits_for_the_profile_that_is_asked_for(agent: RunningAgent
     assert list(batches) == [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]
     assert 0.02 < batches[1, 1]["medianSeconds"] < batches[4, 1]["medianSeconds"]
     assert batches[8, 1]["medianSeconds"] > 0.16
-    assert batches[1, 2]["rowsPerSecond"] > batches[1, 1]["rowsPerSecond"], "two instances do more than one"
     assert gauges(agent, "nlp_agent_profile_rows_per_second")[("2", "asked", "1")] > 0
     median = gauges(agent, "nlp_agent_profile_latency_seconds")[("1", "asked", "0.5", "1")]
     assert median == batches[1, 1]["medianSeconds"]
@@ -200,8 +199,8 @@ def test_profile_is_measured_once_for_an_artifact_on_a_pool(agent: RunningAgent)
 
 
 def test_profile_that_has_no_time_left_says_where_it_ended() -> None:
-    with running_agent(NLP_PROFILE_SECONDS="1") as agent:
-        digest = make_artifact(agent.store, examples=[make_example("sleep 0.1")])
+    with running_agent(NLP_PROFILE_SECONDS="4") as agent:
+        digest = make_artifact(agent.store, examples=[make_example("sleep 0.5")])
         agent.want(make_wanted("echo", digest, profile=True))
         agent.start()
         agent.wait_ready()

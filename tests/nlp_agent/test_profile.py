@@ -11,6 +11,7 @@ from nlp_agent.profile import (
     Batch,
     Profile,
     Step,
+    has_fewest,
     is_enough,
     make_batch,
     not_measured,
@@ -72,7 +73,11 @@ def test_plan_never_takes_longer_than_it_may(latency: float, instances: int) -> 
         if share <= 0:
             break
         seconds, requests, one = 0.0, 0, latency * step.rows
-        while not (is_enough(step, requests, seconds) or seconds >= share or clock + seconds + one > budget):
+        while not (
+            is_enough(step, requests, seconds)
+            or (seconds >= share and has_fewest(step, requests))
+            or clock + seconds + one > budget
+        ):
             seconds += one
             requests += step.in_flight
         if not requests:

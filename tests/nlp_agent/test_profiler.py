@@ -93,6 +93,23 @@ async def test_what_was_measured_stays_when_a_larger_batch_goes_wrong(
     assert profile.message.startswith(f"Not measured from 4 rows and 1 at a time on: {said}")
 
 
+async def test_few_answers_are_better_than_none() -> None:
+    """The first takes its time, the others never come: the time is over, and there is one latency."""
+
+    @dataclass
+    class OnceOnly(FakeTriton):
+        async def ask(self, model: str, example: Example, patience: float) -> dict[str, Any]:
+            if len(self.asked) == 2:
+                raise TooSlow("x")
+            return await super().ask(model, example, patience)
+
+    profiler = make_profiler(OnceOnly())
+    await profiler.run(30.0)
+    profile = profiler.result("a" * 64, "cpu")
+    assert [(batch.rows, batch.requests) for batch in profile.batches] == [(1, 1)]
+    assert profile.state == "Partial"
+
+
 async def test_model_that_never_answers_ends_with_its_time() -> None:
     profiler = make_profiler(FakeTriton(fails_from=1), instances=4)
     started = asyncio.get_running_loop().time()
