@@ -192,7 +192,9 @@ class App:
                 stores, settings.prometheus_url, clock=self.clock, is_ours=is_ours, on_look=on_look
             )
         on_scrape = self.metrics.counter("scrapes", "Server pods asked for their metrics, by result.")
-        source = make_scraping(stores, clock=self.clock, is_ours=is_ours, on_scrape=on_scrape)
+        source = make_scraping(
+            stores, settings.server_metrics_port, clock=self.clock, is_ours=is_ours, on_scrape=on_scrape
+        )
         stores[kinds.POD.name].listen(source.see_pod)
         return source
 

@@ -256,6 +256,9 @@ class Settings:
         "metrics every two seconds; or Prometheus, which asks the server of --prometheus-url. status.scaling "
         "then advises by them; replicas stay as the spec says.",
     )
+    server_metrics_port: int = _setting(
+        8002, _PORT, "Port on which server pods give their metrics, for --signals Scrape."
+    )
     prometheus_url: str = _setting(
         "",
         _server,

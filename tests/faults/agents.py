@@ -49,6 +49,8 @@ class Agents:
         """What tests make of the answer of a pod, of which they get the metadata."""
         self.far: Callable[[str], str] = lambda model: ""
         """How far the build of a model says it is."""
+        self.page: Callable[[str], str] = lambda model: ""
+        """The page of metrics of a pod of this model; empty: it gives none."""
         self._access = Access.from_kubeconfig(kubeconfig)
         self._port = port
         self._pods: dict[str, Obj] = {}
@@ -62,6 +64,7 @@ class Agents:
         app = web.Application()
         app.router.add_get("/v1/status", self._status)
         app.router.add_get("/v1/progress", self._progress)
+        app.router.add_get("/metrics", self._metrics)
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
         await runner.setup()
         try:
@@ -142,6 +145,12 @@ class Agents:
         return web.json_response(
             {"version": 1, "message": self.far(pods[0]["metadata"]["labels"][MODEL_LABEL])}
         )
+
+    async def _metrics(self, request: web.Request) -> web.Response:
+        """On the agents' port: a pod's own is another, which the operator can be told."""
+        pod = self._pods.get(asked_at(request))
+        page = self.page(pod["labels"][MODEL_LABEL]) if pod is not None else ""
+        return web.Response(text=page, status=200 if page else 503)
 
     async def _status(self, request: web.Request) -> web.Response:
         address = asked_at(request)

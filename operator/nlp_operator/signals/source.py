@@ -62,6 +62,7 @@ def make_asking(
 
 def make_scraping(
     stores: Mapping[str, Store],
+    port: int,
     *,
     clock: Clock,
     is_ours: Callable[[Obj], bool],
@@ -74,6 +75,7 @@ def make_scraping(
         clock=clock,
         is_wanted=lambda model: wanted(model) is not None,
         is_ours=is_ours,
+        port=port,
         on_scrape=on_scrape,
     )
     how = f"Load and latency are measured by asking the model's pods every {EVERY_SECONDS:g} s."

@@ -90,7 +90,7 @@ def bounds_around(bounds: Sequence[str], seconds: float) -> tuple[str, ...]:
     if not bounds:
         return ()
     index = bisect_left([float(bound) for bound in bounds], 1000 * seconds)
-    return tuple(dict.fromkeys(bounds[max(index - 1, 0) : index + 1] + bounds[-1:]))
+    return tuple(dict.fromkeys((*bounds[max(index - 1, 0) : index + 1], *bounds[-1:])))
 
 
 class Answers:
