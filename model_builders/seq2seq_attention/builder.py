@@ -16,6 +16,7 @@ from model_builders.seq2seq_attention import served
 from model_builders.seq2seq_attention.contract import CONTRACT, METRICS, PAGE, SAMPLE, contract_of
 from model_builders.seq2seq_attention.graph import build_decoder, build_encoder
 from model_builders.seq2seq_attention.parameters import WHERE, Parameters, parse_parameters
+from model_builders.seq2seq_attention.steps import WORDS, StepsPicture, trace
 from model_builders.served import copy_served
 from model_builders.served.translating import Answering
 from model_builders.source import Source
@@ -123,8 +124,22 @@ class Seq2SeqAttentionModel:
             contract,
             record(self.eager, self.measured, contract),
             {"tokensPerSecond": round(self.trained.tokens_per_second)},
-            report=sections_of(self.measured, self.trained.history),
+            report=(*sections_of(self.measured, self.trained.history), *self._steps()),
         )
+
+    def _steps(self) -> list[StepsPicture]:
+        """Of the shortest right translation of some words."""
+        measured = self.measured
+        right = [
+            (len(answer.tokens), place)
+            for place, answer in enumerate(measured.answers)
+            if measured.right[place] and len(answer.tokens) >= WORDS
+        ]
+        if not right:
+            return []
+        _, place = min(right)
+        (source,) = self.corpus.source.encode([measured.asked[place].text])
+        return [trace(self.network, source, measured.answers[place])]
 
     def check_export(self, folder: Path) -> float:
         """Ask the written files in a fresh process: each text alone, and all of them as one batch."""

@@ -63,12 +63,12 @@ class AttentionMap:
 
 def attention_map(source: Sequence[str], target: Sequence[str], found: Found) -> AttentionMap:
     """Of a translation with one matrix of attention; of a long one its beginning."""
-    columns, rows = ([_plain(word) for word in side[:MOST_TOKENS]] for side in (source, target))
+    columns, rows = ([plain(word) for word in side[:MOST_TOKENS]] for side in (source, target))
     weights = [[round(float(weight), 4) for weight in row[:MOST_TOKENS]] for row in found.attention]
     return AttentionMap(f"{' '.join(columns)} → {' '.join(rows)}", columns, rows, weights[:MOST_TOKENS])
 
 
-def _plain(token: str) -> str:
+def plain(token: str) -> str:
     """Without the mark of a word's beginning, where something stands behind it."""
     return token.removeprefix("▁") or token
 

@@ -100,6 +100,24 @@ def test_the_report_draws_where_it_looked_with_words_of_both_scripts() -> None:
         assert one["source"][by_word[ENGLISH[verb]].index(max(by_word[ENGLISH[verb]]))] == verb
 
 
+def test_the_steps_that_are_drawn_are_those_of_the_answer() -> None:
+    """The order of Bahdanau; it looked where the matrix of the same sentence says."""
+    drawn = json.loads((sample("korean-english").artifact / "metrics.json").read_text("utf-8"))["drawings"]
+    (steps,) = [one for one in drawn if one["kind"] == "DecoderSteps"]
+    assert steps["order"][:4] == ["embedded", "attention", "context", "hidden"]
+    assert [one["before"] for one in steps["columns"]] == [
+        "<END>",
+        *(one["word"] for one in steps["columns"][:-1]),
+    ]
+    said = [one["word"] for one in steps["columns"]]
+    maps = [one for one in drawn if one["kind"] == "AttentionMap" and one["target"][: len(said)] == said]
+    for one in maps:
+        for column, weights in zip(steps["columns"], one["weights"], strict=False):
+            assert column["tensors"]["attention"] == pytest.approx(weights, abs=1e-3)
+            assert one["source"][weights.index(max(weights))] == column["looked"]
+    assert maps
+
+
 def test_the_same_seed_gives_the_same_model_and_a_killed_one_goes_on(tmp_path: Path) -> None:
     parameters = SMALL | {"epochs": 80, "hiddenDim": 32, "dropout": "0.2"}
     jobs = with_torch(make_jobs(tmp_path))
