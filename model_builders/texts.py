@@ -88,8 +88,8 @@ class Texts:
         if suffix == ".txt" and self.label_column:
             raise Refused(
                 "InputInvalid",
-                f"{source.where(name, number)} is {shortened(first)}; a text has its label beside it, in a "
-                f".tsv or .jsonl file with the {self._wanted}.",
+                f"{source.where(name, number)} is {shortened(first)}; a text has its "
+                f"{self.label_column} beside it, in a .tsv or .jsonl file with the {self._wanted}.",
             )
         take: Callable[[int, str], tuple[str, str]]
         if suffix == ".tsv":

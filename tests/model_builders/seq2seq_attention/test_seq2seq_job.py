@@ -52,6 +52,12 @@ def sample(name: str) -> Built:
     return kept(name, make)
 
 
+@cache
+def without_attention() -> Built:
+    """A small one, which is neither good nor meant to be."""
+    return kept("seq2seq-without", lambda jobs: build(jobs, SMALL | {"attention": "None"}, train=PAIRS))
+
+
 def test_lines_are_reversed_and_sentences_translated_that_were_never_learnt_from() -> None:
     assert float(sample("reversed-words").result["metrics"]["exactMatch"]) >= 0.97
     assert float(sample("korean-english").result["metrics"]["exactMatch"]) >= 0.9
@@ -146,14 +152,11 @@ def test_progress_says_epoch_losses_speed_and_the_time_left(tmp_path: Path) -> N
     assert ran.result["metrics"]["trainPairs"] == "72"
 
 
-def test_without_attention_there_is_no_matrix(tmp_path: Path) -> None:
-    jobs = make_jobs(tmp_path)
-    ran = build(jobs, SMALL | {"attention": "None"}, train=PAIRS, test=PAIRS)
-    assert ran.code == 0, ran.log
-    artifact = jobs.store / "artifacts" / ran.result["digest"]
-    contract = json.loads((artifact / "contract.json").read_text(encoding="utf-8"))
+def test_without_attention_there_is_no_matrix() -> None:
+    built = without_attention()
+    contract = json.loads((built.artifact / "contract.json").read_text(encoding="utf-8"))
     assert "attention" not in {one["name"] for one in contract["outputs"]}
-    assert "without attention" in ran.result["message"]
+    assert "without attention" in built.result["message"]
 
 
 def test_a_pair_a_hundred_times_longer_is_left_out_and_told(tmp_path: Path) -> None:
@@ -183,6 +186,14 @@ def test_a_pair_a_hundred_times_longer_is_left_out_and_told(tmp_path: Path) -> N
             "InputInvalid",
             "line 2 has nothing in the column source; a pair needs both of its sides.",
             id="the other side",
+        ),
+        pytest.param(
+            {},
+            {"train": "a text a line\nand no other\n"},
+            "InputInvalid",
+            "is 'a text a line'; a text has its target beside it, in a .tsv or .jsonl file with the columns "
+            "source and target.",
+            id="one column",
         ),
         pytest.param(
             {"maxTokens": 2},

@@ -9,7 +9,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from tests.model_builders.asking import Asked, asking, serving, texts
-from tests.model_builders.seq2seq_attention.test_seq2seq_job import sample
+from tests.model_builders.seq2seq_attention.test_seq2seq_job import sample, without_attention
 from tests.nlp_agent.running import RunningAgent
 from tools.translation_samples import reversed_lines
 
@@ -129,6 +129,15 @@ def test_a_bad_request_is_refused_with_a_sentence(
         translate(text=[text], beam_size=[beam_size])
     assert sentence in str(refused.value)
     assert texts(translate(text=["나는 빵을 샀다."])["translation"]) == ["I bought the bread."]
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_model_without_attention_answers_all_the_rest(protocol: str) -> None:
+    artifact = without_attention().artifact
+    with serving("without", artifact, batch=64) as server, asking(server, protocol, "without") as ask:
+        given = ask(text=["가 나 다", "마"], beam_size=[1, 4])
+    assert set(given) == {"translation", "tokens", "token_ids", "source_tokens", "score", "finished"}
+    assert given["translation"].shape == (2, 1)
 
 
 def test_bytes_that_are_no_text_are_refused(translate: Asked) -> None:
