@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -26,10 +27,12 @@ from model_builders.seq2seq_attention.eager import TorchDecoder
 from model_builders.seq2seq_attention.graph import build_decoder, build_encoder
 from model_builders.seq2seq_attention.network import Memory, Seq2Seq
 from model_builders.seq2seq_attention.parameters import Parameters, parse_parameters
-from model_builders.served.search import END, Found, beam, greedy, pad
-from model_builders.served.translating import OnnxDecoder
+from model_builders.served.search import END, PAD, UNK, Found, beam, greedy, pad
+from model_builders.served.translating import OnnxDecoder, Subwords
 from model_builders.translation import training
 from model_builders.translation.pairs import Encoded, Pair
+from model_builders.translation.subwords import train_subwords
+from tools.translation_samples import diary
 
 SOURCES = [[3, 4, 5, 6], [7, 8], [9], [10, 11, 12, 13, 14, 15, 16]]
 LONGEST = 9
@@ -243,6 +246,33 @@ def batches() -> dict[str, Any]:
         "largest": max(len(batch) for order in orders for batch in order),
         "bounded": all(len(batch) * long <= 12 for batch, long in zip(small, longest, strict=True)),
         "rates": [round(training.rate_at(share), 3) for share in (0.0, 0.05, 0.1, 0.55, 1.0)],
+    }
+
+
+def subwords() -> dict[str, Any]:
+    """What becomes of texts on their way to tokens and back."""
+    texts = [f"{source} {target}" for source, target in diary()[:200]]
+    content = train_subwords(texts, 200)
+    tokenizer = Subwords(content)
+    hard = [
+        "나는 빵을 샀다.",
+        unicodedata.normalize("NFD", "나는 빵을 샀다."),
+        "  나는   빵을\t샀다.  ",
+        "(나는) 빵을, 샀다?!",
+        "I saw 나는.",
+    ]
+    (end,) = tokenizer.encode(["<END> 나는"])
+    (unknown,) = tokenizer.encode(["漢字 나는"])
+    return {
+        "back": [tokenizer.decode(words) for words in tokenizer.encode(hard)],
+        "end in a text": END in end,
+        "unknown": unknown.count(UNK),
+        "nothing": tokenizer.encode(["", " \t "]),
+        "whole": tokenizer.spell(tokenizer.encode(["나는"])[0]),
+        "size": tokenizer.size,
+        "same": content == train_subwords(texts, 200),
+        "first": [tokenizer.spell([word])[0] for word in (PAD, UNK, END)],
+        "characters": Subwords(train_subwords(texts, 16)).size > 16,
     }
 
 

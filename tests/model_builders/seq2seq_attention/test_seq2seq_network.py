@@ -12,6 +12,9 @@ from tests.model_builders.torch_jobs import ROOT, WHERE, python_with_torch
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
 
+UNSEEN = str.maketrans("", "", "(),?!")
+"""No sentence of the diary has them."""
+
 IN_TORCH = "tests.model_builders.seq2seq_attention.in_torch"
 
 
@@ -56,6 +59,20 @@ def test_a_loss_that_is_not_finite_stops_the_training_with_a_sentence() -> None:
         "reason": "TrainingDiverged",
         "message": "The loss is nan in epoch 1 of 10: the network has grown without bound. Lower "
         "spec.build.seq2SeqAttention.learningRate, which is 0.5 (0.001 to 0.003 is usual).",
+    }
+
+
+def test_a_text_comes_back_from_its_subwords_and_what_nobody_has_seen_is_told() -> None:
+    assert run("subwords") == {
+        "back": ["나는 빵을 샀다."] * 3 + ["(나는) 빵을, 샀다?!".translate(UNSEEN), "I saw 나는."],
+        "end in a text": False,
+        "unknown": 2,
+        "nothing": [[], []],
+        "whole": ["▁나는"],
+        "size": 200,
+        "same": True,
+        "first": ["<PAD>", "<UNK>", "<END>"],
+        "characters": True,
     }
 
 
