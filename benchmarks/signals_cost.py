@@ -20,7 +20,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,10 @@ class Row:
     late_p99_ms: float
     """Of the event loop, asked every 10 ms."""
     late_max_ms: float
+    own_p99_ms: float
+    """The CPU time of the loop's own thread between two beats: what of that lateness is its own, on a machine
+    that does other things as well."""
+    own_max_ms: float
     known: int
     """Models whose load was known at the last look."""
     left_behind: int
@@ -171,13 +175,15 @@ def other_side(what: str, count: int) -> Iterator[int]:
 class Lateness:
     def __init__(self) -> None:
         self.seconds: list[float] = []
+        self.own: list[float] = []
 
     async def run(self) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            due = loop.time() + 0.01
+            due, used = loop.time() + 0.01, time.thread_time()
             await asyncio.sleep(0.01)
             self.seconds.append(loop.time() - due)
+            self.own.append(time.thread_time() - used)
 
 
 def samples(measured: Measured, models: Sequence[Model]) -> tuple[int, float]:
@@ -196,7 +202,7 @@ async def measure(
     count: int,
     seconds: float,
     make: Callable[[Callable[[str], None]], tuple[Measured, Run]],
-    go: Callable[[], int],
+    go: Callable[[], Awaitable[int]],
 ) -> Row:
     """`make` gives what is measured into and what runs; `go` lets all pods go, and says what is left."""
     results: Counter[str] = Counter()
@@ -215,7 +221,7 @@ async def measure(
         took.append(one)
     lasted, used = time.monotonic() - began, cpu_seconds() - cpu
     pulse.cancel()
-    left = go()
+    left = await go()
     running.cancel()
     await asyncio.gather(pulse, running, return_exceptions=True)
     return Row(
@@ -229,6 +235,8 @@ async def measure(
         1000 * statistics.mean(took),
         1000 * quantile(lateness.seconds, 0.99),
         1000 * max(lateness.seconds, default=math.nan),
+        1000 * quantile(lateness.own, 0.99),
+        1000 * max(lateness.own, default=math.nan),
         known,
         left,
     )
@@ -253,7 +261,7 @@ async def measure_scraping(count: int, seconds: float, port: int) -> Row:
         scrapers.append(scraper)
         return measured, scraper.run
 
-    def go() -> int:
+    async def go() -> int:
         (scraper,) = scrapers
         for pod in pods:
             scraper.see(pod, None)
@@ -280,10 +288,10 @@ async def measure_asking(count: int, seconds: float, port: int) -> Row:
         servers.append(server)
         return measured, server.run
 
-    def go() -> int:
+    async def go() -> int:
         pods.clear()
         (server,) = servers
-        server._follow()
+        await server._follow()
         return len(measured._pods) + len(measured._totals) + len(server._followed)
 
     servers: list[Prometheus] = []

@@ -11,7 +11,7 @@ import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any
 
 from prometheus_api_client import PrometheusConnect
@@ -106,7 +106,7 @@ class Prometheus:
         try:
             if not self._bounds or self._clock.monotonic() - self._bounds_at > BOUNDS_SECONDS:
                 self._bounds, self._bounds_at = await in_thread(self._ask_bounds), self._clock.monotonic()
-            found, said = await in_thread(self._ask, list(self._follow().values()))
+            found, said = await in_thread(self._ask, list((await self._follow()).values()))
         except Exception as error:  # Whatever it answers is its trouble, not the operator's.
             self._on_look("failed")
             if not self._measured.trouble:
@@ -115,19 +115,21 @@ class Prometheus:
             return
         self._on_look("ok")
         self._measured.trouble = said
-        self._keep(found)
+        await self._keep(found)
 
-    def _follow(self) -> dict[str, Followed]:
+    async def _follow(self) -> dict[str, Followed]:
         """The pods to read. Those that are not to be read any more are forgotten, and so is what was counted
         against another target."""
         followed = {}
-        for pod in self._pods():
+        around = lru_cache(partial(bounds_around, self._bounds))  # few models have a target of their own
+        for number, pod in enumerate(list(self._pods())):
+            await _let_others(number)
             target = target_of(pod)
             wanted = self._wanted(model_of(target)) if target is not None else None
             if target is None or wanted is None or not self._is_ours(pod):
                 continue
             made = parse_timestamp(dig(pod, "metadata", "creationTimestamp"))
-            bounds = bounds_around(self._bounds, wanted.target_seconds)
+            bounds = around(wanted.target_seconds)
             followed[target.uid] = Followed(target, wanted, made.timestamp() if made else 0.0, bounds)
         for uid, before in self._followed.items():
             if uid not in followed or followed[uid].bounds != before.bounds:
@@ -151,10 +153,11 @@ class Prometheus:
         }
         return read_all(rows, followed)
 
-    def _keep(self, found: Mapping[str, tuple[Scraped, dict[float, float]]]) -> None:
+    async def _keep(self, found: Mapping[str, tuple[Scraped, dict[float, float]]]) -> None:
         now, wall = self._clock.monotonic(), self._clock.now().timestamp()
         latencies: dict[Model, dict[float, float]] = {}
-        for uid, (scraped, quantiles) in found.items():
+        for number, (uid, (scraped, quantiles)) in enumerate(found.items()):
+            await _let_others(number)
             followed = self._followed.get(uid)
             if followed is None:
                 continue
@@ -166,6 +169,12 @@ class Prometheus:
             latencies[model] = quantiles
         self._looked = now
         self._measured.latencies = latencies
+
+
+async def _let_others(number: int) -> None:
+    """A thousand pods are not to hold up the loop."""
+    if number % 50 == 49:
+        await asyncio.sleep(0)
 
 
 def read_all(

@@ -1,7 +1,9 @@
 """The first test of all: what the operator believes of a running pod against what its clients measure.
 
-Real agent, Triton and Envoy; two measurements of the same requests are compared, so a slow machine only makes
-both slow. Fewer rates and shorter than `python -m benchmarks.believed_latency`.
+Real agent, Triton and Envoy; two measurements of the same requests are compared, so a slow machine makes both
+slow. What passes before Envoy reads a request and after it has answered nobody on the server can know; it is
+measured beside, and next to nothing where the machine has time. Fewer rates and shorter than
+`python -m benchmarks.believed_latency`.
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ def test_the_believed_latency_is_within_a_tenth_of_the_clients_own(count: int) -
             row = asyncio.run(measure(agent, models, Load(rate, seconds, SERVICE_SECONDS), seed=count))
             print(said(row))
             assert row.failures == 0
-            assert row.worst < 0.1, said(row)
+            assert row.worst_of_the_seen < 0.1, said(row)
         _, page = agent.get("/metrics", agent.metrics)
         found = parse_page(page.encode(), models)
         assert set(found) == set(models)
