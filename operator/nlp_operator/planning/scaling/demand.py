@@ -60,6 +60,8 @@ class DemandSettings:
 FINE_SECONDS = 2.5 * 3600
 COARSE_BIN_SECONDS = 300.0
 COARSE_SECONDS = 15 * 86400
+LARGE_ERROR = 0.5
+"""Of a forecast, in logarithms: an outlier."""
 HALF_REQUEST = 0.5
 """Added to counts so that an idle window has a logarithm."""
 
@@ -194,6 +196,8 @@ class DemandState:
     quantiles: tuple[float, ...] = ()
     highest: float = -math.inf
     """The largest of `answers`: what was never seen is not forecast."""
+    surprised: float = -math.inf
+    """When the first answer of the last outlier was known."""
     last_lesson: float = -math.inf
     last_seen: float = -math.inf
 
@@ -397,11 +401,22 @@ def _learn(state: DemandState, now: float) -> None:
         if answer is None:
             continue
         truth = _log(answer, settings)
-        state.errors.append(min(max(truth - lesson.predicted, -2.0), 2.0))
+        _remember(state, lesson, truth - lesson.predicted)
         state.answers.append(truth)
         state.highest = max(state.answers)
         state.quantiles = ()
         _update(state, lesson.inputs, truth - lesson.base)
+
+
+def _remember(state: DemandState, lesson: _Lesson, error: float) -> None:
+    """Keep an error of the forecast. All the lessons that one jump made wrong are one surprise: the first of
+    them counts, or a young forecast would expect the next jump at once."""
+    made = lesson.answer_start - state.horizon_seconds
+    if abs(error) > LARGE_ERROR:
+        if made < state.surprised:
+            return
+        state.surprised = lesson.at
+    state.errors.append(min(max(error, -2.0), 2.0))
 
 
 def _update(state: DemandState, inputs: list[float], answer: float) -> None:
@@ -413,7 +428,7 @@ def _update(state: DemandState, inputs: list[float], answer: float) -> None:
     forget = settings.forget if widest < settings.first_spread else 1.0
     scale = forget + _dot(inputs, moved)
     error = answer - _dot(state.weights, inputs)
-    error = min(max(error, -0.5), 0.5)
+    error = min(max(error, -LARGE_ERROR), LARGE_ERROR)
     gain = [value / scale for value in moved]
     state.weights = [weight + g * error for weight, g in zip(state.weights, gain, strict=True)]
     state.spread = [

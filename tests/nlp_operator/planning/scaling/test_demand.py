@@ -60,6 +60,16 @@ def test_a_jump_is_taken_for_one_at_once() -> None:
     assert forecast.expected == pytest.approx(50, rel=0.2)
 
 
+def test_one_jump_is_one_surprise() -> None:
+    """A forecast of half an hour's experience does not expect the next jump, whatever it saw of the last."""
+    jump = 25 * 60
+    for after in range(10, 400, 10):
+        state, now = make_state(lambda t: 10.0 if t < jump else 50.0, (jump + after) / 60)
+        forecast = demand.forecast(state, now)
+        assert forecast is not None
+        assert forecast.rates[-1] < 75, f"{after} s after the jump"
+
+
 def test_blindness_widens_the_spread_and_keeps_the_middle() -> None:
     state, now = make_state(lambda _: 20.0, 120)
     sharp, blurred = demand.forecast(state, now), demand.forecast(state, now + 900, 0.0, 900.0)
