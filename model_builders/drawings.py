@@ -65,7 +65,7 @@ class Curve:
         longest = max(len(one) for one in self.series.values())
         levels = levels_of(min(values), max(values))
         low, high = levels[0], levels[-1]
-        top, bottom, right = MARGIN + 4.0, self.height - 40.0, WIDTH - 24.0
+        top, bottom, right = MARGIN + 8.0, self.height - 46.0, WIDTH - 24.0
 
         def place(epoch: int, value: float) -> Point:
             share = (epoch - 1) / (longest - 1) if longest > 1 else 0.5
@@ -80,8 +80,8 @@ class Curve:
             parts.append(f'<path d="M{MARGIN} {y:.1f}H{right:.1f}" stroke="{FAINT}"/>')
             parts.append(written(MARGIN - 8, y + 4, f"{level:.10g}", "end", PALE))
         for epoch in epochs_named(longest):
-            parts.append(written(place(epoch, low)[0], bottom + 18, str(epoch), "middle", PALE))
-        parts.append(written(right, bottom + 34, "epoch", "end", PALE))
+            parts.append(written(place(epoch, low)[0], bottom + 19, str(epoch), "middle", PALE))
+        parts.append(written(right, bottom + 40, "epoch", "end", PALE))
         what = self.what or ", ".join(self.series)
         parts.append(written(8, 20, what, "start", PALE))
         if len(self.series) > 1:
@@ -89,7 +89,7 @@ class Curve:
         for number, one in enumerate(self.series.values()):
             points = [place(epoch, value) for epoch, value in enumerate(one, 1) if math.isfinite(value)]
             parts += _line(points, number)
-        return svg_of(parts, self.height, self.caption or what)
+        return svg_of(parts, self.height, self.caption or what, "fits")
 
 
 def _finite(value: float) -> float | None:
@@ -99,9 +99,9 @@ def _finite(value: float) -> float | None:
 def _legend(names: Sequence[str]) -> list[str]:
     parts, x = [], float(MARGIN)
     for number, name in enumerate(names):
-        parts.append(_stroke(f"M{x:.1f} 40h28", number))
-        parts.append(written(x + 34, 44, name, "start", COLOURS[number % len(COLOURS)]))
-        x += 34 + width_of(name) + 24
+        parts.append(_stroke(f"M{x:.1f} 41h28", number))
+        parts.append(written(x + 34, 46, name, "start", COLOURS[number % len(COLOURS)]))
+        x += 34 + 1.5 * width_of(name) + 24  # on a telephone letters are larger
     return parts
 
 
@@ -294,9 +294,11 @@ def written(
     )
 
 
-def svg_of(parts: Sequence[str], height: int, what: str) -> str:
-    label = escape(what, quote=True)
-    return f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}">{"".join(parts)}</svg>'
+def svg_of(parts: Sequence[str], height: int, what: str, kind: str = "") -> str:
+    """Of the kind `fits`, a drawing is shrunk to a telephone's width, its letters less so; others scroll."""
+    label, named = escape(what, quote=True), f' class="{kind}"' if kind else ""
+    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}"{named}>'
+    return f"{head}{''.join(parts)}</svg>"
 
 
 def figure(svg: str, caption: str) -> str:

@@ -27,7 +27,9 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td small{display:block;color:#666;font-size:.85rem}
 .held{color:#2f7d4f;white-space:nowrap}.confusion th:first-child{white-space:nowrap}
 .confusion .cell{text-align:center;padding:.3rem .4rem;min-width:2rem}
-svg{display:block;width:100%;min-width:32rem;height:auto}
+svg{display:block;width:100%;min-width:32rem;height:auto}svg.fits{min-width:0}
+.quality td:first-child{overflow-wrap:anywhere}
+@media(max-width:36rem){svg.fits text{font-size:18px}td,th{padding:.3rem .4rem}}
 figure{margin:0}figcaption,.below{color:#555;font-size:.9rem;margin-top:.5rem}
 .wide{overflow-x:auto}code{word-break:break-all;font-size:.85rem}"""
 
