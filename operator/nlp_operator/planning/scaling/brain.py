@@ -205,6 +205,7 @@ def _memory_of(memory: Memory, given: ModelInput, now: float, settings: Settings
             CapacityEstimate(given.prior),
             DemandState(settings.demand, given.cold_start_seconds),
         )
+    kept.demand.horizon_seconds = given.cold_start_seconds
     return kept
 
 
@@ -328,7 +329,7 @@ def _costs(
     totals = [0.0] * (most + 1)
     for rate in rates:
         factor = rate * weight / len(rates)
-        for count, share in enumerate(capacity.late_shares(curve, rate, target_seconds, most)):
+        for count, share in enumerate(capacity.relieved_shares(curve, rate, target_seconds, most)):
             totals[count] += factor * share
     return totals
 

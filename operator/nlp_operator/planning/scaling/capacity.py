@@ -76,6 +76,20 @@ def late_shares(curve: ServiceCurve, rate: float, target_seconds: float, most: i
     return shares
 
 
+def relieved_shares(curve: ServiceCurve, rate: float, target_seconds: float, most: int) -> list[float]:
+    """As `late_shares`; where even `most` replicas are too few, a straight line towards as many as the load
+    needs.
+
+    Everything is late then whatever is done, and a plan that looks no further would take replicas from who
+    drowns. Each still does its part: queues have an end, and the load may have passed its peak.
+    """
+    shares = late_shares(curve, rate, target_seconds, most)
+    if shares[-1] < 1.0:
+        return shares
+    needed = rate / curve.throughput(target_seconds) + 1.0
+    return [1.0 - count / max(needed, most + 1.0) for count in range(most + 1)]
+
+
 NEGLIGIBLE = 1e-7
 GRID = 200
 """Loads are rounded to so many steps in each factor of e, so that Erlang's formula is evaluated once for

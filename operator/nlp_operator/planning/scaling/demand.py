@@ -170,6 +170,7 @@ class Forecast:
 
 @dataclass
 class _Lesson:
+    made: float
     at: float
     """When the answer is known."""
     inputs: list[float]
@@ -184,7 +185,7 @@ class DemandState:
 
     settings: DemandSettings
     horizon_seconds: float
-    """From the decision until a replica serves."""
+    """From the decision until a replica serves; the caller may change it as that is measured."""
     fine: RateHistory = field(init=False)
     coarse: RateHistory = field(init=False)
     weights: list[float] = field(init=False)
@@ -235,7 +236,12 @@ def observe(state: DemandState, start: float, end: float, count: float) -> None:
         base, values = inputs
         begin = end + state.horizon_seconds
         lesson = _Lesson(
-            begin + state.settings.target_seconds, values, base, begin, _predict(state, end, base, values)[0]
+            end,
+            begin + state.settings.target_seconds,
+            values,
+            base,
+            begin,
+            _predict(state, end, base, values)[0],
         )
         state.lessons.append(lesson)
         state.last_lesson = end
@@ -411,9 +417,8 @@ def _learn(state: DemandState, now: float) -> None:
 def _remember(state: DemandState, lesson: _Lesson, error: float) -> None:
     """Keep an error of the forecast. All the lessons that one jump made wrong are one surprise: the first of
     them counts, or a young forecast would expect the next jump at once."""
-    made = lesson.answer_start - state.horizon_seconds
     if abs(error) > LARGE_ERROR:
-        if made < state.surprised:
+        if lesson.made < state.surprised:
             return
         state.surprised = lesson.at
     state.errors.append(min(max(error, -2.0), 2.0))

@@ -88,6 +88,37 @@ def test_it_shrinks_when_the_load_has_gone_but_not_at_once() -> None:
     assert quiet.total == 1
 
 
+@pytest.mark.parametrize("rate", [170.0, 300.0, 3000.0])
+def test_a_model_that_drowns_whatever_is_done_gets_all_it_may_have(rate: float) -> None:
+    memory = Memory()
+    highest = 8
+    start = watch(memory, rate=20.0, seconds=600).total
+    counts = [start]
+    offered = answered = 20.0 * 600
+    for k in range(1, 120):
+        at = 600.0 + 10 * k
+        offered += 10 * rate
+        done = min(rate, counts[-1] / SERVICE_SECONDS) * 10
+        answered += done
+        series = dict.fromkeys(FIELDS, 0.0) | {"offered": offered, "answered": answered, "late": answered}
+        series |= {"batches": answered, "items": answered, "busySeconds": answered * SERVICE_SECONDS}
+        model = make_input(Sample([series], at, 99), counts[-1], highest=highest)
+        decision = decide(memory, [model], DEVICES, at, SETTINGS)[0]
+        counts.append(decision.total)
+    assert counts == sorted(counts)
+    assert counts[-1] == decision.wish == highest
+
+
+def test_a_cold_start_that_is_measured_later_counts_from_then_on() -> None:
+    memory = Memory()
+    watch(memory, rate=20.0, seconds=600)
+    for k in range(61, 70):
+        at = 10.0 * k
+        decide(memory, [make_input(make_sample(at, 20.0), cold_start_seconds=110.0)], DEVICES, at, SETTINGS)
+    newest = memory.models["m"].demand.lessons[-1]
+    assert newest.answer_start - newest.made == 110.0
+
+
 def test_the_first_look_changes_nothing_and_says_why() -> None:
     decision = decide(Memory(), [make_input(make_sample(0, 5.0), 3)], DEVICES, 0.0, SETTINGS)[0]
     assert decision.total == 3

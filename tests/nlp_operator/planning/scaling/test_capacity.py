@@ -13,6 +13,7 @@ from nlp_operator.planning.scaling.capacity import (
     Executions,
     ServiceCurve,
     late_shares,
+    relieved_shares,
     observe,
 )
 
@@ -84,11 +85,19 @@ def test_the_usable_batch_leaves_time_for_the_batch_before(target: float, batch:
 def test_more_replicas_never_mean_more_late_requests(
     rate: float, target: float, base: float, item: float, batch: int, most: int
 ) -> None:
-    shares = late_shares(ServiceCurve(base, item, batch), rate, target, most)
-    assert len(shares) == most + 1
-    assert all(0 <= b <= a + 1e-12 <= 1 + 1e-12 for a, b in itertools.pairwise(shares))
+    curve = ServiceCurve(base, item, batch)
+    for shares in (late_shares(curve, rate, target, most), relieved_shares(curve, rate, target, most)):
+        assert len(shares) == most + 1
+        assert all(0 <= b <= a + 1e-12 <= 1 + 1e-12 for a, b in itertools.pairwise(shares))
 
 
 def test_an_overloaded_queue_is_late_altogether_and_an_idle_one_never() -> None:
     assert late_shares(ALONE, 35.0, 0.5, 3) == [1.0, 1.0, 1.0, 1.0]
     assert late_shares(ALONE, 0.0, 0.5, 2) == [0.0, 0.0, 0.0]
+
+
+def test_where_all_are_too_few_each_is_still_worth_something() -> None:
+    drowned = relieved_shares(ALONE, 95.0, 0.5, 4)
+    assert drowned[0] == 1.0
+    assert {round(a - b, 9) for a, b in itertools.pairwise(drowned)} == {round(1 / 10.5, 9)}
+    assert relieved_shares(ALONE, 35.0, 0.5, 9) == late_shares(ALONE, 35.0, 0.5, 9)

@@ -1,0 +1,1 @@
+"""How well models are packed: known optima, and a bound by linear programming."""

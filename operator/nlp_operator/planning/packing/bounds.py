@@ -1,0 +1,122 @@
+"""What speaks against a model on a pool whatever else runs there: small checks, in the order in which they
+are told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nlp_operator.planning.packing.problem import Model, Pool, Problem
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why a pool is not taken."""
+
+    pool: str
+    reason: str
+    message: str
+    """One sentence, which begins with the pool's name."""
+    change: str
+    """What would make it possible: a clause that follows "if"."""
+    needed: int = 0
+    available: int = 0
+    unit: str = ""
+    """Of the two numbers: `MiB`, `devices`, `replicas`, `priority`; empty when there is nothing to count."""
+
+
+_Check = Callable[[Problem, Model, Pool], Refusal | None]
+
+
+def not_named(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    if not model.pool_names or pool.name in model.pool_names:
+        return None
+    return Refusal(
+        pool.name,
+        "NotNamed",
+        f"Pool {pool.name}: not in spec.placement.poolNames.",
+        "spec.placement.poolNames named it",
+    )
+
+
+def namespace_not_admitted(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    if not pool.namespaces or model.namespace in pool.namespaces:
+        return None
+    return Refusal(
+        pool.name,
+        "NamespaceNotAdmitted",
+        f"Pool {pool.name}: not allowed in namespace {model.namespace}.",
+        f"the pool admitted namespace {model.namespace}",
+    )
+
+
+def priority_too_high(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    limit = pool.namespaces.get(model.namespace)
+    if limit is None or limit.highest_priority is None or model.priority <= limit.highest_priority:
+        return None
+    return Refusal(
+        pool.name,
+        "PriorityTooHigh",
+        f"Pool {pool.name}: spec.scaling.priority is {model.priority}; namespace {model.namespace} may have "
+        f"at most {limit.highest_priority} here.",
+        f"spec.scaling.priority were {limit.highest_priority} or lower",
+        model.priority,
+        limit.highest_priority,
+        "priority",
+    )
+
+
+def too_little_memory(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    needed, there = problem.mebibytes(model, pool.name), problem.slot_mebibytes(pool, model.devices)
+    if needed <= there:
+        return None
+    memory = model.need(pool.name).memory
+    margin = needed - memory.mebibytes
+    with_margin = f" and {margin:,} MiB of margin" if margin else ""
+    return Refusal(
+        pool.name,
+        "TooLittleMemory",
+        f"Pool {pool.name}: the model takes {memory.mebibytes:,} MiB ({memory.source}){with_margin}; a slot "
+        f"of {counted(model.devices, 'device')} has {max(there, 0):,} MiB for models.",
+        f"the model took {needed - max(there, 0):,} MiB less",
+        needed,
+        max(there, 0),
+        "MiB",
+    )
+
+
+def spot_not_wanted(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    """A shared model has all its replicas in one pool: there it is all or none."""
+    if not pool.spot or model.spot_millis >= (1000 if model.shared else 1):
+        return None
+    share = f"{model.spot_millis / 10:g} %"
+    return Refusal(
+        pool.name,
+        "SpotShare",
+        f"Pool {pool.name}: its nodes can be taken away, and at most {share} of the replicas may be on such.",
+        "more of its replicas were allowed on spot pools",
+    )
+
+
+CHECKS: tuple[_Check, ...] = (
+    not_named,
+    namespace_not_admitted,
+    priority_too_high,
+    too_little_memory,
+    spot_not_wanted,
+)
+
+
+def refusal(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    return next((found for check in CHECKS if (found := check(problem, model, pool))), None)
+
+
+def admits(problem: Problem, model: Model, pool: Pool) -> bool:
+    for check in CHECKS:  # noqa: SIM110 - asked for every model and pool: a generator takes twice as long
+        if check(problem, model, pool) is not None:
+            return False
+    return True
+
+
+def counted(count: int, thing: str) -> str:
+    return f"1 {thing}" if count == 1 else f"{count:,} {thing}s"

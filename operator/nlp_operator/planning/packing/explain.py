@@ -1,0 +1,293 @@
+"""Why a model is where it is, why each other pool is not taken, and what would change that: as data, and in
+one sentence each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from nlp_operator.planning.packing.bounds import CHECKS, Refusal, counted
+from nlp_operator.planning.packing.keep import keep
+from nlp_operator.planning.packing.ledger import Ledger
+from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
+
+
+@dataclass(frozen=True)
+class Explanation:
+    model: str
+    replicas: Mapping[str, int]
+    """By pool."""
+    missing: int
+    why: str
+    """One sentence."""
+    refusals: tuple[Refusal, ...]
+    """One for each pool that holds nothing of it, the cheapest pool first."""
+    change: str
+    """One sentence: what would give it the missing replicas; of a model that misses none, a cheaper place."""
+
+
+MICROS = 1_000_000
+
+_EASIEST = (
+    "NoRoom",
+    "NamespaceFull",
+    "NotNamed",
+    "SpotShare",
+    "Spread",
+    "Split",
+    "PriorityTooHigh",
+    "TooLittleMemory",
+    "BackedOff",
+    "NamespaceNotAdmitted",
+)
+"""What is nearest to being changed first."""
+
+
+def explain(problem: Problem, plan: Plan, key: str) -> Explanation:
+    """Of a plan for this very problem."""
+    return Explainer(problem, plan).explain(key)
+
+
+class Explainer:
+    """For many models of one plan: what they have in common is counted once."""
+
+    def __init__(self, problem: Problem, plan: Plan) -> None:
+        self.problem, self.plan = problem, plan
+        self.ledger: Ledger = keep(problem, plan)
+
+    def explain(self, key: str) -> Explanation:
+        model = self.problem.model[key]
+        replicas = self.plan.replicas(key)
+        against = {pool.name: self._against(model, pool) for pool in self.problem.by_price}
+        refusals = tuple(
+            self._refusal(model, pool, against[pool.name])
+            for pool in self.problem.by_price
+            if pool.name not in replicas
+        )
+        missing = self.plan.missing.get(key, 0)
+        change = self._nearest(model, against) if missing else self._cheaper(model, replicas, against)
+        return Explanation(key, replicas, missing, self._why(model, replicas, missing), refusals, change)
+
+    # --- each pool ---
+
+    def _against(self, model: Model, pool: Pool) -> list[Refusal]:
+        """Everything that speaks against one replica more there, the price apart."""
+        found = [one for check in CHECKS if (one := check(self.problem, model, pool)) is not None]
+        if pool.backed_off:
+            found.append(
+                Refusal(
+                    pool.name,
+                    "BackedOff",
+                    f"Pool {pool.name}: it did not deliver the devices it was asked for, and nothing new is "
+                    "placed there for now.",
+                    "the pool delivered again",
+                )
+            )
+        return found + self._own_rules(model, pool) + self._no_room(model, pool)
+
+    def _own_rules(self, model: Model, pool: Pool) -> list[Refusal]:
+        """What the model's replicas in other pools say about this one."""
+        if model.shared:
+            return []
+        counts = self.ledger.dedicated.get(model.key, {})
+        here = counts.get(pool.name, 0)
+        found = []
+        if here >= model.most_in_a_pool and model.spread > 1:
+            found.append(
+                Refusal(
+                    pool.name,
+                    "Spread",
+                    f"Pool {pool.name}: it holds {here} of the {model.replicas} replicas, and no pool may "
+                    f"hold more than {model.most_in_a_pool}.",
+                    "more of its replicas were allowed in one pool",
+                    here + 1,
+                    model.most_in_a_pool,
+                    "replicas",
+                )
+            )
+        on_spot = sum(count for name, count in counts.items() if self.problem.pool[name].spot)
+        if pool.spot and model.spot_millis and on_spot >= model.spot_replicas:
+            found.append(
+                Refusal(
+                    pool.name,
+                    "SpotShare",
+                    f"Pool {pool.name}: its nodes can be taken away; at most {model.spot_replicas} of the "
+                    f"{model.replicas} replicas may be on such, and {on_spot} are.",
+                    "more of its replicas were allowed on spot pools",
+                    on_spot + 1,
+                    model.spot_replicas,
+                    "replicas",
+                )
+            )
+        if model.split and here >= model.split.get(pool.name, 0):
+            found.append(
+                Refusal(
+                    pool.name,
+                    "Split",
+                    f"Pool {pool.name}: scaling asked for {model.split.get(pool.name, 0)} replicas there.",
+                    "scaling asked for more there",
+                    here + 1,
+                    model.split.get(pool.name, 0),
+                    "replicas",
+                )
+            )
+        return found
+
+    def _no_room(self, model: Model, pool: Pool) -> list[Refusal]:
+        """Of a shared model: for a server of its own there, when no server there has room for it either."""
+        if model.shared and self._can_join(model, pool):
+            return []
+        held, used_by = self.ledger.used[pool.name], self.ledger.used_by.get((pool.name, model.namespace), 0)
+        limit = pool.namespaces.get(model.namespace)
+        needed = model.devices
+        found = []
+        if pool.max_devices - held < needed:
+            found.append(
+                Refusal(
+                    pool.name,
+                    "NoRoom",
+                    f"Pool {pool.name}: it has {counted(pool.max_devices, 'device')}, of which {held} are "
+                    f"taken; one replica takes {needed}.",
+                    f"{counted(needed - max(pool.max_devices - held, 0), 'device')} more were free there",
+                    needed,
+                    max(pool.max_devices - held, 0),
+                    "devices",
+                )
+            )
+        if limit is not None and limit.max_devices is not None and limit.max_devices - used_by < needed:
+            free = max(limit.max_devices - used_by, 0)
+            found.append(
+                Refusal(
+                    pool.name,
+                    "NamespaceFull",
+                    f"Pool {pool.name}: namespace {model.namespace} may have "
+                    f"{counted(limit.max_devices, 'device')} there and has {used_by}; one replica takes "
+                    f"{needed}.",
+                    f"the namespace were allowed {counted(needed - free, 'device')} more there",
+                    needed,
+                    free,
+                    "devices",
+                )
+            )
+        return found
+
+    def _can_join(self, model: Model, pool: Pool) -> bool:
+        size = self.ledger.mebibytes(model, pool.name)
+        return any(
+            one.pool is pool
+            and one.free_mebibytes >= size
+            and one.busy_with(one.replicas, model) <= one.capacity_millis
+            for one in self.ledger.in_group.get((model.namespace, model.shape, model.devices), {}).values()
+        )
+
+    def _refusal(self, model: Model, pool: Pool, against: list[Refusal]) -> Refusal:
+        """The first that speaks against it; else its price."""
+        if against:
+            return against[0]
+        held = self._price_held(model)
+        here = pool.price_micros * model.devices
+        if held is None or here < held:
+            return Refusal(
+                pool.name,
+                "NotWorthMoving",
+                f"Pool {pool.name}: a slot costs {money(here)} an hour; it has room now, and what runs moves "
+                "only when the whole is packed anew and that pays.",
+                "all were packed anew",
+            )
+        return Refusal(
+            pool.name,
+            "NotCheaper",
+            f"Pool {pool.name}: a slot costs {money(here)} an hour, and {money(held)} where it runs.",
+            "it cost less",
+        )
+
+    def _price_held(self, model: Model) -> int | None:
+        """Of the dearest slot it has."""
+        held = self.plan.replicas(model.key)
+        return max((self.problem.pool[pool].price_micros * model.devices for pool in held), default=None)
+
+    # --- the model ---
+
+    def _why(self, model: Model, replicas: Mapping[str, int], missing: int) -> str:
+        if not model.replicas:
+            return "It asks for no replicas, so it has no server."
+        if not replicas:
+            what = "its replica" if model.replicas == 1 else f"any of its {model.replicas} replicas"
+            which = "no pool that admits it has room" if self.ledger.options(model) else "no pool admits it"
+            return f"There is no place for {what}: {which}."
+        some = (
+            f"{model.replicas - missing} of {model.replicas} replicas found a place: it " if missing else ""
+        )
+        verb = "runs" if some else "Runs"
+        if model.shared:
+            return some + self._why_shared(model, verb)
+        places = " and ".join(
+            f"{pool} ({counted(count, 'replica')} at {money(self._slot(pool, model))} an hour)"
+            for pool, count in sorted(replicas.items())
+        )
+        word = "pool" if len(replicas) == 1 else "pools"
+        admitting = len(self.ledger.options(model))
+        reason = (
+            "the only pool that admits it."
+            if admitting == 1
+            else f"what was cheapest of the {admitting} pools that admit it when it was placed."
+        )
+        return f"{some}{verb} on {word} {places}, {reason}"
+
+    def _slot(self, pool: str, model: Model) -> int:
+        return self.problem.pool[pool].price_micros * model.devices
+
+    def _why_shared(self, model: Model, verb: str) -> str:
+        home = self.ledger.home[model.key]
+        memory = model.need(home.pool.name).memory
+        size = self.ledger.mebibytes(model, home.pool.name)
+        others = len(home.members) - 1
+        company = f"with {counted(others, 'other model')}" if others else "alone so far"
+        margin = size - memory.mebibytes
+        with_margin = f" and {margin:,} of margin" if margin else ""
+        return (
+            f"{verb} in server {home.name} on pool {home.pool.name} {company}, in "
+            f"{counted(home.replicas, 'replica')} at {money(self._slot(home.pool.name, model))} an hour: it "
+            f"takes {memory.mebibytes:,} MiB ({memory.source}){with_margin} of a slot's "
+            f"{home.capacity_mebibytes:,} MiB, of which {home.free_mebibytes:,} are left."
+        )
+
+    # --- what would change it ---
+
+    def _nearest(self, model: Model, against: Mapping[str, list[Refusal]]) -> str:
+        """The pool in which least speaks against it."""
+
+        def distance(pool: Pool) -> tuple[int, int, int, int, str]:
+            found = against[pool.name]
+            hardest = max((_EASIEST.index(one.reason) for one in found), default=-1)
+            amount = sum(abs(one.needed - one.available) for one in found if one.reason == _EASIEST[hardest])
+            return (len(found), hardest, amount, pool.price_micros, pool.name)
+
+        unknown = [pool for pool in model.pool_names if pool not in self.problem.pool]
+        nearest = min(self.problem.pools, key=distance, default=None)
+        if nearest is None:
+            return "There is no pool at all; one has to be made first."
+        reasons = [one.change for one in against[nearest.name]] or ["another look were taken"]
+        also = f" (there is no pool {' or '.join(unknown)})" if unknown else ""
+        return f"Nearest: pool {nearest.name} would take a replica more if {' and '.join(reasons)}{also}."
+
+    def _cheaper(
+        self, model: Model, replicas: Mapping[str, int], against: Mapping[str, list[Refusal]]
+    ) -> str:
+        held = self._price_held(model)
+        if held is None:
+            return "Replicas have to be asked for first."
+        for pool in self.problem.by_price:
+            if pool.name not in replicas and self._slot(pool.name, model) < held:
+                reasons = [one.change for one in against[pool.name]] or ["all were packed anew"]
+                return (
+                    f"Pool {pool.name}, at {money(self._slot(pool.name, model))} an hour, would be taken if "
+                    f"{' and '.join(reasons)}."
+                )
+        return "No pool is cheaper."
+
+
+def money(micros: int) -> str:
+    """`420000` is 0.42. No currency: pools name none."""
+    whole, part = divmod(micros, MICROS)
+    return f"{whole}.{part:06d}".rstrip("0").rstrip(".") if part else str(whole)

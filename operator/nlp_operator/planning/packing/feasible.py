@@ -1,0 +1,133 @@
+"""Between scaling and packing: what scaling may ask for, and what it then asked.
+
+    plan ─> room_for ─> allocate(requests with room.offers, room.devices, room.fits) ─> asked ─> plan
+
+The allocator counts devices of dedicated models itself, by pool. A replica of a shared model takes no device
+of its own: it is offered under the name of its server, at no device and the price of its share, and `fits`
+says how far that server can grow. What a plan refuses is refused by the `fits` made from that plan, so the
+two soon agree.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+
+from nlp_operator.planning.packing.keep import keep
+from nlp_operator.planning.packing.ledger import Ledger, SharedServer
+from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
+from nlp_operator.planning.scaling.allocator import Offer
+
+
+@dataclass(frozen=True)
+class Room:
+    """What there is for scaling, as one plan left it."""
+
+    ledger: Ledger
+    devices: Mapping[str, int]
+    """By pool: those that scaled dedicated models have or may get."""
+    cheapest_micros: int
+    """Of a device: the unit of an offer's price."""
+
+    def fits(self, name: str, place: str, replicas: int, devices: int) -> bool:
+        """Whether the planner could give the model so many replicas there, as everything else is. It is the
+        `Fits` of the allocator, which also keeps to `devices`."""
+        model = self.ledger.problem.model[name]
+        if model.shared:
+            home = self.ledger.home.get(name)
+            return home is not None and home.name == place and replicas <= self._most_in(home)
+        pool = self.ledger.problem.pool.get(place)
+        if pool is None or pool not in self.ledger.options(model):
+            return False
+        here = self.ledger.dedicated.get(name, {}).get(place, 0)
+        return replicas <= here or self._may_grow(model, pool, here, replicas)
+
+    def offers(self, name: str, speeds: Mapping[str, float]) -> list[Offer]:
+        """Where one replica more may be asked for. `speeds`: of a replica by pool, 1.0 where none is
+        given."""
+        model = self.ledger.problem.model[name]
+        if not model.shared:
+            return [
+                Offer(
+                    one.name,
+                    model.devices,
+                    speeds.get(one.name, 1.0),
+                    model.devices * self._relative(one.price_micros),
+                )
+                for one in self.ledger.options(model)
+            ]
+        home = self.ledger.home.get(name)
+        if home is None:
+            return []
+        size = self.ledger.mebibytes(model, home.pool.name)
+        share = size / max(home.capacity_mebibytes, 1) * model.devices
+        price = self._relative(home.pool.price_micros) * max(share, 0.001)
+        return [Offer(home.name, 0, speeds.get(home.pool.name, 1.0), price)]
+
+    def current(self, name: str) -> dict[str, int]:
+        """Replicas it has, as the allocator counts them."""
+        model = self.ledger.problem.model[name]
+        if not model.shared:
+            return dict(self.ledger.dedicated.get(name, {}))
+        home = self.ledger.home.get(name)
+        return {home.name: self.ledger.granted(model)} if home is not None else {}
+
+    def _most_in(self, home: SharedServer) -> int:
+        return home.replicas + self.ledger.room(home.pool, home.group[0], home.group[2])
+
+    def _may_grow(self, model: Model, pool: Pool, here: int, replicas: int) -> bool:
+        if pool.backed_off:
+            return False
+        counts = self.ledger.dedicated.get(model.key, {})
+        total = sum(counts.values()) - here + replicas
+        if replicas > -(-total // max(model.spread, 1)):
+            return False
+        if pool.spot:
+            on_spot = sum(count for one, count in counts.items() if self.ledger.problem.pool[one].spot)
+            if on_spot - here + replicas > total * model.spot_millis // 1000:
+                return False
+        more = (replicas - here) * model.devices
+        limit = pool.namespaces.get(model.namespace)
+        if limit is not None and limit.max_devices is not None:
+            held = self.ledger.used_by.get((pool.name, model.namespace), 0)
+            if held + more > limit.max_devices:
+                return False
+        return replicas * model.devices <= self.devices[pool.name]
+
+    def _relative(self, micros: int) -> float:
+        """Pools without a price cost all the same."""
+        return max(micros, 1) / self.cheapest_micros if self.cheapest_micros > 1 else 1.0
+
+
+def room_for(problem: Problem, plan: Plan, scaled: Collection[str]) -> Room:
+    """`scaled`: the models that scaling decides about; the others keep what they have."""
+    ledger = keep(problem, plan)
+    devices = {}
+    for pool in problem.pools:
+        free = pool.max_devices - ledger.used[pool.name]
+        held = sum(
+            counts.get(pool.name, 0) * problem.model[key].devices
+            for key, counts in ledger.dedicated.items()
+            if key in scaled
+        )
+        devices[pool.name] = held + max(free, 0)
+    cheapest = min((one.price_micros for one in problem.pools if one.price_micros > 0), default=1)
+    return Room(ledger, devices, cheapest)
+
+
+def asked(problem: Problem, counts: Mapping[str, Mapping[str, int]], lowest: Mapping[str, int]) -> Problem:
+    """The problem with the replicas that the allocator gave, by model and place. A model that was given fewer
+    than its lowest count asks for that all the same, anywhere: the planner alone knows who has to make
+    room."""
+
+    def with_counts(model: Model) -> Model:
+        given = counts.get(model.key)
+        if given is None:
+            return model
+        total, least = sum(given.values()), lowest.get(model.key, 0)
+        if model.shared or total < least:
+            return replace(model, replicas=max(total, least), split={})
+        split = {pool: count for pool, count in sorted(given.items()) if count}
+        return replace(model, replicas=total, split=split)
+
+    return replace(problem, models=tuple(with_counts(one) for one in problem.models))

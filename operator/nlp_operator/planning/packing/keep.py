@@ -1,0 +1,139 @@
+"""What runs and still fits, as the start of the next plan.
+
+What no longer fits goes, and only that: a model whose pool refuses it now, a member of a server that needs
+more memory or is busier than its slot, the replicas of lowest priority in a pool that holds more than it may.
+"""
+
+from __future__ import annotations
+
+from nlp_operator.planning.packing.insert import dedicated_cap
+from nlp_operator.planning.packing.ledger import Ledger, SharedServer, group_of
+from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem, Server
+
+
+def keep(problem: Problem, current: Plan) -> Ledger:
+    ledger = Ledger(problem)
+    ledger.names |= {one.name for one in current.servers}
+    for server in current.servers:
+        pool = problem.pool.get(server.pool)
+        if pool is None:
+            continue
+        models = [problem.model[key] for key in server.models if key in problem.model]
+        models = [
+            one for one in models
+            if one.shared == server.shared and one.devices == server.devices and one.replicas
+            and ledger.admitted(one, pool)
+        ]  # fmt: skip
+        if server.shared:
+            _keep_shared(ledger, server, pool, models)
+        elif models:
+            cap = dedicated_cap(ledger, models[0], pool)
+            if min(server.replicas, cap) > 0:
+                ledger.add_dedicated(models[0], pool.name, min(server.replicas, cap))
+    for pool in problem.pools:
+        _shed(ledger, pool)
+    for shared in list(ledger.shared.values()):
+        _relieve(ledger, shared)
+    return ledger
+
+
+def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
+    """Where it was, as far as there is room for it now."""
+    if not model.shared:
+        for name, count in before.dedicated.get(model.key, {}).items():
+            pool = ledger.problem.pool[name]
+            room = ledger.room(pool, model.namespace, model.devices)
+            if min(count, room) > 0:
+                ledger.add_dedicated(model, name, min(count, room))
+        return
+    was = before.home.get(model.key)
+    if was is None:
+        return
+    now = ledger.shared.get(was.name)
+    if now is None:
+        room = ledger.room(was.pool, model.namespace, model.devices)
+        replicas = min(model.replicas, was.replicas, room)
+        if replicas > 0:
+            ledger.join(ledger.open(was.group, was.pool, replicas, was.name), model)
+        return
+    if now.group != was.group or now.pool is not was.pool:
+        return  # another server took the name meanwhile
+    if now.free_mebibytes < ledger.mebibytes(model, now.pool.name):
+        return
+    wanted = min(model.replicas, was.replicas)
+    more = min(wanted - now.replicas, ledger.room(now.pool, model.namespace, model.devices))
+    replicas = now.replicas + max(0, more)
+    if now.busy_with(replicas, model) > max(now.capacity_millis, was.busy_millis):
+        return
+    if replicas != now.replicas:
+        ledger.resize(now, replicas)
+    ledger.join(now, model)
+
+
+def _keep_shared(ledger: Ledger, server: Server, pool: Pool, models: list[Model]) -> None:
+    groups = {group_of(one) for one in models}
+    if not groups:
+        return
+    # Shapes may have come apart; the first in order keeps the server.
+    group = min(groups)
+    models = [one for one in models if group_of(one) == group and one.key not in ledger.home]
+    wanted = max((one.replicas for one in models), default=0)
+    if wanted and server.name not in ledger.shared:
+        kept = ledger.open(group, pool, min(server.replicas, wanted), server.name)
+        for model in models:
+            ledger.join(kept, model)
+
+
+def _relieve(ledger: Ledger, server: SharedServer) -> None:
+    """Members leave until the rest fits: the one whose leaving is enough and that is smallest; where no one
+    alone is enough, the largest first."""
+    while len(server.members) > 1 or server.free_mebibytes < 0:
+        over = -server.free_mebibytes
+        busy = server.busy_millis - server.capacity_millis
+        if (over <= 0 and busy <= 0) or not server.members:
+            return
+        sizes = {
+            key: (
+                ledger.mebibytes(one, server.pool.name),
+                -(-one.need(server.pool.name).load_millis // server.replicas),
+            )
+            for key, one in server.members.items()
+        }
+        enough = [key for key, (size, load) in sizes.items() if size >= over and load >= busy]
+        if enough:
+            leaving = min(enough, key=lambda key: (sizes[key], key))
+        else:
+            leaving = max(sizes, key=lambda key: (_strain(server, *sizes[key]), key))
+        ledger.leave(server.members[leaving])
+
+
+def _strain(server: SharedServer, size: int, load: int) -> int:
+    """The larger share of the slot, in thousandths."""
+    return max(size * 1000 // max(server.capacity_mebibytes, 1), load * 1000 // server.capacity_millis)
+
+
+def _shed(ledger: Ledger, pool: Pool) -> None:
+    over = [(namespace, limit.max_devices) for namespace, limit in sorted(pool.namespaces.items())]
+    for namespace, most in over:
+        if most is not None:
+            while ledger.used_by.get((pool.name, namespace), 0) > most:
+                _give_one(ledger, pool, namespace)
+    while ledger.used[pool.name] > pool.max_devices:
+        _give_one(ledger, pool, "")
+
+
+def _give_one(ledger: Ledger, pool: Pool, namespace: str) -> None:
+    """The replica of lowest priority; of several, one of whoever has most."""
+    holders: list[tuple[int, int, str]] = []
+    for key, counts in ledger.dedicated.items():
+        model = ledger.problem.model[key]
+        if pool.name in counts and namespace in ("", model.namespace):
+            holders.append((model.priority, -counts[pool.name], key))
+    for server in ledger.shared.values():
+        if server.pool is pool and namespace in ("", server.group[0]):
+            holders.append((server.priority, -server.replicas, server.name))
+    _, _, name = min(holders)
+    if name in ledger.shared:
+        ledger.resize(ledger.shared[name], ledger.shared[name].replicas - 1)
+    else:
+        ledger.add_dedicated(ledger.problem.model[name], pool.name, -1)

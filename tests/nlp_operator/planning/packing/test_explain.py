@@ -1,0 +1,148 @@
+"""The decision in whole sentences, and in numbers."""
+
+from __future__ import annotations
+
+import pytest
+
+from nlp_operator.planning.packing.explain import Explanation, explain, money
+from nlp_operator.planning.packing.planner import plan
+from nlp_operator.planning.packing.problem import Model, NamespaceLimit, Pool, Problem, Settings
+from tests.nlp_operator.planning.packing.making import make_model, make_pool, make_problem, make_shared
+
+T4 = make_pool("t4", price_micros=420_000, memory_mebibytes=500)
+L4 = make_pool("l4", price_micros=800_000)
+
+
+def told(pools: list[Pool], models: list[Model], key: str = "team/words") -> Explanation:
+    problem = make_problem(pools, models)
+    return explain(problem, plan(problem), key)
+
+
+def test_a_dedicated_model_is_told_where_it_runs_and_at_what_price() -> None:
+    found = told([T4, L4], [make_model(mebibytes=100, replicas=2)])
+    assert found.why == (
+        "Runs on pool t4 (2 replicas at 0.42 an hour), what was cheapest of the 2 pools that admit it when "
+        "it was placed."
+    )
+    assert [one.message for one in found.refusals] == [
+        "Pool l4: a slot costs 0.8 an hour, and 0.42 where it runs."
+    ]
+    assert found.change == "No pool is cheaper."
+
+
+def test_a_shared_model_is_told_its_company_and_what_is_left() -> None:
+    problem = Problem((L4,), (make_shared(mebibytes=200), make_shared("other")), Settings())
+    assert explain(problem, plan(problem), "team/words").why == (
+        "Runs in server team/shared-0 on pool l4 with 1 other model, in 1 replica at 0.8 an hour: it takes "
+        "200 MiB (measured) and 10 of margin of a slot's 1,000 MiB, of which 685 are left."
+    )
+
+
+@pytest.mark.parametrize(
+    ("pool", "model", "message", "change"),
+    [
+        pytest.param(
+            T4,
+            make_model(mebibytes=700),
+            "Pool t4: the model takes 700 MiB (measured); a slot of 1 device has 500 MiB for models.",
+            "Nearest: pool t4 would take a replica more if the model took 200 MiB less.",
+            id="memory",
+        ),
+        pytest.param(
+            make_pool("t4", max_devices=1),
+            make_model(devices=2),
+            "Pool t4: it has 1 device, of which 0 are taken; one replica takes 2.",
+            "Nearest: pool t4 would take a replica more if 1 device more were free there.",
+            id="devices",
+        ),
+        pytest.param(
+            make_pool("t4", namespaces={"team": NamespaceLimit(0)}),
+            make_model(),
+            "Pool t4: namespace team may have 0 devices there and has 0; one replica takes 1.",
+            "Nearest: pool t4 would take a replica more if the namespace were allowed 1 device more there.",
+            id="namespace limit",
+        ),
+        pytest.param(
+            make_pool("t4", namespaces={"other": NamespaceLimit()}),
+            make_model(),
+            "Pool t4: not allowed in namespace team.",
+            "Nearest: pool t4 would take a replica more if the pool admitted namespace team.",
+            id="namespace",
+        ),
+        pytest.param(
+            make_pool("t4", namespaces={"team": NamespaceLimit(highest_priority=50)}),
+            make_model(),
+            "Pool t4: spec.scaling.priority is 100; namespace team may have at most 50 here.",
+            "Nearest: pool t4 would take a replica more if spec.scaling.priority were 50 or lower.",
+            id="priority",
+        ),
+        pytest.param(
+            T4,
+            make_model(pool_names=("h100",)),
+            "Pool t4: not in spec.placement.poolNames.",
+            "Nearest: pool t4 would take a replica more if spec.placement.poolNames named it (there is "
+            "no pool h100).",
+            id="name",
+        ),
+        pytest.param(
+            make_pool("t4", backed_off=True),
+            make_model(),
+            "Pool t4: it did not deliver the devices it was asked for, and nothing new is placed there "
+            "for now.",
+            "Nearest: pool t4 would take a replica more if the pool delivered again.",
+            id="backed off",
+        ),
+        pytest.param(
+            make_pool("t4", spot=True),
+            make_model(spot_millis=0),
+            "Pool t4: its nodes can be taken away, and at most 0 % of the replicas may be on such.",
+            "Nearest: pool t4 would take a replica more if more of its replicas were allowed on spot pools.",
+            id="spot",
+        ),
+    ],
+)
+def test_a_pool_is_refused_for(pool: Pool, model: Model, message: str, change: str) -> None:
+    found = told([pool], [model])
+    assert [one.message for one in found.refusals] == [message]
+    assert found.change == change
+    assert found.why.startswith("There is no place for its replica: no pool")
+
+
+def test_the_nearest_pool_is_the_one_in_which_least_is_in_the_way() -> None:
+    pools = [
+        make_pool("small", memory_mebibytes=100),
+        make_pool("full", max_devices=0),
+        make_pool("both", memory_mebibytes=600, max_devices=0),
+    ]
+    assert "pool full would take" in told(pools, [make_model(mebibytes=700)]).change
+
+
+def test_some_replicas_without_a_place_are_told_with_those_that_run() -> None:
+    found = told([make_pool(max_devices=2)], [make_model(replicas=3)])
+    assert (found.missing, found.replicas) == (1, {"l4": 2})
+    assert found.why == (
+        "2 of 3 replicas found a place: it runs on pool l4 (2 replicas at 1 an hour), the only pool that "
+        "admits it."
+    )
+    assert found.change == "Nearest: pool l4 would take a replica more if 1 device more were free there."
+
+
+def test_a_cheaper_pool_is_named_with_what_keeps_it_away() -> None:
+    found = told([make_pool("t4", price_micros=420_000, max_devices=0), L4], [make_model()])
+    assert found.change == "Pool t4, at 0.42 an hour, would be taken if 1 device more were free there."
+
+
+def test_a_cheaper_pool_with_room_waits_for_a_repack() -> None:
+    problem = make_problem([T4, L4], [make_model()])
+    running = plan(make_problem([L4], [make_model()]))
+    found = explain(problem, running, "team/words")
+    assert [one.reason for one in found.refusals] == ["NotWorthMoving"]
+    assert found.change == "Pool t4, at 0.42 an hour, would be taken if all were packed anew."
+
+
+@pytest.mark.parametrize(
+    ("micros", "text"),
+    [(420_000, "0.42"), (1_000_000, "1"), (0, "0"), (12_345_678, "12.345678"), (10, "0.00001")],
+)
+def test_money_is_written_without_idle_zeros(micros: int, text: str) -> None:
+    assert money(micros) == text

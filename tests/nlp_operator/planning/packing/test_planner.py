@@ -1,0 +1,240 @@
+"""Where models go, what stays, and who makes room."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nlp_operator.planning.packing.planner import plan, repack
+from nlp_operator.planning.packing.problem import (
+    Memory,
+    Model,
+    NamespaceLimit,
+    Need,
+    Plan,
+    Pool,
+    Server,
+    Settings,
+    moved_by_model,
+    price_micros,
+)
+from tests.nlp_operator.planning.packing.making import (
+    make_model,
+    make_pool,
+    make_problem,
+    make_shared,
+    places,
+    together,
+)
+
+CHEAP = make_pool("cheap", price_micros=100_000)
+DEAR = make_pool("dear", price_micros=900_000, memory_mebibytes=4000)
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        pytest.param([make_model("a")], {"a": {"cheap": 1}}, id="the cheapest pool that holds it"),
+        pytest.param([make_model("a", 3000)], {"a": {"dear": 1}}, id="the only pool that holds it"),
+        pytest.param(
+            [make_model("a", pool_names=("dear",))], {"a": {"dear": 1}}, id="the pool that it names"
+        ),
+        pytest.param(
+            [make_model("a", replicas=12)], {"a": {"cheap": 10, "dear": 2}}, id="what is over goes elsewhere"
+        ),
+        pytest.param(
+            [make_model("a", replicas=4, spread=2)], {"a": {"cheap": 2, "dear": 2}}, id="spread over pools"
+        ),
+        pytest.param(
+            [make_model("a", replicas=3, split={"dear": 2, "cheap": 1})],
+            {"a": {"cheap": 1, "dear": 2}},
+            id="divided as scaling asked",
+        ),
+        pytest.param([make_model("a", 1900, devices=2)], {"a": {"cheap": 1}}, id="on two devices at once"),
+        pytest.param([make_model("a", replicas=0)], {}, id="nothing for no replicas"),
+    ],
+)
+def test_a_dedicated_model_takes(models: list[Model], expected: dict[str, dict[str, int]]) -> None:
+    assert places(plan(make_problem([CHEAP, DEAR], models))) == expected
+
+
+def test_shared_models_of_a_namespace_lie_together() -> None:
+    models = [make_shared(name, 400) for name in "abcd"] + [make_shared("e", 100, namespace="other")]
+    found = plan(make_problem([make_pool()], models))
+    assert together(found) == [["a", "b"], ["c", "d"], ["e"]]
+
+
+def test_models_of_another_shape_or_width_stay_apart() -> None:
+    models = [make_shared("a"), make_shared("b", shape="env"), make_shared("c", devices=2)]
+    assert together(plan(make_problem([make_pool()], models))) == [["a"], ["b"], ["c"]]
+
+
+def test_neighbours_leave_each_other_time() -> None:
+    models = [make_shared(name, 10, load_millis=400) for name in "abc"]
+    assert together(plan(make_problem([make_pool()], models))) == [["a"], ["b"], ["c"]]
+
+
+def test_a_busy_model_is_served_alone() -> None:
+    assert together(plan(make_problem([make_pool()], [make_shared("a", 10, load_millis=5000)]))) == [["a"]]
+
+
+def test_the_margin_depends_on_how_well_memory_is_known() -> None:
+    def pairs(source: str) -> list[list[str]]:
+        need = Need(Memory(0, 460, source))  # type: ignore[arg-type]
+        models = [make_shared(name, believed=need) for name in "ab"]
+        return together(plan(make_problem([make_pool()], models, Settings())))
+
+    assert pairs("measured") == [["a", "b"]]
+    assert pairs("estimated") == [["a"], ["b"]]
+
+
+def test_the_replicas_of_a_shared_server_are_the_most_that_one_of_them_wants() -> None:
+    models = [make_shared("a", 100, replicas=3), make_shared("b", 100)]
+    found = plan(make_problem([make_pool(max_devices=3)], models))
+    assert [(one.replicas, one.models) for one in found.servers] == [(3, ("team/a", "team/b"))]
+
+
+def test_a_model_that_outgrows_its_neighbours_moves_to_a_server_of_its_own() -> None:
+    dear_first = make_problem([DEAR], [make_shared("a", 1500), make_shared("b", 500)])
+    running = plan(dear_first)
+    grown = make_problem([CHEAP, DEAR], [make_shared("a", 1500), make_shared("b", 500, replicas=5)])
+    found = plan(grown, running)
+    assert places(found) == {"a": {"dear": 1}, "b": {"cheap": 5}}
+
+
+def test_what_runs_stays_when_a_cheaper_pool_comes() -> None:
+    model = make_model("a")
+    running = plan(make_problem([DEAR], [model]))
+    assert plan(make_problem([CHEAP, DEAR], [model]), running) == running
+
+
+def test_a_repack_takes_the_cheaper_pool() -> None:
+    model = make_model("a")
+    running = plan(make_problem([DEAR], [model]))
+    assert places(repack(make_problem([CHEAP, DEAR], [model]), running)) == {"a": {"cheap": 1}}
+
+
+def test_a_repack_stays_where_moving_saves_too_little() -> None:
+    near = make_pool("near", price_micros=850_000, memory_mebibytes=4000)
+    model = make_model("a", 3900)
+    running = plan(make_problem([DEAR], [model]))
+    assert repack(make_problem([near, DEAR], [model]), running) == running
+
+
+def test_a_repack_empties_a_server_that_others_can_take_in() -> None:
+    models = [make_shared(name, 300) for name in "abcdef"]
+    running = plan(make_problem([make_pool()], models))
+    assert together(running) == [["a", "b", "c"], ["d", "e", "f"]]
+    left = make_problem([make_pool()], [one for one in models if one.name in "abd"])
+    found = repack(left, running)
+    assert together(found) == [["a", "b", "d"]]
+    assert moved_by_model(plan(left, running), found) == {"team/d": 1}
+
+
+def test_a_higher_priority_takes_the_place_of_a_lower_one() -> None:
+    pool = make_pool(max_devices=2)
+    low = [make_model("a", priority=10), make_model("b", priority=20)]
+    running = plan(make_problem([pool], low))
+    found = plan(make_problem([pool], [*low, make_model("vip", priority=300)]), running)
+    assert places(found) == {"b": {"l4": 1}, "vip": {"l4": 1}}
+    assert found.missing == {"team/a": 1}
+
+
+def test_an_equal_priority_does_not() -> None:
+    pool = make_pool(max_devices=1)
+    running = plan(make_problem([pool], [make_model("b")]))
+    found = plan(make_problem([pool], [make_model("a"), make_model("b")]), running)
+    assert found.missing == {"team/a": 1}
+
+
+def test_a_lower_one_moves_out_of_the_way_when_it_can() -> None:
+    pools = [make_pool("only", max_devices=1), make_pool("other", price_micros=2_000_000)]
+    low = make_model("low", priority=10)
+    running = plan(make_problem(pools, [low]))
+    high = make_model("high", priority=200, pool_names=("only",))
+    assert places(plan(make_problem(pools, [low, high]), running)) == {
+        "high": {"only": 1},
+        "low": {"other": 1},
+    }
+
+
+def test_those_with_least_choice_come_first_when_room_is_short() -> None:
+    pools = [make_pool("a", max_devices=1), make_pool("b", max_devices=1, price_micros=2_000_000)]
+    models = [make_model("1-anywhere"), make_model("2-only-a", pool_names=("a",))]
+    assert plan(make_problem(pools, models)).missing == {}
+
+
+@pytest.mark.parametrize(
+    ("pool", "model"),
+    [
+        pytest.param(make_pool(max_devices=0), make_model(), id="no devices"),
+        pytest.param(
+            make_pool(namespaces={"team": NamespaceLimit(max_devices=0)}), make_model(), id="namespace limit"
+        ),
+        pytest.param(make_pool(namespaces={"other": NamespaceLimit()}), make_model(), id="another namespace"),
+        pytest.param(
+            make_pool(namespaces={"team": NamespaceLimit(highest_priority=50)}), make_model(), id="priority"
+        ),
+        pytest.param(make_pool(backed_off=True), make_model(), id="backed off"),
+        pytest.param(make_pool(spot=True), make_model(replicas=1, spot_millis=500), id="spot share"),
+        pytest.param(make_pool(spot=True), make_shared(replicas=2, spot_millis=500), id="shared, on spot"),
+        pytest.param(make_pool(server_mebibytes=950), make_model(), id="memory beside the server itself"),
+        pytest.param(make_pool(), make_model(pool_names=("gone",)), id="a pool that is not there"),
+    ],
+)
+def test_a_model_has_no_place_for(pool: Pool, model: Model) -> None:
+    found = plan(make_problem([pool], [model]))
+    assert (found.servers, found.missing) == ((), {model.key: model.replicas})
+
+
+def test_a_pool_that_backed_off_keeps_what_runs_and_sends_the_rest_elsewhere() -> None:
+    model = make_model("a", replicas=2)
+    running = plan(make_problem([CHEAP], [make_model("a")]))
+    found = plan(make_problem([replace(CHEAP, backed_off=True), DEAR], [model]), running)
+    assert places(found) == {"a": {"cheap": 1, "dear": 1}}
+
+
+def test_a_lowered_budget_takes_the_lowest_priority_first_and_elsewhere_if_it_can() -> None:
+    models = [make_model("a", priority=10), make_model("b", priority=20)]
+    running = plan(make_problem([CHEAP], models))
+    found = plan(make_problem([replace(CHEAP, max_devices=1), DEAR], models), running)
+    assert places(found) == {"a": {"dear": 1}, "b": {"cheap": 1}}
+
+
+def test_a_pool_that_is_gone_is_left() -> None:
+    model = make_shared("a")
+    running = plan(make_problem([CHEAP], [model]))
+    assert places(plan(make_problem([DEAR], [model]), running)) == {"a": {"dear": 1}}
+
+
+def test_a_server_over_its_memory_loses_the_smallest_that_is_enough() -> None:
+    models = [make_shared("a", 500), make_shared("b", 300), make_shared("c", 100)]
+    running = plan(make_problem([make_pool()], models))
+    assert together(running) == [["a", "b", "c"]]
+    grown = [replace(models[0], believed=Need(Memory(0, 800, "measured"))), *models[1:]]
+    assert together(plan(make_problem([make_pool()], grown), running)) == [["a", "c"], ["b"]]
+
+
+def test_the_same_model_name_in_two_namespaces_is_two_models() -> None:
+    models = [make_shared("a"), make_shared("a", namespace="other")]
+    found = plan(make_problem([make_pool()], models))
+    assert sorted(found.of_model) == ["other/a", "team/a"]
+
+
+def test_sixty_models_fit_in_one_server() -> None:
+    models = [make_shared(f"m{number:02}", 16) for number in range(60)]
+    assert len(plan(make_problem([make_pool()], models)).servers) == 1
+
+
+def test_a_server_name_is_not_given_to_another_server() -> None:
+    """Both may run while models move."""
+    model = make_shared("a")
+    before = Plan((Server("team/shared-0", "gone", "team", 1, 1, True, ("team/a",)),))
+    found = plan(make_problem([CHEAP], [model]), before)
+    assert [one.name for one in found.servers] == ["team/shared-1"]
+
+
+def test_the_price_is_that_of_every_slot() -> None:
+    problem = make_problem([CHEAP], [make_model("a", replicas=2, devices=2), make_shared("b")])
+    assert price_micros(problem, plan(problem)) == 500_000

@@ -1,0 +1,197 @@
+"""What must hold of every plan, whatever is asked and whatever runs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from random import Random
+from typing import TypeVar
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nlp_operator.planning.packing.explain import Explainer
+from nlp_operator.planning.packing.insert import insert
+from nlp_operator.planning.packing.keep import keep
+from nlp_operator.planning.packing.planner import NOTHING, plan, repack
+from nlp_operator.planning.packing.problem import Model, Plan, Problem, moved_by_model, price_micros
+from tests.nlp_operator.planning.packing.making import changes, make_model, problems
+
+Change = tuple[Problem, Problem]
+T = TypeVar("T")
+
+
+def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
+    """Everything that a plan breaks, counted anew from the plan alone."""
+    wrong = []
+    devices: Counter[str] = Counter()
+    by_namespace: Counter[tuple[str, str]] = Counter()
+    for server in found.servers:
+        pool = problem.pool[server.pool]
+        devices[server.pool] += server.devices * server.replicas
+        by_namespace[server.pool, server.namespace] += server.devices * server.replicas
+        members = [problem.model[key] for key in server.models]
+        memory = sum(problem.mebibytes(one, server.pool) for one in members)
+        if memory > pool.memory_mebibytes * server.devices - pool.server_mebibytes:
+            wrong.append(f"{server.name} is over memory")
+        if server.replicas <= 0 or not members or server.replicas > max(one.replicas for one in members):
+            wrong.append(f"{server.name} has replicas that nobody wants")
+        if len({(one.namespace, one.shape, one.devices, one.shared) for one in members}) != 1:
+            wrong.append(f"{server.name} holds models that must be apart")
+        if not server.shared and len(members) != 1:
+            wrong.append(f"{server.name} is dedicated and holds several models")
+        was = sum(one.replicas * one.devices for one in before.servers if one.pool == pool.name)
+        if pool.backed_off and server.devices * server.replicas > was:
+            wrong.append(f"{server.name} grew in a pool that does not deliver")
+        for one in members:
+            limit = pool.namespaces.get(one.namespace)
+            if pool.namespaces and limit is None:
+                wrong.append(f"{one.key} is not admitted on {pool.name}")
+            if limit and limit.highest_priority is not None and one.priority > limit.highest_priority:
+                wrong.append(f"{one.key} has too high a priority for {pool.name}")
+            if one.pool_names and pool.name not in one.pool_names:
+                wrong.append(f"{one.key} did not name {pool.name}")
+    for pool in problem.pools:
+        if devices[pool.name] > pool.max_devices:
+            wrong.append(f"{pool.name} is over its budget")
+        for namespace, limit in pool.namespaces.items():
+            if limit.max_devices is not None and by_namespace[pool.name, namespace] > limit.max_devices:
+                wrong.append(f"{namespace} is over its limit on {pool.name}")
+    for model in problem.models:
+        wrong += _wrongs_of(problem, found, model)
+    return wrong
+
+
+def _wrongs_of(problem: Problem, found: Plan, model: Model) -> list[str]:
+    wrong = []
+    counts = found.replicas(model.key)
+    total = sum(counts.values())
+    if found.missing.get(model.key, 0) != max(0, model.replicas - total):
+        wrong.append(f"{model.key} misses another number than the plan says")
+    if model.shared:
+        if len(found.of_model.get(model.key, ())) > 1:
+            wrong.append(f"{model.key} is in several servers")
+        return wrong
+    if total > model.replicas:
+        wrong.append(f"{model.key} has more than it asked for")
+    if any(count > model.most_in_a_pool for count in counts.values()):
+        wrong.append(f"{model.key} is not spread")
+    if model.split and any(count > model.split.get(pool, 0) for pool, count in counts.items()):
+        wrong.append(f"{model.key} is not divided as scaling asked")
+    if sum(count for pool, count in counts.items() if problem.pool[pool].spot) > model.spot_replicas:
+        wrong.append(f"{model.key} has too much on spot pools")
+    return wrong
+
+
+@given(problem=problems)
+def test_a_first_plan_is_within_memory_budgets_and_limits(problem: Problem) -> None:
+    found = plan(problem)
+    assert wrongs(problem, found) == []
+    for server in found.servers:
+        members = [problem.model[key] for key in server.models]
+        busy = sum(-(-one.need(server.pool).load_millis // server.replicas) for one in members)
+        assert len(members) == 1 or busy <= problem.settings.busy_millis * server.devices
+
+
+@given(change=changes())
+def test_every_later_plan_is_within_them_too(change: Change) -> None:
+    before, after = change
+    running = plan(before)
+    assert wrongs(after, plan(after, running), running) == []
+    assert wrongs(after, repack(after, running), running) == []
+
+
+@given(change=changes(), random=st.randoms(use_true_random=False))
+def test_the_order_of_pools_models_and_servers_changes_nothing(change: Change, random: Random) -> None:
+    before, after = change
+    running = plan(before)
+
+    def mixed(things: tuple[T, ...]) -> tuple[T, ...]:
+        shuffled = list(things)
+        random.shuffle(shuffled)
+        return tuple(shuffled)
+
+    other = replace(after, pools=mixed(after.pools), models=mixed(after.models))
+    other_running = replace(running, servers=mixed(running.servers))
+    assert plan(after, running) == plan(other, other_running)
+    assert repack(after, running) == repack(other, other_running)
+
+
+@given(change=changes())
+def test_a_plan_that_is_carried_out_is_the_next_plan(change: Change) -> None:
+    before, after = change
+    found = plan(after, plan(before))
+    assert plan(after, found) == found
+
+
+@given(change=changes())
+def test_a_repack_moves_only_for_a_gain(change: Change) -> None:
+    before, after = change
+    stable = plan(after, plan(before))
+    found = repack(after, stable)
+    if moved_by_model(stable, found):
+        fewer = _by_priority(after, found) < _by_priority(after, stable)
+        assert fewer or price_micros(after, found) < price_micros(after, stable)
+    else:
+        assert price_micros(after, found) <= price_micros(after, stable)
+
+
+@given(change=changes())
+def test_nothing_that_fits_moves_but_for_a_higher_priority(change: Change) -> None:
+    before, after = change
+    running = plan(before)
+    kept = keep(after, running).plan()
+    found = plan(after, running)
+    has = {one.key: (_granted(one, kept), _granted(one, found)) for one in after.models}
+    gained = [after.model[key].priority for key, (was, now) in has.items() if now > was]
+    moved = moved_by_model(kept, found)
+    for key, (was, now) in has.items():
+        if now < was or (now == was and key in moved):
+            assert any(priority > after.model[key].priority for priority in gained)
+
+
+@given(change=changes())
+def test_no_model_is_refused_for_one_of_lower_priority(change: Change) -> None:
+    before, after = change
+    found = plan(after, plan(before))
+    for key in found.missing:
+        model = after.model[key]
+        ledger = keep(after, found)
+        for other in after.models:
+            if other.priority < model.priority:
+                ledger.remove(other)
+        assert insert(ledger, model) == 0
+
+
+@given(problem=problems)
+def test_a_model_that_fits_nowhere_hinders_nobody(problem: Problem) -> None:
+    giant = make_model("giant", 10_000_000, priority=1_000_000, replicas=3)
+    found = plan(replace(problem, models=(*problem.models, giant)))
+    assert found.missing.get(giant.key) == 3
+    assert found.servers == plan(problem).servers
+
+
+@given(change=changes())
+def test_every_model_and_every_pool_it_is_not_on_is_explained(change: Change) -> None:
+    before, after = change
+    found = plan(after, plan(before))
+    explainer = Explainer(after, found)
+    for model in after.models:
+        told = explainer.explain(model.key)
+        assert {one.pool for one in told.refusals} == set(after.pool) - set(found.replicas(model.key))
+        for sentence in (told.why, told.change, *(one.message for one in told.refusals)):
+            assert sentence.endswith(".")
+            assert sentence[0].isupper() or sentence[0].isdigit()
+        for one in told.refusals:
+            assert one.message.startswith(f"Pool {one.pool}: ")
+
+
+def _granted(model: Model, found: Plan) -> int:
+    return min(model.replicas, sum(found.replicas(model.key).values()))
+
+
+def _by_priority(problem: Problem, found: Plan) -> list[tuple[int, int]]:
+    counts: Counter[int] = Counter({one.priority: 0 for one in problem.models})
+    for key, count in found.missing.items():
+        counts[problem.model[key].priority] += count
+    return sorted(counts.items(), reverse=True)
