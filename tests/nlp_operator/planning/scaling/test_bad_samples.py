@@ -99,6 +99,7 @@ def test_a_model_with_bad_samples_gives_nothing_to_one_that_is_hungry(
 
 
 @pytest.mark.release
+@pytest.mark.timeout(3600)
 @settings(max_examples=20_000)
 @given(bad=MIXES)
 def test_twenty_thousand_mixes_of_samples_make_no_model_smaller(

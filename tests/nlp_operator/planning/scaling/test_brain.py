@@ -366,6 +366,7 @@ def test_nothing_bad_in_a_sample_makes_a_model_smaller(
 
 
 @pytest.mark.release
+@pytest.mark.timeout(3600)  # ten minutes on two quiet cores
 @settings(max_examples=100_000)
 @given(bad=bad_samples(), highest=st.integers(1, 30))
 def test_a_hundred_thousand_bad_samples_make_no_model_smaller(
