@@ -36,7 +36,7 @@ from model_builders.messages import (
 )
 from model_builders.progress import tell_at
 from model_builders.sources.network import parse_networks
-from model_builders.store import Store
+from model_builders.store import Store, partial_key
 
 logger = logging.getLogger("model_builders")
 
@@ -110,7 +110,7 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[J
 
 def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Json, int]:
     scratch = os.environ.get("NLP_SCRATCH")
-    if options.command in ("pull", "push"):
+    if options.command in ("pull", "keep", "push"):
         if scratch is None:
             parser.error("NLP_SCRATCH is not set: pull and push are parts of a Job whose store is a bucket")
         return _move(options, Path(scratch).absolute())
@@ -121,7 +121,7 @@ def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tu
 
 
 def _move(options: argparse.Namespace, scratch: Path) -> tuple[Json, int]:
-    """The first or the last container of a Job whose store is a bucket."""
+    """The first or the last container of a Job whose store is a bucket, or the one beside a build."""
     from model_builders import bucket_job  # boto3 takes a third of a second to load
     from model_builders.bucket_store import open_bucket
 
@@ -130,6 +130,9 @@ def _move(options: argparse.Namespace, scratch: Path) -> tuple[Json, int]:
         if options.job == "fetch":
             return success(bucket_job.pull_for_fetch(parse_fetch_request(text), bucket, store)), EXIT_DONE
         return success(bucket_job.pull_for_build(parse_build_request(text), bucket, store)), EXIT_DONE
+    if options.command == "keep":
+        key = partial_key(parse_build_request(text).identity)
+        return success(bucket_job.Keeper(key, bucket, scratch).run()), EXIT_DONE
     if options.job == "fetch":
         outcome = bucket_job.push_fetched(parse_fetch_request(text), bucket, store)
     else:
@@ -242,7 +245,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{fetch,build,pull,push,contracts}"
+        dest="command", required=True, metavar="{fetch,build,pull,keep,push,contracts}"
     )
     fetch = commands.add_parser("fetch", help="copy inputs into the store, named by their sha256")
     build = commands.add_parser("build", help="build an artifact from inputs")
@@ -270,12 +273,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="METRIC=ATLEAST",
         help="a floor; may be repeated",
     )
-    for name, what in (
-        ("pull", "bring what a Job needs from a bucket into the scratch volume"),
-        ("push", "send what a Job made from the scratch volume to a bucket"),
+    for name, jobs, what in (
+        ("pull", ["fetch", "build"], "bring what a Job needs from a bucket into the scratch volume"),
+        ("keep", ["build"], "send the checkpoints of a build to a bucket while it runs, until SIGTERM"),
+        ("push", ["fetch", "build"], "send what a Job made from the scratch volume to a bucket"),
     ):
         moving = commands.add_parser(name, help=what)
-        moving.add_argument("job", choices=["fetch", "build"], help="the Job it is a part of")
+        moving.add_argument("job", choices=jobs, help="the Job it is a part of")
     contracts = commands.add_parser("contracts", help="print the request contract of every architecture")
     contracts.add_argument(
         "--architecture", metavar="NAME", help="of this one alone, also of one from outside"

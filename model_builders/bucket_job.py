@@ -1,29 +1,39 @@
-"""`pull` and `push`: the first and the last container of a Job whose store is a bucket (handover.py).
+"""`pull` and `push`: the first and the last container of a Job whose store is a bucket (handover.py); and
+`keep`, which runs beside a build and sends its checkpoints.
 
 They alone have the store's credentials, and they run no code that an input could have a say in: they move
 files and compare digests.
 """
 
 import logging
+import os
 import time
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from model_builders.bucket_store import ARTIFACT as ARTIFACTS
 from model_builders.bucket_store import SOURCE as SOURCES
 from model_builders.bucket_store import BucketStore, Kind
 from model_builders.digests import FileDigest
-from model_builders.errors import EXIT_DONE, Refused, TryAgain
+from model_builders.errors import EXIT_DONE, EXIT_REFUSED, JobError, Refused, Terminated, TryAgain
+from model_builders.fetch import in_words
 from model_builders.handover import (
     Held,
     Outcome,
+    open_partial,
     read_outcome,
     read_own,
     write_held,
     write_outcome,
 )
 from model_builders.messages import ARTIFACT, BuildRequest, BuildResult, FetchRequest, InputOfBuild
-from model_builders.store import Damaged, Store
+from model_builders.store import Damaged, Store, partial_key
 
 logger = logging.getLogger(__name__)
+
+KEEP_SECONDS = 5.0
+"""Between two looks for checkpoints; a training writes one in 20 seconds, or at the end of an epoch."""
 
 
 def pull_for_fetch(request: FetchRequest, bucket: BucketStore, scratch: Store) -> str:
@@ -59,7 +69,53 @@ def pull_for_build(request: BuildRequest, bucket: BucketStore, scratch: Store) -
         return f"Already built as {earlier.digest}."
     for wanted in request.inputs:
         _bring(wanted, bucket, scratch)
-    return f"{len(request.inputs)} inputs are brought."
+    found = bucket.bring_partial(partial_key(request.identity), scratch)
+    also = f", and {found} checkpoints of an earlier pod" if found else ""
+    return f"{len(request.inputs)} inputs are brought{also}."
+
+
+@dataclass
+class Keeper:
+    """Sends the checkpoints of a build as they come, for the next pod of the same Job."""
+
+    key: str
+    bucket: BucketStore
+    scratch: Path
+    sent: dict[str, tuple[int, int, int]] = field(default_factory=dict)
+    """What each file was when it was sent: another file has another of these."""
+
+    def run(self) -> str:
+        """Until SIGTERM, which comes when the last container has ended. Never fails: a build whose
+        checkpoints cannot be sent is a build all the same."""
+        try:
+            while True:
+                began = time.monotonic()
+                try:
+                    self.look()
+                except FileNotFoundError:
+                    logger.debug("a checkpoint went while it was looked at: the build goes on, or has ended")
+                except (JobError, OSError) as error:
+                    logger.warning("the checkpoints cannot be sent, for now: %s", error)
+                # At most half of the time is spent with sending.
+                time.sleep(max(KEEP_SECONDS, time.monotonic() - began))
+        except Terminated:
+            return f"{len(self.sent)} checkpoints were kept."
+
+    def look(self) -> None:
+        before = dict(self.sent)
+        with closing(open_partial(self.scratch, self.key)) as files:
+            for path, descriptor in files:
+                status = os.fstat(descriptor)
+                now = (status.st_ino, status.st_mtime_ns, status.st_size)
+                if self.sent.get(path) != now:
+                    self.bucket.send_partial(path, Path(f"/proc/self/fd/{descriptor}"))
+                    self.sent[path] = now
+                    logger.info("sent %s, %s", path, in_words(status.st_size))
+        self.sent = {
+            path: status for path, status in self.sent.items() if (self.scratch / "tmp" / path).exists()
+        }
+        if self.sent != before:  # of an earlier pod, or of a build that has ended
+            self.bucket.forget_partial(self.key, but=self.sent)
 
 
 def push_fetched(request: FetchRequest, bucket: BucketStore, scratch: Store) -> Outcome:
@@ -80,6 +136,8 @@ def push_built(request: BuildRequest, bucket: BucketStore, scratch: Store) -> Ou
     whole = read_own(scratch.root, f"results/{request.key}.json")
     if whole is not None:
         bucket.write_result(request.key, whole)
+    if outcome.exit_code in (EXIT_DONE, EXIT_REFUSED):  # else the next try goes on from them
+        bucket.forget_partial(partial_key(request.identity))
     return outcome
 
 

@@ -16,7 +16,7 @@ import re
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from typing import TypeVar, cast
 from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused, TryAgain
 from model_builders.fetch import in_words
-from model_builders.handover import scratch_full
+from model_builders.handover import PARTIAL_NAME, scratch_full
 from model_builders.messages import SHA256, Json
 from model_builders.store import (
     DATA,
@@ -175,10 +175,47 @@ class BucketStore:
         with self._explained():
             self.bucket.write(f"results/{key}.json", content)
 
+    def bring_partial(self, key: str, scratch: Store) -> int:
+        """Download the checkpoints that an earlier pod of a build sent; how many there are.
+
+        Of each name the newest. Where the scratch volume has no room for them the build begins anew.
+        """
+        found = self._partial(key)
+        newest = {path.rpartition("/")[2]: path for path in sorted(found)}
+        if sum(found[path] for path in newest.values()) > shutil.disk_usage(scratch.root).free:
+            return 0
+        for name, path in newest.items():
+            target = scratch.tmp / max(found).partition("/")[0] / name
+            with self._explained(), scratch.writing():
+                target.parent.mkdir(exist_ok=True)
+                with target.open("wb") as stream:
+                    for part in self.bucket.parts(f"tmp/{path}", found[path]):
+                        stream.write(part)
+        return len(newest)
+
+    def send_partial(self, path: str, content: Path) -> None:
+        with self._explained():
+            self.bucket.write(f"tmp/{path}", content)
+
+    def forget_partial(self, key: str, but: Collection[str] = ()) -> None:
+        gone = [f"tmp/{path}" for path in self._partial(key) if path not in but]
+        with self._explained():
+            self.bucket.delete(gone)
+
+    def _partial(self, key: str) -> dict[str, int]:
+        """The checkpoints of a build: the bytes of each by its path in tmp/."""
+        with self._explained():
+            there = self.bucket.list("tmp")
+        matches = {path: PARTIAL_NAME.fullmatch(path) for path in there}
+        return {path: there[path] for path, match in matches.items() if match and match["key"] == key}
+
     def sweep(self, now: float) -> list[str]:
         """Remove what killed Jobs left half sent, once their time is over; the folders that went."""
         with self._explained():
-            markers = {name: self._target(name) for name in self.bucket.list("tmp")}
+            there = self.bucket.list("tmp")
+            old = expired(sorted({path.partition("/")[0] for path in there if "/" in path}), now)
+            self.bucket.delete([f"tmp/{path}" for path in there if path.partition("/")[0] in old])
+            markers = {name: self._target(name) for name in there if "/" not in name}
         over = set(expired(sorted(markers), now))
         in_use = {target for name, target in markers.items() if name not in over}
         swept = []

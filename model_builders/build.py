@@ -10,7 +10,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from model_builders import VERSION
 from model_builders.architecture import Architecture
 from model_builders.architectures import find_architecture
 from model_builders.artifact import VERSION_FOLDER, write_artifact
@@ -54,9 +53,7 @@ def build(request: BuildRequest, store: Store) -> BuildResult:
 
 
 def _partial(request: BuildRequest, store: Store) -> Path:
-    """Another model may be built from the same at the same time, and another release trains otherwise."""
-    identity = f"build {VERSION} {request.model} {request.key}"
-    return store.partial(identity, time.time(), request.deadline_seconds)
+    return store.partial(request.identity, time.time(), request.deadline_seconds)
 
 
 def _build(

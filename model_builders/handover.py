@@ -10,9 +10,10 @@ one would have. What the middle one wrote is read with care: it handled what str
 
 import json
 import os
+import re
 import shutil
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,9 @@ from model_builders.store import Store, files_in
 OUTCOME = "outcome.json"
 HELD = "held.json"
 LARGEST_BYTES = 1024 * 1024
+
+PARTIAL_NAME = re.compile(r"partial-\d+-(?P<key>[0-9a-f]{16})/[\w-]{1,64}\.npz")
+"""A checkpoint, in tmp/ of the scratch volume and of the bucket."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +133,37 @@ def read_own(scratch: Path, name: str) -> bytes | None:
         if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
             raise TryAgain("BuildFailed", f"{str(path)!r} is no plain file of at most {LARGEST_BYTES} bytes.")
         return stream.read()
+
+
+def open_partial(scratch: Path, key: str) -> Generator[tuple[str, int]]:
+    """The checkpoints of a build that runs: the path of each in tmp/, and a descriptor while it is looked at.
+
+    The build may put a link anywhere at any moment, so every step goes from a descriptor to the next, and
+    follows none. A file that is renamed over stays what it was for who has it open.
+    """
+    with _descended(os.fspath(scratch), None, os.O_DIRECTORY) as root, _descended("tmp", root) as tmp:
+        for folder in _names(tmp):
+            if folder.startswith("partial-") and folder.endswith(f"-{key}"):
+                with _descended(folder, tmp, os.O_DIRECTORY) as inside:
+                    for name in _names(inside):
+                        if PARTIAL_NAME.fullmatch(f"{folder}/{name}"):
+                            with _descended(name, inside) as file:
+                                if stat.S_ISREG(os.fstat(file).st_mode):
+                                    yield f"{folder}/{name}", file
+
+
+def _names(folder: int) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries)
+
+
+@contextmanager
+def _descended(name: str, folder: int | None, flags: int = 0) -> Iterator[int]:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | flags, dir_fd=folder)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def _write(path: Path, content: Json) -> None:

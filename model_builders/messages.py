@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
+from model_builders import VERSION as RELEASE
 from model_builders.errors import JobError, Reason, TryAgain
 
 VERSION = 1
@@ -105,6 +106,12 @@ class BuildRequest:
     inputs: tuple[InputOfBuild, ...]
     repair: bool = False
     """Somebody found the artifact of this key damaged: what the store says of it is not believed."""
+
+    @property
+    def identity(self) -> str:
+        """Whose checkpoints are taken up: another model may be built from the same at the same time, and
+        another release trains otherwise."""
+        return f"build {RELEASE} {self.model} {self.key}"
 
 
 @dataclass(frozen=True)

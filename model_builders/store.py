@@ -96,7 +96,7 @@ class Store:
         It outlives the Job by a day: long enough for a deadline to be raised. Jobs that run at the same time
         must have different identities.
         """
-        key = hashlib.sha256(identity.encode("utf-8")).hexdigest()[:16]
+        key = partial_key(identity)
         folder = self.tmp / f"partial-{int(now) + deadline_seconds + PARTIAL_SECONDS}-{key}"
         with self.writing():
             earlier = sorted(self.tmp.glob(f"partial-*-{key}"))
@@ -222,6 +222,11 @@ def _owner(root: Path) -> str:
     except OSError:
         return ""
     return f" (it belongs to {status.st_uid}:{status.st_gid}, mode {status.st_mode & 0o7777:04o})"
+
+
+def partial_key(identity: str) -> str:
+    """What the name of a folder of partial work ends in."""
+    return hashlib.sha256(identity.encode("utf-8")).hexdigest()[:16]
 
 
 def expired(names: list[str], now: float) -> list[str]:

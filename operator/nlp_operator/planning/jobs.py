@@ -117,7 +117,7 @@ def _ended(job: Obj, pod: Obj) -> Outcome | None:
     """What a terminated container says that settles the Job; `None` when it settles nothing. One that ran
     before the last one settles it only by failing."""
     early = {text(status, "name") for status in listed(pod, "status", "initContainerStatuses")}
-    for status in container_statuses(pod):
+    for status in _steps(pod):
         ended = dig(status, "state", "terminated")
         if not isinstance(ended, dict):
             continue
@@ -135,6 +135,11 @@ def _ended(job: Obj, pod: Obj) -> Outcome | None:
         if code == EXIT_KILLED:
             return _killed(job, ended)
     return None
+
+
+def _steps(pod: Obj) -> list[Obj]:
+    """The containers that a Job ends by. One that runs beside them is ended, however it takes that."""
+    return [one for one in container_statuses(pod) if text(one, "name") != names.CONTAINER_KEEP]
 
 
 def _result(job: Obj, ended: Obj) -> Outcome:
@@ -192,7 +197,7 @@ def _failed(job: Obj, own: Sequence[Obj], model: Obj) -> Failed:
             "or set spec.build.trigger to a new text to try again as it is.",
         )
     for pod in reversed(own):
-        for status in reversed(container_statuses(pod)):
+        for status in reversed(_steps(pod)):
             ended = dig(status, "state", "terminated", default={})
             if dig(ended, "exitCode") == 0:
                 continue

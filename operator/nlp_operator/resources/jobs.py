@@ -285,7 +285,7 @@ def _job(
                 "activeDeadlineSeconds": build.pod.deadline_seconds,
                 # Never two pods of one Job at once: they would write the same store.
                 "podReplacementPolicy": "Failed",
-                "podFailurePolicy": {"rules": _failure_rules("" if settings.store_in_bucket else component)},
+                "podFailurePolicy": {"rules": _failure_rules(template["spec"])},
                 "template": template,
             },
         }
@@ -319,7 +319,8 @@ def _work_in_claim(pod: Obj, worker: Obj, settings: PlanSettings) -> None:
 def _work_in_scratch(
     template: Obj, worker: Obj, namespace_: str, request: str, settings: PlanSettings
 ) -> None:
-    """Put the container of a Job between one that brings from the bucket and one that sends to it.
+    """Put the container of a Job between one that brings from the bucket and one that sends to it; beside a
+    build runs one that sends its checkpoints, and is ended with the pod.
 
     It has neither their credentials nor a folder with them in which a program would look for code
     (docs/decisions/0014-store-in-a-bucket.md).
@@ -328,17 +329,19 @@ def _work_in_scratch(
     in_scratch = {"name": "NLP_SCRATCH", "value": SCRATCH_PATH}
     worker["env"].append(in_scratch)
     worker["volumeMounts"].insert(0, scratch)
-    movers = []
-    for moving in (names.CONTAINER_PULL, names.CONTAINER_PUSH):
+    movers: dict[str, Obj] = {}
+    for moving in (names.CONTAINER_PULL, names.CONTAINER_KEEP, names.CONTAINER_PUSH):
         mover = _container(moving, [moving, worker["name"]], request, settings)
         mover["env"] += [in_scratch, *bucket_env(namespace_, settings)]
         mover["resources"] = {"requests": dict(DEFAULT_REQUESTS), "limits": dict(MOVER_LIMITS)}
         tmp = {"name": "tmp-of-store", "mountPath": "/tmp"}  # noqa: S108 - an emptyDir of this pod
         mover["volumeMounts"] = [scratch, tmp, *bucket_mounts(settings)]
-        movers.append(mover)
-    pod, (pull, push) = template["spec"], movers
-    pod["initContainers"] = [pull, worker]
-    pod["containers"] = [push]
+        movers[moving] = mover
+    pod, keep = template["spec"], movers[names.CONTAINER_KEEP]
+    keep["restartPolicy"] = "Always"  # what makes a container before the others one beside them
+    beside = [keep] if worker["name"] == names.COMPONENT_BUILD else []
+    pod["initContainers"] = [movers[names.CONTAINER_PULL], *beside, worker]
+    pod["containers"] = [movers[names.CONTAINER_PUSH]]
     empty: list[Obj] = [{"name": name_, "emptyDir": {}} for name_ in ("scratch", "tmp-of-store")]
     pod["volumes"] = [*empty, *bucket_volumes(settings), *pod["volumes"]]
     if bucket_account(settings):
@@ -347,14 +350,14 @@ def _work_in_scratch(
         template["metadata"]["annotations"] = {"eks.amazonaws.com/skip-containers": worker["name"]}
 
 
-def _failure_rules(container: str) -> list[Obj]:
-    """In order, first match: a pod that was taken away does not count; what cannot get better fails the Job
-    at once. No container means any, also one that ran before the others."""
+def _failure_rules(pod: Obj) -> list[Obj]:
+    """In order, first match: a pod that was taken away does not count; what cannot get better, in any
+    container that the Job ends by, fails it at once."""
+    steps = [
+        one for one in [*pod.get("initContainers", ()), *pod["containers"]] if "restartPolicy" not in one
+    ]
     codes: Obj = {"operator": "In", "values": [EXIT_USER, EXIT_KILLED]}
     return [
         {"action": "Ignore", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]},
-        {
-            "action": "FailJob",
-            "onExitCodes": {**({"containerName": container} if container else {}), **codes},
-        },
+        *({"action": "FailJob", "onExitCodes": {"containerName": one["name"], **codes}} for one in steps),
     ]

@@ -97,7 +97,7 @@ def test_worker_of_a_job_gets_neither_credentials_nor_the_address_of_the_bucket(
     world = World(make_model(), settings=replace(BUCKET, store_service_account_name="reader")).up()
     for component in ("fetch", "build"):
         template = world.job(component)["spec"]["template"]
-        pull, worker = template["spec"]["initContainers"]
+        pull, *beside, worker = template["spec"]["initContainers"]
         (push,) = template["spec"]["containers"]
         assert [pull["args"], worker["args"], push["args"]] == [
             ["pull", component],
@@ -111,6 +111,24 @@ def test_worker_of_a_job_gets_neither_credentials_nor_the_address_of_the_bucket(
         assert "store-credentials" in mounts[0] & mounts[2]
         assert mounts[0] & mounts[1] == {"scratch"}  # no place to leave code for those with credentials
         assert template["metadata"]["annotations"] == {"eks.amazonaws.com/skip-containers": component}
+        for keep in beside:
+            assert {mount["name"] for mount in keep["volumeMounts"]} == mounts[0]
+            assert {variable["name"] for variable in keep["env"]} == {
+                variable["name"] for variable in push["env"]
+            }
+
+
+def test_only_a_build_has_a_container_beside_it_and_no_failure_of_that_one_counts() -> None:
+    world = World(make_model(), settings=BUCKET).up()
+    beside = {"fetch": [], "build": [("keep", ["keep", "build"])]}
+    for component, wanted in beside.items():
+        spec = world.job(component)["spec"]
+        early = spec["template"]["spec"]["initContainers"]
+        running = [one for one in early if one.get("restartPolicy") == "Always"]
+        assert [(one["name"], one["args"]) for one in running] == wanted
+        rules = spec["podFailurePolicy"]["rules"]
+        counted = [rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule]
+        assert counted == ["pull", component, "push"]
 
 
 def test_a_namespace_has_a_folder_of_its_own_in_the_bucket() -> None:
@@ -260,6 +278,12 @@ PULLED = ended("pull", 0, '{"version":1,"ok":true,"message":"1 inputs are brough
             waiting("push"),
             Failed("StoreRefused", "There is no bucket 'models'."),
             id="no way to the store",
+        ),
+        pytest.param(
+            [PULLED, ended("keep", 137, reason="Error"), ended("build", 0, OK)],
+            ended("push", 0, OK),
+            Succeeded(json.loads(OK)),
+            id="the one beside the build had to be killed",
         ),
         pytest.param(
             [PULLED, ended("build", 137, reason="OOMKilled")],

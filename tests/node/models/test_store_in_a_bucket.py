@@ -1,7 +1,8 @@
-"""A whole installation whose store is a bucket: real kubelet, Jobs of three containers, a real S3 server."""
+"""A whole installation whose store is a bucket: real kubelet, real Jobs, a real S3 server."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ from tests.node.models.place import MODEL, Place, until
 from tests.s3_server import ACCESS, BUCKET, PREFIX, SECRET, S3Server, s3_server
 
 OPERATOR = ("-n", "nlp-system")
+WORDS = "korean-words"
+GOING_ON = re.compile(r"going on at step ([\d,]+) of 1,000, where an earlier pod was")
 LUCKY_DAY = "운수 좋은 날"
 COUNTS = [2.0, 1.0, 1.0]
 
@@ -92,3 +95,38 @@ def test_second_model_of_the_same_bytes_builds_and_sends_nothing(place: Place, s
     assert place.digest("again") == place.digest(MODEL)
     after = server.requests(namespace=place.namespace)[mark:]
     assert [one.path for one in after if one.method == "PUT"] == []
+
+
+@pytest.mark.timeout(1200)  # a first build of the image downloads 0.6 GB
+def test_a_training_whose_pod_is_killed_goes_on_in_the_next_one(
+    with_torch: Cluster, place: Place, server: S3Server
+) -> None:
+    manifests = place.sample(WORDS)
+    manifests[-1]["spec"]["build"]["word2Vec"]["epochs"] = 1000
+    place.apply(*manifests)
+    kept = server.store(place.namespace) / "tmp"
+    until(lambda: list(kept.glob("partial-*/training.npz")), "a checkpoint is in the bucket", 180)
+    (pod,) = place.pods("build", WORDS)
+    first = pod["metadata"]["name"]
+    # With a SIGTERM first, as any pod is taken away: exit code 137 without a word means too little memory.
+    place.kubectl("delete", "pod", first, "--wait=false")
+
+    def going_on() -> re.Match[str] | None:
+        logs = [
+            place.kubectl("logs", one["metadata"]["name"], "-c", "build")
+            for one in place.pods("build", WORDS)
+            if one["metadata"]["name"] != first and has_begun(one, "build")
+        ]
+        return next(filter(None, map(GOING_ON.search, logs)), None)
+
+    found = until(going_on, "the next pod goes on", 120)
+    assert 0 < int(found[1].replace(",", "")) < 1000
+    place.wait_ready(WORDS)
+    answer = place.ask("아들", name=WORDS, negative="딸", positive="소녀")
+    assert answer["nearest_words"].ravel()[0].decode() == "소년"
+    until(lambda: not list(kept.glob("partial-*/*")), "the checkpoints go with the end of the build")
+
+
+def has_begun(pod: Obj, container: str) -> bool:
+    statuses = pod["status"].get("initContainerStatuses", [])
+    return any(one["name"] == container and "waiting" not in one["state"] for one in statuses)
