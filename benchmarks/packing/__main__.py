@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -50,18 +50,26 @@ def main(words: list[str]) -> int:
     parser.add_argument("--skip-bound", action="store_true", help="without the linear programme")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args(words)
-    rows = [*_planted(), *_times(given.models), *_changes(given.models, given.seeds)]
-    for seed in range(1, given.seeds + 1):
-        rows += _mixture(f"mixture, seed {seed}", mixture(seed, given.models), 1.10, not given.skip_bound)
-    with_replicas = mixture(1, given.models, replicas=REPLICAS)
-    rows += _mixture("mixture with replicas, seed 1", with_replicas, None, not given.skip_bound)
-    for row in rows:
-        must = "" if row.must is None else f"(at most {row.must:g}{'' if row.held else ', MISSED'})"
-        print(f"{row.name:60} {row.measured:10.4g} {must} {row.note}")
+    rows: list[Row] = []
+    for group in _groups(given.models, given.seeds, bound=not given.skip_bound):
+        rows += group
+        for row in group:
+            must = "" if row.must is None else f"(at most {row.must:g}{'' if row.held else ', MISSED'})"
+            print(f"{row.name:66} {row.measured:10.4g} {must} {row.note}".rstrip(), flush=True)
     if given.json:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=1), encoding="utf-8")
     return 0 if all(row.held for row in rows) else 1
+
+
+def _groups(count: int, seeds: int, *, bound: bool) -> Iterator[list[Row]]:
+    yield _planted()
+    yield _times(count)
+    yield _changes(count, seeds)
+    with_replicas = mixture(1, count, replicas=REPLICAS)
+    yield _mixture("mixture with replicas, seed 1", with_replicas, bound=False)
+    for seed in range(1, seeds + 1):
+        yield _mixture(f"mixture, seed {seed}", mixture(seed, count), bound=bound)
 
 
 def _planted() -> list[Row]:
@@ -75,12 +83,12 @@ def _planted() -> list[Row]:
     return rows
 
 
-def _mixture(name: str, problem: Problem, must: float | None, with_bound: bool) -> list[Row]:
+def _mixture(name: str, problem: Problem, *, bound: bool) -> list[Row]:
     found = fresh(problem)
     price = price_micros(problem, found)
     first_fit, alone = first_fit_decreasing(problem), one_model_a_device(problem)
-    least = lowest_price(problem) if with_bound else float(price)
-    of = "the bound" if with_bound else "the planner's price"
+    least = lowest_price(problem) if bound else float(price)
+    of, must = ("the bound", 1.10) if bound else ("the planner's", None)
     held = f"{_devices(found)} devices, {len(found.missing)} without a place"
     greedy = f"{first_fit.devices} devices, {first_fit.without_place} without a place"
     return [
