@@ -25,8 +25,8 @@ from benchmarks.autoscaling.tables import (
 PRICES = (0.2, 1.0, 3.0, 8.0, 25.0, 100.0)
 ORACLE_PRICES = (0.7, 1.5, 3.0, 6.0, 15.0, 40.0, 150.0)
 RATE_TARGETS = (0.4, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85)
-CONCURRENCY_TARGETS = (0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
-KPA_TARGETS = (0.7, 0.85, 1.0, 1.25, 1.5, 2.0)
+CONCURRENCY_TARGETS = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.25)
+KPA_TARGETS = (0.4, 0.5, 0.6, 0.7, 0.85)
 
 
 Swept = tuple[str, str, float, Options]
@@ -108,9 +108,9 @@ def draw(rows: Rows, path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(8, 5), layout="constrained")
     for policy, style, label in STYLES:
-        own = sorted((row["gpu_hours"], 100 * row["late_share"]) for row in chosen(rows, policy=policy))
+        own = [(row["gpu_hours"], 100 * row["late_share"]) for row in chosen(rows, policy=policy)]
         axes.plot([x for x, _ in own], [max(y, 1e-3) for _, y in own], style, label=label, markersize=5)
-    axes.set(yscale="log", xlabel="GPU-hours", ylabel="late requests, %")
+    axes.set(yscale="log", ylim=(5e-3, None), xlabel="GPU-hours", ylabel="late requests, %")
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.grid(visible=True, which="both", alpha=0.3)
     axes.legend()

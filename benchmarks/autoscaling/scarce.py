@@ -190,11 +190,11 @@ def starved(result: Result) -> float:
 
 SCARCITY_ASKED = tuple(
     ask
-    for cap in (24, 28)
+    for cap, least in ((24, None), (28, 0.0))
     for ask in (
         Asked(
             f"scarcity, {cap} devices: ten minutes in which a model starves",
-            0.0,
+            least,
             0.0,
             value("starved", policy=OURS, cap=cap),
         ),
@@ -206,6 +206,10 @@ SCARCITY_ASKED = tuple(
         ),
     )
 )
+
+
+"""Ours: the issue asks for no starvation and no thrash. With 24 devices even who knows the future starves
+some."""
 
 
 def allocator(case: Case, seed_count: int, processes: int) -> Rows:

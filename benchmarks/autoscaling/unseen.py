@@ -23,7 +23,7 @@ from benchmarks.autoscaling.tables import (
     with_price,
 )
 
-TARGETS = (0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+TARGETS = (0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CHEAPER = 5.0
 """Device-seconds that a late request is worth, in place of 100."""
 LEAST = 1e-5
