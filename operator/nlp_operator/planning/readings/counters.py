@@ -8,6 +8,10 @@ from dataclasses import dataclass, field
 from nlp_operator.planning.readings import latency
 from nlp_operator.planning.readings.latency import EMPTY, Histogram
 
+REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
+"""Why requests fail, in Triton's words."""
+RESULTS = ("right", "wrong", "slow", "unreachable", "failed")
+"""Of the agent's recorded questions."""
 NOT_ITS_FAULT = frozenset({"CANCELED"})
 """Failures that say nothing of the model: who asked went away."""
 
@@ -49,6 +53,12 @@ class Reading:
     unseen: float = 0.0
     """For how many seconds together it was not seen before its Envoy started anew: what was counted in them
     is lost."""
+
+
+def one_of(known: tuple[str, ...], label: str) -> str:
+    """What a pod says, as one of the words that are known; others are the last of them. A pod that thinks up
+    new ones at each reading would fill the operator's memory."""
+    return label if label in known else known[-1]
 
 
 def goes_on(before: Reading, raw: Reading, raw_before: Counters) -> Reading:

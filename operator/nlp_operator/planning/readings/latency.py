@@ -7,6 +7,9 @@ from bisect import bisect_left
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
 
+MOST_BUCKETS = 256
+"""Ours have a hundred."""
+
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
@@ -25,6 +28,8 @@ EMPTY = Histogram()
 
 def make_histogram(counts: dict[float, float]) -> Histogram:
     """`counts` by bound in seconds. Raises ValueError when it is no histogram."""
+    if len(counts) > MOST_BUCKETS:
+        raise ValueError(f"a histogram of latency has {len(counts)} buckets; {MOST_BUCKETS} are the most")
     bounds = tuple(sorted(counts))
     histogram = Histogram(bounds, tuple(counts[bound] for bound in bounds))
     if bounds and not math.isinf(bounds[-1]):

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from nlp_operator.planning.readings.counters import Counters
+from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.scaling.signals import GREATEST
 
@@ -75,11 +75,13 @@ def _answers(model: _Model, labels: Labels, value: float) -> None:
 
 
 def _failure(model: _Model, labels: Labels, value: float) -> None:
-    model.failures[labels["reason"]] = model.failures.get(labels["reason"], 0.0) + value
+    reason = one_of(REASONS, labels["reason"])
+    model.failures[reason] = model.failures.get(reason, 0.0) + value
 
 
 def _canary(model: _Model, labels: Labels, value: float) -> None:
-    model.canaries[labels["result"]] = model.canaries.get(labels["result"], 0.0) + value
+    result = one_of(RESULTS, labels["result"])
+    model.canaries[result] = model.canaries.get(result, 0.0) + value
 
 
 def _serving(model: _Model, labels: Labels, value: float) -> None:

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from nlp_operator.planning.readings.counters import Counters
+from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.scaling.signals import GREATEST
 
@@ -133,22 +133,35 @@ class Answers:
                 latency=make_histogram(buckets),
                 refused=self._sum("refused", pod, model),
                 succeeded=self._sum("succeeded", pod, model),
-                failures=self._by("failures", pod, model, "reason"),
+                failures=self._by("failures", pod, model, "reason", REASONS),
                 executions=self._sum("executions", pod, model),
                 items=self._sum("items", pod, model),
                 compute_seconds=self._sum("compute", pod, model) / 1e6,
                 queue_seconds=self._sum("queue", pod, model) / 1e6,
                 waiting=self._sum("waiting", pod, model),
-                canaries=self._by("canaries", pod, model, "result"),
-                quarantined=next(iter(self._by("quarantined", pod, model, "reason")), ""),
+                canaries=self._by("canaries", pod, model, "result", RESULTS),
+                quarantined=next(
+                    (
+                        str(row["metric"]["reason"])
+                        for row in self._of("quarantined", pod, model)
+                        if _count(row)
+                    ),
+                    "",
+                ),
             ),
         )
 
     def _sum(self, query: str, pod: PodName, model: str) -> float:
         return sum(map(_count, self._of(query, pod, model)))
 
-    def _by(self, query: str, pod: PodName, model: str, label: str) -> dict[str, float]:
-        return {str(row["metric"][label]): _count(row) for row in self._of(query, pod, model)}
+    def _by(
+        self, query: str, pod: PodName, model: str, label: str, known: tuple[str, ...]
+    ) -> dict[str, float]:
+        found: dict[str, float] = {}
+        for row in self._of(query, pod, model):
+            word = one_of(known, row["metric"][label])
+            found[word] = found.get(word, 0.0) + _count(row)
+        return found
 
     def quantiles(self, namespace: str, model: str, wanted: Iterable[float]) -> dict[float, float]:
         """Seconds, of the last minute; those that are known."""

@@ -127,7 +127,10 @@ class Totals:
         self.latency = latency.added(self.latency, latency.scaled(came.latency, share))
 
     def _lost(self, fresh: Mapping[str, Pod]) -> float:
-        """The share of the time since the last look that nothing is known of."""
+        """The share of the time since the last look that nothing is known of; all of it when no pod of then
+        is seen now."""
+        if self.seen and fresh and not self.seen & fresh.keys():
+            return 1.0
         known = [
             (self.counted[uid], pod.latest)
             for uid, pod in fresh.items()

@@ -106,6 +106,20 @@ def test_a_refused_version_is_told_while_the_old_one_serves() -> None:
     assert read(make_page({"words": Load(quarantined="WrongAnswers")}))["words"].quarantined == "WrongAnswers"
 
 
+def test_a_pod_that_thinks_up_words_fills_no_memory() -> None:
+    page = make_page({"words": BUSY})
+    more = "".join(
+        f'nv_inference_request_failure{{model="words",reason="R{n}",version="1"}} 1\n'
+        f'nlp_agent_canary_requests_total{{model="words",result="r{n}"}} 1\n'
+        for n in range(1000)
+    )
+    counters = read(page + more)["words"]
+    assert counters.failures == {"OTHER": 1000, "BACKEND": 2, "CANCELED": 1, "REJECTED": 0}
+    assert counters.canaries == {"right": 4, "failed": 1000}
+    with pytest.raises(ValueError, match="buckets"):
+        read(make_page({"words": BUSY}, bounds=(*map(str, range(1, 300)), "+Inf")))
+
+
 def test_of_five_models_each_has_its_own() -> None:
     page = make_page({f"m{number}": Load(latencies_ms=[5] * number) for number in range(5)})
     found = read(page, *(f"m{number}" for number in range(5)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nlp_operator.planning.readings.counters import Counters, Reading, busy_seconds, failed, since
@@ -118,6 +118,17 @@ def test_a_pod_that_started_anew_while_it_was_silent_is_unknown_not_idle(before:
     assert fleet.window(40).offered == 100
     fleet.read("a", 70, counted(1))
     assert reason(fleet.look(70)) == "CounterReset"
+
+
+def test_pods_in_the_place_of_others_say_nothing_of_the_time_before() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0))
+    fleet.look(0)
+    for at in (22, 30):
+        fleet.read("b", at, counted(20 * at))
+    assert reason(fleet.look(30)) == "CounterReset"
+    fleet.read("b", 40, counted(800))
+    assert fleet.window(40, 1).offered == 200
 
 
 def test_one_of_many_pods_that_starts_anew_again_and_again_blinds_nobody() -> None:
@@ -257,18 +268,22 @@ RESTARTS = st.lists(st.tuples(st.integers(0, 2), st.integers(20, 150)), max_size
 
 
 @given(st.integers(1, 3), SILENCES, RESTARTS)
+@example(2, [(0, 0, 21), (1, 6, 24)], [])
 def test_pods_under_a_steady_load_never_look_idle_nor_overrun(
     count: int, silences: list[tuple[int, int, int]], restarts: list[tuple[int, int]]
 ) -> None:
     """Each pod is read every two seconds, but for its silences; some start anew. What is then known of the
-    load is about that of the pods that were seen; what is not known is unknown."""
+    load is about that of the pods that were seen; what is not known is unknown.
+
+    They had counted much before: a pod that starts anew while it is silent, and by then has counted more than
+    ever before, cannot be told from one that did not."""
     fleet = Fleet()
     for now in range(160):
         for pod in range(count):
             silent = any(one == pod and begin <= now < begin + long for one, begin, long in silences)
             if now % 2 == pod % 2 and not silent:
                 began = max((at for one, at in restarts if one == pod and at <= now), default=0)
-                fleet.read(f"pod-{pod}", now, counted(RATE * (now - began)))
+                fleet.read(f"pod-{pod}", now, counted(RATE * (now - began) + (0 if began else 50_000)))
         if now % 10 == 9:
             found = fleet.look(now, count)
             if isinstance(found, Window):
