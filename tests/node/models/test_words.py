@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from typing import Any
 
 import pytest
+from numpy.typing import NDArray
 
 from localcluster.cluster import Cluster
 from tests.faults.plain_api import Obj
 from tests.node.models.place import Place, until
 
 PROTOCOLS = ("http", "grpc")
-WORDS, PEOPLE = "korean-words", "korean-people"
+DIARY, WORDS, PEOPLE = "korean-diary", "korean-words", "korean-people"
 FAR = re.compile(
     r"Job korean-words-build-\w+ builds the artifact "
     r"\(epoch \d+ of 1000, \d+ %: loss \d+\.\d{4}, [\d,]+ words/s, \d+ (s|min) left\)\."
@@ -29,7 +31,25 @@ def test_words_have_the_places_of_the_sample(place: Place) -> None:
         assert several["multi_hot"][0].nonzero()[0].tolist() == [2, 5, 6]
 
 
-def test_morphemes_of_a_folder_of_documents_are_counted(place: Place) -> None:
+def test_a_folder_of_documents_is_counted_in_the_morphemes_of_the_sample(place: Place) -> None:
+    """Documents in the order of the files: kitchen, market, sea, station."""
+    place.apply(*place.sample(DIARY))
+    place.wait_ready(DIARY)
+    for protocol in PROTOCOLS:
+        word = place.ask("기차", protocol, DIARY)
+        assert word["word_vector"].tolist() == [[0, 0, 1, 2]]
+        assert names(word["nearest_words"])[:2] == ["역", "바다"]
+        pair = place.ask("배추", protocol, DIARY, text_pair="사과")
+        assert pair["similarity"].ravel()[0] == pytest.approx(1)
+        document = place.ask("market", protocol, DIARY)
+        assert document["document_vector"].tolist() == [[0, 0, 0, 2, 2, 0]]
+        assert names(document["nearest_documents"])[0] == "kitchen"
+        told = place.ask("기차를 타고 바다로 갔다.", protocol, DIARY)
+        assert told["document_vector"].tolist() == [[1, 0, 1, 0, 0, 0]]
+        assert names(told["nearest_documents"])[:2] == ["station", "sea"]
+
+
+def test_morphemes_of_a_folder_in_a_claim_are_counted(place: Place) -> None:
     """기차가 and 기차를 are one word, and so are 막걸리를 and 막걸리는."""
     stories = {
         "stories/낮.txt": "기차가 떠났다. 우리는 다음 기차를 기다렸다!\n",
@@ -49,10 +69,20 @@ def test_morphemes_of_a_folder_of_documents_are_counted(place: Place) -> None:
         assert place.vector("밤", protocol=protocol) == [0, 2, 1]
 
 
-def assert_analogy(place: Place) -> None:
+def names(tensor: NDArray[Any]) -> list[str]:
+    return [name.decode() for name in tensor.ravel()]
+
+
+def assert_words(place: Place) -> None:
+    """The analogy, a vector, a similarity, and neighbours."""
     for protocol in PROTOCOLS:
         answer = place.ask("아들", protocol, WORDS, negative="딸", positive="소녀")
-        assert answer["nearest_words"].ravel()[0].decode() == "소년"
+        assert names(answer["nearest_words"])[0] == "소년"
+        near = place.ask("아들", protocol, WORDS, text_pair="딸")
+        far = place.ask("아들", protocol, WORDS, text_pair="백성")
+        assert near["vector"].shape == (1, 32)
+        assert near["similarity"][0, 0] > far["similarity"][0, 0]
+        assert "아들" not in names(near["nearest_words"])
 
 
 def assert_labels(place: Place) -> None:
@@ -60,7 +90,7 @@ def assert_labels(place: Place) -> None:
     for protocol in PROTOCOLS:
         for question, label in (("소년은 밥을 먹었다.", "남"), ("여왕의 노래를 들었다.", "여")):
             answer = place.ask(question, protocol, PEOPLE)
-            assert answer["label"].ravel()[0].decode() == label
+            assert names(answer["label"]) == [label]
             assert answer["score"].ravel()[0] > 0.5
 
 
@@ -81,7 +111,7 @@ def test_vectors_then_a_classifier_are_built_in_order_and_again_when_the_vectors
     place.apply(*place.sample(WORDS))  # an edit while the build of the one before runs
     place.wait_ready(WORDS)
     place.wait_ready(PEOPLE)
-    assert_analogy(place)
+    assert_words(place)
     assert_labels(place)
     first = {name: place.digest(name) for name in (WORDS, PEOPLE)}
     assert vectors_of(place) == first[WORDS]
@@ -92,8 +122,27 @@ def test_vectors_then_a_classifier_are_built_in_order_and_again_when_the_vectors
     until(lambda: place.digest(PEOPLE) != first[PEOPLE], "another classifier", 120)
     place.wait_ready(WORDS)
     place.wait_ready(PEOPLE)
-    assert_analogy(place)
+    assert_words(place)
     assert_labels(place)
+
+
+@pytest.mark.timeout(1200)
+def test_a_classifier_of_random_vectors_knows_the_people_of_its_labels(
+    with_torch: Cluster, place: Place
+) -> None:
+    """The transfer's other half: the same labelled texts, and no other model's vectors."""
+    config_map, model = place.sample(PEOPLE)
+    build = model["spec"]["build"]
+    build["textClassifier"]["embeddings"] = "Random"
+    build["inputs"] = [one for one in build["inputs"] if one["name"] != "vectors"]
+    del build["quality"]  # of people that no label is about it guesses
+    place.apply(config_map, model)
+    place.wait_ready(PEOPLE)
+    for protocol in PROTOCOLS:
+        for question, label in (("아들은 밥을 먹었다.", "남"), ("할머니의 노래를 들었다.", "여")):
+            answer = place.ask(question, protocol, PEOPLE)
+            assert names(answer["label"]) == [label]
+            assert answer["probabilities"].sum() == pytest.approx(1)
 
 
 def with_epochs(place: Place, epochs: int) -> list[Obj]:
