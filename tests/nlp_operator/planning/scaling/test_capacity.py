@@ -13,8 +13,8 @@ from nlp_operator.planning.scaling.capacity import (
     Executions,
     ServiceCurve,
     late_shares,
-    relieved_shares,
     observe,
+    relieved_shares,
 )
 
 ALONE = ServiceCurve(base_seconds=0.1, variation=0.2)
