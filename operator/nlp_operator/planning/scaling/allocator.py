@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, permutations
+from typing import NamedTuple
 
 
 @dataclass(frozen=True)
@@ -91,6 +92,25 @@ class Move:
     """Late requests a second that it avoids, or costs."""
     other: str = ""
     """The model that received what was given; of `Trade` and `Succeed` the pool that is left."""
+
+
+class _Trade(NamedTuple):
+    """`given` replicas in the pool `out` for `gained` in the pool `into`."""
+
+    out: str
+    into: str
+    given: int
+    gained: int
+
+    def turned(self) -> _Trade:
+        return _Trade(self.into, self.out, self.gained, self.given)
+
+
+_ONE = ((1, 1),)
+"""With no pool at all."""
+_RATIOS = ((1, 1), (1, 2), (2, 1), (1, 3), (3, 1))
+"""Given and gained. A fast replica stands for two or three slow ones, by how well a model runs on each: who
+runs better on the slow ones hands a fast one to who does not."""
 
 
 @dataclass
@@ -302,10 +322,10 @@ class _Plan:
     def _fits(self, holding: _Holding, offer: Offer) -> bool:
         return offer.devices <= self.free.get(offer.pool, 0) and self._allowed(holding, offer)
 
-    def _allowed(self, holding: _Holding, offer: Offer) -> bool:
+    def _allowed(self, holding: _Holding, offer: Offer, more: int = 1) -> bool:
         if self.fits is None:
             return True
-        have = holding.counts[offer.pool] + 1
+        have = holding.counts[offer.pool] + more
         return self.fits(holding.request.name, offer.pool, have, have * offer.devices)
 
     def _add(self) -> None:
@@ -380,60 +400,72 @@ class _Plan:
         requests.
 
         Only replicas that are not started yet take part, for those cost nothing to move, and of those the
-        ones of one device. No pool at all counts as a pool that always has room.
+        ones of one device. Pools differ in speed, so that two or three may go for one. No pool at all counts
+        as a pool that always has room.
         """
-        queues: dict[tuple[str, str], list[tuple[float, str, int]]] = {}
+        queues: dict[_Trade, list[tuple[float, str, int]]] = {}
         for name in self.holdings:
             self._offer_trades(queues, name)
         for _ in range(self.settings.exchanges):
             best, chosen = 1e-6, None
-            for out, into in queues:
-                there = self._top_trade(queues[out, into])
-                room = not into or self.free.get(into, 0) > 0
-                back = 0.0 if room else self._top_trade(queues.get((into, out), []))
+            for trade in queues:
+                there = self._top_trade(queues[trade])
+                room = not trade.into or self.free.get(trade.into, 0) >= trade.gained
+                back = 0.0 if room else self._top_trade(queues.get(trade.turned(), []))
                 if there + back > best:
-                    best, chosen = there + back, (out, into, room)
+                    best, chosen = there + back, (trade, room)
             if chosen is None:
                 return
-            out, into, room = chosen
-            traders = [(queues[out, into][0][1], out, into)]
+            trade, room = chosen
+            traders = [(queues[trade][0][1], trade)]
             if not room:
-                traders.append((queues[into, out][0][1], into, out))
+                traders.append((queues[trade.turned()][0][1], trade.turned()))
                 if traders[0][0] == traders[1][0]:
                     return
-            for name, source, target in traders:
-                if source:
-                    self._change(self.holdings[name], source, -1)
-                if target:
-                    self._change(self.holdings[name], target, 1)
-                self.moves.append(Move("Trade", name, target, 1, best, source))
-            for name, _, _ in traders:
+            for name, one in traders:
+                if one.out:
+                    self._change(self.holdings[name], one.out, -one.given)
+                if one.into:
+                    self._change(self.holdings[name], one.into, one.gained)
+                self.moves.append(Move("Trade", name, one.into, max(one.gained, one.given), best, one.out))
+            for name, _ in traders:
                 self._offer_trades(queues, name)
 
-    def _offer_trades(self, queues: dict[tuple[str, str], list[tuple[float, str, int]]], name: str) -> None:
-        """What the model would gain by one replica in another pool, by one more and by one fewer."""
+    def _offer_trades(self, queues: dict[_Trade, list[tuple[float, str, int]]], name: str) -> None:
+        """What the model would gain by replicas in another pool, by one more and by one fewer."""
         holding = self.holdings[name]
         if holding.gave or holding.succeeds:
             return
         started, request = holding.request.current, holding.request
         curve, price = request.soon, self.settings.late_price
         now = cost(curve, holding.capacity)
-        free = [pool for pool, count in holding.counts.items() if count > max(started.get(pool, 0), 0)]
+        own = {pool: count - max(started.get(pool, 0), 0) for pool, count in holding.counts.items()}
+        free = [pool for pool, count in own.items() if count > 0]
         sources = [*free, ""] if holding.total < request.highest else free
         for out in sources:
             one = holding.offers.get(out)
+            if one is not None and one.devices != 1:
+                continue
             for into in (*holding.offers, ""):
                 other = holding.offers.get(into)
                 if into == out or (other is None and holding.total <= request.lowest):
                     continue
-                if other is not None and (other.devices != 1 or not self._allowed(holding, other)):
+                if other is not None and other.devices != 1:
                     continue
-                if one is not None and one.devices != 1:
-                    continue
-                capacity = holding.capacity - (one.speed if one else 0.0) + (other.speed if other else 0.0)
-                gain = price * (now - cost(curve, capacity))
-                gain += (one.price if one else 0.0) - (other.price if other else 0.0)
-                heapq.heappush(queues.setdefault((out, into), []), (-gain, name, holding.version))
+                for given, gained in _RATIOS if one and other else _ONE:
+                    after = holding.total - given + gained
+                    if given > own.get(out, given):
+                        continue
+                    if given != gained and not request.lowest <= after <= request.highest:
+                        continue
+                    if other is not None and not self._allowed(holding, other, gained):
+                        continue
+                    lost = given * one.speed if one else 0.0
+                    won = gained * other.speed if other else 0.0
+                    gain = price * (now - cost(curve, holding.capacity - lost + won))
+                    gain += (given * one.price if one else 0.0) - (gained * other.price if other else 0.0)
+                    trade = _Trade(out, into, given, gained)
+                    heapq.heappush(queues.setdefault(trade, []), (-gain, name, holding.version))
 
     def _top_trade(self, queue: list[tuple[float, str, int]]) -> float:
         """The best gain that still holds; far below zero when there is none."""

@@ -103,6 +103,20 @@ def running_in_fast(count: int, **changes: object) -> Request:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
+def test_a_fast_place_goes_to_who_runs_better_on_it_for_several_slow_ones() -> None:
+    """The first is asked first and takes the fast place, which gains it little; it leaves it for three slow
+    ones, that do nothing for the second."""
+
+    def request(name: str, weight: float, fast: float, slow: float) -> Request:
+        curve = [weight * max(10.0 - 3.0 * k, 0.0) for k in range(8)]
+        offers = (Offer("fast", 1, fast, 3.0), Offer("slow", 1, slow, 1.0))
+        return Request(name, curve, curve, offers, {}, 0, 8)
+
+    asked = [request("bears-slow", 1.1, 3.0, 1.0), request("needs-fast", 1.0, 3.0, 0.1)]
+    plan = allocate(asked, {"fast": 1, "slow": 3}, SETTINGS)
+    assert plan.counts == {"bears-slow": {"fast": 0, "slow": 3}, "needs-fast": {"fast": 1, "slow": 0}}
+
+
 def test_successors_start_beside_what_they_replace() -> None:
     plan = allocate([running_in_fast(2, keep=3.0)], {"cheap": 9, "fast": 2}, SETTINGS)
     assert plan.counts["one"] == {"cheap": 1, "fast": 2}
