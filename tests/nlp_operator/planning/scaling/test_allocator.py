@@ -103,16 +103,12 @@ def running_in_fast(count: int, **changes: object) -> Request:
     return replace(made, **changes)  # type: ignore[arg-type]
 
 
-def test_a_fast_place_goes_to_who_runs_better_on_it_for_several_slow_ones() -> None:
-    """The first is asked first and takes the fast place, which gains it little; it leaves it for three slow
-    ones, that do nothing for the second."""
+def test_a_fast_place_goes_for_three_slow_ones_to_who_runs_badly_on_those() -> None:
+    def request(name: str, slow: float) -> Request:
+        offers = (Offer("fast", 1, 3.0, 3.0), Offer("slow", 1, slow, 1.0))
+        return Request(name, [30, 21, 12, 3, 0], [30, 21, 12, 3, 0], offers, {}, 0, 8)
 
-    def request(name: str, weight: float, fast: float, slow: float) -> Request:
-        curve = [weight * max(10.0 - 3.0 * k, 0.0) for k in range(8)]
-        offers = (Offer("fast", 1, fast, 3.0), Offer("slow", 1, slow, 1.0))
-        return Request(name, curve, curve, offers, {}, 0, 8)
-
-    asked = [request("bears-slow", 1.1, 3.0, 1.0), request("needs-fast", 1.0, 3.0, 0.1)]
+    asked = [request("bears-slow", 1.0), request("needs-fast", 0.5)]
     plan = allocate(asked, {"fast": 1, "slow": 3}, SETTINGS)
     assert plan.counts == {"bears-slow": {"fast": 0, "slow": 3}, "needs-fast": {"fast": 1, "slow": 0}}
 
