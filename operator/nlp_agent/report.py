@@ -89,6 +89,7 @@ def model_report(
         "state": state,
         "reason": refusal.reason if refusal else "",
         "message": refusal.message if refusal else "",
+        "attempts": refusal.attempts if refusal else 0,
         "examples": model.examples if model.live else 0,
         "loadSeconds": round(model.load_seconds, 3),
         "memoryMebibytes": round(model.memory_bytes / MEBIBYTE),

@@ -55,7 +55,7 @@ def test_probes(changed: dict[str, Any], alive: bool, ready: bool) -> None:
 
 
 def make_refusal(spec: Spec) -> Refusal:
-    return Refusal(spec, "WrongAnswers", "Example 'e' differs.", 1, 0)
+    return Refusal(spec, "WrongAnswers", "Example 'e' differs.", 3, 0)
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,7 @@ def test_model_report(model: Model | None, busy: bool, expected: tuple[str, str,
     found = model_report(NEW, model, busy)
     assert found["wanted"] == "b" * 64
     assert (found["state"], found["serving"], found["reason"]) == expected
+    assert found["attempts"] == (3 if model is not None and model.refusal is not None else 0)
 
 
 MEASURED = ModelMeasures(
@@ -156,6 +157,7 @@ def test_report_follows_the_contract() -> None:
                 "state": "Serving",
                 "reason": "",
                 "message": "",
+                "attempts": 0,
                 "examples": 5,
                 "loadSeconds": 0.4,
                 "memoryMebibytes": 61,

@@ -82,6 +82,9 @@ class Reader:
         if not said:
             raise Failed(f"nlpctl serve ended:\n{(self.home / 'serve.log').read_text(encoding='utf-8')}")
         self.served = json.loads(said)
+        for one in self.served["models"]:
+            if one["refused"]:
+                raise Failed(f"{one['name']} is not served. {one['refused']}")
 
     def end(self) -> None:
         if self._server is None:

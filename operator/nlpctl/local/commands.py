@@ -268,7 +268,7 @@ def _served_value(running: Running, built: Sequence[Built], seconds: dict[str, f
         "agent": f"http://{server.agent}",
         "log": server.log,
         "models": [
-            {**_built_value(one), "refused": running.refused.get(one.model.name, "")} for one in built
+            {**_built_value(one), "refused": str(running.refused.get(one.model.name, ""))} for one in built
         ],
         "seconds": {stage: round(spent, 3) for stage, spent in seconds.items()},
     }
@@ -286,7 +286,7 @@ def _print_served(running: Running, built: Sequence[Built]) -> None:
             f"[bold]{name}[/] is served: artifact {digest}, {examples} examples proven", highlight=False
         )
     for name, why in running.refused.items():
-        console.print(f"[bold]{name}[/] is [red]not[/] served. {why}", highlight=False)
+        console.print(f"[bold]{name}[/] is [red]not[/] served. {why} It is tried again.", highlight=False)
     console.print(f"  HTTP     {server.http}", highlight=False)
     console.print(f"  gRPC     {server.grpc}", highlight=False)
     console.print(f"  metrics  http://{server.metrics}/metrics", highlight=False)

@@ -40,9 +40,33 @@ SERVER = "local"
 POOL = "this-machine"
 
 LOOK_SECONDS = 0.1
+WATCH_SECONDS = 1.0
 DRAIN_SECONDS = 60
 """Longer than the agent takes to finish requests in flight (20 s) and to stop Triton."""
 LOG_LINES = 20
+
+MAY_PASS = ("LoadFailed", "BackendDied")
+"""What a busy machine does to a good model, too: no answer in time. Other refusals come again as they are."""
+ATTEMPTS = 3
+"""So often such a model is refused before it is not waited for any longer; 15 s lie between them."""
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Why the agent does not serve a model, and how often it has said so. It tries it again, ever less
+    often."""
+
+    reason: str
+    message: str
+    attempts: int
+
+    def __str__(self) -> str:
+        return f"{self.reason}: {self.message}"
+
+    @property
+    def may_pass(self) -> bool:
+        """Whether the next attempt is worth waiting for."""
+        return self.reason in MAY_PASS and self.attempts < ATTEMPTS
 
 
 @dataclass
@@ -54,8 +78,8 @@ class Running:
     progress: Progress
     digests: Mapping[str, str]
     start_seconds: float = 0.0
-    refused: dict[str, str] = field(default_factory=dict)
-    """By model: why the agent does not serve it."""
+    refused: dict[str, Refusal] = field(default_factory=dict)
+    """By model: those that the agent does not serve."""
 
     def report(self) -> Obj:
         """The agent's report; empty while it cannot be had."""
@@ -67,26 +91,35 @@ class Running:
         return get(self.server.agent, "/readyz")[0] == 200
 
     def wait_ready(self) -> None:
-        """Until every model is proven or refused and at least one is proven. Raises NotReady."""
+        """Until every model is proven or refused for good and at least one is proven. Raises NotReady."""
         started = time.monotonic()
-        while not self.ready():
+        while True:
+            ready = self.ready()
+            self.note_refusals()
+            waits = any(refusal.may_pass for refusal in self.refused.values())
+            if ready and not waits:
+                break
             if self.process.poll() is not None:
                 raise NotReady(
                     f"The server ended with exit code {self.process.returncode}. {self.log_tail()}"
                 )
-            self.note_refusals()
-            if len(self.refused) == len(self.server.models):
+            if len(self.refused) == len(self.server.models) and not waits:
                 raise NotReady(" ".join(f"{name} is not served. {why}" for name, why in self.refused.items()))
             time.sleep(LOOK_SECONDS)
-        self.note_refusals()
         self.start_seconds = time.monotonic() - started
 
     def note_refusals(self) -> None:
+        """Look, and say what is new: that a model is tried again, and that it is served after all."""
         for model in listed(self.report(), "models"):
+            name = text(model, "name")
+            before = self.refused.pop(name, None)
             if text(model, "state") == "Quarantined":
-                self.refused[text(model, "name")] = f"{text(model, 'reason')}: {text(model, 'message')}"
-            else:
-                self.refused.pop(text(model, "name"), None)
+                now = Refusal(text(model, "reason"), text(model, "message"), number(model, "attempts"))
+                self.refused[name] = now
+                if now.may_pass and before is None:
+                    self.progress.say(f"  {name} is not served yet. {now} It is tried again.")
+            elif before is not None and text(model, "state") == "Serving":
+                self.progress.say(f"  {name} is served now.")
 
     def examples(self) -> dict[str, int]:
         """By model: how many recorded examples gave the recorded answers."""
@@ -98,6 +131,11 @@ class Running:
 
     def wait(self) -> None:
         """Until it ends by itself, which it should not. Raises NotReady; KeyboardInterrupt passes through."""
+        while self.refused:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self.process.wait(WATCH_SECONDS)
+                break
+            self.note_refusals()
         self.process.wait()
         raise NotReady(f"The server ended with exit code {self.process.returncode}. {self.log_tail()}")
 

@@ -120,6 +120,7 @@ class Serving:
                 break
         self.said = json.loads(text or "{}")
         assert "models" in self.said, self.log.read_text()
+        assert [one["refused"] for one in self.said["models"]] == [""] * len(self.said["models"])
         self.agents = children_of(self.process.pid)
 
     def end(self, number: signal.Signals) -> int:
