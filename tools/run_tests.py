@@ -4,9 +4,9 @@
     python -m tools.run_tests fast triton         these tiers
     python -m tools.run_tests cluster -- -k drift -x     words after -- go to pytest
 
-The exit code is 0 when nothing failed. With CI=true in the environment it is 1 also when the cluster or the
-node tier ran nothing or skipped any test: a machine that cannot run them must not look as if it had. The
-last line is always `N passed, N failed, N skipped`.
+The exit code is 0 when nothing failed. With CI=true in the environment it is 1 also when the cluster, node,
+jobs or gates tier ran nothing or skipped any test: a machine that cannot run them must not look as if it had.
+The last line is always `N passed, N failed, N skipped`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,8 @@ from tools.tiers import RELEASE, TIERS
 
 ROOT = Path(__file__).resolve().parent.parent
 
-MUST_RUN_IN_CI = ("cluster", "node")
+MUST_RUN_IN_CI = ("jobs", "cluster", "node", "gates")
+"""What they need comes by itself, Chromium and Korean fonts too, or lies beside the checkout: the data."""
 
 NO_TESTS_COLLECTED = 5  # pytest's exit code
 TESTS_FAILED = 1

@@ -48,6 +48,19 @@ def test_each_test_belongs_to_one_tier(path: str, marks: set[str], tier: str) ->
             id="a skip in the cluster tier fails in CI",
         ),
         pytest.param(
+            TierResult("gates", 2, 0, 12, 1.0),
+            True,
+            ("gates: 12 skipped; in CI nothing of this tier may be skipped.",),
+            id="gates without their data fail in CI",
+        ),
+        pytest.param(
+            TierResult("jobs", 300, 0, 4, 1.0),
+            True,
+            ("jobs: 4 skipped; in CI nothing of this tier may be skipped.",),
+            id="reports that no browser looked at fail in CI",
+        ),
+        pytest.param(TierResult("gates", 2, 0, 12, 1.0), False, (), id="no data is allowed at home"),
+        pytest.param(
             TierResult("fast", 3, 2, 0, 1.0), False, ("fast: 2 failed.",), id="a failure fails anywhere"
         ),
     ],
