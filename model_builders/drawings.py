@@ -13,6 +13,8 @@ from typing import Any
 from model_builders.messages import Json
 
 WIDTH = 720
+MAP_WIDTH = 480
+"""So narrow that a telephone shows all of a map with letters that can be read."""
 MARGIN = 56
 """Around a drawing: room for numbers, and for a word at the edge."""
 
@@ -43,6 +45,7 @@ class Curve:
     caption: str = ""
     what: str = ""
     """The numbers say; empty: the name of the only series."""
+    width: int = field(default=WIDTH, repr=False)
     height: int = field(default=340, repr=False)
 
     def to_json(self) -> Json:
@@ -151,7 +154,8 @@ class WordMap:
     places: Mapping[str, Point]
     arrows: Sequence[tuple[str, str]]
     caption: str
-    height: int = field(default=460, repr=False)
+    width: int = field(default=MAP_WIDTH, repr=False)
+    height: int = field(default=520, repr=False)
 
     def to_json(self) -> Json:
         return {
@@ -172,40 +176,88 @@ class WordMap:
             f'orient="auto"><path d="M0 0L10 5L0 10z" fill="{COLOURS[1]}"/></marker></defs>'
         ]
         lines = [_shortened(at[start], at[end]) for start, end in self.arrows]
-        for (x1, y1), (x2, y2) in lines:
-            parts.append(
-                f'<line class="arrow" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
-                f'stroke="{COLOURS[1]}" stroke-width="1.5" marker-end="url(#head)"/>'
-            )
         ends = {word for arrow in self.arrows for word in arrow}
         in_the_way = [*at.values(), *(point for line in lines for point in (*_along(*line), *_head(line[1])))]
         taken: list[_Box] = []
+        leaders, words = [], []
         # Words of analogies first, so that they are written where one looks for them.
         for word in sorted(self.places, key=lambda word: word not in ends):
             x, y = at[word]
             colour = COLOURS[1] if word in ends else COLOURS[0]
-            box = _free_box(word, x, y, taken, in_the_way, self.height)
+            box = self._free_box(word, (x, y), taken, in_the_way, lines)
             taken.append(box)
             if box.far:
-                middle = box.left + box.width / 2
-                parts.append(
-                    f'<path d="M{x:.1f} {y:.1f}L{middle:.1f} {box.bottom - LINE / 2 + 2:.1f}" '
-                    f'stroke="{FAINT}"/>'
+                (x1, y1), (x2, y2) = (x, y), box.middle
+                leaders.append(
+                    f'<path class="leader" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{FAINT}"/>'
                 )
-            parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-            parts.append(written(box.left, box.bottom, word, "start", colour, halo=True))
-        return svg_of(parts, self.height, self.caption)
+            words.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+            words.append(written(box.left, box.bottom, word, "start", colour, halo=True))
+        arrows = [
+            f'<line class="arrow" data-from="{escape(start)}" data-to="{escape(end)}" '
+            f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
+            f'stroke="{COLOURS[1]}" stroke-width="1.5" marker-end="url(#head)"/>'
+            for (start, end), ((x1, y1), (x2, y2)) in zip(self.arrows, lines, strict=True)
+        ]
+        return svg_of([*parts, *leaders, *arrows, *words], self.height, self.caption, "map", self.width)
 
     def _scaled(self) -> Mapping[str, Point]:
         xs, ys = ([place[axis] for place in self.places.values()] for axis in (0, 1))
         spans = [max(values) - min(values) or 1.0 for values in (xs, ys)]
         return {
             word: (
-                MARGIN + (x - min(xs)) / spans[0] * (WIDTH - 2 * MARGIN),
+                MARGIN + (x - min(xs)) / spans[0] * (self.width - 2 * MARGIN),
                 self.height - MARGIN / 2 - (y - min(ys)) / spans[1] * (self.height - MARGIN),
             )
             for word, (x, y) in self.places.items()
         }
+
+    def _free_box(
+        self,
+        word: str,
+        point: Point,
+        taken: Sequence["_Box"],
+        in_the_way: Sequence[Point],
+        arrows: Sequence[tuple[Point, Point]],
+    ) -> "_Box":
+        """Beside a point, above or below it, and else a little further off: where the least is in the way,
+        and inside the drawing."""
+        x, y = point
+        width = width_of(word)
+        boxes = []
+        for away in (0.0, 14.0, 28.0):
+            sides = (x + 5 + away, x - width - 5 - away)
+            heights = (y - 4 - away, y + LINE + away)
+            near = [(side, level) for level in heights for side in sides]
+            near += [(x - width / 2, y - 8 - away), (x - width / 2, y + LINE + 4 + away)]
+            near += [(side + (3 if side > x else -3), y + 5) for side in sides]
+            boxes += [
+                _Box(
+                    min(max(left, 2.0), self.width - width - 2.0),
+                    min(max(bottom, LINE), self.height - 4.0),
+                    width,
+                    away > 0,
+                )
+                for left, bottom in near
+            ]
+
+        def in_its_way(box: _Box) -> float:
+            words = sum(box.overlap(other) for other in taken)
+            crossed = box.far and any(_cross((point, box.middle), arrow) for arrow in arrows)
+            points = sum(box.holds(one) for one in in_the_way)
+            return words + 20 * points + 15 * box.far + 100 * crossed
+
+        return min(boxes, key=in_its_way)
+
+
+def _cross(one: tuple[Point, Point], other: tuple[Point, Point]) -> bool:
+    """Whether two lines have a point in common, not counting their ends."""
+
+    def side(line: tuple[Point, Point], point: Point) -> float:
+        (x1, y1), (x2, y2) = line
+        return (x2 - x1) * (point[1] - y1) - (y2 - y1) * (point[0] - x1)
+
+    return side(one, other[0]) * side(one, other[1]) < 0 and side(other, one[0]) * side(other, one[1]) < 0
 
 
 def _shortened(start: Point, end: Point) -> tuple[Point, Point]:
@@ -239,6 +291,10 @@ class _Box:
     far: bool = False
     """So that a line has to lead to it."""
 
+    @property
+    def middle(self) -> Point:
+        return self.left + self.width / 2, self.bottom - LINE / 2 + 2
+
     def overlap(self, other: "_Box") -> float:
         across = min(self.left + self.width, other.left + other.width) - max(self.left, other.left)
         along = LINE - abs(self.bottom - other.bottom)
@@ -247,36 +303,6 @@ class _Box:
     def holds(self, point: Point) -> bool:
         x, y = point
         return self.left - 2 < x < self.left + self.width + 2 and self.bottom - LINE < y < self.bottom + 3
-
-
-def _free_box(
-    word: str, x: float, y: float, taken: Sequence[_Box], in_the_way: Sequence[Point], height: int
-) -> _Box:
-    """Beside a point, above or below it, and else a little further off: where the least is in the way, and
-    inside the drawing."""
-    width = width_of(word)
-    boxes = []
-    for away in (0.0, 14.0, 28.0):
-        sides = (x + 5 + away, x - width - 5 - away)
-        heights = (y - 4 - away, y + LINE + away)
-        near = [(side, level) for level in heights for side in sides]
-        near += [(x - width / 2, y - 8 - away), (x - width / 2, y + LINE + 4 + away)]
-        near += [(side + (3 if side > x else -3), y + 5) for side in sides]
-        boxes += [
-            _Box(
-                min(max(left, 2.0), WIDTH - width - 2.0),
-                min(max(bottom, LINE), height - 4.0),
-                width,
-                away > 0,
-            )
-            for left, bottom in near
-        ]
-
-    def in_its_way(box: _Box) -> float:
-        words = sum(box.overlap(other) for other in taken)
-        return words + 20 * sum(box.holds(point) for point in in_the_way) + 15 * box.far
-
-    return min(boxes, key=in_its_way)
 
 
 def width_of(text: str) -> float:
@@ -294,10 +320,11 @@ def written(
     )
 
 
-def svg_of(parts: Sequence[str], height: int, what: str, kind: str = "") -> str:
-    """Of the kind `fits`, a drawing is shrunk to a telephone's width, its letters less so; others scroll."""
+def svg_of(parts: Sequence[str], height: int, what: str, kind: str = "", width: int = WIDTH) -> str:
+    """Of the kind `fits`, a drawing is shrunk to a telephone's width, its letters less so; one of the kind
+    `map` is so narrow that it need not be; others scroll."""
     label, named = escape(what, quote=True), f' class="{kind}"' if kind else ""
-    head = f'<svg viewBox="0 0 {WIDTH} {height}" role="img" aria-label="{label}"{named}>'
+    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}"{named}>'
     return f"{head}{''.join(parts)}</svg>"
 
 

@@ -4,6 +4,7 @@ Nothing is loaded from anywhere and no script runs; drawings are SVG with the te
 be read, searched and copied. The same build writes the same bytes: no date, no speed.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -27,8 +28,8 @@ td.n,th.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}
 td small{display:block;color:#666;font-size:.85rem}
 .held{color:#2f7d4f;white-space:nowrap}.confusion th:first-child{white-space:nowrap}
 .confusion .cell{text-align:center;padding:.3rem .4rem;min-width:2rem}
-svg{display:block;width:100%;min-width:32rem;height:auto}svg.fits{min-width:0}
-.quality td:first-child{overflow-wrap:anywhere}
+svg{display:block;width:100%;min-width:32rem;height:auto}svg.fits,svg.map{min-width:0}
+svg.map{max-width:38rem;margin:0 auto}
 @media(max-width:36rem){svg.fits text{font-size:18px}td,th{padding:.3rem .4rem}}
 figure{margin:0}figcaption,.below{color:#555;font-size:.9rem;margin-top:.5rem}
 .wide{overflow-x:auto}code{word-break:break-all;font-size:.85rem}"""
@@ -177,11 +178,16 @@ def _quality(request: BuildRequest, metrics: Mapping[str, float], what: Mapping[
         floor = f'<span class="held">{escape(", ".join(asked))}: holds</span>' if asked else ""
         said = f"<small>{escape(what[name])}</small>" if name in what else ""
         rows.append(
-            f'<tr><td>{escape(name)}{said}</td><td class="n">{escape(_number(value))}</td>'
+            f'<tr><td>{_may_break(name)}{said}</td><td class="n">{escape(_number(value))}</td>'
             f"<td>{floor}</td></tr>"
         )
     head = '<tr><th>metric</th><th class="n">measured</th><th>floor</th></tr>'
     return f'<div class="wide"><table class="quality">{head}{"".join(rows)}</table></div>'
+
+
+def _may_break(name: str) -> str:
+    """A long name may go on in the next line before a word of it, and nowhere else."""
+    return "<wbr>".join(map(escape, re.split("(?<=[a-z0-9])(?=[A-Z])", name)))
 
 
 def _number(value: float) -> str:

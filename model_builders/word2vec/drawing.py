@@ -1,6 +1,4 @@
-"""Which words are drawn in the report, and where: the first two principal components of their unit vectors.
-
-By numpy's exact decomposition, for there are some sixty words; torch's approximate one is random.
+"""Which words are drawn in the report, and where: the pairs of analogies, and what is near to both of a pair.
 
 Dimensions: M drawn words, D width of a vector.
 """
@@ -11,13 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.drawings import WordMap
+from model_builders.plane import axes_of_pairs, placed, principal_components
 from model_builders.served.vectors import nearest, unit
 from model_builders.word2vec.analogies import Analogy
 
 ANALOGIES = 12
-"""Drawn as arrows, as far as their words have vectors."""
+"""Looked at, as far as their words have vectors."""
+PAIRS = 8
+"""Drawn as arrows; more cannot be told apart."""
 NEIGHBOURS = 2
-"""Of each word of an analogy."""
+"""Of each pair: what is near to the one alone may be any word that stands beside it, such as a particle."""
 FREQUENT = 40
 """Words that are drawn where there is no analogy."""
 
@@ -27,22 +28,38 @@ def draw(analogies: Sequence[Analogy], terms: Sequence[str], vectors: NDArray[np
     index = {term: place for place, term in enumerate(terms)}
     chosen = [one for one in analogies if all(word in index for word in one.words)][:ANALOGIES]
     units = unit(vectors)
-    arrows = _arrows(chosen, index, units)
+    arrows = _arrows(chosen, index, units)[:PAIRS]
     words = dict.fromkeys(word for arrow in arrows for word in arrow)
-    for word in list(words):
-        near = nearest(terms, units @ units[index[word]], NEIGHBOURS, {index[word]})
+    among = {index[word] for word in words}
+    for start, end in arrows:
+        near = nearest(terms, units @ (units[index[start]] + units[index[end]]), NEIGHBOURS, among)
         words |= dict.fromkeys(one.name for one in near)
     if not words:
         words = dict.fromkeys(terms[:FREQUENT])
-    drawn = list(words)
-    places = principal_components(units[[index[word] for word in drawn]])
+    drawn = units[[index[word] for word in words]]
+    places = _places(drawn, arrows, index, units) if arrows else principal_components(drawn)
     return WordMap(
         "The words in two dimensions",
-        {word: (float(x), float(y)) for word, (x, y) in zip(drawn, places, strict=True)},
+        {word: (float(x), float(y)) for word, (x, y) in zip(words, places, strict=True)},
         arrows,
-        "The first two principal components of unit vectors."
-        + (" Arrows join the pairs of an analogy; blue words are their neighbours." if arrows else ""),
+        "Unit vectors, in the plane that was chosen from the pairs of the analogies: across by what the two "
+        "words of a pair differ in, up by what pairs differ in and their two words do not. Arrows join "
+        "pairs; blue words are near to both of a pair."
+        if arrows
+        else "The first two principal components of unit vectors.",
     )
+
+
+def _places(
+    drawn: NDArray[np.floating],
+    arrows: Sequence[tuple[str, str]],
+    index: Mapping[str, int],
+    units: NDArray[np.floating],
+) -> NDArray[np.float64]:
+    """Shapes: drawn (M, D), units (V, D), result (M, 2)."""
+    starts, ends = (units[[index[arrow[side]] for arrow in arrows]] for side in (0, 1))
+    axes = axes_of_pairs(np.concatenate([starts, ends]), ends - starts)
+    return placed(drawn - drawn.mean(axis=0), axes)
 
 
 def _arrows(
@@ -59,17 +76,3 @@ def _arrows(
         for start, end in ((a, b), (c, d)):
             found.setdefault(frozenset((start, end)), (end, start) if back else (start, end))
     return list(found.values())
-
-
-def principal_components(vectors: NDArray[np.floating]) -> NDArray[np.float64]:
-    """The first two coordinates. Shapes: (M, D) -> (M, 2).
-
-    A component's sign is chosen so that its largest coordinate is positive; three decimals are the same on
-    every processor.
-    """
-    centred = vectors.astype(np.float64) - vectors.mean(axis=0)
-    left, lengths, _ = np.linalg.svd(centred, full_matrices=False)
-    places = left[:, :2] * lengths[:2]
-    signs = np.sign(places[np.abs(places).argmax(axis=0), range(places.shape[1])])
-    result: NDArray[np.float64] = np.round(places * np.where(signs == 0, 1, signs), 3) + 0.0
-    return result

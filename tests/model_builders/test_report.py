@@ -10,13 +10,15 @@ from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from model_builders.drawings import WIDTH, Curve, WordMap, drawing_of, epochs_named, levels_of
+from model_builders.drawings import Curve, WordMap, drawing_of, epochs_named, levels_of
 from model_builders.messages import BuildRequest, InputOfBuild
+from model_builders.plane import axes_of_pairs, placed, principal_components
 from model_builders.report import MOST_LABELS, Confusion, render
 from model_builders.text_classifier.measuring import confusion
 from model_builders.word2vec.analogies import Analogy
-from model_builders.word2vec.drawing import draw, principal_components
+from model_builders.word2vec.drawing import PAIRS, draw
 from tests.model_builders.made import Jobs, make_novels
 
 DIGEST = "ab" * 32
@@ -52,7 +54,7 @@ def page() -> str:
 class Balanced(HTMLParser):
     """Fails on a tag that is closed and was not opened, or the other way round."""
 
-    VOID = ("meta", "circle", "line", "path", "polyline", "!DOCTYPE")
+    VOID = ("meta", "wbr", "circle", "line", "path", "polyline", "!DOCTYPE")
 
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +81,9 @@ def test_page_is_whole_and_loads_nothing() -> None:
 
 
 def test_quality_stands_beside_its_floor_and_words_are_escaped() -> None:
-    assert '<td>analogyTop1</td><td class="n">0.3</td><td><span class="held">≥ 0.25: holds</span>' in page()
+    assert (
+        '<td>analogy<wbr>Top1</td><td class="n">0.3</td><td><span class="held">≥ 0.25: holds</span>' in page()
+    )
     assert (
         '<td>loss<small>mean</small></td><td class="n">2.25</td><td><span class="held">≤ 3: holds' in page()
     )
@@ -98,11 +102,11 @@ def test_a_drawing_is_svg_with_everything_inside(section: WordMap | Curve) -> No
     drawing = ElementTree.fromstring(section.svg())
     for element in drawing.iter():
         for name, most in (
-            ("cx", WIDTH),
+            ("cx", section.width),
             ("cy", section.height),
-            ("x1", WIDTH),
+            ("x1", section.width),
             ("y2", section.height),
-            ("x", WIDTH),
+            ("x", section.width),
         ):
             if name in element.attrib:
                 assert 0 <= float(element.attrib[name]) <= most
@@ -110,7 +114,8 @@ def test_a_drawing_is_svg_with_everything_inside(section: WordMap | Curve) -> No
 
 def test_an_analogy_is_drawn_as_arrows_between_its_words() -> None:
     html = MAP.render()
-    assert len(re.findall('<line class="arrow"', html)) == 2
+    arrows = re.findall('<line class="arrow" data-from="([^"]+)" data-to="([^"]+)"', html)
+    assert arrows == list(MAP.arrows)
     assert all(f">{word}</text>" in html for word in MAP.places)
 
 
@@ -118,6 +123,20 @@ def test_words_at_one_place_are_written_beside_each_other() -> None:
     crowd = WordMap("Map", dict.fromkeys(("아버지", "어머니", "아들", "딸"), (0.0, 0.0)), [], "A map.")
     places = re.findall(r'<text x="([\d.]+)" y="([\d.]+)"', crowd.render())
     assert len(set(places)) == 4
+
+
+def test_no_line_to_a_word_crosses_an_arrow() -> None:
+    """Words in a heap on an arrow, so that some have to stand further off."""
+    ends = {"가": (-1.0, 0.0), "나": (1.0, 0.0)}
+    heap = {f"낱말{number}": (0.02 * number, 0.01) for number in range(8)}
+    drawing = ElementTree.fromstring(WordMap("Map", ends | heap, [("가", "나")], "A map.").svg())
+    (arrow,) = (one for one in drawing.iter("line") if one.get("class") == "arrow")
+    leaders = [one.attrib["d"] for one in drawing.iter("path") if one.get("class") == "leader"]
+    assert leaders
+    level = float(arrow.attrib["y1"])
+    for leader in leaders:
+        from_y, to_y = (float(one.split()[1]) for one in leader[1:].split("L"))
+        assert (from_y - level) * (to_y - level) >= 0
 
 
 def test_numbers_that_are_not_finite_are_left_out_of_a_curve() -> None:
@@ -201,6 +220,47 @@ def test_arrows_of_an_analogy_that_holds_are_alike() -> None:
     steps = [np.subtract(found.places[end], found.places[start]) for start, end in found.arrows]
     np.testing.assert_allclose(steps[0], steps[1], atol=0.002)
     assert set(draw([], terms, vectors).places) == set(terms)
+
+
+def pairs_among_noise() -> tuple[list[str], NDArray[np.float32], list[Analogy]]:
+    """Twelve pairs that differ alike but for noise, `both` near to each, and a word that is near to everyone
+    of one side."""
+    choice = np.random.default_rng(3)
+    kinds = np.eye(12, 14)
+    side = np.eye(14)[12]
+    vectors, terms = [np.eye(14)[13] * 0.5 - 2 * side], ["저"]
+    for number, kind in enumerate(kinds):
+        for word, where in ((f"a{number}", -1.0), (f"b{number}", 1.0), (f"both{number}", 0.0)):
+            terms.append(word)
+            vectors.append(kind + where * side + choice.normal(size=14) * 0.05)
+    asked = [Analogy("s", ("a0", "b0", f"a{number}", f"b{number}")) for number in range(1, 12)]
+    return terms, np.array(vectors, dtype=np.float32), asked
+
+
+def test_what_is_near_to_one_of_a_pair_alone_is_not_drawn_and_pairs_are_not_too_many() -> None:
+    terms, vectors, asked = pairs_among_noise()
+    found = draw(asked, terms, vectors)
+    assert list(found.arrows) == [(f"a{number}", f"b{number}") for number in range(PAIRS)]
+    assert "저" not in found.places
+    assert {f"both{number}" for number in range(PAIRS)} <= set(found.places)
+
+
+def test_arrows_of_pairs_that_differ_alike_but_for_noise_are_near_parallel() -> None:
+    terms, vectors, asked = pairs_among_noise()
+    found = draw(asked, terms, vectors)
+    steps = np.array([np.subtract(found.places[end], found.places[start]) for start, end in found.arrows])
+    assert (np.abs(steps[:, 1]) < 0.1 * np.abs(steps[:, 0])).all()
+    middles = [(found.places[start][1] + found.places[end][1]) / 2 for start, end in found.arrows]
+    assert np.ptp(middles) > 0.5  # and they do not lie on each other
+
+
+def test_one_pair_alone_and_vectors_of_one_number_have_a_plane_too() -> None:
+    points = np.array([[1.0, 0, 0], [-1, 0, 0], [0, 2, 0], [0, -2, 1]])
+    places = placed(points, axes_of_pairs(points, points[:1] - points[1:2]))
+    assert places[0, 0] - places[1, 0] == 2
+    assert np.ptp(places[:, 1]) > 2
+    assert principal_components(np.array([[5.0], [2.0], [2.0]])).tolist() == [[2, 0], [-1, 0], [-1, 0]]
+    assert axes_of_pairs(np.array([[1.0], [-1.0]]), np.array([[2.0]])).shape == (2, 1)
 
 
 def test_principal_components_are_those_of_scikit_learn_up_to_their_sign() -> None:

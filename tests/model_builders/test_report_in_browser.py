@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import statistics
 import subprocess
 from collections.abc import Callable, Mapping
 from html import unescape
@@ -43,7 +44,9 @@ KEPT = ROOT / "build/reports"
 PACKAGES = ("chromium-headless-shell", "fonts-nanum")
 WIDTHS = (1280, 400)
 LEGIBLE_PIXELS = 9
-"""Of the writing in a drawing, at least, on a telephone; there it may have to be scrolled."""
+"""Of the writing in a drawing, at least, on a telephone."""
+NEAR_PARALLEL = 6.0
+"""Degrees between an arrow and what all arrows have in common."""
 
 LOOK = """
 <script>
@@ -60,6 +63,28 @@ const inside = all("svg").every(svg => {
     return box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
   });
 });
+const outside = all("svg.map text, svg.fits text").filter(one => {
+  const box = one.getBoundingClientRect();
+  return box.left < 0 || box.right > innerWidth || box.width == 0;
+}).map(one => one.textContent);
+const ends = one => ["x1", "y1", "x2", "y2"].map(name => one[name].baseVal.value);
+const arrows = all(".arrow").map(one => {
+  const [x1, y1, x2, y2] = ends(one);
+  return {
+    words: one.dataset.from + one.dataset.to, length: one.getTotalLength(),
+    degrees: Math.atan2(y2 - y1, x2 - x1) * 180 / Math.PI
+  };
+});
+const side = ([x1, y1, x2, y2], x, y) => (x2 - x1) * (y - y1) - (y2 - y1) * (x - x1);
+const across = (a, b) =>
+  side(a, b[0], b[1]) * side(a, b[2], b[3]) < 0 && side(b, a[0], a[1]) * side(b, a[2], a[3]) < 0;
+const lines = all(".leader").map(one => one.getAttribute("d").match(/[\\d.]+/g).map(Number));
+const crossing = all(".arrow").map(ends).flatMap((arrow, place, others) =>
+  [...lines, ...others.slice(place + 1)].filter(line => across(arrow, line)));
+const broken = all(".quality td:first-child").flatMap(one => [...one.childNodes]).filter(one => {
+  const range = document.createRange(); range.selectNodeContents(one);
+  return one.nodeType == Node.TEXT_NODE && range.getClientRects().length > 1;
+}).map(one => one.textContent);
 const covered = (a, b) => {
   const across = Math.min(a.right, b.right) - Math.max(a.left, b.left);
   const along = Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) - 5;
@@ -78,7 +103,7 @@ const seen = {
   width: document.documentElement.scrollWidth, window: innerWidth, inside, overlapping, cut,
   headings: all("h1,h2").map(one => one.textContent),
   smallest: Math.min(99, ...all("svg text").map(one => one.getBoundingClientRect().height)),
-  arrows: all(".arrow").map(one => one.getTotalLength()),
+  arrows, crossing, outside, broken,
   curves: all("svg").map(svg => all(".curve", svg).map(one => one.getTotalLength())),
   keys: all("svg").map(svg => all(".key", svg).map(one => one.nextElementSibling.textContent)),
   cells: all(".confusion td.cell").map(one => one.textContent),
@@ -133,6 +158,8 @@ def check_page(seen: Mapping[str, Any], width: int) -> None:
     assert seen["inside"]
     assert seen["overlapping"] == []
     assert seen["cut"] == []
+    assert seen["outside"] == []
+    assert seen["broken"] == []
     assert seen["smallest"] >= LEGIBLE_PIXELS
     assert seen["metrics"] >= 1
 
@@ -163,7 +190,8 @@ def pairs_of_people() -> Section:
 def made_words() -> str:
     sections = (Curve("Training", {"loss": [3.1, 2.5, 2.4, 2.3, 2.25]}), pairs_of_people())
     request = make_request("Word2Vec", {"metric": "analogyTop1", "atLeast": "0.9"})
-    return render(request, "Trained 42 vectors.", {"analogyTop1": 1.0, "loss": 2.25}, {}, sections)
+    metrics = {"analogyTop1": 1.0, "analogyTop10OfSyntacticSections": 12345.67, "loss": 2.25}
+    return render(request, "Trained 42 vectors.", metrics, {"loss": "of a pair"}, sections)
 
 
 def made_labels(count: int) -> str:
@@ -190,8 +218,13 @@ def test_a_report_of_words_shows_its_analogies_as_arrows(
     seen = look(chromium, tmp_path, "korean-words", page_of(words().artifact), width)
     check_page(seen, width)
     assert "The words in two dimensions" in seen["headings"]
-    assert len(seen["arrows"]) == len(PEOPLE)
-    assert all(length > 30 for length in seen["arrows"])
+    degrees = {one["words"]: one["degrees"] for one in seen["arrows"]}
+    # All of them the same way, whichever that is.
+    assert set(degrees) in ({man + woman for (man, woman), _ in PEOPLE}, {b + a for (a, b), _ in PEOPLE})
+    assert all(one["length"] > 100 for one in seen["arrows"])
+    common = statistics.median(degrees.values())
+    assert [words for words, one in degrees.items() if abs(one - common) > NEAR_PARALLEL] == []
+    assert seen["crossing"] == []
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
-from model_builders.drawings import WIDTH, Curve, WordMap, drawing_of
+from model_builders.drawings import Curve, WordMap, drawing_of
 from tools.guide.running import Reader
 
 FONT = "'Noto Sans KR', 'Noto Sans CJK KR', sans-serif"
@@ -84,13 +84,13 @@ def term_document_matrix(reader: Reader) -> str:
 def word2vec(reader: Reader) -> str:
     """The map of its report: the analogy as arrows."""
     drawing = _drawing(reader, "korean-words", "The words in two dimensions")
-    return standalone(drawing.svg(), WIDTH, drawing.height)
+    return standalone(drawing.svg(), drawing.width, drawing.height)
 
 
 def transfer(reader: Reader) -> str:
     """How fast the sample learns with each kind of vectors, from its report."""
     drawing = _drawing(reader, "korean-people", "Random, frozen and fine-tuned")
-    return standalone(drawing.svg(), WIDTH, drawing.height)
+    return standalone(drawing.svg(), drawing.width, drawing.height)
 
 
 def _drawing(reader: Reader, model: str, title: str) -> Curve | WordMap:
