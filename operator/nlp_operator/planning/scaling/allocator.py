@@ -70,6 +70,9 @@ class AllocatorSettings:
     move_least: float = 0.15
     """And at least by this share of the other model's requests: what is gained must outlast the cold start,
     and the next minute may want it back."""
+    move_replicas: int = 6
+    """Of a model that needs more replicas than this, one of them bears less than `move_least`; there the
+    share is that of so many replicas, as of one among its own."""
     payback_seconds: float = 600.0
     """A running replica is replaced by others in another pool when that saves what starting them costs
     within so long."""
@@ -92,6 +95,10 @@ class Move:
     """Late requests a second that it avoids, or costs."""
     other: str = ""
     """The model that received what was given; of `Trade` and `Succeed` the pool that is left."""
+
+
+LITTLE = 0.05
+"""Of a model's requests: so many replicas are needed that no more are late."""
 
 
 class _Trade(NamedTuple):
@@ -532,7 +539,7 @@ class _Plan:
             self._change(giver, offer.pool, -1)
             taken.append((giver, loss))
             needed -= giver.offers[offer.pool].devices
-        margin = max(self.settings.move_share * gain, self.settings.move_least * holding.request.soon[0])
+        margin = max(self.settings.move_share * gain, self._least_gain(holding.request))
         if needed > 0 or gain - lost < margin:
             for giver, _ in taken:
                 self._change(giver, offer.pool, 1)
@@ -541,6 +548,15 @@ class _Plan:
             giver.gave = True
             self.moves.append(Move("Give", giver.request.name, offer.pool, 1, loss, holding.request.name))
         return True
+
+    def _least_gain(self, request: Request) -> float:
+        """Late requests a second that a replica must avoid to be taken from another model."""
+        least = self.settings.move_least * request.soon[0]
+        if len(request.soon) <= self.settings.move_replicas:
+            return least
+        borne = LITTLE * request.soon[0]
+        needed = next((count for count, late in enumerate(request.soon) if late <= borne), len(request.soon))
+        return least * min(1.0, self.settings.move_replicas / max(needed, 1))
 
     def _refuse(self, holding: _Holding, pool: str = "") -> None:
         pools = self.refused.get(holding.request.name, "")

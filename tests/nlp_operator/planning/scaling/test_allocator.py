@@ -69,6 +69,19 @@ def test_a_replica_stays_when_it_is_needed_little_more_elsewhere() -> None:
     assert plan.refused == {"busy": "a"}
 
 
+@pytest.mark.parametrize("needed", [3, 6, 12, 40, 200])
+def test_a_large_model_that_drowns_is_helped_out_like_a_small_one(needed: int) -> None:
+    """One replica bears little of a large model's load, and still is worth more there than where it idles."""
+    drowning = [10.0 * needed * max(1 - k / needed, 0.0) for k in range(needed + 3)]
+    spare = [30.0, 0.3, 0.2, 0.1, 0.0]
+    asked = [
+        make_request("drowns", drowning, current=needed - 2, highest=400),
+        make_request("idles", spare, current=4),
+    ]
+    plan = allocate(asked, {"a": needed + 2}, SETTINGS)
+    assert plan.counts["drowns"]["a"] >= needed
+
+
 def test_a_model_that_drowns_is_helped_out_and_not_robbed() -> None:
     drowning = [20.0, 20.0, 20.0, 20.0, 0.5]
     plan = allocate(
