@@ -72,8 +72,8 @@ class Window:
 @dataclass(frozen=True)
 class Unknown:
     reason: str
-    """`NoData`, `Ambiguous`, `NotANumber`, `Stale`, `FromTheFuture`, `Partial`, `FirstSample` or
-    `CounterReset`."""
+    """`NoData`, `Ambiguous`, `NotANumber`, `Stale`, `FromTheFuture`, `NoneReady`, `Partial`, `FirstSample`
+    or `CounterReset`."""
     message: str
 
 
@@ -120,7 +120,9 @@ def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -
         return Unknown(
             "NotANumber", f"{_short(sample.pods_up)} pods and {_short(sample.waiting)} waiting requests."
         )
-    if ready > 0 and up < max(1.0, ready / 2):
+    if ready <= 0:
+        return Unknown("NoneReady", "None of its pods is ready; that no request is counted is no idleness.")
+    if up < max(1.0, ready / 2):
         return Unknown("Partial", f"{up:.0f} of {ready} ready pods were seen; at least half are needed.")
     return Counted(min(at, now), tuple(values), int(up), waiting)
 

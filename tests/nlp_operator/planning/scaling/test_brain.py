@@ -402,3 +402,17 @@ def test_whatever_happens_a_decision_stays_within_bounds(
         assert 0 <= decision.total <= min(20, max(devices, 0))
         assert decision.total >= min(1, devices)
         current = decision.total
+
+
+def test_pods_of_which_none_is_ready_are_not_idle() -> None:
+    """Unready pods get no requests and can still be read: their counters stand still."""
+    memory = Memory()
+    before = watch(memory, rate=50.0, seconds=600).total
+    frozen = make_sample(600, 50.0).series
+    for k in range(1, 120):
+        at = 600.0 + 10 * k
+        model = make_input(Sample(frozen, at, 0), before, ready=0, starting=before)
+        decision = decide(memory, [model], DEVICES, at, SETTINGS)[0]
+        assert decision.total >= before
+    assert isinstance(decision.signal, Unknown)
+    assert decision.signal.reason == "NoneReady"
