@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from benchmarks.autoscaling.world import Model, Pool
     from nlpctl.local.manifests import Manifests
 
+MOST_WITHOUT_A_MAXIMUM = 64
+
 
 @click.command(short_help="What scaling would do to these models on a trace of requests.")
 @click.option("-f", "--filename", "files", multiple=True, required=True, metavar="FILE", help="Manifests.")
@@ -91,6 +93,7 @@ def simulate(
         f"The load is {trace.name}: "
         + ", ".join(f"{case.trace.names[c]} for {m.name}" for c, m in zip(columns, models, strict=True))
         + ".",
+        *_unbounded(manifests),
         *shown.notes(),
     ]
     try:
@@ -106,6 +109,15 @@ def simulate(
     from benchmarks.autoscaling.tables import table
 
     click.echo(f"{table(shown.totals())}\n\n{table(shown.rows())}\n\n" + "\n".join(notes))
+
+
+def _unbounded(manifests: Manifests) -> list[str]:
+    found = [one for one in manifests.models if one.spec.scaling.max_replicas is None]
+    return [
+        f"{one.name} has no spec.scaling.maxReplicas, which holds it at its {one.spec.scaling.min_replicas}; "
+        f"here it may have up to {MOST_WITHOUT_A_MAXIMUM}, to show what it would take."
+        for one in found
+    ]
 
 
 def _models(manifests: Manifests, names: Sequence[str], seconds: float) -> tuple[list[Model], list[int]]:
@@ -131,7 +143,7 @@ def _models(manifests: Manifests, names: Sequence[str], seconds: float) -> tuple
                 else max(UNDECLARED_TARGET_SECONDS, 3 * seconds),
                 priority=scaling.priority,
                 lowest=scaling.min_replicas,
-                highest=min(scaling.max_replicas or 64, 64),
+                highest=min(scaling.max_replicas or MOST_WITHOUT_A_MAXIMUM, MOST_WITHOUT_A_MAXIMUM),
             )
         )
     given = [one.name for one in manifests.models]

@@ -89,6 +89,13 @@ async def test_with_signals_it_advises_and_writes_nothing(caplog: pytest.LogCapt
     assert "Scaling would change a model." in caplog.messages
 
 
+async def test_without_a_highest_number_the_lowest_holds() -> None:
+    cluster = Cluster(scaling={"minReplicas": 2, "latencyTarget": {"milliseconds": 500}})
+    cluster.rate = 25.0
+    await cluster.looks(300)
+    assert cluster.autoscaler.decisions[KEY].total <= 2
+
+
 @pytest.mark.parametrize(
     "spec", [pytest.param({"scaling": {"mode": "External"}, "replicas": 2}, id="somebody else scales it")]
 )

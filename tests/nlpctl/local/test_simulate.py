@@ -91,6 +91,16 @@ def test_a_korean_name_of_a_column_is_text_in_the_page_and_never_boxes_in_the_pi
 
 
 @pytest.mark.brain
+def test_a_model_without_a_maximum_is_shown_with_one_and_told(files: Path) -> None:
+    (files / "models.yaml").write_text(MODEL.format(name="first").replace("maxReplicas: 6, ", ""))
+    code, output = run(files, "-f", str(files / "pool.yaml"))
+    assert code == 0, output
+    assert (
+        "first has no spec.scaling.maxReplicas, which holds it at its 1; here it may have up to 64" in output
+    )
+
+
+@pytest.mark.brain
 def test_pools_without_a_price_cost_device_hours(files: Path) -> None:
     (files / "pool.yaml").write_text(POOL.replace(', pricePerHour: "0.1"', ""))
     code, output = run(files, "-f", str(files / "pool.yaml"), "--json")

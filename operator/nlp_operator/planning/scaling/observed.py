@@ -18,8 +18,6 @@ from nlp_operator.planning.scaling.signals import Sample
 
 UNDECLARED_TARGET_SECONDS = 1.0
 """For a model without spec.scaling.latencyTarget: what a person waits for without noticing."""
-UNDECLARED_HIGHEST = 1000
-"""Where spec.scaling.maxReplicas is left out; the devices of the pools are the bound."""
 BELIEVED = ServiceCurve(base_seconds=0.02, item_seconds=0.08)
 """A model's speed before anything was measured: a guess that a few seconds of requests put right. That a
 batch saves little is its shape, which stays until batches of several sizes were seen."""
@@ -58,7 +56,7 @@ def observe_model(
         starting=max(made - ready, 0),
         pending=max(wanted - made, 0),
         lowest=spec.scaling.min_replicas,
-        highest=spec.scaling.max_replicas or max(UNDECLARED_HIGHEST, spec.scaling.min_replicas),
+        highest=spec.scaling.max_replicas or spec.scaling.min_replicas,
         target_seconds=target,
         quantile=quantile,
         priority=spec.scaling.priority,
