@@ -56,7 +56,7 @@ test: install ## Every tier: fast, real Triton, real API server, real kubelet
 	$(PY) -m tools.run_tests
 
 .PHONY: test-release
-test-release: install ## What takes too long for every change, before a release (Flux, ...)
+test-release: install ## What takes too long for every change, before a release (Flux, long gates, ...)
 	$(PY) -m tools.run_tests release
 
 .PHONY: check-gpu
