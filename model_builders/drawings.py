@@ -24,6 +24,9 @@ WIDE, NARROW, LINE = 13.0, 7.5, 14.0
 """Of the characters of a drawing: how wide one of a Korean word is at most, and one of a Latin one,
 and how high."""
 
+LONGEST_LABEL = 140.0
+"""Of a point in a map."""
+
 INK, PALE, FAINT = "#1b1b1b", "#666", "#e4e4e4"
 COLOURS = ("#1f5fa8", "#b3541e", "#2f7d4f", "#7a3e9d")
 DASHES = ("", "7 4", "2 3", "9 3 2 3")
@@ -154,6 +157,8 @@ class WordMap:
     places: Mapping[str, Point]
     arrows: Sequence[tuple[str, str]]
     caption: str
+    documents: Mapping[str, Point] = field(default_factory=dict)
+    """Drawn as squares; one may have the name of a word."""
     width: int = field(default=MAP_WIDTH, repr=False)
     height: int = field(default=520, repr=False)
 
@@ -164,35 +169,42 @@ class WordMap:
             "places": {word: list(place) for word, place in self.places.items()},
             "arrows": [list(arrow) for arrow in self.arrows],
             "caption": self.caption,
+            "documents": {name: list(place) for name, place in self.documents.items()},
         }
 
     def render(self) -> str:
         return figure(self.svg(), self.caption)
 
     def svg(self) -> str:
-        at = self._scaled()
+        at, squares = self._scaled()
         parts = [
             '<defs><marker id="head" viewBox="0 0 10 10" refX="9" refY="5" markerWidth="7" markerHeight="7" '
             f'orient="auto"><path d="M0 0L10 5L0 10z" fill="{COLOURS[1]}"/></marker></defs>'
         ]
         lines = [_shortened(at[start], at[end]) for start, end in self.arrows]
         ends = {word for arrow in self.arrows for word in arrow}
-        in_the_way = [*at.values(), *(point for line in lines for point in (*_along(*line), *_head(line[1])))]
+        in_the_way = [*at.values(), *squares.values()]
+        in_the_way += [point for line in lines for point in (*_along(*line), *_head(line[1]))]
+        # Documents and words of analogies first, so that they are written where one looks for them.
+        named = [(name, point, COLOURS[2]) for name, point in squares.items()]
+        named += [(word, at[word], COLOURS[1]) for word in at if word in ends]
+        named += [(word, at[word], COLOURS[0]) for word in at if word not in ends]
         taken: list[_Box] = []
         leaders, words = [], []
-        # Words of analogies first, so that they are written where one looks for them.
-        for word in sorted(self.places, key=lambda word: word not in ends):
-            x, y = at[word]
-            colour = COLOURS[1] if word in ends else COLOURS[0]
-            box = self._free_box(word, (x, y), taken, in_the_way, lines)
+        for place, (name, (x, y), colour) in enumerate(named):
+            label = _cut(name)
+            box = self._free_box(label, (x, y), taken, in_the_way, lines)
             taken.append(box)
             if box.far:
-                (x1, y1), (x2, y2) = (x, y), box.middle
+                x2, y2 = box.middle
                 leaders.append(
-                    f'<path class="leader" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}" stroke="{FAINT}"/>'
+                    f'<path class="leader" d="M{x:.1f} {y:.1f}L{x2:.1f} {y2:.1f}" stroke="{FAINT}"/>'
                 )
-            words.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
-            words.append(written(box.left, box.bottom, word, "start", colour, halo=True))
+            if place < len(squares):
+                words.append(f'<rect x="{x - 4:.1f}" y="{y - 4:.1f}" width="8" height="8" fill="{colour}"/>')
+            else:
+                words.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="3" fill="{colour}"/>')
+            words.append(written(box.left, box.bottom, label, "start", colour, halo=True))
         arrows = [
             f'<line class="arrow" data-from="{escape(start)}" data-to="{escape(end)}" '
             f'x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '
@@ -201,16 +213,27 @@ class WordMap:
         ]
         return svg_of([*parts, *leaders, *arrows, *words], self.height, self.caption, "map", self.width)
 
-    def _scaled(self) -> Mapping[str, Point]:
-        xs, ys = ([place[axis] for place in self.places.values()] for axis in (0, 1))
-        spans = [max(values) - min(values) or 1.0 for values in (xs, ys)]
-        return {
-            word: (
-                MARGIN + (x - min(xs)) / spans[0] * (self.width - 2 * MARGIN),
-                self.height - MARGIN / 2 - (y - min(ys)) / spans[1] * (self.height - MARGIN),
+    def _scaled(self) -> tuple[Mapping[str, Point], Mapping[str, Point]]:
+        points = [*self.places.values(), *self.documents.values()]
+        lowest, spans = [], []
+        for axis in (0, 1):
+            values = [point[axis] for point in points]
+            lowest.append(min(values))
+            spans.append(max(values) - min(values))
+
+        def place(point: Point) -> Point:
+            # What does not differ is in the middle.
+            x, y = (
+                (value - low) / span if span else 0.5
+                for value, low, span in zip(point, lowest, spans, strict=True)
             )
-            for word, (x, y) in self.places.items()
-        }
+            return (
+                MARGIN + x * (self.width - 2 * MARGIN),
+                self.height - MARGIN / 2 - y * (self.height - MARGIN),
+            )
+
+        words = {word: place(point) for word, point in self.places.items()}
+        return words, {name: place(point) for name, point in self.documents.items()}
 
     def _free_box(
         self,
@@ -229,7 +252,7 @@ class WordMap:
             sides = (x + 5 + away, x - width - 5 - away)
             heights = (y - 4 - away, y + LINE + away)
             near = [(side, level) for level in heights for side in sides]
-            near += [(x - width / 2, y - 8 - away), (x - width / 2, y + LINE + 4 + away)]
+            near += [(x - width / 2, y - 11 - away), (x - width / 2, y + LINE + 4 + away)]
             near += [(side + (3 if side > x else -3), y + 5) for side in sides]
             boxes += [
                 _Box(
@@ -248,6 +271,13 @@ class WordMap:
             return words + 20 * points + 15 * box.far + 100 * crossed
 
         return min(boxes, key=in_its_way)
+
+
+def _cut(name: str) -> str:
+    """A label; what is longer stands whole in `metrics.json`."""
+    while width_of(name) > LONGEST_LABEL:
+        name = name.removesuffix("…")[:-1] + "…"
+    return name
 
 
 def _cross(one: tuple[Point, Point], other: tuple[Point, Point]) -> bool:
@@ -350,6 +380,7 @@ def drawing_of(content: Mapping[str, Any]) -> Curve | WordMap:
             {word: (x, y) for word, (x, y) in content["places"].items()},
             [(start, end) for start, end in content["arrows"]],
             content["caption"],
+            {name: (x, y) for name, (x, y) in content["documents"].items()},
         ),
     }
     return kinds[content["kind"]]()

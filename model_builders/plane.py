@@ -16,6 +16,9 @@ BEND = 4.0
 """How much more it counts in the choice of a plane that a step is bent than that points are apart; tried with
 the sample, where arrows of less cross and more of it changes little."""
 
+NOTHING = 1e-9
+"""A direction in which points differ by less of what they differ by in the first: what rounding left."""
+
 
 def principal_components(vectors: Floats) -> NDArray[np.float64]:
     """The first two coordinates. Shapes: (M, D) -> (M, 2)."""
@@ -24,8 +27,8 @@ def principal_components(vectors: Floats) -> NDArray[np.float64]:
 
 def principal_axes(vectors: Floats) -> NDArray[np.float64]:
     """The two directions in which points differ most; zeros where there is none. Shapes: (M, D) -> (2, D)."""
-    found = np.linalg.svd(_centred(vectors), full_matrices=False)[2][:2]
-    return _two(found)
+    _, lengths, axes = np.linalg.svd(_centred(vectors), full_matrices=False)
+    return _two(np.where(lengths > NOTHING * lengths.max(), 1.0, 0.0)[:2, np.newaxis] * axes[:2])
 
 
 def axes_of_pairs(vectors: Floats, steps: Floats) -> NDArray[np.float64]:

@@ -25,6 +25,7 @@ from model_builders.served.words import tokenize_all
 from model_builders.source import Source
 from model_builders.term_document_matrix import served
 from model_builders.term_document_matrix.contract import CONTRACT, METRICS, PAGE, SAMPLE
+from model_builders.term_document_matrix.drawing import draw
 from model_builders.term_document_matrix.graph import build_graph
 from model_builders.term_document_matrix.matrix import TermDocumentMatrix, cosine, count_terms
 from model_builders.term_document_matrix.parameters import Parameters, parse_parameters
@@ -173,7 +174,8 @@ class TermDocumentMatrixModel:
         write_json(folder / "settings.json", self.parameters.settings.to_json())
         (folder / "model.onnx").write_bytes(build_graph(self.matrix).SerializeToString(deterministic=True))
         lengths = {"documents": len(self.matrix.documents), "terms": len(self.matrix.terms)}
-        return Exported(CONTRACT.with_lengths(lengths), record_examples(self.eager))
+        report = draw(self.matrix.documents, self.matrix.terms, self.matrix.weights)
+        return Exported(CONTRACT.with_lengths(lengths), record_examples(self.eager), report=report)
 
     def check_export(self, folder: Path) -> float:
         """Ask the written files in a fresh process: each question alone, and all of them as one batch."""

@@ -16,10 +16,13 @@ from model_builders.drawings import Curve, WordMap, drawing_of, epochs_named, le
 from model_builders.messages import BuildRequest, InputOfBuild
 from model_builders.plane import axes_of_pairs, placed, principal_components
 from model_builders.report import MOST_LABELS, Confusion, render
+from model_builders.term_document_matrix.drawing import DOCUMENTS
+from model_builders.term_document_matrix.drawing import WORDS as MOST_WORDS
+from model_builders.term_document_matrix.drawing import draw as draw_documents
 from model_builders.text_classifier.measuring import confusion
 from model_builders.word2vec.analogies import Analogy
 from model_builders.word2vec.drawing import PAIRS, draw
-from tests.model_builders.made import Jobs, make_novels
+from tests.model_builders.made import COUNTS, NOVELS, WORDS, Jobs, make_novels
 
 DIGEST = "ab" * 32
 REQUEST = BuildRequest(
@@ -137,6 +140,42 @@ def test_no_line_to_a_word_crosses_an_arrow() -> None:
     for leader in leaders:
         from_y, to_y = (float(one.split()[1]) for one in leader[1:].split("L"))
         assert (from_y - level) * (to_y - level) >= 0
+
+
+def test_documents_lie_by_what_they_hold_and_words_in_the_direction_of_those_that_have_more_of_them() -> None:
+    weights = np.array([COUNTS[word] for word in WORDS], dtype=np.float64)
+    (found,) = draw_documents(NOVELS, WORDS, weights)
+    assert list(found.documents) == list(NOVELS)
+    assert list(found.places) == list(WORDS)
+    none, wine, guests, road = (np.array(found.documents[name]) for name in NOVELS)
+    np.testing.assert_allclose(guests, road, atol=0.002)  # of 기차 alone
+    assert np.linalg.norm(wine - none) > 0.5
+    assert found.places["막걸리"] == found.places["선술집"]
+    middle = (none + wine + guests + road) / 4
+    assert np.array(found.places["기차"]) @ (road - middle) > 0
+    assert np.array(found.places["막걸리"]) @ (wine - middle) > 0
+    assert drawing_of(json.loads(json.dumps(found.to_json()))).svg() == found.svg()
+
+
+def test_of_many_documents_and_words_some_are_drawn_and_of_one_document_nothing() -> None:
+    weights = np.random.default_rng(1).integers(0, 5, (200, 100)).astype(np.float64)
+    names, words = [f"d{number}" for number in range(100)], [f"w{number}" for number in range(200)]
+    (found,) = draw_documents(names, words, weights)
+    assert len(found.documents) == DOCUMENTS
+    assert {"d0", "d99"} <= set(found.documents)
+    assert len(found.places) == MOST_WORDS
+    assert draw_documents(names[:1], words, weights[:, :1]) == ()
+    (two,) = draw_documents(names[:2], words, weights[:, :2])
+    assert {y for _, y in (*two.documents.values(), *two.places.values())} == {0}
+    assert len(draw_documents(names[:3], ["a"], np.ones((1, 3)))) == 1  # all of them at one place
+
+
+def test_a_long_name_is_cut_in_the_map_and_kept_in_the_numbers() -> None:
+    name = "이름이 아주 긴 문서의 하나" * 3
+    drawn = WordMap("Map", {"아들": (0.0, 0.0)}, [], "A map.", {name: (1.0, 1.0)})
+    (label,) = re.findall(">([^<]*…)</text>", drawn.svg())
+    assert name.startswith(label[:-1])
+    assert drawn.to_json()["documents"] == {name: [1.0, 1.0]}
 
 
 def test_numbers_that_are_not_finite_are_left_out_of_a_curve() -> None:

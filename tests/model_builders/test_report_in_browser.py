@@ -24,9 +24,11 @@ from localcluster.debian import Unpacked, available, unpack
 from model_builders.drawings import Curve
 from model_builders.messages import BuildRequest, InputOfBuild
 from model_builders.report import Confusion, Section, render
+from model_builders.term_document_matrix.drawing import TITLE
+from model_builders.term_document_matrix.drawing import draw as draw_documents
 from model_builders.word2vec.analogies import Analogy
 from model_builders.word2vec.drawing import draw
-from tests.model_builders.made import build_artifact, make_jobs, make_novels
+from tests.model_builders.made import NOVELS, WORDS, build_artifact, make_jobs, make_novels
 from tests.model_builders.one_hot.test_build import build_sample as word_places
 from tests.model_builders.sentence_encoder.minilm import minilm
 from tests.model_builders.text_classifier.test_classifier_job import sample as people
@@ -58,7 +60,7 @@ const ink = text => {
 const all = (query, from = document) => [...from.querySelectorAll(query)];
 const inside = all("svg").every(svg => {
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
-  return all("text,circle,line,path:not(marker path)", svg).every(one => {
+  return all("text,circle,rect,line,path:not(marker path)", svg).every(one => {
     const box = one.getBBox();
     return box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
   });
@@ -103,7 +105,7 @@ const seen = {
   width: document.documentElement.scrollWidth, window: innerWidth, inside, overlapping, cut,
   headings: all("h1,h2").map(one => one.textContent),
   smallest: Math.min(99, ...all("svg text").map(one => one.getBoundingClientRect().height)),
-  arrows, crossing, outside, broken,
+  arrows, crossing, outside, broken, labels: all("svg.map text").map(one => one.textContent),
   curves: all("svg").map(svg => all(".curve", svg).map(one => one.getTotalLength())),
   keys: all("svg").map(svg => all(".key", svg).map(one => one.nextElementSibling.textContent)),
   cells: all(".confusion td.cell").map(one => one.textContent),
@@ -202,8 +204,23 @@ def made_labels(count: int) -> str:
     return render(make_request("TextClassifier"), summary, {"accuracy": 0.9}, {}, sections)
 
 
+def made_documents() -> str:
+    """More than are drawn, some with long names; of four kinds, with words of their own."""
+    choice = np.random.default_rng(4)
+    names = [
+        f"문서 {number}" if number % 3 else f"이름이 아주 긴 문서의 하나 {number}" for number in range(60)
+    ]
+    words = [f"{kind}{number}" for kind in ("바다", "산길", "시장", "학교") for number in range(10)]
+    means = np.array(
+        [[6.0 if word // 10 == number % 4 else 0.5 for number in range(60)] for word in range(40)]
+    )
+    (section,) = draw_documents(names, words, choice.poisson(means).astype(np.float64))
+    return render(make_request("TermDocumentMatrix"), "Counted.", {"documents": 60}, {}, (section,))
+
+
 def novels(folder: Path) -> Path:
-    return build_artifact(folder, make_novels(), {"tokenizer": "Whitespace"})
+    parameters = {"tokenizer": "Whitespace", "weighting": "Count", "vocabulary": list(WORDS)}
+    return build_artifact(folder, make_novels(), parameters)
 
 
 def page_of(artifact: Path) -> str:
@@ -249,7 +266,7 @@ def test_a_report_of_labels_shows_three_curves_with_their_names_and_every_cell(
         pytest.param("SentenceEncoder", lambda _: minilm().artifact, id="SentenceEncoder"),
     ],
 )
-def test_a_report_without_drawings_is_whole(
+def test_a_report_of_what_is_not_trained_is_whole(
     chromium: Unpacked,
     tmp_path: Path,
     architecture: str,
@@ -258,8 +275,10 @@ def test_a_report_without_drawings_is_whole(
 ) -> None:
     seen = look(chromium, tmp_path, architecture, page_of(artifact(tmp_path)), width)
     check_page(seen, width)
-    own = ["Beside a dense embedding"] if architecture == "OneHot" else []
+    own = {"TermDocumentMatrix": [TITLE], "OneHot": ["Beside a dense embedding"]}.get(architecture, [])
     assert seen["headings"] == [architecture, "Quality", *own, "Made from", "Parameters"]
+    if architecture == "TermDocumentMatrix":
+        assert seen["labels"] == [*NOVELS, *WORDS]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -268,6 +287,7 @@ def test_a_report_without_drawings_is_whole(
     [
         pytest.param("crowded-words", made_words, id="words"),
         pytest.param("twelve-labels", lambda: made_labels(12), id="a wide table"),
+        pytest.param("crowded-documents", made_documents, id="documents"),
         pytest.param("sixty-labels", lambda: made_labels(60), id="mistakes"),
     ],
 )
