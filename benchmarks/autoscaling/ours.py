@@ -11,9 +11,7 @@ from nlp_operator.planning.scaling import brain
 from nlp_operator.planning.scaling.allocator import Offer
 from nlp_operator.planning.scaling.capacity import ServiceCurve
 from nlp_operator.planning.scaling.signals import Sample
-
-PATIENCE_SECONDS = 60.0
-"""A pod that has waited for a device for so long shows that its pool has fewer than it declares."""
+from nlp_operator.planning.scaling.waiting import Waiting, usable_devices
 
 
 class Ours:
@@ -34,27 +32,23 @@ class Ours:
         self.memory = memory or brain.Memory()
         self.name = name
         self.decisions: tuple[brain.Decision, ...] = ()
-        self._waits: dict[tuple[str, str], float] = {}
-        """Since when a pod of this model has waited for a device of this pool."""
+        self.waiting = Waiting()
 
     def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> list[Mapping[str, int]]:
         inputs = [self.input(view, pools) for view in views]
-        devices = {pool.name: self._devices(now, views, pool) for pool in pools}
+        devices = self._devices(now, views, pools)
         self.decisions = brain.decide(self.memory, inputs, devices, now, self.settings)
         return [decision.replicas for decision in self.decisions]
 
-    def _devices(self, now: float, views: Sequence[View], pool: Pool) -> int:
-        """Those that are declared; when a pod has waited for one for a minute, only those of what runs."""
-        longest = 0.0
-        for view in views:
-            key = (view.model.name, pool.name)
-            if view.pending[pool.name] > 0:
-                longest = max(longest, now - self._waits.setdefault(key, now))
-            else:
-                self._waits.pop(key, None)
-        if longest < PATIENCE_SECONDS:
-            return pool.devices
-        return sum(view.ready[pool.name] + view.starting[pool.name] for view in views)
+    def _devices(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> dict[str, int]:
+        if len(pools) == 1:
+            return {pool.name: pool.devices for pool in pools}  # who has no other pool waits on
+        pending = {(view.model.name, pool.name): view.pending[pool.name] for view in views for pool in pools}
+        held = {
+            pool.name: sum(view.ready[pool.name] + view.starting[pool.name] for view in views)
+            for pool in pools
+        }
+        return usable_devices(self.waiting, now, {pool.name: pool.devices for pool in pools}, pending, held)
 
     def input(self, view: View, pools: Sequence[Pool]) -> brain.ModelInput:
         model = view.model

@@ -29,6 +29,7 @@ from nlp_operator.planning.scaling import wanted_replicas
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
 from nlp_operator.planning.scaling.observed import observe_model, readable_pools
 from nlp_operator.planning.scaling.signals import Sample
+from nlp_operator.planning.scaling.waiting import Waiting, usable_devices
 
 log = logging.getLogger(__name__)
 
@@ -64,6 +65,7 @@ class Seen:
     models: tuple[Obj, ...]
     deployments: tuple[Obj, ...]
     pools: tuple[Obj, ...]
+    pods: tuple[Obj, ...] = ()
 
 
 class Autoscaler:
@@ -76,6 +78,7 @@ class Autoscaler:
             world.advice = {}
         self._told: dict[Key, Told] = {}
         self._memory = Memory()
+        self._waiting = Waiting()
         self._settings = Settings()
         self.decisions: dict[Key, Decision] = {}
         """Of the last look."""
@@ -97,7 +100,8 @@ class Autoscaler:
         (docs/decisions/0025-a-thousand-models.md). What has not changed is the same object.
         """
         stores = self._world.stores
-        seen = Seen(*(tuple(stores[kind.name]) for kind in (kinds.MODEL, kinds.DEPLOYMENT, kinds.POOL)))
+        looked_at = (kinds.MODEL, kinds.DEPLOYMENT, kinds.POOL, kinds.POD)
+        seen = Seen(*(tuple(stores[kind.name]) for kind in looked_at))
         if self._read is no_signals and seen == self._decided_over:
             return
         before, now = self.decisions, self._world.clock.monotonic()
@@ -131,13 +135,27 @@ class Autoscaler:
     def _decide(self, seen: Seen, before: Mapping[Key, Decision], now: float) -> dict[Key, Decision]:
         samples = {key: self._read(key) for key in map(key_of_object, seen.models)}
         given = observe(seen, samples)
-        decided = decide(self._memory, list(given.values()), free_devices(seen, given), now, self._settings)
+        devices = self._devices(seen, given, now)
+        decided = decide(self._memory, list(given.values()), devices, now, self._settings)
         for key, decision in zip(given, decided, strict=True):
             wanted = sum(given[key].current.values())
             known = before.get(key)
             if decision.total != wanted and (known is None or known.replicas != decision.replicas):
                 log.info("Scaling would change a model.", extra=decision.explain() | {"now": wanted})
         return dict(zip(given, decided, strict=True))
+
+    def _devices(self, seen: Seen, given: Mapping[Key, ModelInput], now: float) -> dict[str, int]:
+        """What there is for the models that are decided here, less what pods have waited for in vain."""
+        pending: dict[tuple[str, str], int] = {}
+        held: dict[str, int] = {}
+        for one in given.values():
+            for offer in one.offers:
+                # Who has no other pool waits on: its pods call for nodes, and take one that comes back.
+                waits = one.pending_in.get(offer.pool, 0) if len(one.offers) > 1 else 0
+                pending[one.name, offer.pool] = waits
+                have = max(one.current.get(offer.pool, 0) - waits, 0)
+                held[offer.pool] = held.get(offer.pool, 0) + have * offer.devices
+        return usable_devices(self._waiting, now, free_devices(seen, given), pending, held)
 
 
 def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, ModelInput]:
@@ -147,11 +165,16 @@ def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, Model
     for deployment in sorted(seen.deployments, key=lambda one: (namespace(one), name(one))):
         if names.LABEL_POOL in labels(deployment):
             servers.setdefault(controller_uid(deployment), []).append(deployment)
+    pods: dict[str, list[Obj]] = {}
+    for pod in seen.pods:
+        if labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER:
+            pods.setdefault(f"{namespace(pod)}/{labels(pod).get(names.LABEL_MODEL, '')}", []).append(pod)
     found = {}
     for model in sorted(seen.models, key=lambda one: (namespace(one), name(one))):
         key = key_of_object(model)
         if not deleting(model):
-            given = observe_model(model, servers.get(uid(model), []), pools, samples.get(key))
+            own = pods.get(f"{namespace(model)}/{name(model)}", [])
+            given = observe_model(model, servers.get(uid(model), []), pools, samples.get(key), own)
             if given is not None:
                 found[key] = given
     return found

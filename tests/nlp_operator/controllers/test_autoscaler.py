@@ -12,7 +12,8 @@ import pytest
 
 from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
-from nlp_operator.api.objects import kind
+from nlp_operator.api import names
+from nlp_operator.api.objects import kind, labels
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.caches import Caches
 from nlp_operator.controllers.autoscaler import Autoscaler, Report
@@ -87,6 +88,27 @@ async def test_with_signals_it_advises_and_writes_nothing(caplog: pytest.LogCapt
         await cluster.looks(300)
     assert cluster.autoscaler.decisions[KEY].total >= 3
     assert "Scaling would change a model." in caplog.messages
+
+
+async def test_pods_that_no_node_takes_are_seen_to_wait() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "minReplicas": 3})
+    cluster.rate = 5.0
+    (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+    fewer = copy.deepcopy(deployment)
+    fewer["status"] |= {"readyReplicas": 1, "availableReplicas": 1}
+    cluster.stores[kinds.DEPLOYMENT.name].put(fewer)
+    servers = [one for one in cluster.stores[kinds.POD.name] if names.LABEL_SERVER in labels(one)]
+    for pod in servers[1:]:
+        waiting = copy.deepcopy(pod)
+        waiting["spec"]["nodeName"] = ""
+        waiting["metadata"]["resourceVersion"] = "1000"
+        cluster.stores[kinds.POD.name].put(waiting)
+    await cluster.looks(100)
+    decision = cluster.autoscaler.decisions[KEY]
+    assert [clip.why for clip in decision.bounds.clips if clip.by == "pending"] == [
+        "2 of its pods still wait for a device."
+    ]
+    assert decision.total == 3  # there is no other pool: they wait on
 
 
 async def test_without_a_highest_number_the_lowest_holds() -> None:

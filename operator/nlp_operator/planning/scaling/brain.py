@@ -64,6 +64,9 @@ class ModelInput:
     cold_start_seconds: float
     """From the wish for a replica until it serves: the 90 % quantile, as measured."""
     rolling_out: bool = False
+    pending_in: Mapping[str, int] = field(default_factory=dict)
+    """Of them, those that no node has taken, by pool. Nothing here reads it: who gives the devices does
+    (`waiting.usable_devices`)."""
     speeds_known: bool = True
     """The speeds of the offers were measured; else no running replica is replaced by those of another
     pool."""

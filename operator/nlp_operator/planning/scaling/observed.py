@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, dig, labels, name, namespace, number
+from nlp_operator.api.objects import Obj, deleting, dig, labels, name, namespace, number
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.scaling.allocator import Offer
@@ -26,7 +26,11 @@ BELIEVED_COLD_START_SECONDS = 60.0
 
 
 def observe_model(
-    model: Obj, deployments: Sequence[Obj], pools: Mapping[str, PoolSpec], sample: Sample | None
+    model: Obj,
+    deployments: Sequence[Obj],
+    pools: Mapping[str, PoolSpec],
+    sample: Sample | None,
+    pods: Sequence[Obj] = (),
 ) -> ModelInput | None:
     """What is to be decided for one model; `None` when there is nothing to decide.
 
@@ -47,14 +51,17 @@ def observe_model(
     wanted = sum(current.values())
     ready = sum(number(one, "status", "readyReplicas") for one in running)
     made = sum(number(one, "status", "replicas") for one in running)
+    without_node = _waiting_pods(pods)
+    pending = max(wanted - made, 0) + min(sum(without_node.values()), max(made - ready, 0))
     target, quantile = _target(spec)
     return ModelInput(
         name=f"{namespace(model)}/{name(model)}",
         sample=sample,
         current=current,
         ready=ready,
-        starting=max(made - ready, 0),
-        pending=max(wanted - made, 0),
+        starting=max(wanted - ready - pending, 0),
+        pending=pending,
+        pending_in=without_node,
         lowest=spec.scaling.min_replicas,
         highest=spec.scaling.max_replicas or spec.scaling.min_replicas,
         target_seconds=target,
@@ -66,6 +73,16 @@ def observe_model(
         rolling_out=any(_rolls(one) for one in running),
         speeds_known=len(current) < 2,  # of pools that differ nothing is measured yet
     )
+
+
+def _waiting_pods(pods: Sequence[Obj]) -> dict[str, int]:
+    """Server pods that no node has taken yet, by pool."""
+    found: dict[str, int] = {}
+    for pod in pods:
+        if not deleting(pod) and not dig(pod, "spec", "nodeName", default=""):
+            pool = labels(pod).get(names.LABEL_POOL, "")
+            found[pool] = found.get(pool, 0) + 1
+    return found
 
 
 def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
