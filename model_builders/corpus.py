@@ -4,7 +4,7 @@
 | --- | --- |
 | `.tsv` | a header `document<TAB>text`, then a document a line |
 | `.jsonl` | a JSON object a line with the keys `document` and `text`; further keys are passed over |
-| `.txt` (in a folder) | one document, named as the file without its suffix |
+| `.txt` (in a folder) | one document of any length, named as the file without its suffix |
 
 UTF-8, with or without a byte order mark. A folder may mix them. A single file is told apart by what it holds
 and not by its name, because its name is no part of its digest. Names come out in Unicode form NFC, which is
@@ -19,6 +19,7 @@ from pathlib import PurePosixPath
 from model_builders.errors import Refused
 from model_builders.source import Source
 from model_builders.texts import (
+    MAX_LINE_BYTES,
     check_characters,
     is_read,
     lines_of,
@@ -90,7 +91,7 @@ def _documents(source: Source, relative: str, suffix: str, text: str) -> Iterato
 
 
 def _read_tsv(source: Source, relative: str, text: str) -> Iterator[Document]:
-    lines = lines_of(text)
+    lines = _lines(source, relative, text)
     number, header = next(lines, (1, ""))
     if tuple(header.strip().split("\t")) != HEADER:
         hint = (
@@ -116,7 +117,7 @@ def _read_tsv(source: Source, relative: str, text: str) -> Iterator[Document]:
 
 
 def _read_jsonl(source: Source, relative: str, text: str) -> Iterator[Document]:
-    for number, line in lines_of(text):
+    for number, line in _lines(source, relative, text):
         content = parse_object(source, relative, number, line)
         for key in HEADER:
             if key not in content:
@@ -132,6 +133,19 @@ def _read_jsonl(source: Source, relative: str, text: str) -> Iterator[Document]:
                     f"{content[key]!r}; it must be a string.",
                 )
         yield _document(source, relative, number, content["document"], content["text"])
+
+
+def _lines(source: Source, relative: str, text: str) -> Iterator[tuple[int, str]]:
+    """Raises Refused for one that is longer than a line may be."""
+    for number, line in lines_of(text):
+        if len(line) > MAX_LINE_BYTES // 4 and len(line.encode("utf-8")) > MAX_LINE_BYTES:
+            raise Refused(
+                "InputInvalid",
+                f"{source.where(relative, number)} has more than {MAX_LINE_BYTES:,} bytes; a line is a "
+                "document. Put line feeds between them, or a longer one into a .txt file of its own in a "
+                "folder.",
+            )
+        yield number, line
 
 
 def _document(source: Source, relative: str, number: int, name: str, text: str) -> Document:

@@ -113,6 +113,20 @@ def test_separators_of_unicode_do_not_cut_a_line(tmp_path: Path) -> None:
         pytest.param(
             {"a.tsv": "document\ttext\n \ty\n"}, "Folder", "InputInvalid", "line 2 has no name", id="no name"
         ),
+        pytest.param(
+            {"a.tsv": "document\ttext\nx\t1\ny\t" + "기차 " * 150_000 + "\n"},
+            "Folder",
+            "InputInvalid",
+            "Input 'corpus': a.tsv, line 3 has more than 1,000,000 bytes; a line is a document.",
+            id="a megabyte line",
+        ),
+        pytest.param(
+            {"a.jsonl": '{"document": "x", "text": "' + "a" * 1_000_000 + '"}\n'},
+            "File",
+            "InputInvalid",
+            "line 1 has more than 1,000,000 bytes; a line is a document. Put line feeds between them, or a",
+            id="a megabyte line of JSON",
+        ),
         pytest.param({"a.jsonl": "{\n"}, "Folder", "InputInvalid", "line 1 is not JSON", id="broken JSON"),
         pytest.param(
             {"a.jsonl": "[1]\n"}, "Folder", "InputInvalid", "must be a JSON object", id="JSON of another kind"
@@ -161,3 +175,8 @@ def test_input_that_is_no_corpus_says_where(
         read(tmp_path, files, kind)
     assert caught.value.reason == reason
     assert sentence in caught.value.message
+
+
+def test_a_document_in_a_file_of_its_own_may_be_longer_than_a_line(tmp_path: Path) -> None:
+    text = "기차 " * 150_000
+    assert read(tmp_path, {"long.txt": text}) == [("long", text)]
