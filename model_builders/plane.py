@@ -47,9 +47,13 @@ def axes_of_pairs(vectors: Floats, steps: Floats) -> NDArray[np.float64]:
 
 
 def placed(vectors: Floats, axes: Floats) -> NDArray[np.float64]:
-    """Coordinates, three decimals of them, which are the same on every processor; an axis has the sign with
-    which the largest of its coordinates is positive. Shapes: (M, D), (2, D) -> (M, 2)."""
-    places = vectors.astype(np.float64) @ axes.T
+    """Coordinates. Shapes: (M, D), (2, D) -> (M, 2)."""
+    return settled(vectors.astype(np.float64) @ axes.T)
+
+
+def settled(places: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Three decimals, which are the same on every processor; an axis has the sign with which the largest of
+    its coordinates is positive. Shapes: (M, 2) -> (M, 2)."""
     signs = np.sign(places[np.abs(places).argmax(axis=0), range(places.shape[1])])
     result: NDArray[np.float64] = np.round(places * np.where(signs == 0, 1, signs), 3) + 0.0
     return result

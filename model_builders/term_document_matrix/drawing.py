@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from model_builders.drawings import WordMap
-from model_builders.plane import placed, principal_axes
+from model_builders.plane import principal_axes, settled
 from model_builders.served.vectors import unit
 from model_builders.term_document_matrix.matrix import Floats
 
@@ -35,10 +35,9 @@ def draw(documents: Sequence[str], terms: Sequence[str], weights: Floats) -> tup
     words = np.sort(np.argsort(-np.round(shares, 6), kind="stable")[:WORDS])
     centred = vectors - vectors.mean(axis=0)
     # Words as far from the middle as documents are, at most.
-    farthest = np.linalg.norm(centred @ axes.T, axis=1).max() / (shares.max() or 1.0)
-    directions = np.zeros((len(words), len(terms)))
-    directions[np.arange(len(words)), words] = farthest
-    places = placed(np.concatenate([centred, directions]), axes)  # (M + K, 2)
+    flat = centred @ axes.T  # (M, 2)
+    farthest = np.linalg.norm(flat, axis=1).max() / (shares.max() or 1.0)
+    places = settled(np.concatenate([flat, farthest * axes[:, words].T]))  # (M + K, 2)
     points = [(float(x), float(y)) for x, y in places]
     several = (
         "" if count == len(documents) else f" {count} of {len(documents):,} documents, spread over them."
