@@ -72,8 +72,12 @@ def test_a_killed_pod_is_followed_by_one_that_goes_on_at_a_later_step(
         running(containers, request, "keep", "build") as keep,
         running(containers, request, "build") as build,
     ):
+        while not list(containers.scratch.glob("tmp/*/training.npz")):
+            assert build.poll() is None, "it ended before it wrote a checkpoint"
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        build.send_signal(signal.SIGSTOP)  # it must not end before the next look of who sends
         while "training.npz" not in kept(containers):
-            assert build.poll() is None, "it ended before a checkpoint was kept"
             assert keep.poll() is None, keep.stderr.read()
             assert time.monotonic() < deadline
             time.sleep(0.01)
