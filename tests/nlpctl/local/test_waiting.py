@@ -7,9 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -19,6 +17,7 @@ from nlpctl.errors import NotReady
 from nlpctl.local import servers
 from nlpctl.local.servers import LocalServer
 from nlpctl.local.serving import Running
+from tests.nlpctl.site import site
 
 SLOW = "LoadFailed: Example 'a text': No answer within 30 s."
 BROKEN = "WrongAnswers: Example 'a text' differs."
@@ -38,46 +37,35 @@ def serves(name: str = "words") -> Model:
     return {"name": name, "state": "Serving", "examples": 5, "reason": "", "message": "", "attempts": 0}
 
 
-class Agent(BaseHTTPRequestHandler):
+class Agent:
     """Ready while a model serves, as it is in the report that the next look gets; the last one stays."""
 
     looks: list[list[Model]]
 
-    def do_GET(self) -> None:
-        looks = type(self).looks
-        if self.path == "/readyz":
-            status, body = 200 if any(one["state"] == "Serving" for one in looks[0]) else 503, b""
-        else:
-            models = looks.pop(0) if len(looks) > 1 else looks[0]
-            status, body = 200, json.dumps({"models": models}).encode()
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_words: object) -> None:
-        pass
+    def answer(self, path: str) -> tuple[int, bytes]:
+        if path == "/readyz":
+            return (200 if any(one["state"] == "Serving" for one in self.looks[0]) else 503), b""
+        models = self.looks.pop(0) if len(self.looks) > 1 else self.looks[0]
+        return 200, json.dumps({"models": models}).encode()
 
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Callable[..., tuple[Running, io.StringIO]]]:
     """Call it with what the agent reports at each look: a server that runs, and what is said."""
+    agent = Agent()
     with (
         subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process,
-        HTTPServer(("127.0.0.1", 0), Agent) as agent,
+        site(agent.answer) as address,
     ):
-        Thread(target=agent.serve_forever, daemon=True).start()
 
         def start(*looks: list[Model]) -> tuple[Running, io.StringIO]:
-            Agent.looks = list(looks)
-            address = f"127.0.0.1:{agent.server_port}"
+            agent.looks = list(looks)
             names, files = tuple(str(one["name"]) for one in looks[0]), (str(tmp_path), str(tmp_path / "log"))
             server = LocalServer(servers.this_process(), names, address, address, address, address, *files)
             said = io.StringIO()
             return Running(server, process, Progress(stream=said), {}), said
 
         yield start
-        agent.shutdown()
         process.kill()
 
 
