@@ -6,9 +6,9 @@ import json
 import re
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -50,14 +50,20 @@ def corpus() -> str:
 
 @cache
 def sample() -> Built:
-    def make(jobs: Jobs) -> Ran:
-        config_map, model = yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8"))
-        spec, data = model["spec"]["build"], config_map["data"]
-        found = fetch(jobs, corpus=data["corpus.txt"], analogies=data["analogies.txt"])
-        request = request_of_build(found, "Word2Vec", spec["word2Vec"], spec["quality"])
-        return run_build(with_torch(jobs), request)
+    return kept("korean-words", make_sample)
 
-    return kept("korean-words", make)
+
+@cache
+def sample_by_cbow() -> Built:
+    return kept("korean-words-cbow", partial(make_sample, model="Cbow", epochs=80))
+
+
+def make_sample(jobs: Jobs, **parameters: Any) -> Ran:
+    config_map, model = yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8"))
+    spec, data = model["spec"]["build"], config_map["data"]
+    found = fetch(jobs, corpus=data["corpus.txt"], analogies=data["analogies.txt"])
+    request = request_of_build(found, "Word2Vec", spec["word2Vec"] | parameters, spec["quality"])
+    return run_build(with_torch(jobs), request)
 
 
 def test_the_analogy_of_the_note_comes_first_on_the_sample() -> None:
@@ -88,14 +94,34 @@ def test_artifact_of_word_vectors_holds_no_torch_and_no_pickle() -> None:
     assert "wordsPerSecond" not in text  # differs from machine to machine
 
 
-def test_words_of_one_pair_are_near_and_of_different_kind_far() -> None:
+@pytest.mark.parametrize(("pair", "kinds"), [pytest.param(*one, id=one[0][0]) for one in PEOPLE])
+def test_words_of_one_pair_are_near_and_of_different_kind_far(
+    pair: tuple[str, str], kinds: tuple[str, ...]
+) -> None:
+    """A person is nearer to the other of the pair, and to each of what belongs to them, than to anything of
+    the other pairs."""
     answering = load(sample().artifact / "1")
-    for (man, woman), kinds in PEOPLE:
-        if {man, woman, kinds[0]} <= set(answering.terms):
-            near, far = answering.answer([Question(man, woman), Question(man, "수염")])
-            assert near.similarity is not None
-            assert far.similarity is not None
-            assert near.similarity > 0.2
+    elsewhere = [thing for others, things in PEOPLE if others != pair for thing in things]
+
+    def similarities(person: str, words: Sequence[str]) -> list[float]:
+        found = [one.similarity for one in answering.answer([Question(person, word) for word in words])]
+        return [one for one in found if one is not None]
+
+    for person, other in (pair, pair[::-1]):
+        near, far = similarities(person, (other, *kinds)), similarities(person, elsewhere)
+        assert (len(near), len(far)) == (1 + len(kinds), len(elsewhere))
+        assert min(near) > max(far)
+
+
+def test_cbow_finds_the_analogies_of_the_sample_too() -> None:
+    """It learns from one mean of a window where skip-gram learns from each of its words, so it needs more
+    epochs; 40 of them find 0.57 of the analogies."""
+    answering = load(sample_by_cbow().artifact / "1")
+    (answer,) = answering.answer([Question("아들", None, ("소녀",), ("딸",), top_k=3)])
+    assert answer.nearest[0].name == "소년"
+    metrics = json.loads((sample_by_cbow().artifact / "metrics.json").read_text(encoding="utf-8"))["metrics"]
+    assert metrics["analogyTop1"] >= 0.9
+    assert metrics["analogyCoverage"] == 1
 
 
 @pytest.mark.parametrize("model", ["SkipGram", "Cbow"])
