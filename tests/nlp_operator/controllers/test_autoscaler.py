@@ -119,7 +119,11 @@ async def test_without_a_highest_number_the_lowest_holds() -> None:
 
 
 @pytest.mark.parametrize(
-    "spec", [pytest.param({"scaling": {"mode": "External"}, "replicas": 2}, id="somebody else scales it")]
+    "spec",
+    [
+        pytest.param({"scaling": {"mode": "External"}, "replicas": 2}, id="somebody else scales it"),
+        pytest.param({"suspend": True}, id="it is suspended"),
+    ],
 )
 async def test_nothing_is_decided_for_a_model_that(spec: dict[str, Any]) -> None:
     cluster = Cluster(**spec)

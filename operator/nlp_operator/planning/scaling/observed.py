@@ -34,15 +34,15 @@ def observe_model(
 ) -> ModelInput | None:
     """What is to be decided for one model; `None` when there is nothing to decide.
 
-    That is a model that somebody else scales (External), whose spec cannot be read, or that runs nowhere yet.
-    It may have replicas where it runs: where else it could go is the planner's to say.
+    That is a model that somebody else scales (External), that is suspended, whose spec cannot be read, or
+    that runs nowhere yet. It may have replicas where it runs: where else it could go is the planner's to say.
     """
     try:
         spec = parse_model(model)
     except SpecInvalid:
         return None
     running = [one for one in deployments if labels(one).get(names.LABEL_POOL) in pools]
-    if spec.scaling.mode == "External" or not running:
+    if spec.suspend or spec.scaling.mode == "External" or not running:
         return None
     current: dict[str, int] = {}
     for one in running:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -101,3 +102,22 @@ def test_where_all_are_too_few_each_is_still_worth_something() -> None:
     assert drowned[0] == 1.0
     assert {round(a - b, 9) for a, b in itertools.pairwise(drowned)} == {round(1 / 10.5, 9)}
     assert relieved_shares(ALONE, 35.0, 0.5, 9) == late_shares(ALONE, 35.0, 0.5, 9)
+
+
+@given(
+    windows=st.lists(
+        st.tuples(st.floats(0, 1e6), st.floats(0, 1e7), st.floats(0, 1e6), st.floats(0, 3600)), max_size=20
+    ),
+    base=st.floats(1e-4, 5), item=st.floats(0, 0.5), batch=st.integers(1, 64),
+)  # fmt: skip
+def test_any_counters_leave_a_curve_that_can_be_planned_with(
+    windows: list[tuple[float, float, float, float]], base: float, item: float, batch: int
+) -> None:
+    estimate = CapacityEstimate(ServiceCurve(base, item, batch))
+    for batches, items, busy, seconds in windows:
+        estimate = observe(estimate, Executions(batches, items, busy), seconds)
+        curve = estimate.curve
+        assert 0 < curve.base_seconds < math.inf
+        assert 0 <= curve.item_seconds < math.inf
+        assert 0 < curve.throughput(0.5) < math.inf
+        assert all(0 <= share <= 1 for share in late_shares(curve, 10.0, 0.5, 8))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen, bounds
+from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen, bounds, keep
 from nlp_operator.planning.scaling.signals import Unknown, Window
 
 SETTINGS = GuardSettings()
@@ -106,3 +108,57 @@ def test_blind_for_long_it_goes_back_to_the_most_of_the_last_hour() -> None:
 def test_the_specs_bounds_hold_whatever_else() -> None:
     result = judged(make_seen(lowest=2, highest=4, current=9, pending=3))
     assert 2 <= result.lowest <= result.highest <= 4
+
+
+counts = st.integers(0, 60)
+windows = st.builds(
+    make_window,
+    offered=st.floats(0, 1e6),
+    answered=st.floats(0, 1e6),
+    late=st.floats(0, 1e6),
+    failed=st.floats(0, 1e6),
+    waiting=st.floats(0, 1e6),
+    complete=st.booleans(),
+)
+sights = st.builds(
+    Seen,
+    lowest=counts,
+    highest=counts,
+    current=counts,
+    ready=counts,
+    starting=counts,
+    pending=counts,
+    rolling_out=st.booleans(),
+    signal=st.one_of(windows, st.just(Unknown("NoData", "Nothing."))),
+    load_share=st.one_of(st.floats(0, 100), st.just(math.nan)),
+    blind_seconds=st.one_of(st.floats(0, 1e4), st.just(math.inf)),
+    succeeding=st.booleans(),
+)
+
+
+@given(looks=st.lists(st.tuples(st.floats(0, 900), sights), min_size=1, max_size=12))
+def test_the_bounds_are_within_the_specs_and_nothing_unknown_makes_a_model_smaller(
+    looks: list[tuple[float, Seen]],
+) -> None:
+    state, now = GuardState(started=0.0), 0.0
+    for passed, seen in looks:
+        now += passed
+        found = bounds(state, seen, now, SETTINGS)
+        highest = max(seen.highest, seen.lowest)
+        assert seen.lowest <= found.lowest <= found.highest <= highest
+        step = max(1, int(seen.current * SETTINGS.step_share))
+        assert found.lowest >= min(seen.current - step, highest)
+        if isinstance(seen.signal, Unknown):
+            assert found.lowest >= min(seen.current, highest)
+        said = {clip.bound: clip.value for clip in found.clips}  # the last of each is the narrowest
+        assert found.lowest == max(seen.lowest, min(said.get("lowest", 0), highest))
+
+
+@given(worths=st.lists(st.tuples(st.floats(0, 400), st.floats(0, 50)), min_size=1, max_size=30))
+def test_what_is_kept_is_the_most_that_was_worth_it_of_late(worths: list[tuple[float, float]]) -> None:
+    state, now, past = GuardState(started=0.0), 0.0, []
+    for passed, worth in worths:
+        now += passed
+        past.append((now, worth))
+        most = max(value for at, value in past if at >= now - SETTINGS.hold_seconds)
+        assert keep(state, worth, now, SETTINGS) == most
