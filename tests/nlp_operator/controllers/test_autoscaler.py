@@ -121,12 +121,17 @@ async def test_without_a_highest_number_the_lowest_holds() -> None:
 @pytest.mark.parametrize(
     "spec",
     [
-        pytest.param({"scaling": {"mode": "External"}, "replicas": 2}, id="somebody else scales it"),
+        pytest.param({"scaling": {"mode": "External"}}, id="somebody else scales it"),
         pytest.param({"suspend": True}, id="it is suspended"),
     ],
 )
 async def test_nothing_is_decided_for_a_model_that(spec: dict[str, Any]) -> None:
-    cluster = Cluster(**spec)
+    cluster = Cluster()
+    (model,) = cluster.stores[kinds.MODEL.name]
+    changed = copy.deepcopy(model)
+    changed["spec"] |= spec
+    changed["metadata"]["resourceVersion"] = "1000"
+    cluster.stores[kinds.MODEL.name].put(changed)
     await cluster.autoscaler.look()
     assert cluster.autoscaler.decisions == {}
 

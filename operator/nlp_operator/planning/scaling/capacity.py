@@ -118,6 +118,8 @@ PRIOR_EXECUTIONS = 50.0
 """After so many executions the prior counts no more: a wrong one is forgotten at once."""
 FEWEST_EXECUTIONS = 5
 """A window with fewer says nothing."""
+SHORTEST_SECONDS = 1e-6
+"""Triton counts microseconds: a batch that took less was not measured."""
 INNOVATION_LIMIT = 4.0
 """A window whose batches take this many times longer or shorter than believed is taken only when the next
 agrees."""
@@ -170,7 +172,9 @@ def observe(estimate: CapacityEstimate, seen: Executions, seconds: float) -> Cap
     A window that is empty, or that disagrees wildly with what is believed, changes nothing; two that
     disagree alike do, and what was believed before is dropped.
     """
-    if seen.batches < FEWEST_EXECUTIONS or seen.busy_seconds <= 0 or seen.items < seen.batches:
+    if seen.batches < FEWEST_EXECUTIONS or seen.items < seen.batches:
+        return estimate
+    if seen.busy_seconds < SHORTEST_SECONDS * seen.batches:
         return estimate
     size, time = seen.items / seen.batches, seen.busy_seconds / seen.batches
     ratio = time / max(estimate.curve.seconds(size), 1e-9)

@@ -67,6 +67,7 @@ def test_one_strange_window_changes_nothing_and_a_second_is_believed() -> None:
         pytest.param(Executions(3, 3, 9), id="too few executions"),
         pytest.param(Executions(40, 20, 4), id="fewer items than batches"),
         pytest.param(Executions(40, 40, 0), id="no time passed"),
+        pytest.param(Executions(40, 40, 1e-300), id="less time than can be counted"),
     ],
 )
 def test_a_window_that_says_nothing_changes_nothing(window: Executions) -> None:
