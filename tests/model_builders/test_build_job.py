@@ -225,8 +225,9 @@ def test_check_that_runs_out_of_memory_ends_the_job_for_that(
 
 def test_build_that_gets_no_more_memory_says_so(jobs: Jobs) -> None:
     """Python raises MemoryError: here for an address space of 640 MiB, in a pod when no page is to be had."""
-    digest = jobs.corpus("document\ttext\none\t" + "기차 막걸리 " * 4_000_000 + "\n")
-    request = jobs.build_request(digest, {"tokenizer": "Whitespace"})
+    folder = jobs.put("one.txt", "기차 막걸리 " * 4_000_000).parent
+    fetched = jobs.fetch({"name": "corpus", "path": str(folder)})
+    request = jobs.build_request(fetched.result["inputs"][0]["sha256"], {"tokenizer": "Whitespace"})
     limited = ["sh", "-c", f'ulimit -v {640 * 1024}; exec "$@"', "sh"]
     ran = jobs.run("build", request, prefix=limited, OPENBLAS_NUM_THREADS="1")
     assert (ran.code, ran.result["reason"]) == (137, "BuildOutOfMemory"), ran.log
