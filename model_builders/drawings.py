@@ -268,7 +268,9 @@ class WordMap:
             words = sum(box.overlap(other) for other in taken)
             crossed = box.far and any(_cross((point, box.middle), arrow) for arrow in arrows)
             points = sum(box.holds(one) for one in in_the_way)
-            return words + 20 * points + 15 * box.far + 100 * crossed
+            # One that was moved into the drawing may have come over its own point.
+            over = box.left < x < box.left + box.width and y - 9 < box.bottom < y + LINE + 2
+            return words + 20 * (points + over) + 15 * box.far + 100 * crossed
 
         return min(boxes, key=in_its_way)
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from model_builders.drawings import Curve, WordMap, drawing_of, epochs_named, levels_of
+from model_builders.drawings import LINE, Curve, WordMap, drawing_of, epochs_named, levels_of, width_of
 from model_builders.messages import BuildRequest, InputOfBuild
 from model_builders.plane import axes_of_pairs, placed, principal_components
 from model_builders.report import MOST_LABELS, Confusion, render
@@ -168,6 +168,18 @@ def test_of_many_documents_and_words_some_are_drawn_and_of_one_document_nothing(
     (two,) = draw_documents(names[:2], words, weights[:, :2])
     assert {y for _, y in (*two.documents.values(), *two.places.values())} == {0}
     assert len(draw_documents(names[:3], ["a"], np.ones((1, 3)))) == 1  # all of them at one place
+
+
+def test_a_name_at_the_edge_is_written_beside_its_point_and_not_over_it() -> None:
+    name = "메밀꽃 필 무렵"
+    drawing = ElementTree.fromstring(WordMap("M", {"가": (0.0, 0.0)}, [], "A.", {name: (1.0, 0.5)}).svg())
+    (square,) = drawing.iter("rect")
+    (label,) = (one for one in drawing.iter("text") if one.text == name)
+    top, left = float(square.attrib["y"]), float(square.attrib["x"])
+    above = float(label.attrib["y"]) < top - 3
+    below = float(label.attrib["y"]) - LINE > top + 8
+    before = float(label.attrib["x"]) + width_of(name) < left
+    assert above or below or before
 
 
 def test_a_long_name_is_cut_in_the_map_and_kept_in_the_numbers() -> None:
