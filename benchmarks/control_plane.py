@@ -155,8 +155,7 @@ def prepare(cluster: ControlPlane, api: PlainApi, models: int) -> None:
     rendered = list(yaml.safe_load_all(cluster.kubectl("kustomize", ROOT / "manifests" / "default")))
     crds = [obj for obj in rendered if obj["kind"] == "CustomResourceDefinition"]
     cluster.apply(*crds)
-    names = [f"crd/{obj['metadata']['name']}" for obj in crds]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=60s", *names)
+    cluster.wait_for_crds(*(f"crd/{obj['metadata']['name']}" for obj in crds))
     rest = [obj for obj in rendered if obj["kind"] not in ("CustomResourceDefinition", "Deployment")]
     cluster.apply(*sorted(rest, key=lambda obj: bool(obj["kind"] != "Namespace")))
     # 110 pods a node, of which a model needs one and for a moment a second.

@@ -7,6 +7,7 @@ import json
 import shlex
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -60,8 +61,23 @@ class Access:
 
     def apply_crds(self, folder: Path) -> None:
         """Apply all CRDs in a folder and wait until the server serves them."""
-        names = self.kubectl("apply", "-f", folder, "-o", "name").split()
-        self.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+        self.wait_for_crds(*self.kubectl("apply", "-f", folder, "-o", "name").split())
+
+    def wait_for_crds(self, *names: str, seconds: float = 60.0) -> None:
+        """Until the server serves all of these (`crd/<name>`). Raises CommandFailed when it does not in time.
+
+        Not by `kubectl wait`: of a CRD that has no conditions yet it says that they are no list, and ends.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            found = json.loads(self.kubectl("get", *names, "-o", "json"))
+            missing = [one for one in found.get("items", [found]) if not _established(one)]
+            if not missing:
+                return
+            if time.monotonic() >= deadline:
+                told = [f"{one['metadata']['name']}: {one.get('status')}" for one in missing]
+                raise CommandFailed(["kubectl", "get", *names], 1, f"not served within {seconds:g} s: {told}")
+            time.sleep(0.1)
 
     def kubeconfig_for(self, service_account: str, seconds: int = 24 * 3600) -> Path:
         """A kubeconfig with a token of a ServiceAccount, given as `namespace/name`, which must exist."""
@@ -75,6 +91,11 @@ class Access:
         path = self.folder / f"serviceaccount-{namespace}-{name}.kubeconfig"
         user = {"token": answer["status"]["token"]}
         return write_kubeconfig(path, self.url, self.authority, user)
+
+
+def _established(crd: Object) -> bool:
+    conditions = crd.get("status", {}).get("conditions") or []
+    return any(one["type"] == "Established" and one["status"] == "True" for one in conditions)
 
 
 def write_kubeconfig(path: Path, url: str, authority: Path, user: dict[str, Any] | Pair) -> Path:

@@ -86,7 +86,7 @@ def defined(control_plane: ControlPlane, rendered: list[Object]) -> Iterator[Non
     definition["spec"]["group"] = GROUP
     del definition["spec"]["names"]["shortNames"]
     control_plane.apply(definition)
-    control_plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{CRD_NAME}")
+    control_plane.wait_for_crds(f"crd/{CRD_NAME}")
     yield
     control_plane.kubectl("delete", f"crd/{CRD_NAME}", "--timeout=60s")
 

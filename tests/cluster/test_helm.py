@@ -258,8 +258,7 @@ def suspend_of(plane: ControlPlane) -> Any:
 
 
 def wait_for_definitions(plane: ControlPlane) -> None:
-    names = [f"crd/{name}" for name in CRDS]
-    plane.kubectl("wait", "--for=condition=Established", "--timeout=30s", *names)
+    plane.wait_for_crds(*(f"crd/{name}" for name in CRDS))
 
 
 def test_definitions_are_upgraded_with_the_chart_and_outlive_it(

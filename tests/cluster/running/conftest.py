@@ -57,7 +57,7 @@ def _install(cluster: ControlPlane, overlay: str) -> None:
     # kubectl sorts by kind as kustomize does: namespaces and definitions come first.
     cluster.apply(*[obj for obj in rendered if obj["kind"] != "Deployment"])
     crds = [f"crd/{obj['metadata']['name']}" for obj in rendered if obj["kind"] == "CustomResourceDefinition"]
-    cluster.kubectl("wait", "--for=condition=Established", "--timeout=30s", *crds)
+    cluster.wait_for_crds(*crds)
     cluster.add_kwok_nodes(3)
     cluster.apply(make_pool("test-cpu"), *(make_volume(number) for number in range(STORES)))
 
