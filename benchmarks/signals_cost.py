@@ -32,8 +32,8 @@ from benchmarks.measures import quantile
 from localcluster.ports import Ports
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
-from nlp_operator.planning.readings.wanted import Wanted
 from nlp_operator.planning.scaling import signals
+from nlp_operator.planning.scaling.wanted import Wanted
 from nlp_operator.signals.measured import Measured, Model
 from nlp_operator.signals.prometheus import FRESH_SECONDS as OLDEST_SECONDS
 from nlp_operator.signals.prometheus import Prometheus

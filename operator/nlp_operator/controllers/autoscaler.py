@@ -10,26 +10,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, uid
+from nlp_operator.api.objects import Obj, labels, name, namespace, uid
 from nlp_operator.api.spec import parse_model
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.writer import controller_uid
-from nlp_operator.controllers.keys import Key, key_of_object
+from nlp_operator.controllers.keys import Key, key_of_object, model_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Advice, Known, Told, tell
 from nlp_operator.planning.readings.totals import Believed
-from nlp_operator.planning.readings.wanted import wanted_of
 from nlp_operator.planning.scaling import wanted_replicas
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
-from nlp_operator.planning.scaling.observed import observe_model, readable_pools
+from nlp_operator.planning.scaling.observed import observe_model, readable_pools, waits_for_node
 from nlp_operator.planning.scaling.signals import Sample
 from nlp_operator.planning.scaling.waiting import Waiting, usable_devices
+from nlp_operator.planning.scaling.wanted import wanted_of
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +66,8 @@ class Seen:
     models: tuple[Obj, ...]
     deployments: tuple[Obj, ...]
     pools: tuple[Obj, ...]
-    pods: tuple[Obj, ...] = ()
+    waiting: tuple[Obj, ...]
+    """Server pods that no node has taken yet."""
 
 
 class Autoscaler:
@@ -100,8 +102,12 @@ class Autoscaler:
         (docs/decisions/0025-a-thousand-models.md). What has not changed is the same object.
         """
         stores = self._world.stores
-        looked_at = (kinds.MODEL, kinds.DEPLOYMENT, kinds.POOL, kinds.POD)
-        seen = Seen(*(tuple(stores[kind.name]) for kind in looked_at))
+        seen = Seen(
+            models=tuple(stores[kinds.MODEL.name]),
+            deployments=tuple(stores[kinds.DEPLOYMENT.name]),
+            pools=tuple(stores[kinds.POOL.name]),
+            waiting=tuple(filter(waits_for_node, stores[kinds.POD.name])),
+        )
         if self._read is no_signals and seen == self._decided_over:
             return
         before, now = self.decisions, self._world.clock.monotonic()
@@ -165,18 +171,19 @@ def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, Model
     for deployment in sorted(seen.deployments, key=lambda one: (namespace(one), name(one))):
         if names.LABEL_POOL in labels(deployment):
             servers.setdefault(controller_uid(deployment), []).append(deployment)
-    pods: dict[str, list[Obj]] = {}
-    for pod in seen.pods:
-        if labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER:
-            pods.setdefault(f"{namespace(pod)}/{labels(pod).get(names.LABEL_MODEL, '')}", []).append(pod)
+    waiting: dict[Key, Counter[str]] = {}
+    for pod in seen.waiting:
+        own = labels(pod)
+        key = model_key(namespace(pod), own.get(names.LABEL_MODEL, ""))
+        waiting.setdefault(key, Counter())[own.get(names.LABEL_POOL, "")] += 1
     found = {}
     for model in sorted(seen.models, key=lambda one: (namespace(one), name(one))):
         key = key_of_object(model)
-        if not deleting(model):
-            own = pods.get(f"{namespace(model)}/{name(model)}", [])
-            given = observe_model(model, servers.get(uid(model), []), pools, samples.get(key), own)
-            if given is not None:
-                found[key] = given
+        given = observe_model(
+            model, servers.get(uid(model), []), pools, samples.get(key), waiting.get(key, Counter())
+        )
+        if given is not None:
+            found[key] = given
     return found
 
 

@@ -28,7 +28,7 @@ from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.models import TAKEN_SECONDS
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
 from nlp_operator.planning.readings.advice import LEFT_OUT, UNTOLD, Advice
-from nlp_operator.planning.readings.wanted import wanted_of
+from nlp_operator.planning.scaling.wanted import wanted_of
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import only_progress
 

@@ -32,7 +32,7 @@ from nlp_operator.planning.readings.queries import (
     bounds_of,
     queries,
 )
-from nlp_operator.planning.readings.wanted import Wanted
+from nlp_operator.planning.scaling.wanted import Wanted
 from nlp_operator.signals.measured import Measured, Model
 from nlp_operator.signals.scraper import model_of
 

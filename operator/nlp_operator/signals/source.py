@@ -10,8 +10,8 @@ from nlp_operator.api.objects import Obj
 from nlp_operator.cluster import kinds
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.store import ObjectKey, Store
-from nlp_operator.planning.readings.wanted import Wanted, wanted_of
 from nlp_operator.planning.scaling.signals import Sample
+from nlp_operator.planning.scaling.wanted import Wanted, wanted_of
 from nlp_operator.signals.measured import Measured, Model
 from nlp_operator.signals.scraper import EVERY_SECONDS, FRESH_SECONDS, Scraper
 

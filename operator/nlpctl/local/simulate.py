@@ -123,7 +123,7 @@ def _unbounded(manifests: Manifests) -> list[str]:
 def _models(manifests: Manifests, names: Sequence[str], seconds: float) -> tuple[list[Model], list[int]]:
     """The models, and the column of the trace that each takes."""
     from benchmarks.autoscaling.world import Model
-    from nlp_operator.planning.scaling.observed import UNDECLARED_TARGET_SECONDS
+    from nlp_operator.planning.scaling.wanted import UNDECLARED_TARGET_SECONDS
 
     if len(manifests.models) > len(names):
         raise WrongUse(

@@ -17,9 +17,9 @@ from aiohttp import web
 
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import Clock, system_clock
-from nlp_operator.planning.readings.wanted import Wanted
 from nlp_operator.planning.scaling import signals
 from nlp_operator.planning.scaling.signals import Counted, Unknown, Window
+from nlp_operator.planning.scaling.wanted import Wanted
 from nlp_operator.signals.measured import Measured, Model
 from nlp_operator.signals.prometheus import Prometheus
 from tests.nlp_operator.agents.answering import make_server_pod, serving

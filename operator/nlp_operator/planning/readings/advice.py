@@ -12,10 +12,10 @@ from dataclasses import dataclass, replace
 from nlp_operator.api.conditions import SIGNALS_AVAILABLE, Condition, find, read_conditions, shorten
 from nlp_operator.api.objects import Obj, number, text
 from nlp_operator.planning.readings.totals import Believed
-from nlp_operator.planning.readings.wanted import Wanted
 from nlp_operator.planning.scaling import Replicas, signals_condition
 from nlp_operator.planning.scaling.brain import Decision
 from nlp_operator.planning.scaling.signals import Unknown
+from nlp_operator.planning.scaling.wanted import Wanted
 
 LEAST_SECONDS = 60.0
 """Between two changes of what is said of one model."""

@@ -15,9 +15,8 @@ from nlp_operator.planning.scaling.allocator import Offer
 from nlp_operator.planning.scaling.brain import ModelInput
 from nlp_operator.planning.scaling.capacity import ServiceCurve
 from nlp_operator.planning.scaling.signals import Sample
+from nlp_operator.planning.scaling.wanted import wanted_of
 
-UNDECLARED_TARGET_SECONDS = 1.0
-"""For a model without spec.scaling.latencyTarget: what a person waits for without noticing."""
 BELIEVED = ServiceCurve(base_seconds=0.02, item_seconds=0.08)
 """A model's speed before anything was measured: a guess that a few seconds of requests put right. That a
 batch saves little is its shape, which stays until batches of several sizes were seen."""
@@ -30,20 +29,20 @@ def observe_model(
     deployments: Sequence[Obj],
     pools: Mapping[str, PoolSpec],
     sample: Sample | None,
-    pods: Sequence[Obj] = (),
+    waiting: Mapping[str, int],
 ) -> ModelInput | None:
     """What is to be decided for one model; `None` when there is nothing to decide.
 
-    That is a model that somebody else scales (External), that is suspended, whose spec cannot be read, or
-    that runs nowhere yet. It may have replicas where it runs: where else it could go is the planner's to say.
+    That is a model that is not scaled here (`wanted_of`), or that runs nowhere yet. It may have replicas
+    where it runs: where else it could go is the planner's to say.
+
+    `waiting`: how many of its server pods no node has taken yet, by pool.
     """
-    try:
-        spec = parse_model(model)
-    except SpecInvalid:
-        return None
+    target = wanted_of(model)
     running = [one for one in deployments if labels(one).get(names.LABEL_POOL) in pools]
-    if spec.suspend or spec.scaling.mode == "External" or not running:
+    if target is None or not running:
         return None
+    spec = parse_model(model)
     current: dict[str, int] = {}
     for one in running:
         pool = labels(one)[names.LABEL_POOL]
@@ -51,9 +50,7 @@ def observe_model(
     wanted = sum(current.values())
     ready = sum(number(one, "status", "readyReplicas") for one in running)
     made = sum(number(one, "status", "replicas") for one in running)
-    without_node = _waiting_pods(pods)
-    pending = max(wanted - made, 0) + min(sum(without_node.values()), max(made - ready, 0))
-    target, quantile = _target(spec)
+    pending = max(wanted - made, 0) + min(sum(waiting.values()), max(made - ready, 0))
     return ModelInput(
         name=f"{namespace(model)}/{name(model)}",
         sample=sample,
@@ -61,11 +58,11 @@ def observe_model(
         ready=ready,
         starting=max(wanted - ready - pending, 0),
         pending=pending,
-        pending_in=without_node,
+        pending_in=waiting,
         lowest=spec.scaling.min_replicas,
         highest=spec.scaling.max_replicas or spec.scaling.min_replicas,
-        target_seconds=target,
-        quantile=quantile,
+        target_seconds=target.target_seconds,
+        quantile=target.quantile,
         priority=spec.scaling.priority,
         prior=replace(BELIEVED, max_batch=max(spec.serving.max_batch_size, 1)),
         offers=_offers(spec, {pool: pools[pool] for pool in current}),
@@ -75,14 +72,10 @@ def observe_model(
     )
 
 
-def _waiting_pods(pods: Sequence[Obj]) -> dict[str, int]:
-    """Server pods that no node has taken yet, by pool."""
-    found: dict[str, int] = {}
-    for pod in pods:
-        if not deleting(pod) and not dig(pod, "spec", "nodeName", default=""):
-            pool = labels(pod).get(names.LABEL_POOL, "")
-            found[pool] = found.get(pool, 0) + 1
-    return found
+def waits_for_node(pod: Obj) -> bool:
+    """Whether it is a server pod that no node has taken yet."""
+    own = labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
+    return own and not deleting(pod) and not dig(pod, "spec", "nodeName", default="")
 
 
 def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
@@ -94,13 +87,6 @@ def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
         except SpecInvalid:
             continue
     return found
-
-
-def _target(spec: ModelSpec) -> tuple[float, float]:
-    declared = spec.scaling.latency_target
-    if declared is None:
-        return UNDECLARED_TARGET_SECONDS, 0.95
-    return declared.milliseconds / 1000, float(declared.quantile)
 
 
 def _offers(spec: ModelSpec, pools: Mapping[str, PoolSpec]) -> list[Offer]:

@@ -21,11 +21,11 @@ from nlp_operator.planning.readings.advice import (
 )
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.readings.totals import Believed
-from nlp_operator.planning.readings.wanted import Wanted, wanted_of
 from nlp_operator.planning.scaling.brain import Decision
 from nlp_operator.planning.scaling.capacity import ServiceCurve
 from nlp_operator.planning.scaling.guard import Bounds
 from nlp_operator.planning.scaling.signals import Unknown, Window
+from nlp_operator.planning.scaling.wanted import Wanted, wanted_of
 from tests.nlp_operator.making import NOW, SETTINGS, World, make_model
 
 WINDOW = Window(0, 10, 250, 250, 0, 0, 10, 10, 1, 0, True)

@@ -1,4 +1,4 @@
-"""Which models are measured, and against what."""
+"""Which models are scaled here, and so measured, and against what."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from nlp_operator.api.objects import Obj, deleting
 from nlp_operator.api.spec import parse_model
 from nlp_operator.errors import SpecInvalid
-from nlp_operator.planning.scaling.observed import UNDECLARED_TARGET_SECONDS
 
+UNDECLARED_TARGET_SECONDS = 1.0
+"""For a model without spec.scaling.latencyTarget: what a person waits for without noticing."""
 UNDECLARED_QUANTILE = 0.95
 
 
