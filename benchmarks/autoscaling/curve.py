@@ -5,16 +5,14 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 
-from benchmarks.autoscaling.comparison import Case, Job, execute_all, seeds
+from benchmarks.autoscaling.comparison import Case, seeds
+from benchmarks.autoscaling.sweep import Point, run_all
 from benchmarks.autoscaling.tables import (
     OURS,
-    PLENTY,
     TUNED_HPA,
     Asked,
-    Options,
     Rows,
     at_lateness,
-    by_label,
     chosen,
     late_share_after_start,
     mean_flips,
@@ -29,35 +27,26 @@ CONCURRENCY_TARGETS = (0.4, 0.5, 0.6, 0.7, 0.85, 1.0, 1.25)
 KPA_TARGETS = (0.4, 0.5, 0.6, 0.7, 0.85)
 
 
-Swept = tuple[str, str, float, Options]
-
-
 def curve(case: Case, seed_count: int, processes: int) -> Rows:
     """The first ten minutes are left out.
 
     `to_oracle`: GPU-hours divided by what the oracle needs for the same lateness.
     """
     numbers = seeds(min(seed_count, 2))
-    swept: list[Swept] = [(OURS, OURS, price, with_price(price)) for price in PRICES]
-    swept += [("oracle", "oracle", price, (("late_price", price),)) for price in ORACLE_PRICES]
-    swept += [("hpa-rate", TUNED_HPA, target, (("target", target),)) for target in RATE_TARGETS]
-    swept += [
-        ("hpa-concurrency", "hpa-concurrency-0.7", target, (("target", target),))
-        for target in CONCURRENCY_TARGETS
-    ]
-    swept += [("kpa", "kpa", target, (("target", target),)) for target in KPA_TARGETS]
-    jobs = [
-        Job(case, policy, PLENTY, seed, options=options)
-        for _, policy, _, options in swept
-        for seed in numbers
-    ]
-    labels = [(label, knob) for label, _, knob, _ in swept for _ in numbers]
+    swept = [Point(OURS, OURS, price, with_price(price)) for price in PRICES]
+    swept += [Point("oracle", "oracle", price, (("late_price", price),)) for price in ORACLE_PRICES]
+    for label, policy, targets in (
+        ("hpa-rate", TUNED_HPA, RATE_TARGETS),
+        ("hpa-concurrency", "hpa-concurrency-0.7", CONCURRENCY_TARGETS),
+        ("kpa", "kpa", KPA_TARGETS),
+    ):
+        swept += [Point(label, policy, target, (("target", target),)) for target in targets]
     rows: Rows = []
-    for (policy, knob), own in by_label(labels, execute_all(jobs, processes)).items():
+    for point, own in run_all(case, swept, numbers, processes):
         rows.append(
             {
-                "policy": policy,
-                "knob": knob,
+                "policy": point.label,
+                "knob": point.knob,
                 "late_share": late_share_after_start(own),
                 "gpu_hours": mean_hours(own),
                 "flips_per_model_hour": mean_flips(own),

@@ -10,14 +10,13 @@ import numpy as np
 from benchmarks.autoscaling import allocator_bench
 from benchmarks.autoscaling.comparison import Case, Job, execute_all, seeds
 from benchmarks.autoscaling.oracle import solve
+from benchmarks.autoscaling.sweep import Point, run_all
 from benchmarks.autoscaling.tables import (
     OURS,
     TUNED_HPA,
     Asked,
-    Options,
     Rows,
     at_lateness,
-    by_label,
     chosen,
     late_share_after_start,
     mean_flips,
@@ -31,9 +30,6 @@ TWO_POOLS = (SMALL, LARGE)
 UNLIMITED = 96
 
 
-Swept = tuple[str, str, tuple[Pool, ...], float, Options]
-
-
 def two_pools(case: Case, seed_count: int, processes: int) -> Rows:
     """24 small devices, and 16 that are 2.2 times as fast at 2.6 times the price; prices in small devices.
 
@@ -42,11 +38,9 @@ def two_pools(case: Case, seed_count: int, processes: int) -> Rows:
     """
     case = replace(case, trace=case.trace.between(0, 120))
     numbers = seeds(min(seed_count, 3))
-    swept: list[Swept] = [
-        (OURS, OURS, TWO_POOLS, price, with_price(price)) for price in (0.5, 2.0, 6.0, 20.0, 100.0)
-    ]
+    swept = [Point(OURS, OURS, price, with_price(price), TWO_POOLS) for price in (0.5, 2.0, 6.0, 20.0, 100.0)]
     swept += [
-        ("clairvoyant", "clairvoyant", TWO_POOLS, price, (("late_price", price),))
+        Point("clairvoyant", "clairvoyant", price, (("late_price", price),), TWO_POOLS)
         for price in (2.0, 6.0, 20.0, 60.0)
     ]
     for target in (0.5, 0.6, 0.7, 0.8, 0.9):
@@ -56,19 +50,13 @@ def two_pools(case: Case, seed_count: int, processes: int) -> Rows:
                 (f"hpa-{pool.name}-unlimited", UNLIMITED),
             ):
                 alone = (replace(pool, devices=devices),)
-                swept.append((name, TUNED_HPA, alone, target, (("target", target),)))
-    jobs = [
-        Job(case, policy, pools, seed, options=options)
-        for _, policy, pools, _, options in swept
-        for seed in numbers
-    ]
-    labels = [(name, knob) for name, _, _, knob, _ in swept for _ in numbers]
+                swept.append(Point(name, TUNED_HPA, target, (("target", target),), alone))
     rows: Rows = []
-    for (policy, knob), own in by_label(labels, execute_all(jobs, processes)).items():
+    for point, own in run_all(case, swept, numbers, processes):
         rows.append(
             {
-                "policy": policy,
-                "knob": knob,
+                "policy": point.label,
+                "knob": point.knob,
                 "late_share": late_share_after_start(own),
                 "priced_hours": float(np.mean([result.priced_seconds for result in own])) / 3600,
                 "flips_per_model_hour": mean_flips(own),

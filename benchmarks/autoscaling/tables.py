@@ -1,4 +1,4 @@
-"""Rows as text, runs by their labels, and what was asked beside what was reached."""
+"""Rows as text, numbers of several runs, and what was asked beside what was reached."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ OURS = "nlp-operator"
 TUNED_HPA = "hpa-rate-0.7"
 """Its option `target` is the knob."""
 Rows = list[dict[str, Any]]
-Label = tuple[str, float]
 Options = tuple[tuple[str, Any], ...]
 
 
@@ -40,14 +39,6 @@ def _cell(value: object) -> str:
 def with_price(late_price: float) -> Options:
     settings = brain.Settings()
     return (("settings", replace(settings, allocator=replace(settings.allocator, late_price=late_price))),)
-
-
-def by_label(labels: Sequence[Label], results: Sequence[Result]) -> dict[Label, list[Result]]:
-    """The runs of each label, in the order of their first ones."""
-    found: dict[Label, list[Result]] = {}
-    for label, result in zip(labels, results, strict=True):
-        found.setdefault(label, []).append(result)
-    return found
 
 
 def late_share_after_start(results: Sequence[Result]) -> float:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.autoscaling.comparison import Case, Job, execute_all, interval, seeds
+from benchmarks.autoscaling.comparison import Case, interval, seeds
+from benchmarks.autoscaling.sweep import Point, run_all
 from benchmarks.autoscaling.tables import (
     OURS,
-    PLENTY,
     TUNED_HPA,
     Asked,
-    Options,
     Rows,
     at_hours,
     at_lateness,
-    by_label,
-    chosen,
     late_share_after_start,
     mean_flips,
     mean_hours,
@@ -48,22 +45,16 @@ def unseen(case: Case, seed_count: int, processes: int) -> Rows:
     counts as that. `hours_to_hpa`: GPU-hours over the HPA's at equal lateness.
     """
     numbers = seeds(min(seed_count, 3))
-    swept: list[tuple[str, str, float, Options]] = [(policy, policy, 0.0, ()) for policy in (OURS, *OTHERS)]
-    swept.insert(1, (f"{OURS}, late_price {CHEAPER:g}", OURS, CHEAPER, with_price(CHEAPER)))
-    swept += [(f"hpa-rate-{target:g}", TUNED_HPA, target, (("target", target),)) for target in TARGETS]
-    jobs = [
-        Job(case, policy, PLENTY, seed, options=options)
-        for _, policy, _, options in swept
-        for seed in numbers
-    ]
-    labels = [(label, knob) for label, _, knob, _ in swept for _ in numbers]
+    swept = [Point(policy, policy, 0.0) for policy in (OURS, *OTHERS)]
+    swept.insert(1, Point(f"{OURS}, late_price {CHEAPER:g}", OURS, CHEAPER, with_price(CHEAPER)))
+    swept += [Point(f"hpa-rate-{target:g}", TUNED_HPA, target, (("target", target),)) for target in TARGETS]
     rows: Rows = []
-    for (policy, _), own in by_label(labels, execute_all(jobs, processes)).items():
+    for point, own in run_all(case, swept, numbers, processes):
         late = np.sum([result.late for result in own], axis=0)[:, 1:]
         total = np.sum([result.total for result in own], axis=0)[:, 1:]
         rows.append(
             {
-                "policy": policy,
+                "policy": point.label,
                 "late_share": late_share_after_start(own),
                 "late_share_interval": interval(late.sum(0), total.sum(0)),
                 "gpu_hours": mean_hours(own),
@@ -91,9 +82,3 @@ ASKED = (
     ),
 )
 """Of research/autoscaling.md 7.1, goal 10; less than the HPA is what we ask as a must."""
-
-
-def ranks(rows: Rows) -> list[str]:
-    """Policies by how late they are for the GPU-hours they take, the best first."""
-    ordered = sorted(chosen(rows), key=lambda row: (row["to_hpa"], row["policy"]))
-    return [str(row["policy"]) for row in ordered]
