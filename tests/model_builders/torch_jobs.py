@@ -56,18 +56,25 @@ def run_build(jobs: Jobs, request: Mapping[str, Any], warnings: str = "error") -
     return jobs.run("build", request, PYTHONWARNINGS=warnings, PYTHONPATH=WHERE)
 
 
-def killed_at_a_checkpoint(jobs: Jobs, request: Mapping[str, Any], log: Path, name: str = "training") -> None:
-    """Begin a build, and kill it when it has written a checkpoint of that name."""
+def killed_and_run_again(
+    jobs: Jobs, request: Mapping[str, Any], log: Path, checkpoint: str = "training"
+) -> Ran:
+    """Begin a build, kill it when it has written a checkpoint of that name, and run it again, to its end,
+    after which no checkpoint is left. Returns the second run."""
     environment_ = jobs.environment(request, log, PYTHONPATH=WHERE)
     command = [jobs.python, "-m", "model_builders", "build"]
     killed = subprocess.Popen(command, env=environment_, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
-    while not list((jobs.store / "tmp").glob(f"partial-*/{name}.npz")):
+    while not list((jobs.store / "tmp").glob(f"partial-*/{checkpoint}.npz")):
         assert killed.poll() is None, "it ended before a checkpoint"
         assert time.monotonic() < deadline
         time.sleep(0.002)
     os.kill(killed.pid, signal.SIGKILL)
     killed.wait()
+    again = jobs.run("build", request, PYTHONPATH=WHERE)
+    assert again.code == 0, again.log
+    assert not list((jobs.store / "tmp").glob("partial-*"))
+    return again
 
 
 @dataclasses.dataclass(frozen=True)

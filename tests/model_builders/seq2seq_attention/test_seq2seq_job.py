@@ -15,11 +15,10 @@ import yaml
 from tests.model_builders.made import Jobs, Ran, make_jobs, request_of_build
 from tests.model_builders.torch_jobs import (
     ROOT,
-    WHERE,
     Built,
     fetch,
     kept,
-    killed_at_a_checkpoint,
+    killed_and_run_again,
     run_build,
     with_torch,
 )
@@ -128,13 +127,10 @@ def test_the_same_seed_gives_the_same_model_and_a_killed_one_goes_on(tmp_path: P
     parameters = SMALL | {"epochs": 80, "hiddenDim": 32, "dropout": "0.2"}
     jobs = with_torch(make_jobs(tmp_path))
     request = request_of_build(fetch(jobs, train=PAIRS), "Seq2SeqAttention", parameters)
-    killed_at_a_checkpoint(jobs, request, tmp_path / "termination-log")
-    again = jobs.run("build", request, PYTHONPATH=WHERE)
-    assert again.code == 0, again.log
+    again = killed_and_run_again(jobs, request, tmp_path / "termination-log")
     going_on = re.search(r"going on at epoch (\d+) of 80, batch 1, where an earlier pod was", again.log)
     assert going_on, again.log
     assert 1 < int(going_on[1]) <= 80
-    assert not list((jobs.store / "tmp").glob("partial-*"))
     (tmp_path / "whole").mkdir()
     whole = build(make_jobs(tmp_path / "whole"), parameters, train=PAIRS)
     assert whole.result["digest"] == again.result["digest"]

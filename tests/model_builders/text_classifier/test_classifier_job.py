@@ -18,11 +18,10 @@ from model_builders.messages import InputOfBuild
 from tests.model_builders.made import Jobs, Ran, make_jobs, request_of_build
 from tests.model_builders.torch_jobs import (
     ROOT,
-    WHERE,
     Built,
     fetch,
     kept,
-    killed_at_a_checkpoint,
+    killed_and_run_again,
     python_with_torch,
     run_build,
     with_torch,
@@ -116,13 +115,10 @@ def test_the_same_seed_gives_the_same_classifier_and_a_killed_one_goes_on(tmp_pa
     parameters = SMALL | {"epochs": 60, "filters": 100, "embeddingDim": 200}
     jobs = with_torch(make_jobs(tmp_path))
     request = request_of_build(fetch(jobs, train=TEXTS), "TextClassifier", parameters)
-    killed_at_a_checkpoint(jobs, request, tmp_path / "termination-log")
-    again = jobs.run("build", request, PYTHONPATH=WHERE)
-    assert again.code == 0, again.log
+    again = killed_and_run_again(jobs, request, tmp_path / "termination-log")
     going_on = re.search(r"going on at epoch (\d+) of 60, where an earlier pod was", again.log)
     assert going_on, again.log
     assert 0 < int(going_on[1]) < 60
-    assert not list((jobs.store / "tmp").glob("partial-*"))
     (tmp_path / "whole").mkdir()
     whole = build(make_jobs(tmp_path / "whole"), parameters, train=TEXTS)
     assert whole.result["digest"] == again.result["digest"]

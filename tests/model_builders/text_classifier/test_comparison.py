@@ -23,9 +23,8 @@ from tests.model_builders.text_classifier.test_classifier_job import (
 )
 from tests.model_builders.torch_jobs import (
     ROOT,
-    WHERE,
     fetch,
-    killed_at_a_checkpoint,
+    killed_and_run_again,
     python_with_torch,
     run_build,
     with_torch,
@@ -82,14 +81,11 @@ def test_the_three_curves_are_the_same_whichever_of_them_is_the_model(tmp_path: 
 def test_a_build_that_is_killed_in_its_comparison_loses_neither_model_nor_curves(tmp_path: Path) -> None:
     jobs = with_torch(make_jobs(tmp_path))
     request = request_of_sample(jobs)
-    killed_at_a_checkpoint(jobs, request, tmp_path / "termination-log", "comparison")
-    again = jobs.run("build", request, PYTHONPATH=WHERE)
-    assert again.code == 0, again.log
+    again = killed_and_run_again(jobs, request, tmp_path / "termination-log", "comparison")
     assert "an earlier pod has trained all 20 epochs" in again.log
     assert "going on with the comparison; an earlier pod has done random" in again.log
     assert not re.search(r"INFO epoch|comparing with random", again.log)
     assert again.result["digest"] == sample().digest
-    assert not list((jobs.store / "tmp").glob("partial-*"))
 
 
 def test_progress_says_that_it_compares_and_counts_that_in_the_time_left(tmp_path: Path) -> None:
