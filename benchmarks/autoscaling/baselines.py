@@ -1,7 +1,8 @@
 """What people use today, rule by rule, with the timing and the defaults of the originals.
 
 All of them see what the operator's brain sees, at the moments their originals look. They scale one pool; of
-several, the first. Sources: the research note on autoscaling, section 1 (read in the projects' code).
+several, the first. Sources: the research note on autoscaling, section 1 (read in the projects' code). Where
+they depart from their originals: docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -31,9 +32,14 @@ class Counters:
         while len(self._points) > 2 and self._points[1][0] < view.counted_at - self._kept:
             self._points.popleft()
 
-    def increase(self, now: float, seconds: float) -> tuple[list[float], float] | None:
-        """By how much each counter rose over the window, and its length; `None` without two samples in it."""
-        inside = [point for point in self._points if point[0] >= now - seconds - 1e-6]
+    def increase(self, seconds: float) -> tuple[list[float], float] | None:
+        """By how much each counter rose over the window, and its length; `None` without two samples in it.
+
+        The window ends at the newest sample, however old that is.
+        """
+        if not self._points:
+            return None
+        inside = [point for point in self._points if point[0] >= self._points[-1][0] - seconds - 1e-6]
         if len(inside) < 2:
             return None
         (start, first), (end, last) = inside[0], inside[-1]
@@ -71,22 +77,23 @@ class Hpa:
 
     def _one(self, now: float, view: View, pool: Pool) -> int:
         current = view.desired[pool.name]
-        value = self.value(now, view, pool)
+        value = self.value(view, pool)
+        # What it begins with counts as its first wish.
+        wishes = self._wishes.setdefault(view.model.name, deque([(now, current)]))
+        if value is None:
+            return current  # and no wish is noted
         wish = current
-        if value is not None:
-            ratio = value / max(current, 1)
-            if abs(ratio - 1.0) > self.tolerance:
-                wish = math.ceil(value - 1e-9)
-        wishes = self._wishes.setdefault(view.model.name, deque())
+        if abs(value / max(current, 1) - 1.0) > self.tolerance:
+            wish = math.ceil(value - 1e-9)
         wishes.append((now, wish))
-        while wishes[0][0] < now - self.stabilisation_seconds:
+        while wishes[0][0] <= now - self.stabilisation_seconds:
             wishes.popleft()
         if wish < current:
             wish = min(current, max(one for _, one in wishes))
         wish = min(wish, max(2 * current, current + 4))
         return min(max(wish, view.model.lowest), view.model.highest)
 
-    def value(self, now: float, view: View, pool: Pool) -> float | None:
+    def value(self, view: View, pool: Pool) -> float | None:
         """How many replicas the metric asks for, not rounded; `None` when it cannot be read."""
         model = view.model
         series = self._series.setdefault(model.name, Counters())
@@ -94,7 +101,7 @@ class Hpa:
         if self.metric == "rate":
             # Requests a second that one replica bears, as its owner believes.
             each = pool.speed * model.max_batch / believed_seconds(view)
-            rate = rate_of(series, now, self.window_seconds) if view.counters is not None else None
+            rate = rate_of(series, self.window_seconds) if view.counters is not None else None
             return None if rate is None else rate / (self.target * each)
         if view.counters is None:
             return None
@@ -108,31 +115,37 @@ def believed_seconds(view: View) -> float:
     return (model.base_seconds + model.item_seconds * model.max_batch) * model.believed_factor
 
 
-def rate_of(series: Counters, now: float, seconds: float) -> float | None:
-    found = series.increase(now, seconds)
+def rate_of(series: Counters, seconds: float) -> float | None:
+    found = series.increase(seconds)
     return None if found is None else found[0][q.ARRIVED] / found[1]
 
 
 class Keda(Hpa):
     """KEDA's Prometheus scaler in front of the HPA, which asks it at each of its looks. What cannot be read
-    is the number 0, unless a fallback is declared: that stands for the metric after three failures
-    (behaviour currentReplicas), and until then the HPA has none."""
+    is the number 0 (ignoreNullValues, its default), unless a fallback is declared with it off: that stands
+    for the metric after more than three failures (failureThreshold; behaviour currentReplicas), and until
+    then the HPA has none."""
+
+    failure_threshold = 3
 
     def __init__(self, target: float, *, fallback: bool) -> None:
         super().__init__("rate", target, "keda-fallback" if fallback else "keda")
         self.fallback = fallback
         self._failures: dict[str, int] = {}
 
-    def value(self, now: float, view: View, pool: Pool) -> float | None:
+    def value(self, view: View, pool: Pool) -> float | None:
         name = view.model.name
-        value = super().value(now, view, pool)
+        value = super().value(view, pool)
         if view.counters is not None:
             self._failures[name] = 0
             return value
         failures = self._failures[name] = self._failures.get(name, 0) + 1
         if not self.fallback:
             return 0.0
-        return float(view.desired[pool.name]) if failures >= 3 else None
+        return float(view.desired[pool.name]) if failures > self.failure_threshold else None
+
+
+CALM = (-math.inf, 0)
 
 
 class Kpa:
@@ -146,6 +159,7 @@ class Kpa:
         self.target = target
         self._held: dict[str, deque[tuple[float, float]]] = {}
         self._panic: dict[str, tuple[float, int]] = {}
+        """When the panic window last said panic, and the most that was wanted since panic began."""
 
     def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
         return [{pools[0].name: self._one(now, view, pools[0].name)} for view in views]
@@ -167,82 +181,79 @@ class Kpa:
             return min(max(wish, ready // 2), 1000 * ready)
 
         stable, panic = want(60.0), want(6.0)
-        since, most = self._panic.get(name, (-math.inf, 0))
+        # It begins in panic when more than one replica serves, with these as the fewest.
+        since, most = self._panic.setdefault(name, (now, ready) if ready > 1 else CALM)
         if panic >= 2 * ready:
             since = now
-        if now - since < 60.0:
-            most = max(most, stable, panic, current)
-            self._panic[name] = (since, most)
-            wish = most
+        if now - since <= 60.0:
+            wish = max(most, stable, panic)
+            self._panic[name] = (since, wish)
         else:
-            self._panic.pop(name, None)
+            self._panic[name] = CALM
             wish = stable
         return min(max(wish, view.model.lowest), view.model.highest)
 
 
 class Aiad:
-    """Additive increase and decrease on latency, as in Faro's artefact: one more when the mean latency of
-    30 s is over the target, one fewer after ten minutes without."""
+    """Additive increase and decrease on latency, as in Faro's artefact: looks every ten seconds at the mean
+    latency of 30 s; one more after three looks in a row over the target, one fewer after sixty that were
+    not. A refused request counts with its latency, which is next to nothing, and no request as none. While a
+    replica of the model starts, what is to be done is dropped, and the looks are counted anew.
+    """
 
     name = "aiad"
     period_seconds = 10.0
+    looks_up, looks_down = 3, 60
 
     def __init__(self) -> None:
         self._series: dict[str, Counters] = {}
-        self._calm: dict[str, float] = {}
+        self._looks: dict[str, int] = {}
+        """How many looks in a row were over the target, or, below zero, were not."""
 
     def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
-        """As in Faro, a model gets only what is left of the quota: no pod waits for a device."""
+        """As in Faro, who shrinks comes first, and a model gets only what is left of the quota: no pod waits
+        for a device."""
         pool = pools[0]
-        left = pool.devices - sum(view.desired[pool.name] for view in views)
+        wishes = [self._one(view, pool.name) for view in views]
+        currents = [view.desired[pool.name] for view in views]
+        left = pool.devices - sum(min(wish, have) for wish, have in zip(wishes, currents, strict=True))
         wanted: Wanted = []
-        for view in views:
-            current = view.desired[pool.name]
-            wish = min(self._one(now, view, pool.name), current + max(left, 0))
-            left -= wish - current
-            wanted.append({pool.name: wish})
+        for wish, current in zip(wishes, currents, strict=True):
+            more = min(max(wish - current, 0), max(left, 0))
+            left -= more
+            wanted.append({pool.name: min(wish, current) + more})
         return wanted
 
-    def _one(self, now: float, view: View, pool: str) -> int:
+    def _one(self, view: View, pool: str) -> int:
         model, current = view.model, view.desired[pool]
         series = self._series.setdefault(model.name, Counters())
         series.add(view)
-        found = series.increase(now, 30.0) if view.counters is not None else None
-        if found is None or (found[0][q.DONE] <= 0 and found[0][q.DROPPED] <= 0):
+        found = series.increase(30.0) if view.counters is not None else None
+        if found is None:
             return current
-        over = found[0][q.LATENCY] / max(found[0][q.DONE], 1) > model.target_seconds
-        calm = self._calm.setdefault(model.name, now)
-        if over:
-            self._calm[model.name] = now
-            return min(current + 1, model.highest)
-        if now - calm >= 600.0:
-            self._calm[model.name] = now
-            return max(current - 1, model.lowest)
-        return current
+        latency = found[0][q.LATENCY] / max(found[0][q.DONE] + found[0][q.DROPPED], 1)
+        looks = self._looks.get(model.name, 0)
+        looks = max(looks, 0) + 1 if latency > model.target_seconds else min(looks, 0) - 1
+        acts = looks >= self.looks_up or looks <= -self.looks_down
+        self._looks[model.name] = 0 if acts else looks
+        if not acts or view.starting[pool] > 0 or view.pending[pool] > 0:
+            return current
+        wish = self.step(current, latency / model.target_seconds)
+        return min(max(wish, model.lowest), model.highest)
+
+    def step(self, current: int, ratio: float) -> int:
+        """How many replicas follow; `ratio`: of the latency to the target."""
+        return current + 1 if ratio > 1 else current - 1
 
 
 class OneShot(Aiad):
     """Ratio scaling on latency, as Ray Serve and the HPA do it with a latency metric, in the form of Faro's
-    artefact: every 10 s replicas times latency over target, up at once, down after ten minutes below."""
+    artefact: replicas times latency over target, at the moments of AIAD."""
 
     name = "one-shot"
 
-    def _one(self, now: float, view: View, pool: str) -> int:
-        model, current = view.model, view.desired[pool]
-        series = self._series.setdefault(model.name, Counters())
-        series.add(view)
-        found = series.increase(now, 30.0) if view.counters is not None else None
-        if found is None or found[0][q.DONE] <= 0:
-            return current
-        wish = math.ceil(current * found[0][q.LATENCY] / found[0][q.DONE] / model.target_seconds)
-        calm = self._calm.setdefault(model.name, now)
-        if wish >= current:
-            self._calm[model.name] = now
-            return min(wish, model.highest)
-        if now - calm >= 600.0:
-            self._calm[model.name] = now
-            return max(wish, model.lowest)
-        return current
+    def step(self, current: int, ratio: float) -> int:
+        return math.ceil(current * ratio)
 
 
 class Wva:
@@ -282,7 +293,7 @@ class Wva:
         name, looks = view.model.name, int(self.cycle_seconds / self.period_seconds)
         series = self._series.setdefault(name, Counters())
         series.add(view)
-        found = series.increase(now, self.period_seconds) if view.counters is not None else None
+        found = series.increase(self.period_seconds) if view.counters is not None else None
         if found is None:
             return
         ready = max(sum(view.ready.values()), 1)
@@ -333,7 +344,7 @@ class FeedForward:
         model, current = view.model, view.desired[pool.name]
         series = self._series.setdefault(model.name, Counters())
         series.add(view)
-        rate = rate_of(series, now, self.window_seconds) if view.counters is not None else None
+        rate = rate_of(series, self.window_seconds) if view.counters is not None else None
         if rate is None:
             return current
         believed = ServiceCurve(
