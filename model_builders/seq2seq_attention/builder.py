@@ -1,13 +1,8 @@
 """Trains, measures, exports and checks a sequence-to-sequence model with attention."""
 
-import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from model_builders.architecture import Exported, need
 from model_builders.checkpoints import Checkpoints
@@ -17,15 +12,11 @@ from model_builders.seq2seq_attention.contract import CONTRACT, METRICS, PAGE, S
 from model_builders.seq2seq_attention.graph import build_decoder, build_encoder
 from model_builders.seq2seq_attention.parameters import WHERE, Parameters, parse_parameters
 from model_builders.seq2seq_attention.steps import WORDS, StepsPicture, trace
-from model_builders.served import copy_served
-from model_builders.served.translating import Answering
 from model_builders.source import Source
-from model_builders.translation.corpus import Corpus, read_corpus
-from model_builders.translation.exporting import check, record, write_tokenizers
-from model_builders.translation.measuring import Measured, measure
+from model_builders.translation.building import Translator, train_translator
+from model_builders.translation.corpus import read_corpus
+from model_builders.translation.exporting import record
 from model_builders.translation.report import sections_of
-
-logger = logging.getLogger(__name__)
 
 NAME = "Seq2SeqAttention"
 
@@ -54,82 +45,50 @@ class Seq2SeqAttentionRecipe:
         parameters = self.parameters
         corpus = read_corpus(sources, NAME, WHERE, parameters)
         # Imported here and not above: it takes seconds, and the contracts' page does without.
-        import torch
-
         from model_builders.seq2seq_attention.eager import TorchDecoder
         from model_builders.seq2seq_attention.network import Seq2Seq
-        from model_builders.translation.training import train
 
-        torch.manual_seed(parameters.seed)
-        network = Seq2Seq(corpus.source.size, corpus.target.size, parameters)
-        trained = train(network, corpus.train, corpus.test, parameters.schedule, checkpoints or Checkpoints())
-        answering = Answering(corpus.source, corpus.target, TorchDecoder(network), parameters.max_tokens)
-        measured = measure(answering, corpus.test.pairs)
-        return Seq2SeqAttentionModel(parameters, corpus, network, answering, measured, trained)
+        translator = train_translator(
+            corpus,
+            parameters.schedule,
+            parameters.max_tokens,
+            lambda source, target: Seq2Seq(source, target, parameters),
+            TorchDecoder,
+            checkpoints or Checkpoints(),
+        )
+        return Seq2SeqAttentionModel(parameters, translator)
 
 
 @dataclass(frozen=True)
 class Seq2SeqAttentionModel:
     parameters: Parameters
-    corpus: Corpus
-    network: Any
-    """A torch module: network.Seq2Seq."""
-    eager: Answering
-    """Answers from torch, by the same code that serves."""
-    measured: Measured
-    trained: Any
-    """training.Trained, of a module that needs torch."""
+    translator: Translator
 
     @property
     def metrics(self) -> Mapping[str, float]:
-        history = self.trained.history
-        return {
-            "exactMatch": self.measured.exact,
-            "tokenAccuracy": history.test_accuracies[-1],
-            "testLoss": history.test_losses[-1],
-            "trainPairs": len(self.corpus.train),
-            "testPairs": len(self.corpus.test),
-            "finished": self.measured.finished,
-            "pairsLeftOut": self.corpus.left_out,
-            "sourceTokens": self.corpus.source.size,
-            "targetTokens": self.corpus.target.size,
-            "unknownInTest": self.corpus.unknown_in_test,
-            "parameters": sum(parameter.numel() for parameter in self.network.parameters()),
-            "loss": history.losses[-1],
-        }
+        return self.translator.metrics
 
     @property
     def summary(self) -> str:
-        how = {"None": "without attention"}.get(
-            self.parameters.attention,
-            f"{self.parameters.attention}'s attention, {self.parameters.score} scores",
-        )
-        return (
-            f"Translates {self.measured.exact:.1%} of {len(self.measured.right):,} test texts exactly "
-            f"({how}; "
-            f"trained on {len(self.corpus.train):,} pairs, {self.parameters.epochs} times)."
-        )
+        attention = self.parameters.attention
+        how = f"{attention}'s attention, {self.parameters.score} scores"
+        return self.translator.summary("without attention" if attention == "None" else how)
 
     def export(self, folder: Path) -> Exported:
-        copy_served(served, folder)
-        write_tokenizers(self.corpus, folder, self.parameters.max_tokens)
-        weights: dict[str, NDArray[np.float32]] = {
-            name: tensor.numpy() for name, tensor in self.network.state_dict().items()
-        }
-        for name, build in (("encoder", build_encoder), ("decoder", build_decoder)):
-            graph = build(weights, self.parameters)
-            (folder / f"{name}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+        translator = self.translator
+        graphs = [build(translator.weights, self.parameters) for build in (build_encoder, build_decoder)]
+        translator.write(served, folder, *graphs)
         contract = contract_of(self.parameters.attention)
         return Exported(
             contract,
-            record(self.eager, self.measured, contract),
-            {"tokensPerSecond": round(self.trained.tokens_per_second)},
-            report=(*sections_of(self.measured, self.trained.history), *self._steps()),
+            record(translator.eager, translator.measured, contract),
+            translator.speeds,
+            report=(*sections_of(translator.measured, translator.trained.history), *self._steps()),
         )
 
     def _steps(self) -> list[StepsPicture]:
         """Of the shortest right translation of some words."""
-        measured = self.measured
+        measured = self.translator.measured
         right = [
             (len(answer.tokens), place)
             for place, answer in enumerate(measured.answers)
@@ -138,9 +97,8 @@ class Seq2SeqAttentionModel:
         if not right:
             return []
         _, place = min(right)
-        (source,) = self.corpus.source.encode([measured.asked[place].text])
-        return [trace(self.network, source, measured.answers[place])]
+        (source,) = self.translator.corpus.source.encode([measured.asked[place].text])
+        return [trace(self.translator.network, source, measured.answers[place])]
 
     def check_export(self, folder: Path) -> float:
-        """Ask the written files in a fresh process: each text alone, and all of them as one batch."""
-        return check(folder, self.eager, self.measured)
+        return self.translator.check(folder)

@@ -7,6 +7,7 @@ builder measures and records its examples, ONNX Runtime when Triton answers.
 Dimensions: N questions, S source tokens of the longest, T tokens of the longest translation.
 """
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -213,3 +214,11 @@ class Subwords:
 def read_subwords(path: Path) -> Subwords:
     # Triton's Python interpreter runs in the C locale, where open() means ASCII.
     return Subwords(path.read_text(encoding="utf-8"))
+
+
+def load(folder: Path, threads: int = 1, providers: tuple[Any, ...] = CPU) -> Answering:
+    """Answering from the version folder of an artifact, as the builder of translators writes it."""
+    settings = json.loads((folder / "settings.json").read_text(encoding="utf-8"))
+    source, target = (read_subwords(folder / f"{side}.json") for side in ("source", "target"))
+    decoder = OnnxDecoder(folder, threads, providers)
+    return Answering(source, target, decoder, settings["maxTokens"])

@@ -62,9 +62,11 @@ class AttentionMap:
 
 
 def attention_map(source: Sequence[str], target: Sequence[str], found: Found) -> AttentionMap:
-    """Of a translation with one matrix of attention; of a long one its beginning."""
+    """Of a translation, the mean over its layers and heads where there are some; of a long one its
+    beginning."""
     columns, rows = ([plain(word) for word in side[:MOST_TOKENS]] for side in (source, target))
-    weights = [[round(float(weight), 4) for weight in row[:MOST_TOKENS]] for row in found.attention]
+    mean = found.attention.mean(axis=tuple(range(found.attention.ndim - 2)))  # (T, S)
+    weights = [[round(float(weight), 4) for weight in row[:MOST_TOKENS]] for row in mean]
     return AttentionMap(f"{' '.join(columns)} → {' '.join(rows)}", columns, rows, weights[:MOST_TOKENS])
 
 

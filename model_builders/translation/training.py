@@ -42,10 +42,6 @@ CHUNK_BATCHES = 20
 CLIP = 1.0
 """The norm that a step's gradient has at most (Sutskever et al. 2014 took 5, for larger batches)."""
 
-WARM_UP = 0.1
-"""Share of the training in which the learning rate grows to its full size; then it falls to 0, in a line.
-With a constant one the last epochs jump up and down between 0.93 and 0.99 of the reversed lines."""
-
 
 class Network(Protocol):
     """A torch module."""
@@ -94,7 +90,9 @@ def train(
     """
     # The same bits whatever the pod's cores: sums over several threads may be in another order.
     torch.set_num_threads(1)
-    optimizer = torch.optim.Adam(network.parameters(), lr=schedule.learning_rate)
+    optimizer = torch.optim.Adam(
+        network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, eps=schedule.epsilon
+    )
     history, place, random = _begin(network, optimizer, schedule, checkpoints)
     began, seen, saved = time.monotonic(), 0, time.monotonic()
     while place.epoch < schedule.epochs:
@@ -106,7 +104,7 @@ def train(
         network.train()
         for batch in list(batches_of(pairs, schedule, place.epoch))[place.batch :]:
             share = (place.epoch + place.pairs / len(pairs)) / schedule.epochs
-            optimizer.param_groups[0]["lr"] = schedule.learning_rate * rate_at(share)
+            optimizer.param_groups[0]["lr"] = schedule.rate_at(share)
             loss, tokens = _step(network, optimizer, pairs, batch, schedule)
             if not math.isfinite(loss):
                 raise _diverged(loss, place.epoch, schedule)
@@ -129,11 +127,6 @@ def train(
             _save(network, optimizer, history, place, checkpoints)
     network.eval()
     return Trained(history, seen / max(time.monotonic() - began, 1e-9))
-
-
-def rate_at(share: float) -> float:
-    """The learning rate as a share of its full size, `share` of the way through the training."""
-    return max(min(share / WARM_UP, (1 - share) / (1 - WARM_UP)), 1e-3)
 
 
 def batches_of(pairs: Encoded, schedule: Schedule, epoch: int) -> Iterator[NDArray[np.int64]]:

@@ -11,6 +11,7 @@ import tempfile
 import unicodedata
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from itertools import chain, product
 from pathlib import Path
@@ -245,7 +246,10 @@ def batches() -> dict[str, Any]:
         "other": orders[0] != orders[2],
         "largest": max(len(batch) for order in orders for batch in order),
         "bounded": all(len(batch) * long <= 12 for batch, long in zip(small, longest, strict=True)),
-        "rates": [round(training.rate_at(share), 3) for share in (0.0, 0.05, 0.1, 0.55, 1.0)],
+        "rates": [
+            [round(one.rate_at(share) / one.learning_rate, 3) for share in (0.0, 0.05, 0.1, 0.4, 0.55, 1.0)]
+            for one in (schedule, replace(schedule, decay="InverseSquareRoot"))
+        ],
     }
 
 

@@ -83,5 +83,5 @@ def test_an_epoch_has_each_pair_once_in_batches_of_bounded_size() -> None:
         "other": True,
         "largest": 8,
         "bounded": True,
-        "rates": [0.001, 0.5, 1.0, 0.5, 0.001],
+        "rates": [[0.001, 0.5, 1.0, 0.667, 0.5, 0.001], [0.001, 0.5, 1.0, 0.5, 0.426, 0.316]],
     }
