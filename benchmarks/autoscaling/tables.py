@@ -33,6 +33,8 @@ def table(rows: object) -> str:
 
 
 def _cell(value: object) -> str:
+    if value is None:
+        return "-"
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -84,7 +86,8 @@ class Asked:
     must: float | None
     """`None`: there is only a goal."""
     goal: float
-    reached: Callable[[Rows], float]
+    reached: Callable[[Rows], float | None]
+    """`None`: there was nothing to be told apart."""
     higher: bool = False
 
     def judge(self, rows: Rows) -> dict[str, Any]:
@@ -97,9 +100,13 @@ class Asked:
             "holds": self._holds(reached),
         }
 
-    def _holds(self, reached: float) -> str:
+    def _holds(self, reached: float | None) -> str:
+        if reached is None:
+            return "tells nothing"
+        found = reached
+
         def within(bound: float) -> bool:
-            return reached >= bound if self.higher else reached <= bound
+            return found >= bound if self.higher else found <= bound
 
         if within(self.goal):
             return "goal"
@@ -117,12 +124,12 @@ def chosen(rows: Rows, **wanted: object) -> Rows:
     return [row for row in rows if all(row.get(name) == value for name, value in wanted.items())]
 
 
-def one(rows: Rows, name: str, **wanted: object) -> float:
+def one(rows: Rows, name: str, **wanted: object) -> float | None:
     """A value of the only row with these values."""
     (row,) = chosen(rows, **wanted)
-    return float(row[name])
+    return None if row[name] is None else float(row[name])
 
 
-def value(name: str, **wanted: object) -> Callable[[Rows], float]:
+def value(name: str, **wanted: object) -> Callable[[Rows], float | None]:
     """Reads that value from the rows of a scenario."""
     return lambda rows: one(rows, name, **wanted)

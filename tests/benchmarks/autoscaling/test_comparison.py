@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 
 from benchmarks.autoscaling import __main__ as command
-from benchmarks.autoscaling import allocator_bench, jumps, scenarios, traces
+from benchmarks.autoscaling import allocator_bench, jumps, scenarios, traces, unseen
 from benchmarks.autoscaling.baselines import Hpa, Keda
 from benchmarks.autoscaling.comparison import POLICIES, Case, Job, compare, execute, load
 from benchmarks.autoscaling.ours import Ours
 from benchmarks.autoscaling.scenarios import Scenario
-from benchmarks.autoscaling.tables import Asked, at_hours, at_lateness, judge, value
+from benchmarks.autoscaling.tables import Asked, at_hours, at_lateness, judge, table, value
 from benchmarks.autoscaling.traces import Trace, TraceError
 from benchmarks.autoscaling.world import Model, Policy, Pool, Settings, World, run
 
@@ -111,9 +111,10 @@ def test_a_policy_differs_from_itself_by_nothing_and_the_worst_model_is_no_bette
         pytest.param(1.5, "must", id="below the must"),
         pytest.param(2.1, "missed", id="above both"),
         pytest.param(float("inf"), "missed", id="never"),
+        pytest.param(None, "tells nothing", id="neither is late"),
     ],
 )
-def test_what_was_asked_is_judged(reached: float, holds: str) -> None:
+def test_what_was_asked_is_judged(reached: float | None, holds: str) -> None:
     (row,) = judge([Asked("late", 2.0, 1.0, value("x", policy="a"))], [{"policy": "a", "x": reached}])
     assert row["holds"] == holds
 
@@ -135,6 +136,29 @@ def test_a_pool_that_is_gone_is_replaced_by_another_after_a_minute() -> None:
     load, pools, settings = jumps.SHOCKS["the pool disappears"]
     seen = jumps.jumped("nlp-operator", load, 24, pools=pools, settings=settings)
     assert seen.back_seconds <= 60 + 35 + 60
+
+
+@pytest.mark.parametrize(
+    ("busiest", "tells"),
+    [
+        pytest.param(0.01, False, id="nothing is late with anybody"),
+        pytest.param(10.0, True, id="after a jump all are"),
+    ],
+)
+def test_where_nothing_is_late_with_anybody_nothing_is_told(
+    busiest: float, tells: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And who knows the mean of a minute only is not asked where the requests have times."""
+    monkeypatch.setattr(unseen, "OTHERS", ("feed-forward",))
+    monkeypatch.setattr(unseen, "TARGETS", (0.7, 0.9))
+    counts = np.array([busiest / 10] * 15 + [busiest] * 15)[:, None] / 0.1543 * 60
+    times = Trace(("m",), 60.0, counts).arrivals(1)
+    case = Case(Trace(("m",), 60.0, counts, times), None, (Model("m"),))
+    rows = unseen.unseen(case, 1, 1)
+    assert not {"oracle", "clairvoyant"} & {row["policy"] for row in rows}
+    (judged,) = judge(unseen.ASKED, rows)
+    assert (judged["holds"] != "tells nothing") is tells
+    assert ("-" in table([judged]).split()) is not tells
 
 
 @needs_traces
