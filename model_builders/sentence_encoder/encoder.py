@@ -3,7 +3,6 @@
 Dimensions: B texts, S tokens of the longest, D width.
 """
 
-import os
 from typing import Any
 
 import numpy as np
@@ -11,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model_builders.errors import Refused
+from model_builders.hub_model import load_model
 from model_builders.sentence_encoder.served.answering import Integers
-from model_builders.sentence_encoder.weights import CONFIG, Weights
+from model_builders.sentence_encoder.weights import Weights
 from model_builders.served.vectors import Floats
 
 
@@ -39,57 +38,10 @@ class SentenceEncoder(nn.Module):
 
 def load_encoder(weights: Weights) -> SentenceEncoder:
     """In 32 bits, ready to answer. Raises Refused for weights that are not those of the configuration."""
-    os.environ["HF_HUB_OFFLINE"] = "1"  # before the import; a build has no network to try
-    import transformers
-
-    transformers.logging.set_verbosity_error()
-    transformers.logging.disable_progress_bar()
-    try:
-        transformer, loaded = transformers.AutoModel.from_pretrained(
-            str(weights.folder),
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=torch.float32,
-            attn_implementation="eager",  # plain matrix products: the same maths in torch and in ONNX
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are refused below, by name
-        )
-    except MemoryError:
-        raise
-    except Exception as error:  # each kind of model, and safetensors, raises its own
-        raise Refused(
-            "InputInvalid",
-            f"Input 'weights' cannot be loaded by transformers {transformers.__version__} "
-            f"({type(error).__name__}: {_first_paragraph(error)}). Take {CONFIG} and the safetensors from "
-            "one folder that this transformers can read.",
-        ) from error
-    # A pooler is made anew by transformers where the file has none; it is not used here.
-    missing = sorted(name for name in loaded["missing_keys"] if not name.startswith("pooler."))
-    if missing:
-        raise Refused(
-            "InputInvalid",
-            f"Input 'weights': the safetensors hold no {missing[0]!r}"
-            + (f" and {len(missing) - 1} more that" if len(missing) > 1 else ", which")
-            + f" a {weights.config['model_type']} of this configuration has.",
-        )
-    others = sorted(one for one in loaded["mismatched_keys"] if not one[0].startswith("pooler."))
-    if others:
-        name, found, wanted = others[0]
-        raise Refused(
-            "InputInvalid",
-            f"Input 'weights': {name!r} has the shape {tuple(found)} in the safetensors and "
-            f"{tuple(wanted)} by {CONFIG}; the files are of two models.",
-        )
+    transformer = load_model("AutoModel", weights.folder, weights.config, ("pooler.",))
     encoder = SentenceEncoder(transformer, weights.pooling, weights.normalize)
     encoder.eval().requires_grad_(False)
     return encoder
-
-
-def _first_paragraph(error: Exception) -> str:
-    """What transformers says first; behind it come hints for who runs it himself."""
-    words = " ".join(str(error).strip().partition("\n\n")[0].split())
-    return words if len(words) <= 300 else words[:300] + "…"
 
 
 class TorchEncoder:

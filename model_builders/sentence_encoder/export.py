@@ -1,13 +1,8 @@
-"""Writes the encoder as ONNX, and again with 8-bit weights.
-
-Both are deterministic: the same weights give the same bytes. The exporter notes in every node where in the
-builder's code it came from; that is taken out, for it names paths and line numbers of this machine.
-"""
+"""Writes the encoder as ONNX, and again with 8-bit weights: the same weights give the same bytes."""
 
 import logging
 import tempfile
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,69 +10,23 @@ import numpy as np
 import onnx
 
 from model_builders.errors import Refused
+from model_builders.onnx_export import export_graph, forget_where_it_came_from
 from model_builders.quality import as_text
 from model_builders.sentence_encoder.served.answering import OnnxEncoder
 from model_builders.served.vectors import Floats
 
 logger = logging.getLogger(__name__)
 
-OPSET = 20
-MAX_BYTES = 2_000_000_000
-"""A protobuf message ends at 2 GiB. Larger encoders would need their weights in a second file."""
-
 
 def export_onnx(encoder: Any, path: Path) -> None:
     """Write `encoder` (torch) with free batch and length. Raises Refused (`InputTooLarge`)."""
     import torch
 
-    size = sum(parameter.numel() * parameter.element_size() for parameter in encoder.parameters())
-    if size > MAX_BYTES:
-        raise Refused(
-            "InputTooLarge",
-            f"Input 'weights': the weights take {size:,} bytes in 32 bits; at most {MAX_BYTES:,} are "
-            "exported. Take a smaller model.",
-        )
-    for chatty in ("onnxscript", "onnx_ir"):  # a line for every constant they fold
-        logging.getLogger(chatty).setLevel(logging.WARNING)
     # Two and three are no special sizes; one would be taken for "always one".
     input_ids = torch.ones((2, 3), dtype=torch.int64)
-    free = {0: torch.export.Dim("batch"), 1: torch.export.Dim("tokens")}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch and transformers about themselves
-        program = torch.onnx.export(
-            encoder,
-            (input_ids, torch.ones_like(input_ids)),
-            dynamo=True,
-            input_names=["input_ids", "attention_mask"],
-            output_names=["sentence_embedding"],
-            dynamic_shapes={"input_ids": free, "attention_mask": free},
-            opset_version=OPSET,
-            external_data=False,
-            optimize=True,
-            verbose=False,
-        )
-    model = program.model_proto
-    _forget_where_it_came_from(model)
-    onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString(deterministic=True))
-
-
-def _forget_where_it_came_from(model: onnx.ModelProto) -> None:
-    model.ClearField("metadata_props")
-    model.ClearField("doc_string")
-    graphs: list[Any] = [model.graph, *model.functions]
-    while graphs:
-        graph = graphs.pop()
-        graph.ClearField("metadata_props")
-        graph.ClearField("doc_string")
-        if isinstance(graph, onnx.GraphProto):
-            for value in (*graph.value_info, *graph.input, *graph.output, *graph.initializer):
-                value.ClearField("metadata_props")
-                value.ClearField("doc_string")
-        for node in graph.node:
-            node.ClearField("metadata_props")
-            node.ClearField("doc_string")
-            graphs += [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    free = {0: "batch", 1: "tokens"}
+    inputs = {"input_ids": (input_ids, free), "attention_mask": (torch.ones_like(input_ids), free)}
+    export_graph(encoder, inputs, ["sentence_embedding"], path)
 
 
 def quantize(source: Path, target: Path) -> None:
@@ -105,7 +54,7 @@ def quantize(source: Path, target: Path) -> None:
             model = onnx.load(written)
     finally:
         root.setLevel(level)
-    _forget_where_it_came_from(model)
+    forget_where_it_came_from(model)
     target.write_bytes(model.SerializeToString(deterministic=True))
 
 

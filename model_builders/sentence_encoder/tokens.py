@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from model_builders.errors import Refused
-from model_builders.sentence_encoder.weights import TOKENIZER, Weights
+from model_builders.hub_folder import TOKENIZER, check_ids
+from model_builders.sentence_encoder.weights import Weights
 
 
 def write_tokenizer(weights: Weights, path: Path) -> int:
@@ -23,13 +24,7 @@ def write_tokenizer(weights: Weights, path: Path) -> int:
             f"{TOKENIZER} is written by AutoTokenizer.from_pretrained(...).save_pretrained(folder) of "
             "transformers.",
         ) from error
-    largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-    if largest >= weights.config["vocab_size"]:
-        raise Refused(
-            "InputInvalid",
-            f"Input 'weights': {TOKENIZER} has a token with the id {largest}, and config.json a vocab_size "
-            f"of {weights.config['vocab_size']}; the files are of two models.",
-        )
+    check_ids(tokenizer, weights.config)
     if not tokenizer.encode("").ids:
         raise Refused(
             "InputInvalid",

@@ -1,35 +1,33 @@
 """Reads what a Hugging Face folder says about itself: JSON files only, no program and no weight is loaded.
 
-    config.json                 the Transformer                             needed
-    model.safetensors           its weights (or several, with an index)     needed
-    tokenizer.json              how texts become tokens                     needed
-    modules.json, 1_Pooling/    how tokens become one vector                of sentence-transformers
-    sentence_bert_config.json   where texts are cut                         of sentence-transformers
-
-Files that can hold a program are refused (trust.py refused them when they were fetched; a store may be older
-than that, and this is the second lock).
+config.json                 the Transformer                             needed
+model.safetensors           its weights (or several, with an index)     needed
+tokenizer.json              how texts become tokens                     needed
+modules.json, 1_Pooling/    how tokens become one vector                of sentence-transformers
+sentence_bert_config.json   where texts are cut                         of sentence-transformers
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from model_builders.errors import Refused
+from model_builders.hub_folder import (
+    CONFIG,
+    TOKENIZER,
+    check_config,
+    check_folder,
+    positions_of,
+    read_json,
+    whole,
+)
 from model_builders.sentence_encoder.parameters import Parameters
 from model_builders.source import Source
-from model_builders.trust import WHY_NOT, what_is
 
-CONFIG = "config.json"
-TOKENIZER = "tokenizer.json"
-WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
 MODULES = "modules.json"
 LIMITS = "sentence_bert_config.json"
 NEEDED = (CONFIG, TOKENIZER)
-
-SAID_BY_NOBODY = 512
-"""Tokens, where no file says where texts are cut: what BERT reads."""
 
 
 @dataclass(frozen=True)
@@ -56,19 +54,12 @@ def width_key(config: Mapping[str, Any]) -> str:
 
 def read_weights(source: Source, parameters: Parameters) -> Weights:
     """Raises Refused with the file and what is wrong in it."""
-    if source.kind != "Folder":
-        raise Refused(
-            "InputInvalid",
-            f"Input {source.name!r} is a {source.kind.lower()}; it must be a folder of Hugging Face's form, "
-            f"with {', '.join((*NEEDED, WEIGHTS[0]))}.",
-        )
-    refuse_programs(source)
-    _check_complete(source)
-    config = _read(source, CONFIG, dict)
+    check_folder(source, NEEDED)
+    config = read_json(source, CONFIG, dict)
     _check_config(source, config)
-    modules = _read(source, MODULES, list) if MODULES in source.files else []
+    modules = read_json(source, MODULES, list) if MODULES in source.files else []
     pooling, normalize = _read_modules(source, modules, config)
-    limits = _read(source, LIMITS, dict) if LIMITS in source.files else {}
+    limits = read_json(source, LIMITS, dict) if LIMITS in source.files else {}
     if parameters.pooling != "Auto":
         pooling = parameters.pooling
     return Weights(
@@ -81,60 +72,9 @@ def read_weights(source: Source, parameters: Parameters) -> Weights:
     )
 
 
-def refuse_programs(source: Source) -> None:
-    """Raises Refused (`InputRefused`) for files that run code when they are loaded."""
-    for name in source.files:
-        why = WHY_NOT.get(PurePosixPath(name).suffix.lower())
-        if why:
-            raise Refused("InputRefused", f"{source.where(name)} {why}.")
-
-
-def _check_complete(source: Source) -> None:
-    missing = [name for name in NEEDED if name not in source.files]
-    if not any(name in source.files for name in WEIGHTS):
-        missing.append(WEIGHTS[0])
-    if not missing:
-        for name in source.files:
-            if name in NEEDED or name.endswith(".safetensors"):
-                _check_pulled(source, name)
-        return
-    listed = ", ".join(source.files[:8]) + (
-        f" and {len(source.files) - 8} more" if len(source.files) > 8 else ""
-    )
-    hint = ""
-    if TOKENIZER in missing:
-        hint = (
-            f" {TOKENIZER} is written by AutoTokenizer.from_pretrained(...).save_pretrained(folder) of "
-            "transformers."
-        )
-    raise Refused(
-        "InputMissing",
-        f"Input {source.name!r} has no {' and no '.join(missing)}; it holds {listed}.{hint}",
-    )
-
-
-def _check_pulled(source: Source, name: str) -> None:
-    """A clone that was made without Git LFS looks whole and holds no weights."""
-    with (source.folder / name).open("rb") as stream:
-        found = what_is(stream.read(64))
-    if "Git LFS" in found:
-        raise Refused(
-            "InputInvalid",
-            f"{source.where(name)} is {found}. Run 'git lfs pull' in the clone that it was copied from, and "
-            "copy it again.",
-        )
-
-
 def _check_config(source: Source, config: Mapping[str, Any]) -> None:
+    check_config(source, config)
     where = source.where(CONFIG)
-    if "auto_map" in config:
-        raise Refused(
-            "InputRefused",
-            f"{where} has an auto_map: this model needs Python code of its own, which is never run. Take a "
-            "model whose model_type is part of transformers.",
-        )
-    if not isinstance(config.get("model_type"), str):
-        raise Refused("InputInvalid", f"{where} has no model_type.")
     if config.get("is_encoder_decoder") or config.get("is_decoder"):
         raise Refused(
             "InputInvalid",
@@ -142,7 +82,7 @@ def _check_config(source: Source, config: Mapping[str, Any]) -> None:
             "such as bert, roberta or mpnet.",
         )
     for name in (width_key(config), "vocab_size"):
-        _whole(source, CONFIG, config, name)
+        whole(source, CONFIG, config, name)
 
 
 def _read_modules(source: Source, modules: Sequence[Any], config: Mapping[str, Any]) -> tuple[str, bool]:
@@ -177,7 +117,7 @@ def _read_modules(source: Source, modules: Sequence[Any], config: Mapping[str, A
 
 
 def _read_pooling(source: Source, name: str, config: Mapping[str, Any]) -> str:
-    content = _read(source, name, dict)
+    content = read_json(source, name, dict)
     key = width_key(config)
     width = content.get("word_embedding_dimension", content.get("embedding_dimension", config[key]))
     if width != config[key]:
@@ -203,11 +143,8 @@ def _max_tokens(
     source: Source, config: Mapping[str, Any], limits: Mapping[str, Any], parameters: Parameters
 ) -> int:
     """The smallest of what the model has positions for, what the folder says, and what the spec says."""
-    positions = _whole(source, CONFIG, config, "max_position_embeddings", SAID_BY_NOBODY)
-    if config["model_type"] in ("roberta", "xlm-roberta", "camembert", "mpnet"):
-        # Their positions begin behind the padding's.
-        positions -= _whole(source, CONFIG, config, "pad_token_id", 0) + 1
-    said = _whole(source, LIMITS, limits, "max_seq_length", positions)
+    positions = positions_of(source, config)
+    said = whole(source, LIMITS, limits, "max_seq_length", positions)
     if parameters.max_tokens > positions:
         raise Refused(
             "ParameterInvalid",
@@ -215,32 +152,3 @@ def _max_tokens(
             f"{positions} tokens.",
         )
     return parameters.max_tokens or min(said, positions)
-
-
-def _whole(
-    source: Source, file: str, content: Mapping[str, Any], name: str, default: int | None = None
-) -> int:
-    """A whole number of a file. Raises Refused when it is none, or missing (or null) without a default."""
-    value = content.get(name)
-    if value is None and default is not None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise Refused(
-            "InputInvalid", f"{source.where(file)}: {name} is {value!r}; it must be a whole number."
-        )
-    return value
-
-
-def _read(source: Source, name: str, kind: type[Any]) -> Any:
-    try:
-        content = json.loads((source.folder / name).read_text(encoding="utf-8"))
-    except UnicodeDecodeError as error:
-        raise Refused("InputEncoding", f"{source.where(name)} is not UTF-8.") from error
-    except json.JSONDecodeError as error:
-        raise Refused(
-            "InputInvalid", f"{source.where(name, error.lineno)} is not JSON: {error.msg}."
-        ) from error
-    if not isinstance(content, kind):
-        what = "an object" if kind is dict else "a list"
-        raise Refused("InputInvalid", f"{source.where(name)} is not {what}.")
-    return content

@@ -224,9 +224,10 @@ def test_weights_that_do_not_fit_into_one_file_are_refused_with_their_size(tmp_p
     make_source(tmp_path)
     step = (
         "import torch\n"
-        "from model_builders.sentence_encoder import export\n"
-        "export.MAX_BYTES = 4_000\n"
-        "export.export_onnx(torch.nn.Linear(100, 11, bias=False), folder / 'model.onnx')"
+        "from model_builders import onnx_export\n"
+        "from model_builders.sentence_encoder.export import export_onnx\n"
+        "onnx_export.MAX_BYTES = 4_000\n"
+        "export_onnx(torch.nn.Linear(100, 11, bias=False), folder / 'model.onnx')"
     )
     assert refusal(tmp_path, step) == (
         "InputTooLarge",
