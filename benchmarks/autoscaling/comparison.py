@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.autoscaling import traces
 from benchmarks.autoscaling.baselines import Aiad, FairShare, FeedForward, Hpa, Keda, Kpa, OneShot, Wva
 from benchmarks.autoscaling.oracle import Clairvoyant, Plan, Planned, solve
-from benchmarks.autoscaling.ours import Ours, prior_of, remember
+from benchmarks.autoscaling.ours import ALL_KNOWN, OPERATED, Knowing, Ours, cold_start_of, prior_of, remember
 from benchmarks.autoscaling.traces import Floats, Trace
 from benchmarks.autoscaling.world import Model, Policy, Pool, Result, Settings, World, run
 from nlp_operator.planning.scaling import brain
@@ -90,11 +90,13 @@ Maker = Callable[[Case, tuple[Pool, ...], dict[str, Any]], Policy]
 _TAUGHT: dict[tuple[int, DemandSettings, float], brain.Memory] = {}
 
 
-def taught(case: Case, pools: Sequence[Pool], settings: brain.Settings) -> brain.Memory | None:
+def taught(
+    case: Case, pools: Sequence[Pool], settings: brain.Settings, knowing: Knowing = ALL_KNOWN
+) -> brain.Memory | None:
     """A copy of what the days before teach; they are gone through once."""
     if case.past is None:
         return None
-    longest = max(pool.cold_start_seconds for pool in pools)
+    longest = cold_start_of(pools, knowing)
     key = (hash(case.past.counts.tobytes()), settings.demand, longest)
     if key not in _TAUGHT:
         reference = [Pool("gpu", 1, cold_start_seconds=longest)]
@@ -102,15 +104,16 @@ def taught(case: Case, pools: Sequence[Pool], settings: brain.Settings) -> brain
     memory = copy.deepcopy(_TAUGHT[key])
     for model in case.models:
         # Only the load is remembered, not how fast these very models are.
-        memory.models[model.name].capacity = CapacityEstimate(prior_of(model))
+        memory.models[model.name].capacity = CapacityEstimate(prior_of(model, knowing))
     return memory
 
 
 def _ours(case: Case, pools: tuple[Pool, ...], options: dict[str, Any]) -> Policy:
     settings = options.get("settings", brain.Settings())
-    memory = taught(case, pools, settings) if options.get("memory", True) else None
+    knowing = options.get("knowing", ALL_KNOWN)
+    memory = taught(case, pools, settings, knowing) if options.get("memory", True) else None
     name = "nlp-operator" if options.get("memory", True) else "nlp-operator-new"
-    return Ours(settings, memory=memory, name=name)
+    return Ours(settings, knowing=knowing, memory=memory, name=name)
 
 
 _SOLVED: dict[tuple[int, tuple[Model, ...], tuple[Pool, ...], float], Plan] = {}
@@ -127,6 +130,9 @@ def _oracle(case: Case, pools: tuple[Pool, ...], options: dict[str, Any]) -> Pol
 POLICIES: dict[str, Maker] = {
     "nlp-operator": _ours,
     "nlp-operator-new": lambda case, pools, options: _ours(case, pools, options | {"memory": False}),
+    "nlp-operator-as-operated": lambda case, pools, options: _ours(
+        case, pools, options | {"memory": False, "knowing": OPERATED}
+    ),
     "hpa-rate-0.6": lambda *_: Hpa("rate", 0.6),
     "hpa-rate-0.7": lambda _, __, options: Hpa("rate", float(options.get("target", 0.7))),
     "hpa-rate-0.8": lambda *_: Hpa("rate", 0.8),
@@ -155,7 +161,13 @@ def execute_all(jobs: Sequence[Job], processes: int) -> list[Result]:
     """The results in the order of the jobs, over so many processes (0: one a core)."""
     for job in jobs:
         if job.policy == "nlp-operator":  # before the processes part, so that each need not do it again
-            taught(job.case, job.pools, dict(job.options).get("settings", brain.Settings()))
+            options = dict(job.options)
+            taught(
+                job.case,
+                job.pools,
+                options.get("settings", brain.Settings()),
+                options.get("knowing", ALL_KNOWN),
+            )
         elif job.policy == "oracle":
             _oracle(job.case, job.pools, dict(job.options))
     count = min(processes or os.cpu_count() or 1, len(jobs))

@@ -1,4 +1,5 @@
-"""What is not known or not true: metrics that are lost, a service that takes another time, slow starts."""
+"""What is not known or not true: metrics that are lost or late, a service that takes another time, slow
+starts, and all that the simulator knows and the operator does not."""
 
 from __future__ import annotations
 
@@ -9,6 +10,8 @@ import numpy as np
 
 from benchmarks.autoscaling import queueing
 from benchmarks.autoscaling.comparison import Case, Job, execute_all, seeds
+from benchmarks.autoscaling.ours import ALL_KNOWN, OPERATED, Knowing
+from benchmarks.autoscaling.sweep import Point, run_all
 from benchmarks.autoscaling.tables import (
     OURS,
     PLENTY,
@@ -16,6 +19,7 @@ from benchmarks.autoscaling.tables import (
     Asked,
     Rows,
     late_share_after_start,
+    mean_flips,
     mean_hours,
     value,
 )
@@ -181,4 +185,73 @@ def cold_start(case: Case, seed_count: int, processes: int) -> Rows:
                 "gpu_hours": mean_hours(own),
             }
         )
+    return rows
+
+
+DELAYS = (0.0, 15.0, 30.0, 60.0, 120.0)
+
+
+def metric_delay(case: Case, seed_count: int, processes: int) -> Rows:
+    """40 devices; what is measured is so many seconds old when it is read."""
+    policies = (OURS, TUNED_HPA, "keda", "feed-forward")
+    numbers = seeds(min(seed_count, 2))
+    cases = [(policy, delay) for delay in DELAYS for policy in policies]
+    jobs = [
+        Job(case, policy, (Pool("gpu", 40),), seed, Settings(metric_delay_seconds=delay))
+        for policy, delay in cases
+        for seed in numbers
+    ]
+    results = iter(execute_all(jobs, processes))
+    rows: Rows = []
+    for policy, delay in cases:
+        own = [next(results) for _ in numbers]
+        rows.append(
+            {
+                "policy": policy,
+                "delay_seconds": delay,
+                "late_share": float(np.mean([result.late_share for result in own])),
+                "late_share_after_10_minutes": late_share_after_start(own),
+                "gpu_hours": mean_hours(own),
+                "flips_per_model_hour": mean_flips(own),
+            }
+        )
+    return rows
+
+
+AS_OPERATED: dict[str, tuple[bool, Knowing]] = {
+    "all that the simulator knows": (True, ALL_KNOWN),
+    "no past": (False, ALL_KNOWN),
+    "and a cold start of 60 s is believed": (False, Knowing(cold_start=False)),
+    "and 100 ms a request are believed": (False, Knowing(service=False)),
+    "and refused requests are not among the late": (False, Knowing(refused=False)),
+    "and only what Triton queues is seen to wait": (False, Knowing(queues=False)),
+    "as operated": (False, OPERATED),
+    "as operated, with its past": (True, OPERATED),
+}
+"""Whether the past is remembered, and what else is known; of one pool nothing more is to be known."""
+
+
+def as_operated(case: Case, seed_count: int, processes: int) -> Rows:
+    """What the simulator knows and the operator does not, one at a time and all together."""
+    numbers = seeds(min(seed_count, 2))
+    rows: Rows = []
+    for cap in (32, 36):
+        points = [
+            Point(what, OURS, 0.0, (("memory", memory), ("knowing", knowing)), (Pool("gpu", cap),))
+            for what, (memory, knowing) in AS_OPERATED.items()
+        ]
+        for point, own in run_all(case, points, numbers, processes):
+            late = np.sum([result.late.sum(1) for result in own], axis=0)
+            total = np.sum([result.total.sum(1) for result in own], axis=0)
+            rows.append(
+                {
+                    "known": point.label,
+                    "cap": cap,
+                    "late_share": float(late.sum() / total.sum()),
+                    "late_share_after_10_minutes": late_share_after_start(own),
+                    "worst_model_late_share": float((late / np.maximum(total, 1)).max()),
+                    "gpu_hours": mean_hours(own),
+                    "flips_per_model_hour": mean_flips(own),
+                }
+            )
     return rows

@@ -1,8 +1,10 @@
-"""The operator's own brain in the harness: the modules that the operator runs, called as it calls them."""
+"""The operator's own brain in the harness: the modules that the operator runs, called as it calls them, with
+all that there is to know, or with what the operator knows (`OPERATED`)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from benchmarks.autoscaling import queueing as q
 from benchmarks.autoscaling.traces import Trace
@@ -10,8 +12,31 @@ from benchmarks.autoscaling.world import Model, Pool, View
 from nlp_operator.planning.scaling import brain
 from nlp_operator.planning.scaling.allocator import Offer
 from nlp_operator.planning.scaling.capacity import ServiceCurve
+from nlp_operator.planning.scaling.observed import BELIEVED, BELIEVED_COLD_START_SECONDS
 from nlp_operator.planning.scaling.signals import Sample
 from nlp_operator.planning.scaling.waiting import Waiting, usable_devices
+
+
+@dataclass(frozen=True)
+class Knowing:
+    """What is known besides the counters."""
+
+    cold_start: bool = True
+    """How long a replica takes to start; else `BELIEVED_COLD_START_SECONDS`."""
+    service: bool = True
+    """What its owner believes of the service (`Model.believed_factor`); else `BELIEVED`."""
+    pools: bool = True
+    """The pools' speeds, and that a model may be in any; else each is as fast as any other, and a model may
+    be where it has replicas."""
+    refused: bool = True
+    """That refused and lost requests are late, too."""
+    queues: bool = True
+    """All that wait; else those in the replicas' queues, which Triton counts."""
+
+
+ALL_KNOWN = Knowing()
+OPERATED = Knowing(cold_start=False, service=False, pools=False, refused=False, queues=False)
+"""What the operator knows (planning/scaling/observed.py, planning/readings/totals.py)."""
 
 
 class Ours:
@@ -24,11 +49,13 @@ class Ours:
         settings: brain.Settings | None = None,
         *,
         quantile: float = 0.95,
+        knowing: Knowing = ALL_KNOWN,
         memory: brain.Memory | None = None,
         name: str = "nlp-operator",
     ) -> None:
         self.settings = settings or brain.Settings()
         self.quantile = quantile
+        self.knowing = knowing
         self.memory = memory or brain.Memory()
         self.name = name
         self.decisions: tuple[brain.Decision, ...] = ()
@@ -48,15 +75,18 @@ class Ours:
             pool.name: sum(view.ready[pool.name] + view.starting[pool.name] for view in views)
             for pool in pools
         }
+        if not self.knowing.pools:  # who runs in one pool only waits on there
+            alone = {view.model.name for view in views if sum(map(bool, view.desired.values())) < 2}
+            pending = {key: count for key, count in pending.items() if key[0] not in alone}
         return usable_devices(self.waiting, now, {pool.name: pool.devices for pool in pools}, pending, held)
 
     def input(self, view: View, pools: Sequence[Pool]) -> brain.ModelInput:
         model = view.model
         # What does not fit is not asked for by this policy; a pod that waits is one whose device is not
         # free yet.
-        return brain.ModelInput(
+        given = brain.ModelInput(
             name=model.name,
-            sample=_sample(view),
+            sample=_sample(view, self.knowing),
             current=view.desired,
             ready=sum(view.ready.values()),
             starting=sum(view.starting.values()),
@@ -66,33 +96,50 @@ class Ours:
             target_seconds=model.target_seconds,
             quantile=self.quantile,
             priority=model.priority,
-            prior=prior_of(model),
+            prior=prior_of(model, self.knowing),
             offers=[Offer(pool.name, 1, pool.speed, pool.price) for pool in pools],
-            cold_start_seconds=max(pool.cold_start_seconds for pool in pools),
+            cold_start_seconds=cold_start_of(pools, self.knowing),
         )
+        if not self.knowing.pools:
+            there = [pool for pool in pools if view.desired[pool.name] > 0]
+            cheapest = min((pool.price for pool in there), default=1.0)
+            offers = [Offer(pool.name, 1, 1.0, pool.price / cheapest) for pool in there]
+            given = replace(given, offers=offers, speeds_known=len(offers) < 2)
+        return given
 
 
-def prior_of(model: Model) -> ServiceCurve:
+def cold_start_of(pools: Sequence[Pool], knowing: Knowing = ALL_KNOWN) -> float:
+    """How long a replica is believed to take to start."""
+    if not knowing.cold_start:
+        return BELIEVED_COLD_START_SECONDS
+    return max(pool.cold_start_seconds for pool in pools)
+
+
+def prior_of(model: Model, knowing: Knowing = ALL_KNOWN) -> ServiceCurve:
     """What is believed of a model before it was measured."""
+    if not knowing.service:
+        return replace(BELIEVED, max_batch=model.max_batch)
     believed = model.believed_factor
     return ServiceCurve(model.base_seconds * believed, model.item_seconds * believed, model.max_batch)
 
 
-def _sample(view: View) -> Sample | None:
+def _sample(view: View, knowing: Knowing) -> Sample | None:
     counters = view.counters
     if counters is None:
         return None
     values = [float(value) for value in counters]
+    failed = values[q.DROPPED] + values[q.FAILED]
     series = {
         "offered": values[q.ARRIVED],
         "answered": values[q.DONE],
-        "late": values[q.LATE],
-        "failed": values[q.DROPPED] + values[q.FAILED],
+        "late": values[q.LATE] - (0.0 if knowing.refused else failed),
+        "failed": failed,
         "batches": values[q.BATCHES],
         "items": values[q.ITEMS],
-        "busySeconds": values[q.BUSY],
+        "busySeconds": values[q.BUSY if knowing.pools else q.TOOK],
     }
-    return Sample([series], view.counted_at, sum(view.ready.values()), view.waiting)
+    waiting = view.waiting if knowing.queues else view.queued
+    return Sample([series], view.counted_at, sum(view.ready.values()), waiting)
 
 
 def remember(
@@ -103,7 +150,7 @@ def remember(
     memory = brain.Memory()
     policy = Ours(settings)
     for column, model in enumerate(models):
-        view = View(model, None, 0.0, 0.0, {}, {}, {}, {})
+        view = View(model, None, 0.0, 0.0, 0.0, {}, {}, {}, {})
         counts = [float(count) for count in past.counts[:, column]]
         brain.recall(memory, policy.input(view, pools), 0.0, settings, past.bin_seconds, counts)
     return memory

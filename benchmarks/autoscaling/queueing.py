@@ -21,11 +21,11 @@ OFF, STARTING, READY, DRAINING = 0, 1, 2, 3
 ROUND_ROBIN, RANDOM, LEAST = 0, 1, 2
 """How a request finds its replica among those that have room."""
 
-ARRIVED, DONE, LATE, DROPPED, BATCHES, ITEMS, BUSY, LATENCY, FAILED = range(9)
+ARRIVED, DONE, LATE, DROPPED, BATCHES, ITEMS, BUSY, LATENCY, FAILED, TOOK = range(10)
 """Columns of the counters. LATE counts answers past the target, drops and failures. BUSY is what batches
 took, in seconds of the reference pool: a reader that knows the pools' speeds weighs each pod's time with
-its pool's."""
-COUNTERS = 9
+its pool's. TOOK is the same for a reader who does not."""
+COUNTERS = 10
 
 LATENCIES = 80
 """Classes of latency, each 12 % longer than the one before; the first ends at a millisecond."""
@@ -128,6 +128,7 @@ def advance(
                 counters[m, BATCHES] += 1
                 counters[m, ITEMS] += count
                 counters[m, BUSY] += seconds * speed[m, who]
+                counters[m, TOOK] += seconds
 
 
 def quantile_of(classes: Floats, quantile: float) -> float:

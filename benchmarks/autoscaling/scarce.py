@@ -1,9 +1,10 @@
 """Who gets what is scarce: pools that differ in price and speed, and too few devices for models that differ
-in importance."""
+in importance or in size."""
 
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -20,14 +21,17 @@ from benchmarks.autoscaling.tables import (
     chosen,
     late_share_after_start,
     mean_flips,
+    mean_hours,
     value,
     with_price,
 )
-from benchmarks.autoscaling.world import Pool, Result
+from benchmarks.autoscaling.traces import Trace
+from benchmarks.autoscaling.world import Model, Pool, Result, Settings
 
 SMALL, LARGE = Pool("small", 24, speed=1.0, price=1.0), Pool("large", 16, speed=2.2, price=2.6)
 TWO_POOLS = (SMALL, LARGE)
 UNLIMITED = 96
+AS_OPERATED = "nlp-operator-as-operated"
 
 
 def two_pools(case: Case, seed_count: int, processes: int) -> Rows:
@@ -39,6 +43,9 @@ def two_pools(case: Case, seed_count: int, processes: int) -> Rows:
     case = replace(case, trace=case.trace.between(0, 120))
     numbers = seeds(min(seed_count, 3))
     swept = [Point(OURS, OURS, price, with_price(price), TWO_POOLS) for price in (0.5, 2.0, 6.0, 20.0, 100.0)]
+    swept += [
+        Point(AS_OPERATED, AS_OPERATED, price, with_price(price), TWO_POOLS) for price in (2.0, 20.0, 100.0)
+    ]
     swept += [
         Point("clairvoyant", "clairvoyant", price, (("late_price", price),), TWO_POOLS)
         for price in (2.0, 6.0, 20.0, 60.0)
@@ -198,6 +205,71 @@ SCARCITY_ASKED = tuple(
 
 """Ours: the issue asks for no starvation and no thrash. With 24 devices even who knows the future starves
 some."""
+
+
+LARGE_LOAD, SMALL_LOAD, SMALL_MODELS = (14.0, 20.0), (0.5, 1.6), 6
+"""Erlang: replicas' work."""
+
+
+def of_different_size() -> Case:
+    """Two hours in which one model's load rises from 14 to 20 erlang and falls back, twice, beside six whose
+    load falls from 1.6 to 0.5 meanwhile; each minute trembles by a twentieth."""
+    wave = (1 - np.cos(2 * np.pi * np.arange(120) / 60)) / 2
+    large = np.interp(wave, (0, 1), LARGE_LOAD)
+    small = np.interp(1 - wave, (0, 1), SMALL_LOAD)
+    load = np.stack([large] + [small] * SMALL_MODELS, axis=1)
+    load *= np.random.default_rng(7).normal(1.0, 0.05, load.shape)
+    models = tuple(Model("large" if m == 0 else f"small{m}") for m in range(load.shape[1]))
+    counts = load / models[0].base_seconds * 60
+    return Case(Trace(tuple(model.name for model in models), 60.0, counts), None, models)
+
+
+def sizes(case: Case, seed_count: int, processes: int) -> Rows:
+    """One model that needs 16 to 22 replicas beside six that need 3 to 1, of equal priority: 34 devices in
+    all, when each has what it needs and no more."""
+    case = of_different_size()
+    start = Settings(start_replicas=(16,) + (2,) * SMALL_MODELS)
+    numbers = seeds(min(seed_count, 3))
+    policies = (OURS, "hpa-rate-0.6", TUNED_HPA, "hpa-rate-0.8", "kpa", "aiad", "wva", "feed-forward")
+    cases = [(cap, policy) for cap in (31, 34, 37, 42) for policy in (*policies, "clairvoyant", "oracle")]
+    jobs = [Job(case, policy, (Pool("gpu", cap),), seed, start) for cap, policy in cases for seed in numbers]
+    results = execute_all(jobs, processes)
+    rows: Rows = []
+    for at, (cap, policy) in enumerate(cases):
+        own = results[at * len(numbers) : (at + 1) * len(numbers)]
+        late = np.sum([result.late for result in own], axis=0).sum(1)
+        total = np.sum([result.total for result in own], axis=0).sum(1)
+        rows.append(
+            {
+                "policy": policy,
+                "cap": cap,
+                "late_share": float(late.sum() / total.sum()),
+                "late_share_of_large": float(late[0] / total[0]),
+                "late_share_of_small": float(late[1:].sum() / total[1:].sum()),
+                "worst_of_small": float((late[1:] / total[1:]).max()),
+                "gpu_hours": mean_hours(own),
+                "flips_per_model_hour": mean_flips(own),
+            }
+        )
+    return rows
+
+
+def over_best_hpa(rows: Rows, cap: int) -> float:
+    """Late share of the brain over that of the best HPA with as many devices."""
+    late = {row["policy"]: float(row["late_share"]) for row in chosen(rows, cap=cap)}
+    return late[OURS] / max(min(share for name, share in late.items() if name.startswith("hpa")), 1e-6)
+
+
+SIZES_ASKED = tuple(
+    Asked(
+        f"models of very different size, {cap} devices: lateness over that of the best HPA",
+        1.0,
+        0.7,
+        partial(over_best_hpa, cap=cap),
+    )
+    for cap in (34, 37)
+)
+"""Ours: the issue has no such bound."""
 
 
 def allocator(case: Case, seed_count: int, processes: int) -> Rows:

@@ -87,6 +87,8 @@ class View:
     counted_at: float
     waiting: float
     """Requests in the system at that moment: queued, or in execution."""
+    queued: float
+    """Of them, those in the replicas' queues: what Triton counts as pending."""
     desired: Mapping[str, int]
     ready: Mapping[str, int]
     starting: Mapping[str, int]
@@ -240,8 +242,9 @@ class World:
         return self.of(q.STARTING) + self.of(q.READY)
 
     def in_system(self) -> Floats:
-        held = (self._queue_length + self._batch_length).sum(1) + self._shared_length
-        return np.asarray(held.astype(float))
+        """Requests of each model: all, and those in the replicas' queues."""
+        queued = self._queue_length.sum(1)
+        return np.stack([queued + self._batch_length.sum(1) + self._shared_length, queued]).astype(float)
 
     def views(self) -> list[View]:
         self._samples.append((self.now, self.counters.copy(), self.in_system()))
@@ -262,7 +265,8 @@ class World:
                     model,
                     None if lost else counters[m],
                     at,
-                    float(waiting[m]),
+                    float(waiting[0, m]),
+                    float(waiting[1, m]),
                     dict(zip(names, desired[m], strict=True)),
                     dict(zip(names, ready[m], strict=True)),
                     dict(zip(names, starting[m], strict=True)),

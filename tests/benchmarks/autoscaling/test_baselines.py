@@ -11,6 +11,8 @@ from benchmarks.autoscaling import queueing as q
 from benchmarks.autoscaling.baselines import Aiad, Hpa, Keda, Kpa, OneShot
 from benchmarks.autoscaling.world import Model, Policy, Pool, View
 
+pytestmark = pytest.mark.brain
+
 POOL = Pool("gpu", 64)
 MODEL = Model("m", base_seconds=0.1)
 """A replica bears ten requests a second."""
@@ -55,6 +57,7 @@ class Cluster:
             counters if measured else None,
             self.now,
             waiting,
+            0.0,
             {"gpu": self.desired},
             {"gpu": self.desired - starting},
             {"gpu": starting},
@@ -104,6 +107,17 @@ def test_hpa_notes_no_wish_while_it_cannot_read_its_metric() -> None:
     assert hpa.look(rate=10.0) == 2
 
 
+def test_a_rate_that_comes_late_is_that_of_the_newest_minute_that_is_known() -> None:
+    hpa = Hpa("rate", 0.5)
+    for at in (0.0, 60.0):
+        counters = np.zeros(q.COUNTERS)
+        counters[q.ARRIVED] = 40.0 * at
+        two = {"gpu": 2}
+        seen = View(MODEL, counters, at, 0.0, 0.0, two, two, {"gpu": 0}, {"gpu": 0})
+        wanted = hpa.decide(at + 120.0, [seen], [POOL])
+    assert wanted == [{"gpu": 6}]  # eight are asked for; it grows by four
+
+
 def test_keda_takes_nothing_for_zero_and_shrinks_to_the_least_after_five_minutes() -> None:
     keda = Cluster(Keda(0.5, fallback=False), 8)
     keda.looks(60, rate=40.0)
@@ -118,7 +132,7 @@ def test_keda_falls_back_after_more_failures_than_its_threshold() -> None:
     policy = Keda(0.5, fallback=True)
     keda = Cluster(policy, 8)
     keda.looks(60, rate=40.0)
-    view = View(MODEL, None, 0.0, 0.0, {"gpu": 8}, {"gpu": 8}, {"gpu": 0}, {"gpu": 0})
+    view = View(MODEL, None, 0.0, 0.0, 0.0, {"gpu": 8}, {"gpu": 8}, {"gpu": 0}, {"gpu": 0})
     assert [policy.value(view, POOL) for _ in range(5)] == [None, None, None, 8.0, 8.0]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.autoscaling import __main__ as command
-from benchmarks.autoscaling import allocator_bench, jumps, scenarios, traces, unseen
+from benchmarks.autoscaling import allocator_bench, doubts, jumps, scarce, scenarios, traces, unseen
 from benchmarks.autoscaling.baselines import Hpa, Keda
 from benchmarks.autoscaling.comparison import POLICIES, Case, Job, compare, execute, load
 from benchmarks.autoscaling.ours import Ours
@@ -159,6 +159,41 @@ def test_where_nothing_is_late_with_anybody_nothing_is_told(
     (judged,) = judge(unseen.ASKED, rows)
     assert (judged["holds"] != "tells nothing") is tells
     assert ("-" in table([judged]).split()) is not tells
+
+
+def test_metrics_that_are_a_little_late_do_little_harm() -> None:
+    """A look and a half: what comes so late is still as fresh as the brain asks for."""
+    rows = doubts.metric_delay(make_case(models=3, minutes=30), 1, 1)
+    late = {(row["policy"], row["delay_seconds"]): row["late_share_after_10_minutes"] for row in rows}
+    assert len(late) == len(rows) == 4 * len(doubts.DELAYS)
+    assert late["nlp-operator", 15.0] < late["nlp-operator", 0.0] + 0.01
+    assert late["hpa-rate-0.7", 120.0] < 0.2  # it reads them, old as they are
+
+
+def test_the_operator_loses_little_by_what_it_does_not_know() -> None:
+    rows = doubts.as_operated(make_case(models=3, minutes=30), 1, 1)
+    late = {row["known"]: row["late_share"] for row in rows if row["cap"] == 32}
+    assert set(late) == set(doubts.AS_OPERATED)
+    assert late["as operated"] < late["all that the simulator knows"] + 0.02
+
+
+def test_a_large_model_and_small_ones_trade_places_as_their_loads_do() -> None:
+    case = scarce.of_different_size()
+    ours = run_with_34_devices(case, "nlp-operator")
+    assert ours < 0.3 * run_with_34_devices(case, "hpa-rate-0.8")
+    assert scarce.over_best_hpa(
+        [
+            {"policy": "nlp-operator", "cap": 34, "late_share": ours},
+            {"policy": "hpa-rate-0.6", "cap": 34, "late_share": 2 * ours},
+            {"policy": "hpa-rate-0.7", "cap": 34, "late_share": 3 * ours},
+        ],
+        34,
+    ) == pytest.approx(0.5)
+
+
+def run_with_34_devices(case: Case, policy: str) -> float:
+    settings = Settings(start_replicas=(16, *(2,) * scarce.SMALL_MODELS))
+    return execute(Job(case, policy, (Pool("gpu", 34),), 24, settings)).late_share
 
 
 @needs_traces
