@@ -54,6 +54,23 @@ class PrometheusServer:
         partial.write_text(json.dumps(groups))
         partial.rename(self.root / "targets.json")
 
+    def backfill(self, openmetrics: str) -> None:
+        """What it is to remember from before its start: lines of OpenMetrics with timestamps."""
+        program = debian.unpack(["prometheus"], ["prometheus"]).find("promtool")
+        assert program is not None
+        written = self.root / "past.om"
+        written.write_text(f"{openmetrics}# EOF\n")
+        command = [
+            str(program),
+            "tsdb",
+            "create-blocks-from",
+            "openmetrics",
+            str(written),
+            str(self.root / "data"),
+        ]
+        subprocess.run(command, check=True, capture_output=True, timeout=120)
+        written.unlink()
+
     def start(self) -> None:
         program = debian.unpack(["prometheus"], ["prometheus"]).find("prometheus")
         assert program is not None
@@ -112,11 +129,14 @@ class PrometheusServer:
 
 
 @contextlib.contextmanager
-def prometheus(*targets: Target) -> Iterator[PrometheusServer]:
+def prometheus(*targets: Target, past: str = "") -> Iterator[PrometheusServer]:
+    """`past`: see `backfill`."""
     ports, root = Ports(), Path(tempfile.mkdtemp(prefix="prometheus-"))
     server = PrometheusServer(root, ports.take())
     server.scrape(*targets)
     try:
+        if past:
+            server.backfill(past)
         server.start()
         yield server
     finally:

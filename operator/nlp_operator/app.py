@@ -31,7 +31,7 @@ from nlp_operator.cluster.events import EventPoster
 from nlp_operator.cluster.lease import ClusterLease
 from nlp_operator.cluster.writer import Writer
 from nlp_operator.controllers import wakeups
-from nlp_operator.controllers.autoscaler import Autoscaler, Report
+from nlp_operator.controllers.autoscaler import Autoscaler, Pasts, Report
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.models import reconcile_model
 from nlp_operator.controllers.ownership import is_build_of_ours, is_pod_of_ours
@@ -209,6 +209,10 @@ class App:
                 lambda key: source.measured.believed(Model(key.namespace, key.name)),
                 source.how,
                 lambda: source.measured.trouble,
+            ),
+            Pasts(
+                lambda keys: source.want_past(Model(key.namespace, key.name) for key in keys),
+                lambda key: source.take_past(Model(key.namespace, key.name)),
             ),
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from nlp_operator.api import names
@@ -25,9 +25,10 @@ from nlp_operator.engine.queue import Priority
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Advice, Known, Told, tell
 from nlp_operator.planning.readings.totals import Believed
-from nlp_operator.planning.scaling import wanted_replicas
+from nlp_operator.planning.scaling import past, wanted_replicas
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
 from nlp_operator.planning.scaling.observed import observe_model, readable_pools, waits_for_node
+from nlp_operator.planning.scaling.past import Past
 from nlp_operator.planning.scaling.signals import Sample
 from nlp_operator.planning.scaling.waiting import Waiting, usable_devices
 from nlp_operator.planning.scaling.wanted import wanted_of
@@ -36,6 +37,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 10.0
 """How often it decides: that of the benchmark."""
+
+TEACH_SECONDS = 0.5
+"""Of a look, for what is remembered of the past: a model takes a third of it."""
 
 ReadSample = Callable[[Key], Sample | None]
 """Called in a thread."""
@@ -59,6 +63,16 @@ class Report:
 
 
 @dataclass(frozen=True)
+class Pasts:
+    """Where what came before this process is remembered."""
+
+    want: Callable[[Iterable[Key]], None]
+    """Called on the loop; the answer may come at any later time, or never."""
+    take: Callable[[Key], Past | None]
+    """Called in a thread."""
+
+
+@dataclass(frozen=True)
 class Seen:
     """The caches at one moment. Their objects are replaced, never changed, so a thread may read them while
     the loop goes on."""
@@ -71,11 +85,18 @@ class Seen:
 
 
 class Autoscaler:
-    def __init__(self, world: World, read: ReadSample = no_signals, report: Report | None = None) -> None:
+    def __init__(
+        self,
+        world: World,
+        read: ReadSample = no_signals,
+        report: Report | None = None,
+        pasts: Pasts | None = None,
+    ) -> None:
         """With a `report` the status of each model says what was decided of it."""
         self._world = world
         self._read = read
         self._report = report
+        self._pasts = pasts
         if report is not None:
             world.advice = {}
         self._told: dict[Key, Told] = {}
@@ -113,6 +134,8 @@ class Autoscaler:
         before, now = self.decisions, self._world.clock.monotonic()
         self.decisions = await asyncio.to_thread(self._decide, seen, before, now)
         self._decided_over = seen
+        if self._pasts is not None:
+            self._pasts.want(key for key in self.decisions if key not in before)
         if self._report is not None:
             self._told = await asyncio.to_thread(self._tell, seen, self._report, now)
             self._pass_on({key: one.advice for key, one in self._told.items()})
@@ -141,6 +164,8 @@ class Autoscaler:
     def _decide(self, seen: Seen, before: Mapping[Key, Decision], now: float) -> dict[Key, Decision]:
         samples = {key: self._read(key) for key in map(key_of_object, seen.models)}
         given = observe(seen, samples)
+        if self._pasts is not None:
+            self._recall(given, self._pasts)
         devices = self._devices(seen, given, now)
         decided = decide(self._memory, list(given.values()), devices, now, self._settings)
         for key, decision in zip(given, decided, strict=True):
@@ -149,6 +174,17 @@ class Autoscaler:
             if decision.total != wanted and (known is None or known.replicas != decision.replicas):
                 log.info("Scaling would change a model.", extra=decision.explain() | {"now": wanted})
         return dict(zip(given, decided, strict=True))
+
+    def _recall(self, given: Mapping[Key, ModelInput], pasts: Pasts) -> None:
+        """Teach what has become known of the past, for as long as a look has time for it."""
+        begun = self._world.clock.monotonic()
+        for key, one in given.items():
+            now = self._world.clock.monotonic()
+            if now - begun > TEACH_SECONDS:
+                return
+            found = pasts.take(key)
+            if found is not None and past.recall(self._memory, one, found, now, self._settings):
+                log.info("The past of a model's load is remembered.", extra={"model": one.name})
 
     def _devices(self, seen: Seen, given: Mapping[Key, ModelInput], now: float) -> dict[str, int]:
         """What there is for the models that are decided here, less what pods have waited for in vain."""

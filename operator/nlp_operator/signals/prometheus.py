@@ -47,6 +47,11 @@ BOUNDS_SECONDS = 300.0
 """How often to look which buckets there are."""
 
 
+def connect(url: str, timeout: float) -> Any:
+    """Nothing is asked twice: who asks decides when to ask again."""
+    return PrometheusConnect(url, retry=Retry(total=0), timeout=timeout, method="POST")
+
+
 @dataclass(frozen=True)
 class Followed:
     """A pod whose model is measured, at one look."""
@@ -80,9 +85,7 @@ class Prometheus:
         self._is_ours = is_ours
         self._every = every
         self._on_look = on_look
-        self._server: Any = PrometheusConnect(
-            url, retry=Retry(total=0), timeout=timeout, method="POST"
-        )  # fmt: skip
+        self._server = connect(url, timeout)
         # One thread: a server that answers slowly has one question to answer, not one more at each look.
         self._thread = ThreadPoolExecutor(1, "prometheus")
         self._bounds: tuple[str, ...] = ()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine, Mapping
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,7 @@ from nlp_operator.api.objects import Obj
 from nlp_operator.cluster import kinds
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.store import ObjectKey, Store
+from nlp_operator.planning.scaling.past import Past
 from nlp_operator.planning.scaling.signals import Sample
 from nlp_operator.planning.scaling.wanted import Wanted, wanted_of
 from nlp_operator.signals.measured import Measured, Model
@@ -26,6 +28,10 @@ class Source:
     run: Callable[[], Coroutine[Any, Any, None]]
     see_pod: Callable[[Obj | None, Obj | None], None]
     """A listener of the pod store."""
+    want_past: Callable[[Iterable[Model]], None] = lambda models: None
+    """Of what came before this process. Called on the loop."""
+    take_past: Callable[[Model], Past | None] = lambda model: None
+    """What is known of it by now, once; from any thread."""
 
     def sample(self, model: Model) -> Sample | None:
         wanted = self.wanted(model)
@@ -47,6 +53,7 @@ def make_asking(
     on_look: Callable[[str], None],
 ) -> Source:
     """By Prometheus. Its client is imported where it is used: nobody else waits for it."""
+    from nlp_operator.signals.memory import LoadMemory
     from nlp_operator.signals.prometheus import FRESH_SECONDS as OLDEST_SECONDS
     from nlp_operator.signals.prometheus import Prometheus
 
@@ -56,8 +63,17 @@ def make_asking(
     asking = Prometheus(
         measured, url, clock=clock, pods=lambda: pods, wanted=wanted, is_ours=is_ours, on_look=on_look
     )
+    memory = LoadMemory(url, clock=clock)
+
+    async def run() -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(asking.run(), name="prometheus")
+            group.create_task(memory.run(), name="past")
+
     how = "Load and latency are measured by Prometheus."
-    return Source(measured, wanted, clock, how, asking.run, lambda old, new: None)
+    return Source(
+        measured, wanted, clock, how, run, lambda old, new: None, memory.want, memory.take
+    )  # fmt: skip
 
 
 def make_scraping(

@@ -16,7 +16,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import kind, labels
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.caches import Caches
-from nlp_operator.controllers.autoscaler import Autoscaler, Report
+from nlp_operator.controllers.autoscaler import Autoscaler, Pasts, Report
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.clock import Clock
@@ -26,6 +26,7 @@ from nlp_operator.planning.readings.advice import NOT_SERVING
 from nlp_operator.planning.readings.latency import EMPTY
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling.brain import Decision, decide
+from nlp_operator.planning.scaling.past import Past, Stretch
 from nlp_operator.planning.scaling.signals import FIELDS, Sample
 from tests.nlp_operator.making import NOW, SETTINGS, make_model
 from tests.nlp_operator.making import World as Making
@@ -190,6 +191,56 @@ async def test_a_model_that_serves_no_more_is_said_not_to() -> None:
         cluster.stores[kinds.DEPLOYMENT.name].remove(key_of(deployment))
     await cluster.looks(10)
     assert world.advice == {KEY: NOT_SERVING}
+
+
+async def test_the_past_is_asked_for_once_and_waited_for_by_nobody() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": {"milliseconds": 500}})
+    world = cluster.autoscaler._world
+    asked: list[Key] = []
+    found: dict[Key, Past] = {}
+    pasts = Pasts(lambda keys: asked.extend(keys), lambda key: found.pop(key, None))
+    cluster.autoscaler = Autoscaler(world, cluster.sample, pasts=pasts)
+    cluster.rate = 25.0
+    await cluster.looks(100)
+    assert asked == [KEY]
+    young = len(cluster.autoscaler._memory.models["demo/korean-novels"].demand.errors)
+    found[KEY] = Past(0.0, (Stretch(60.0, [1500.0] * 500, True),))
+    await cluster.looks(10)
+    assert not found
+    taught = cluster.autoscaler._memory.models["demo/korean-novels"].demand
+    assert len(taught.errors) == 400 > young
+    assert taught.last_seen == 100.0
+    assert cluster.autoscaler._memory.models["demo/korean-novels"].guard.started == 0.0
+    deployments = list(cluster.stores[kinds.DEPLOYMENT.name])
+    for deployment in deployments:
+        cluster.stores[kinds.DEPLOYMENT.name].remove(key_of(deployment))
+    await cluster.looks(10)
+    for deployment in deployments:
+        cluster.stores[kinds.DEPLOYMENT.name].put(deployment)
+    await cluster.looks(10)
+    assert asked == [KEY, KEY], "what was forgotten is asked for again"
+
+
+async def test_a_look_teaches_no_longer_than_it_has_time() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8})
+    world = cluster.autoscaler._world
+
+    def take(key: Key) -> None:
+        cluster.now += 1.0
+
+    cluster.autoscaler = Autoscaler(world, cluster.sample, pasts=Pasts(lambda keys: None, take))
+    (model,) = cluster.stores[kinds.MODEL.name]
+    (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+    for number in range(3):
+        more, its = copy.deepcopy(model), copy.deepcopy(deployment)
+        more["metadata"] |= {"name": f"model-{number}", "uid": f"uid-{number}"}
+        its["metadata"] |= {"name": f"server-{number}", "uid": f"uid-of-server-{number}"}
+        its["metadata"]["ownerReferences"][0]["uid"] = f"uid-{number}"
+        cluster.stores[kinds.MODEL.name].put(more)
+        cluster.stores[kinds.DEPLOYMENT.name].put(its)
+    await cluster.autoscaler.look()
+    assert cluster.now == 1.0
+    assert len(cluster.autoscaler.decisions) == 4
 
 
 async def test_a_fault_in_a_look_ends_neither_the_loop_nor_the_operator(

@@ -193,11 +193,12 @@ def recall(
     settings: Settings,
     step_seconds: float,
     counts: Sequence[float],
+    learn: bool = True,
 ) -> None:
     """Teach what was offered of a model before `now`: one count a step, oldest first, NaN where it is not
-    known."""
+    known. `learn`: see `demand.recall`."""
     kept = _memory_of(memory, given, now, settings)
-    demand.recall(kept.demand, now - step_seconds * len(counts), step_seconds, counts)
+    demand.recall(kept.demand, now - step_seconds * len(counts), step_seconds, counts, learn)
 
 
 def _memory_of(memory: Memory, given: ModelInput, now: float, settings: Settings) -> ModelMemory:

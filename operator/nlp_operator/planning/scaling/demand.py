@@ -458,11 +458,33 @@ def _normal_quantile(share: float) -> float:
     return NormalDist().inv_cdf(share)
 
 
-def recall(state: DemandState, start: float, step_seconds: float, counts: Sequence[float]) -> None:
+def recall(
+    state: DemandState, start: float, step_seconds: float, counts: Sequence[float], learn: bool = True
+) -> None:
     """What was offered before the first look, as a time-series database remembers it: one count a step,
     oldest first.
 
-    A count that is NaN was not observed."""
+    A count that is NaN was not observed. What is not to be learned from is kept for the seasons alone, which
+    look at it later: steps that are longer than a window would teach that the load never moves within one.
+    """
     for number, count in enumerate(counts):
-        if not math.isnan(count):
-            observe(state, start + number * step_seconds, start + (number + 1) * step_seconds, count)
+        begin, end = start + number * step_seconds, start + (number + 1) * step_seconds
+        if math.isnan(count):
+            continue
+        if learn:
+            observe(state, begin, end, count)
+        elif begin >= state.last_seen:
+            state.coarse.add(begin, end, count)
+            state.last_seen = end
+
+
+def go_on(state: DemandState, lived: DemandState) -> None:
+    """What another state of the same model observed after all that this one knows."""
+    width = state.settings.bin_seconds
+    begin = max(state.last_seen, lived.last_seen - FINE_SECONDS)
+    while begin < lived.last_seen:
+        end = min(begin + width, lived.last_seen)
+        mean = lived.fine.mean(begin, end)
+        if mean is not None:
+            observe(state, begin, end, mean * (end - begin))
+        begin = end
