@@ -53,7 +53,8 @@ class FairShare:
     period_seconds = 60.0
 
     def decide(self, now: float, views: Sequence[View], pools: Sequence[Pool]) -> Wanted:
-        return [{pools[0].name: pools[0].devices // len(views)} for _ in views]
+        share = pools[0].devices / len(views)
+        return [{pools[0].name: int(share // view.model.devices)} for view in views]
 
 
 class Hpa:
@@ -216,11 +217,14 @@ class Aiad:
         pool = pools[0]
         wishes = [self._one(view, pool.name) for view in views]
         currents = [view.desired[pool.name] for view in views]
-        left = pool.devices - sum(min(wish, have) for wish, have in zip(wishes, currents, strict=True))
+        each = [view.model.devices for view in views]
+        left = pool.devices
+        for wish, current, devices in zip(wishes, currents, each, strict=True):
+            left -= min(wish, current) * devices
         wanted: Wanted = []
-        for wish, current in zip(wishes, currents, strict=True):
-            more = min(max(wish - current, 0), max(left, 0))
-            left -= more
+        for wish, current, devices in zip(wishes, currents, each, strict=True):
+            more = min(max(wish - current, 0), max(left, 0) // devices)
+            left -= more * devices
             wanted.append({pool.name: min(wish, current) + more})
         return wanted
 

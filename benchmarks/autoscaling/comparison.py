@@ -215,6 +215,7 @@ def compare(
 def row(policy: str, cap: int, results: Sequence[Result], late: Floats, total: Floats) -> dict[str, Any]:
     """Means over the seeds; intervals are of a bootstrap over blocks of ten minutes."""
     by_model = late.sum(1) / np.maximum(total.sum(1), 1)
+    p95 = float(np.mean([result.latency() for result in results]))
     return {
         "policy": policy,
         "cap": cap,
@@ -229,7 +230,7 @@ def row(policy: str, cap: int, results: Sequence[Result], late: Floats, total: F
         ),
         "worst_model_late_share": float(by_model.max()),
         "worst_model_late_share_interval": interval(late, total),
-        "p95_seconds": float(np.mean([result.latency() for result in results])),
+        "p95_seconds": p95 if np.isfinite(p95) else None,
     }
 
 

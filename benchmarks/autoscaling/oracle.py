@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.optimize import linprog
 
+from benchmarks.autoscaling.ours import offer_of
 from benchmarks.autoscaling.traces import Floats, Trace
 from benchmarks.autoscaling.world import Model, Pool, View
-from nlp_operator.planning.scaling.allocator import AllocatorSettings, Offer, Request, allocate
+from nlp_operator.planning.scaling.allocator import AllocatorSettings, Request, allocate
 from nlp_operator.planning.scaling.capacity import ServiceCurve, late_shares
 
 
@@ -75,15 +76,19 @@ def solve(
         price = np.array([pool.price for pool in pools])
         capacity = configurations @ speed
         late = _late_at(model, rates[:, m], capacity)
-        cost.append(((configurations @ price)[None, :] + late_price * late).ravel() * step)
+        prices = configurations @ price * model.devices
+        cost.append((prices[None, :] + late_price * late).ravel() * step)
         shapes.append((columns, configurations))
         columns += steps * len(configurations)
     ups = columns
     count, width = len(models), len(pools)
     columns += 2 * steps * count * width
-    moving = np.tile(
-        np.array([pool.price * (pool.cold_start_seconds + start_price) for pool in pools]), steps * count
-    )
+    each = [
+        model.devices * pool.price * (pool.cold_start_seconds + start_price)
+        for model in models
+        for pool in pools
+    ]
+    moving = np.tile(np.array(each), steps)
     cost += [moving, np.full(steps * count * width, 1e-6)]
 
     def up(t: int, m: int, p: int) -> int:
@@ -129,11 +134,12 @@ def solve(
                 own = first + t * len(configurations)
                 row_of += [line] * len(configurations)
                 column_of += list(range(own, own + len(configurations)))
-                value_of += configurations[:, p].astype(float).tolist()
+                value_of += (configurations[:, p] * float(models[m].devices)).tolist()
                 if t + 1 < steps and pool.cold_start_seconds > 0:
                     row_of.append(line)  # what serves in the next step is started in this one
                     column_of.append(up(t + 1, m, p))
-                    value_of.append(1.0 if pool.cold_start_seconds >= step / 2 else 0.0)
+                    starts = pool.cold_start_seconds >= step / 2
+                    value_of.append(float(models[m].devices) if starts else 0.0)
             limits.append(float(pool.devices))
     below = sparse.csr_matrix((value_of, (row_of, column_of)), shape=(steps * width, columns))
     found = linprog(np.concatenate(cost), below, limits, equal, right, bounds=(0, None), method="highs")
@@ -151,7 +157,8 @@ def solve(
         capacity = configurations @ np.array([pool.speed for pool in pools])
         late = _late_at(models[m], rates[:, m], capacity)
         expected += float((shares * late)[skipped:].sum())
-        priced += float((shares @ configurations @ np.array([pool.price for pool in pools])).sum()) * step
+        prices = configurations @ np.array([pool.price for pool in pools]) * models[m].devices
+        priced += float((shares @ prices).sum()) * step
     priced += float(found.x[ups : ups + steps * count * width] @ moving)
     return Plan(counts, expected / float(rates[skipped:].sum()), priced / 3600, integral)
 
@@ -222,7 +229,7 @@ class Clairvoyant:
             near = max(rate(now), rate(now + self.period_seconds), soon)
             most = int(max(near * model.mean_seconds * 1.4 + 6, sum(view.desired.values()) + 1))
             costs = [[r * s for s in late_shares(curve, r, model.target_seconds, most)] for r in (soon, near)]
-            offers = [Offer(pool.name, 1, pool.speed, pool.price) for pool in pools]
+            offers = [offer_of(model, pool) for pool in pools]
             requests.append(
                 Request(model.name, costs[0], costs[1], offers, view.desired, model.lowest, model.highest)
             )

@@ -48,13 +48,11 @@ class Ours:
         self,
         settings: brain.Settings | None = None,
         *,
-        quantile: float = 0.95,
         knowing: Knowing = ALL_KNOWN,
         memory: brain.Memory | None = None,
         name: str = "nlp-operator",
     ) -> None:
         self.settings = settings or brain.Settings()
-        self.quantile = quantile
         self.knowing = knowing
         self.memory = memory or brain.Memory()
         self.name = name
@@ -72,7 +70,9 @@ class Ours:
             return {pool.name: pool.devices for pool in pools}  # who has no other pool waits on
         pending = {(view.model.name, pool.name): view.pending[pool.name] for view in views for pool in pools}
         held = {
-            pool.name: sum(view.ready[pool.name] + view.starting[pool.name] for view in views)
+            pool.name: sum(
+                (view.ready[pool.name] + view.starting[pool.name]) * view.model.devices for view in views
+            )
             for pool in pools
         }
         if not self.knowing.pools:  # who runs in one pool only waits on there
@@ -94,18 +94,24 @@ class Ours:
             lowest=model.lowest,
             highest=model.highest,
             target_seconds=model.target_seconds,
-            quantile=self.quantile,
+            quantile=model.quantile,
             priority=model.priority,
             prior=prior_of(model, self.knowing),
-            offers=[Offer(pool.name, 1, pool.speed, pool.price) for pool in pools],
+            offers=[offer_of(model, pool) for pool in pools],
             cold_start_seconds=cold_start_of(pools, self.knowing),
         )
         if not self.knowing.pools:
             there = [pool for pool in pools if view.desired[pool.name] > 0]
             cheapest = min((pool.price for pool in there), default=1.0)
-            offers = [Offer(pool.name, 1, 1.0, pool.price / cheapest) for pool in there]
+            offers = [
+                Offer(pool.name, model.devices, 1.0, model.devices * pool.price / cheapest) for pool in there
+            ]
             given = replace(given, offers=offers, speeds_known=len(offers) < 2)
         return given
+
+
+def offer_of(model: Model, pool: Pool) -> Offer:
+    return Offer(pool.name, model.devices, pool.speed, model.devices * pool.price)
 
 
 def cold_start_of(pools: Sequence[Pool], knowing: Knowing = ALL_KNOWN) -> float:

@@ -27,9 +27,12 @@ took, in seconds of the reference pool: a reader that knows the pools' speeds we
 its pool's. TOOK is the same for a reader who does not."""
 COUNTERS = 10
 
-LATENCIES = 80
-"""Classes of latency, each 12 % longer than the one before; the first ends at a millisecond."""
+LATENCIES = 81
+"""Classes of latency, each 12 % longer than the one before; the first ends at 1.12 ms. The last but one has
+no end, and in the last is what was never answered: dropped, or lost with its replica."""
 CLASS_RATIO = 1.12
+LONGEST_SECONDS = 1e-3 * CLASS_RATIO ** (LATENCIES - 2)
+"""What takes longer than this is told no further apart."""
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,6 +90,7 @@ def advance(
                     else:
                         counters[m, DROPPED] += 1
                         counters[m, LATE] += 1
+                        latencies[m, block, LATENCIES - 1] += 1
                         late_blocks[m, block] += 1
                     continue
                 place = (queue_head[m, who] + queue_length[m, who]) % queue.shape[2]
@@ -101,7 +105,7 @@ def advance(
                     counters[m, DONE] += 1
                     counters[m, LATENCY] += latency
                     place = int(np.log(max(latency, 1e-3) * 1e3) / np.log(CLASS_RATIO))
-                    latencies[m, int(when / block_seconds), min(place, LATENCIES - 1)] += 1
+                    latencies[m, int(when / block_seconds), min(place, LATENCIES - 2)] += 1
                     if latency > target[m]:
                         counters[m, LATE] += 1
                         late_blocks[m, int(arrivals[request] / block_seconds)] += 1
@@ -132,13 +136,13 @@ def advance(
 
 
 def quantile_of(classes: Floats, quantile: float) -> float:
-    """The end of the class of latency, in seconds, below which this share of the answers is; 0.0 without
-    any."""
+    """The end of the class of latency, in seconds, below which this share of the requests is; infinite where
+    that class has no end, and NaN without any request."""
     total = classes.sum()
     if total <= 0:
-        return 0.0
+        return float("nan")
     place = int(np.searchsorted(np.cumsum(classes), quantile * total))
-    return float(1e-3 * CLASS_RATIO ** (place + 1))
+    return float(1e-3 * CLASS_RATIO ** (place + 1)) if place < LATENCIES - 2 else float("inf")
 
 
 @compiled
@@ -258,16 +262,21 @@ def kill_replica(
     top: Ints,
     counters: Floats,
     late_blocks: Floats,
+    latencies: Floats,
     block_seconds: float,
 ) -> int:
     """One replica that serves or drains dies with all that it holds; its slot, or -1 when there is none."""
     for r in range(top[m]):
         if (status[m, r] == READY or status[m, r] == DRAINING) and pools[m, r] == pool:
             for k in range(batch_length[m, r]):
-                late_blocks[m, int(arrivals[batch[m, r, k]] / block_seconds)] += 1
+                block = int(arrivals[batch[m, r, k]] / block_seconds)
+                late_blocks[m, block] += 1
+                latencies[m, block, LATENCIES - 1] += 1
             for k in range(queue_length[m, r]):
                 request = queue[m, r, (queue_head[m, r] + k) % queue.shape[2]]
-                late_blocks[m, int(arrivals[request] / block_seconds)] += 1
+                block = int(arrivals[request] / block_seconds)
+                late_blocks[m, block] += 1
+                latencies[m, block, LATENCIES - 1] += 1
             lost = batch_length[m, r] + queue_length[m, r]
             counters[m, FAILED] += lost
             counters[m, LATE] += lost

@@ -49,6 +49,10 @@ class Model:
     replica_limit: int = 4
     """Requests that one replica holds at most, in execution and queued."""
     priority: int = 100
+    quantile: float = 0.95
+    """Of the latency target."""
+    devices: int = 1
+    """That one replica takes."""
     exponential: bool = False
     """A batch's time is exponential instead."""
     believed_factor: float = 1.0
@@ -74,8 +78,8 @@ class Settings:
     outages: tuple[tuple[float, float, str], ...] = ()
     """Start, end and pool: its devices are gone with all that runs on them. Policies go on seeing the pool
     as it is declared, and its pods waiting."""
-    start_replicas: int | tuple[int, ...] = 1
-    """Of each model, in the first pool, as far as it goes."""
+    start_replicas: int | tuple[int, ...] | tuple[tuple[int, ...], ...] = 1
+    """Of each model, in the first pool, as far as it goes; or of each model in each pool."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +131,7 @@ class Result:
     starts: int
     hours: float
     latencies: Floats
-    """Answers by class of latency, shape (models, blocks, classes); see `queueing.quantile_of`."""
+    """Requests by class of latency, shape (models, blocks, classes); see `queueing.quantile_of`."""
     ticks: list[Tick] = field(default_factory=list)
     """Of each decision, when kept."""
 
@@ -140,7 +144,9 @@ class Result:
         return np.asarray(self.late.sum(1) / np.maximum(self.total.sum(1), 1))
 
     def latency(self, model: int | None = None, block: int | None = None, quantile: float = 0.95) -> float:
-        """A quantile of the latency, in seconds; of all models, and of the whole run, when not given."""
+        """A quantile of the latency, in seconds; of all models, and of the whole run, when not given.
+        Infinite where it is longer than `queueing.LONGEST_SECONDS` or was never answered, and NaN without any
+        request."""
         chosen = self.latencies[slice(None) if model is None else [model]]
         chosen = chosen if block is None else chosen[:, [block]]
         return q.quantile_of(chosen.sum((0, 1)), quantile)
@@ -216,6 +222,7 @@ class World:
         self._item = np.array([m.item_seconds for m in self.models])
         self._max_batch = np.array([m.max_batch for m in self.models])
         self._limit = np.array([m.replica_limit for m in self.models])
+        self._devices = np.array([m.devices for m in self.models])
         self._target = np.array([m.target_seconds for m in self.models])
         self.desired = np.zeros((count, len(pools)), np.int64)
         self._waiting: list[tuple[float, int, int]] = []
@@ -227,7 +234,11 @@ class World:
         self.device_seconds = self.priced_seconds = 0.0
         self.starts = self.flips = 0
         self._moved = np.zeros(count, np.int64)
-        self.desired[:, 0] = settings.start_replicas
+        start = np.array(settings.start_replicas)
+        if start.ndim == 2:
+            self.desired[:] = start
+        else:
+            self.desired[:, 0] = start
         self._settle(ready_at_once=True)
         self._granted_before = self.granted().sum(1)
 
@@ -312,13 +323,13 @@ class World:
         for (m, p), count in room.items():
             self._waiting += [(self.now, int(m), int(p))] * count
         free = [
-            0 if pool.name in self._gone else pool.devices - int(have[:, p].sum())
+            0 if pool.name in self._gone else pool.devices - int(have[:, p] @ self._devices)
             for p, pool in enumerate(self.pools)
         ]
         still = []
         for entry in self._waiting:
             _, m, p = entry
-            if free[p] <= 0:
+            if free[p] < self._devices[m]:
                 still.append(entry)
                 continue
             pool = self.pools[p]
@@ -340,7 +351,7 @@ class World:
                 continue
             if ready_at_once:
                 self._status[m, slot] = q.READY
-            free[p] -= 1
+            free[p] -= int(self._devices[m])
             self.starts += 1
         self._waiting = still
 
@@ -380,6 +391,7 @@ class World:
             self._top,
             self.counters,
             self.late,
+            self.latencies,
             BLOCK_SECONDS,
         )
         return bool(slot >= 0)
@@ -387,7 +399,7 @@ class World:
     def _pass(self, until: float) -> None:
         held = self._status != q.OFF
         for p, pool in enumerate(self.pools):
-            used = int((held & (self._pools == p)).sum()) * (until - self.now)
+            used = int((held & (self._pools == p)).sum(1) @ self._devices) * (until - self.now)
             self.device_seconds += used
             self.priced_seconds += used * pool.price
         q.advance(

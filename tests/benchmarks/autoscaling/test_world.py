@@ -123,6 +123,39 @@ def test_latencies_are_counted_by_class_with_the_wait_in_the_queue() -> None:
     assert result.latency(0, quantile=1.0) == pytest.approx(0.2046, rel=0.12)
 
 
+def test_what_is_never_answered_has_no_latency_and_counts_as_the_longest() -> None:
+    """One replica of 0.1 s, one more request may wait for it: of twenty at once 18 are refused."""
+    trace = Trace(("m0",), 60.0, np.array([[20.0]]), (np.full(20, 1.0),))
+    settings = Settings(shared_queue=1)
+    result = run(World(trace, [make_model(target_seconds=0.5)], [GPU], 1, settings), Always(1), 1)
+    assert result.latency(0, quantile=0.05) == pytest.approx(0.1046, rel=0.12)
+    assert result.latency(0, quantile=0.5) == math.inf
+    assert math.isnan(result.latency(0, block=1))
+
+
+def test_what_takes_longer_than_the_last_class_is_told_no_further() -> None:
+    trace = Trace(("m0",), 60.0, np.array([[1.0]]), (np.array([1.0]),))
+    result = run(World(trace, [make_model(base_seconds=9.0)], [GPU], 1), Always(1), 1)
+    assert q.LONGEST_SECONDS < 9.0
+    assert result.latency(0) == math.inf
+
+
+def test_a_replica_may_take_several_devices() -> None:
+    models = [make_model(devices=2), make_model(name="m1")]
+    world = World(make_trace(1.0, 1, models=2), models, [Pool("gpu", 5, price=3.0)], 1)
+    world.want([{"gpu": 2}, {"gpu": 2}])
+    assert world.granted()[:, 0].tolist() == [2, 1]
+    world.run_until(60.0)
+    assert (world.device_seconds, world.priced_seconds) == (300.0, 900.0)
+
+
+def test_the_start_may_be_given_for_each_pool() -> None:
+    pools = [Pool("here", 3), Pool("there", 3)]
+    settings = Settings(start_replicas=((1, 2), (2, 0)))
+    world = World(make_trace(1.0, 1, models=2), [make_model(), make_model(name="m1")], pools, 1, settings)
+    assert world.of(q.READY).tolist() == [[1, 2], [2, 0]]
+
+
 def test_a_pool_that_is_gone_takes_its_replicas_along_and_serves_again_when_it_is_back() -> None:
     pools = [Pool("here", 2), Pool("there", 2, cold_start_seconds=10)]
     settings = Settings(outages=((60.0, 120.0, "here"),))
