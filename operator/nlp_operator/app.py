@@ -297,6 +297,9 @@ class App:
         except TimeoutError:
             log.warning("Not every agent was asked within %g s; starting without.", FIRST_ROUND_SECONDS)
         self.world.seed_ledger()
+        self.world.placing.seed()
+        await self.world.placing.look()
+        group.create_task(self.world.placing.run(), name="placing")
         group.create_task(keep_collections_short(), name="heap")
         if self.source is not None:
             group.create_task(self.source.run(), name="signals")

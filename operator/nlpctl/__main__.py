@@ -413,24 +413,23 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
     unread: list[str] = []
     pools = readable(cluster.pools, unread, "The pools cannot be read")
     models = readable(lambda: cluster.models(None), unread, "Devices of other namespaces are not counted")
-    explanation = explain(obj, pools, models or cluster.models(where))
+    explained = explain(obj, pools, models or cluster.models(where))
     happenings = read_events(readable(lambda: cluster.events_of(obj), unread, "Events cannot be read"))
     if as_json:
-        value = {**values.report_value(report), **values.explanation_value(explanation, happenings)}
+        value = {**values.report_value(report), **values.explanation_value(explained, happenings)}
         click.echo(values.as_json(value | {"unread": unread}))
         return
     from nlpctl import show
 
     console = show.terminal()
     console.print(report.headline, markup=False)
-    placed = report.condition("Placed")
-    if placed is not None and placed.message not in report.headline:
-        console.print(f"\n{placed.message or placed.reason}", markup=False)
-    for problem in explanation.problems:
-        console.print(problem, markup=False)
-    if explanation.pools:
+    for sentence in (*explained.problems, explained.why):
+        if sentence:
+            console.print(f"\n{sentence}", markup=False, highlight=False)
+    if explained.pools:
         console.print()
-        console.print(show.pools_table(explanation))
+        console.print(show.pools_table(explained))
+        console.print(f"\n{explained.change}", markup=False, highlight=False)
     if happenings:
         console.print()
         console.print(show.events_table(happenings, datetime.now(UTC)))

@@ -17,7 +17,7 @@ from nlpctl.report import Condition, Happening, ModelReport, ago
 
 if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
     from nlpctl.ask import Answer, Tensor
-    from nlpctl.why import Explanation
+    from nlpctl.why import Explained
 
 MARKS = {"True": "[green]✓[/]", "False": "[red]✗[/]", "Unknown": "[yellow]…[/]"}
 
@@ -174,11 +174,11 @@ def print_report(console: Console, report: ModelReport, now: datetime) -> None:
 VERDICTS = {"RunsHere": "[green]→[/]", "HasRoom": " ", "Refused": "[red]✗[/]"}
 
 
-def pools_table(explanation: Explanation) -> Table:
+def pools_table(explained: Explained) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for title in ("", "POOL", "PRICE", "WHY"):
         table.add_column(title, overflow="fold")
-    for pool in explanation.pools:
+    for pool in explained.pools:
         # The name stands in its own column already.
         message = pool.message.removeprefix(f"Pool {pool.pool}: ")
         table.add_row(VERDICTS[pool.verdict], pool.pool, pool.price_per_hour, escape(message))

@@ -10,7 +10,7 @@ from nlpctl.report import Happening, ModelReport
 
 if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
     from nlpctl.ask import Answer
-    from nlpctl.why import Explanation
+    from nlpctl.why import Explained
 
 
 def as_json(value: Any) -> str:
@@ -66,12 +66,20 @@ def report_value(report: ModelReport) -> dict[str, Any]:
     }
 
 
-def explanation_value(explanation: Explanation, happenings: Sequence[Happening]) -> dict[str, Any]:
+def explanation_value(explained: Explained, happenings: Sequence[Happening]) -> dict[str, Any]:
     return {
-        "problems": list(explanation.problems),
+        "problems": list(explained.problems),
+        "why": explained.why,
+        "change": explained.change,
         "pools": [
-            {"pool": p.pool, "pricePerHour": p.price_per_hour, "verdict": p.verdict, "message": p.message}
-            for p in explanation.pools
+            {
+                "pool": one.pool,
+                "pricePerHour": one.price_per_hour,
+                "verdict": one.verdict,
+                "message": one.message,
+                "change": one.change,
+            }
+            for one in explained.pools
         ],
         "events": [
             {

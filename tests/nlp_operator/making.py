@@ -18,8 +18,11 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, dig, kind, labels, name, namespace, uid
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
 from nlp_operator.planning.models import plan_model
+from nlp_operator.planning.packing.planner import NOTHING
+from nlp_operator.planning.packing.reading import Ask
 from nlp_operator.planning.plan import ModelPlan
 from nlp_operator.planning.snapshot import ModelSnapshot
+from nlp_operator.planning.together import Decision, Question, Running, decide, now_running
 from nlp_operator.resources.manifests import sha256_of
 from nlp_operator.resources.settings import PlanSettings
 
@@ -97,6 +100,12 @@ def make_translator(*inputs: Obj, **parameters: Any) -> Obj:
         "inputs": list(inputs),
     }
     return make_model("korean-english", build=build)
+
+
+def make_transformer(*inputs: Obj, **parameters: Any) -> Obj:
+    """A Transformer of these inputs."""
+    build = {"architecture": "Transformer", "transformer": parameters, "inputs": list(inputs)}
+    return make_model("english-korean", build=build)
 
 
 def make_pool(pool: str = "cpu", **spec: Any) -> Obj:
@@ -232,27 +241,55 @@ class World:
     progress: dict[str, str] = field(default_factory=dict)
     foreign: frozenset[tuple[str, str]] = frozenset()
     usage: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Devices of others, in the plan and at this moment."""
+    in_use: dict[tuple[str, str], int] = field(default_factory=dict)
+    """Those of others that the plan has given away already."""
+    others: tuple[Ask, ...] = ()
+    """What other models ask."""
     store: Obj | None = None
     sources: dict[str, Obj] = field(default_factory=dict)
     """Other NLPModels by name."""
     writes: Counter[str] = field(default_factory=Counter)
     created: list[str] = field(default_factory=list)
     """Kind and name of every object ever made, in order."""
+    decision: Decision | None = None
+    """The last plan over all models, of which this is the only one."""
     _uids: Any = field(default_factory=itertools.count)
+    _known: frozenset[tuple[str, str]] = frozenset()
 
     def snapshot(self) -> ModelSnapshot:
+        """With a share of a plan that is made for what the model asks now."""
+        self._place()
+        return self._seen()
+
+    def _place(self) -> None:
+        key = f"{namespace(self.model)}/{name(self.model)}"
+        ask = plan_model(self._seen(), self.settings, self.now).ask
+        asks = tuple(sorted((() if ask is None else (ask,)) + self.others, key=lambda one: one.key))
+        running = Running({(key, labels(one)[names.LABEL_POOL]): one for one in self.deployments()})
+        before = NOTHING if self.decision is None else self.decision.plan
+        now = now_running(before, asks, running, self._known, self.pools)
+        self._known = frozenset(running.deployments)
+        self.decision = decide(Question(asks, tuple(self.pools), self.usage, now))
+
+    def _seen(self) -> ModelSnapshot:
+        share, pools = None, tuple(self.pools)
+        if self.decision is not None:
+            share = self.decision.shares.get(f"{namespace(self.model)}/{name(self.model)}")
+            pools = self.decision.question.pools
         return copy.deepcopy(
             ModelSnapshot(
+                share=share,
                 model=self.model,
                 children=tuple(self.objects.values()),
                 pods=tuple(self.pods),
                 foreign=self.foreign,
                 store=self.store,
                 sources=self.sources,
-                pools=tuple(self.pools),
+                pools=pools,
                 agents=self.agents,
                 progress=self.progress,
-                usage=self.usage,
+                usage=self.usage | self.in_use,
             )
         )
 
@@ -293,6 +330,14 @@ class World:
         self.model["spec"]["build"] |= extra
         self.model["spec"] |= spec
         self.model["metadata"]["generation"] += 1
+
+    def preempt(self) -> None:
+        """Another model with a higher priority comes, and needs all there is."""
+        self.others = (Ask("demo", "other", 99, priority=1000),)
+
+    def placed(self) -> dict[str, int]:
+        """Replicas by pool, as the Deployments say."""
+        return {labels(one)[names.LABEL_POOL]: one["spec"]["replicas"] for one in self.deployments()}
 
     def remove(self, kind_: str, name_: str) -> None:
         """Deletes an object and, as the garbage collector does, its pods."""

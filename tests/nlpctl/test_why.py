@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from nlpctl.why import explain, usage_of
+from nlpctl.why import devices_of, explain, servers_of
 
 
 def make_pool(name: str, price: str = "1", max_devices: int = 4, **spec: Any) -> dict[str, Any]:
@@ -45,7 +45,10 @@ def test_a_pool_that_others_fill_is_refused_with_numbers() -> None:
     other = make_model("other", pool="small", replicas=2)
     explanation = explain(make_model(), [make_pool("small", max_devices=2)], [other])
     assert [one.verdict for one in explanation.pools] == ["Refused"]
-    assert "1 device is needed and 0 are left" in explanation.pools[0].message
+    assert explanation.pools[0].message == "it has 2 devices, of which 2 are taken; one replica takes 1."
+    assert explanation.pools[0].change == "1 device more were free there"
+    assert explanation.why.startswith("There is no place for its replica")
+    assert explanation.change.startswith("Nearest: pool small would take a replica more if 1 device more")
 
 
 def test_the_model_itself_does_not_stand_in_its_own_way() -> None:
@@ -78,6 +81,21 @@ def test_an_invalid_pool_is_refused_and_does_not_stop_the_others() -> None:
     assert verdicts(make_model(), *pools) == ["good HasRoom", "odd Refused"]
 
 
-def test_usage_counts_devices_and_not_replicas() -> None:
+def test_what_runs_is_counted_in_devices_and_not_in_replicas() -> None:
     two_each = make_model(pool="a", replicas=3, serving={"devicesPerReplica": 2})
-    assert usage_of([two_each, {"status": None}]) == {("a", "demo"): 6}
+    assert devices_of(servers_of(two_each)) == {("a", "demo"): 6}
+    assert servers_of({"status": None}) == []
+
+
+def test_devices_of_a_model_that_cannot_be_read_are_taken() -> None:
+    odd = make_model("odd", pool="small", replicas=2, scaling={"minReplicas": 3, "maxReplicas": 1})
+    assert verdicts(make_model(), make_pool("small", max_devices=2), others=(odd,)) == ["small Refused"]
+
+
+def test_the_decision_is_told_in_words_with_a_cheaper_place() -> None:
+    explanation = explain(make_model(pool="here"), [make_pool("here", "2"), make_pool("cheap", "0.5")], [])
+    assert explanation.why == (
+        "Runs on pool here (1 replica at 2 an hour), what was cheapest of the 2 pools that admit it when it "
+        "was placed."
+    )
+    assert explanation.change == ("Pool cheap, at 0.5 an hour, would be taken if all were packed anew.")

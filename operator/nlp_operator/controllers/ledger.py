@@ -1,14 +1,15 @@
 """Who holds how many devices of which pool, so that two models never take the last one.
 
-A reservation is written in the same turn of the event loop in which the plan is made, before any object is:
-the next plan, of whichever model, already counts it. Before the first plan of a model after a restart its
-Deployments stand in for it.
+The plan over all models (`placing`) counts with devices that are about to be given back; the ledger knows
+whether they are. A reservation is written in the same turn of the event loop in which a model's pass is
+planned, before any object is: the next pass, of whichever model, already counts it. Before the first pass
+of a model after a restart its Deployments stand in for it.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nlp_operator.planning.plan import Placement
@@ -42,6 +43,13 @@ class Ledger:
     def release(self, model_uid: str) -> bool:
         """The model is gone. True when some pool has more room than before."""
         return self.reserve(model_uid, "", ())
+
+    def held_without(self, uids: Iterable[str]) -> dict[PoolNamespace, int]:
+        """Devices held by all models but these."""
+        found = Counter(self._total)
+        for one in uids:
+            found.subtract(self._held.get(one, Counter()))
+        return {where: devices for where, devices in found.items() if devices > 0}
 
     def usage_of_others(self, model_uid: str, namespace: str) -> Mapping[PoolNamespace, int]:
         """Devices held by all models but this one: of each pool in this namespace, and, under `ELSEWHERE`, in

@@ -41,6 +41,9 @@ async def reconcile_model(key: Key, world: World) -> Done:
     if settled:
         return Done(look_again=min(_periodic(world), settled))
     plan = plan_model(seen, world.plan_settings, world.clock.now())
+    waits = world.placing.ask(key, uid(model), plan.ask)
+    if waits:
+        return Done(look_again=waits)  # The plan that its ask needs is being made, and wakes it.
     # In the same turn of the loop as the plan: nobody plans in between.
     world.reserve(model, plan.placements, wants_more=_wants_more(plan))
     return await _carry_out(plan, seen, key, world)

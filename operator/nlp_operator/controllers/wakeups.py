@@ -62,7 +62,7 @@ def _is_edit(old: Obj | None, new: Obj | None) -> bool:
 def _on_pool(world: World, old: Obj | None, new: Obj | None) -> None:
     _on_own_object(world, old, new)
     if _is_edit(old, new):
-        _wake_all_models(world)
+        world.placing.look_soon()  # Which wakes all models when it has planned with it.
 
 
 def _on_node(world: World, old: Obj | None, new: Obj | None) -> None:
@@ -79,11 +79,6 @@ def _without_version(obj: Obj | None) -> Obj | None:
         **obj,
         "metadata": {key: value for key, value in obj["metadata"].items() if key != "resourceVersion"},
     }
-
-
-def _wake_all_models(world: World) -> None:
-    for model in world.stores[kinds.MODEL.name]:
-        world.queue.add(key_of_object(model), Priority.SIGNAL, after=CALM_SECONDS)
 
 
 def _on_pod(world: World, old: Obj | None, new: Obj | None) -> None:
@@ -107,7 +102,10 @@ def _held(pod: Obj | None) -> tuple[str, str, str] | None:
 
 
 def _on_deployment(world: World, old: Obj | None, new: Obj | None) -> None:
-    """Its pods may have been seen before it, and nobody can tell that they are ours until it is seen."""
+    """Its pods may have been seen before it, and nobody can tell that they are ours until it is seen. The
+    devices of one that is gone are free for the next plan."""
+    if new is None or deleting(new):
+        world.placing.look_soon()
     if old is not None or new is None:
         return
     model = labels(new).get(names.LABEL_MODEL, "")

@@ -12,13 +12,14 @@ from nlp_operator import errors
 from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, dig, generation, labels, name, namespace, text, uid
+from nlp_operator.api.objects import Obj, dig, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.events import reference_to
 from nlp_operator.cluster.writer import Writer, controller_uid
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.ledger import Ledger
+from nlp_operator.controllers.placing import Placing
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.recorder import Recorder
@@ -82,16 +83,19 @@ class World:
     """Models that have less room than they want, and want to know when there is more."""
     leaving: dict[str, Leaver] = field(default_factory=dict)
     """By uid: models that are gone and whose servers still run."""
+    placing: Placing = field(init=False)
+    """Where each model is to run."""
     settled: dict[Key, Settled] = field(default_factory=dict)
     advice: dict[Key, Advice] | None = None
     """What the autoscaler says of each model's load; `None` where nothing is measured."""
-    pools: tuple[Obj, ...] = ()
-    """See `_pools`."""
     told: dict[str, float] = field(default_factory=dict)
     """By uid: when the status of a model or a pool was last written."""
     strangers: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """(kind, namespace, name) of objects that are not ours and hold a name we want -> when they were last
     seen."""
+
+    def __post_init__(self) -> None:
+        self.placing = Placing(self.clock, self.stores, self.ledger, self.queue)
 
     def get(self, key: Key) -> Obj | None:
         return self.stores[key.kind].get(ObjectKey(key.namespace, key.name))
@@ -113,7 +117,8 @@ class World:
             ),
             store=self.stores[kinds.CLAIM.name].get(claim),
             sources=self._sources(model),
-            pools=self._pools(),
+            pools=self.placing.pools,
+            share=self.placing.share(model_key(of_namespace, name(model))),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
             progress={uid(pod): progress[uid(pod)] for pod in pods if uid(pod) in progress},
             usage=self.ledger.usage_of_others(of_uid, of_namespace),
@@ -126,18 +131,6 @@ class World:
         if wanted_of(model) is None:
             return LEFT_OUT
         return self.advice.get(model_key(namespace(model), name(model)), UNTOLD)
-
-    def _pools(self) -> tuple[Obj, ...]:
-        """As they were when their specs last changed: nobody plans by the counts in their status, and a
-        snapshot is compared with the last one."""
-        before = {uid(pool): pool for pool in self.pools}
-        self.pools = tuple(
-            known
-            if (known := before.get(uid(pool))) is not None and generation(known) == generation(pool)
-            else pool
-            for pool in self.stores[kinds.POOL.name]
-        )
-        return self.pools
 
     def _sources(self, model: Obj) -> dict[str, Obj]:
         """The models it takes inputs from, directly or through others. Costs what those have of inputs."""
@@ -196,6 +189,7 @@ class World:
             self.waiting.discard(key)
         if self.ledger.reserve(uid(model), namespace(model), placements):
             self.wake_waiting(but=key)
+            self.placing.look_soon()
 
     def wake_waiting(self, but: Key | None = None) -> None:
         for key in self.waiting:
@@ -209,6 +203,7 @@ class World:
         of_uid = self.uids.pop(key, None)
         if of_uid is None:
             return
+        self.placing.ask(key, of_uid, None)
         self.writer.forget(of_uid)
         self.told.pop(of_uid, None)
         servers = frozenset(
@@ -226,6 +221,7 @@ class World:
             del self.leaving[of_uid]
             if self.ledger.release(of_uid):
                 self.wake_waiting()
+                self.placing.look_soon()
 
     def _still_runs(self, of_uid: str, leaver: Leaver) -> bool:
         if self.stores[kinds.DEPLOYMENT.name].by("owner", of_uid):

@@ -12,7 +12,8 @@ from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace
 from nlp_operator.api.spec import ModelSpec, parse_model
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.artifact import plan_artifact
-from nlp_operator.planning.placement import Demand, NotPlaced, Placed, place
+from nlp_operator.planning.packing.reading import Ask, ask_of
+from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unplaceable
 from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
 from nlp_operator.planning.pods import VOLUMES_SECONDS, waits_for_volumes
 from nlp_operator.planning.readiness import Facts
@@ -20,20 +21,21 @@ from nlp_operator.planning.scaling import Replicas, wanted_replicas
 from nlp_operator.planning.servers import (
     ServerObjects,
     annotations_wanted,
-    current_pool,
+    devices_running,
+    last_pool,
     observe_servers,
     placements_of,
     placements_running,
-    settled,
     surplus,
-    wanted_objects,
-    whole,
+    wanted_servers,
 )
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import build_status, events_between, spec_invalid_status
 from nlp_operator.planning.stores import binding
+from nlp_operator.planning.together import Share
 from nlp_operator.planning.violations import Violation
 from nlp_operator.resources.manifests import seal_of
+from nlp_operator.resources.services import build_service
 
 TAKEN_SECONDS = 5.0
 """How often to look whether a name that somebody else has is free: their object is in no cache of ours."""
@@ -43,9 +45,6 @@ COMPANY_SECONDS = 5.0
 order, and a GitOps tool that saw one failure would fail the whole sync."""
 
 POOL_MAY_COME = frozenset({"NoSuchPool", "NoPoolFits"})
-BEFORE_AN_ARTIFACT = POOL_MAY_COME | {"SharedNotAvailable"}
-"""Reasons worth telling while the artifact is still being built; room is a question of the moment it is
-needed."""
 
 
 def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> ModelPlan:
@@ -58,20 +57,24 @@ def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> Mo
     except SpecInvalid as error:
         return _plan_invalid(seen, error, now)
     replicas = wanted_replicas(spec)
-    facts, refused = _find_out(seen, spec, replicas, settings, now)
+    facts, ask, refused = _find_out(seen, spec, replicas, settings, now)
     status = build_status(seen.model, facts, replicas, now, seen.advice)
     apply, delete = _writes(seen, facts, refused)
-    server = facts.server
     before = dig(seen.model, "status", default={})
     return ModelPlan(
         apply=apply,
         delete=delete,
         annotate=()
-        if server is None or facts.wanted is None or spec.suspend
-        else annotations_wanted(seen, facts.wanted, server, seen.agents),
+        if spec.suspend
+        else tuple(
+            annotation
+            for wanted, server in zip(facts.wanted, facts.serving, strict=True)
+            for annotation in annotations_wanted(seen, wanted, server, seen.agents)
+        ),
         status=status,
         events=events_between(before if isinstance(before, dict) else {}, status),
         placements=placements_of(seen, facts.servers, facts.wanted),
+        ask=ask,
         look_again_seconds=_look_again(seen, facts, settings, now),
     )
 
@@ -88,43 +91,46 @@ def _plan_invalid(seen: ModelSnapshot, error: SpecInvalid, now: datetime) -> Mod
 
 def _find_out(
     seen: ModelSnapshot, spec: ModelSpec, replicas: Replicas, settings: PlanSettings, now: datetime
-) -> tuple[Facts, frozenset[tuple[str, str]]]:
-    """The facts, and the (kind, name) of manifests that somebody else's objects are in the way of."""
+) -> tuple[Facts, Ask | None, frozenset[tuple[str, str]]]:
+    """The facts, what is asked of the plan over all models, and the (kind, name) of manifests that somebody
+    else's objects are in the way of."""
     artifact = plan_artifact(seen, spec, settings, now)
-    placement: Placed | NotPlaced | None = _place(seen, spec, replicas, artifact.record.bytes, now)
     digest = artifact.record.digest
-    if not digest and not (
-        isinstance(placement, NotPlaced) and placement.violation.reason in BEFORE_AN_ARTIFACT
-    ):
-        placement = None
-    if isinstance(placement, Placed) and not _may_serve(seen, spec):
-        placement = None
-    wanted: ServerObjects | None = None
-    placed = placement if isinstance(placement, Placed) else None
-    if placed is not None:
-        wanted = wanted_objects(seen.model, spec, placed, digest, settings)
-    servers = observe_servers(seen, wanted, placed, settings, now)
-    manifests = (*artifact.apply, *(wanted.manifests if wanted is not None else ()))
+    asked = ask_of(namespace(seen.model), name(seen.model), spec, replicas.desired, artifact.record.bytes)
+    asks = bool(digest) and spec.serving.isolation == "Dedicated" and _may_serve(seen, spec)
+    share = seen.share if asks and seen.share is not None and seen.share.ask == asked else None
+    placement = _place(seen, spec, asked, share, now, asks=asks)
+    wanted: tuple[ServerObjects, ...] = ()
+    if isinstance(placement, Placed):
+        wanted = wanted_servers(seen.model, spec, placement.places, digest, settings)
+    servers = observe_servers(seen, wanted, settings, now)
+    service = build_service(seen.model, spec.serving.service) if wanted else None
+    manifests = (*artifact.apply, *_manifests(wanted, service))
     taken = _taken(seen, manifests)
     facts = Facts(
         spec=spec,
         artifact=artifact,
+        share=share,
         placement=placement,
         wanted=wanted,
         servers=servers,
+        service=service,
         name_taken=_name_taken(taken),
         service_taken=("Service", name(seen.model)) in taken,
         store_binding=binding(seen, settings),
-        held_back=spec.suspend
-        and wanted is not None
-        and any(_is_change(seen, one) for one in wanted.manifests),
+        held_back=spec.suspend and any(_is_change(seen, one) for one in _manifests(wanted, service)),
     )
-    return facts, taken
+    return facts, asked if asks else None, taken
+
+
+def _manifests(wanted: Iterable[ServerObjects], service: Obj | None) -> tuple[Obj, ...]:
+    servers = tuple(manifest for one in wanted for manifest in one.manifests)
+    return servers if service is None else (*servers, service)
 
 
 def _place(
-    seen: ModelSnapshot, spec: ModelSpec, replicas: Replicas, artifact_bytes: int, now: datetime
-) -> Placed | NotPlaced:
+    seen: ModelSnapshot, spec: ModelSpec, asked: Ask, share: Share | None, now: datetime, *, asks: bool
+) -> Placed | NotPlaced | None:
     if spec.serving.isolation == "Shared":
         return NotPlaced(
             Violation(
@@ -132,9 +138,13 @@ def _place(
                 "spec.serving.isolation is Shared, which this release does not have; set it to Dedicated.",
             )
         )
-    demand = Demand(namespace(seen.model), spec, replicas.desired, artifact_bytes)
-    current, running = current_pool(seen)
-    placement = place(demand, seen.pools, seen.usage, current, running)
+    placement: Placed | NotPlaced | None = None
+    if asks:
+        held = Held(devices_running(seen), seen.usage)
+        placement = place(asked, share, seen.pools, held, last_pool(seen))
+    elif (impossible := unplaceable(asked, seen.pools)) is not None:
+        # Worth telling while the artifact is still being built; room is a question of the moment.
+        placement = NotPlaced(impossible)
     if isinstance(placement, NotPlaced) and _company_left(seen, placement, now) is not None:
         return replace(placement, violation=replace(placement.violation, stalled=False))
     return placement
@@ -156,7 +166,7 @@ def _company_left(seen: ModelSnapshot, placement: Placed | NotPlaced | None, now
 
 def _may_serve(seen: ModelSnapshot, spec: ModelSpec) -> bool:
     """A suspended model gets no first server, but keeps (and gets back) the one it has."""
-    return not spec.suspend or current_pool(seen)[0] != ""
+    return not spec.suspend or last_pool(seen) != ""
 
 
 def _taken(seen: ModelSnapshot, manifests: Iterable[Obj]) -> frozenset[tuple[str, str]]:
@@ -180,16 +190,34 @@ def _name_taken(taken: frozenset[tuple[str, str]]) -> Violation | None:
 def _writes(
     seen: ModelSnapshot, facts: Facts, taken: frozenset[tuple[str, str]]
 ) -> tuple[tuple[Obj, ...], tuple[Deletion, ...]]:
-    serving = facts.wanted.manifests if facts.wanted is not None else ()
+    serving = _manifests(facts.wanted, facts.service)
     if facts.spec.suspend:
         serving = tuple(one for one in serving if not _is_change(seen, one))
     wanted = (*facts.artifact.apply, *serving)
     apply = tuple(one for one in wanted if (kind(one), name(one)) not in taken)
-    if facts.wanted is None or facts.server is None or facts.spec.suspend:
-        return apply, facts.artifact.delete
-    moved = settled(facts.server, facts.wanted) and whole(facts.server, facts.digest)
-    kept = facts.servers[:1] if moved else facts.servers
-    return apply, facts.artifact.delete + surplus(seen, facts.wanted, kept)
+    return apply, facts.artifact.delete + _no_longer_needed(seen, facts)
+
+
+def _no_longer_needed(seen: ModelSnapshot, facts: Facts) -> tuple[Deletion, ...]:
+    """A server whose place the plan gave to others goes at once, also of a suspended model: its devices are
+    not its own any more. Any other goes when the wanted ones are whole."""
+    old = facts.servers[len(facts.wanted) :]
+    let_go = _let_go(facts)
+    if facts.spec.suspend and not let_go:
+        return ()
+    planned = sum(count for _, count in facts.share.places) if facts.share is not None else 0
+    there = bool(facts.wanted) and facts.settled and facts.whole and facts.replicas >= planned
+    moved = there and not facts.spec.suspend
+    stays = [one for one in old if not moved and one.name not in let_go]
+    return surplus(seen, facts.wanted, stays)
+
+
+def _let_go(facts: Facts) -> frozenset[str]:
+    """The servers with replicas for which the plan has no place, not even for now."""
+    if facts.share is None or not facts.share.ask.replicas:
+        return frozenset()  # where nothing is wanted, the empty server takes the place of all others
+    stays = {pool for pool, _ in facts.share.places} | set(facts.share.leaving)
+    return frozenset(one.name for one in facts.servers if one.pool not in stays and one.replicas)
 
 
 def _is_change(seen: ModelSnapshot, manifest: Obj) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from nlp_operator.api.objects import Obj
+from nlp_operator.planning.packing.reading import Ask
 from nlp_operator.resources.settings import PlanSettings
 
 __all__ = ["Annotation", "Deletion", "EventWanted", "ModelPlan", "Placement", "PlanSettings", "PoolPlan"]
@@ -69,6 +70,8 @@ class ModelPlan:
     events: tuple[EventWanted, ...] = ()
     placements: tuple[Placement, ...] = ()
     """Every pool on which this model holds devices once the plan is carried out; two during a move."""
+    ask: Ask | None = None
+    """What it asks of the plan over all models; `None`: nothing yet, or nothing any more."""
     look_again_seconds: float | None = None
     """Something depends on time alone (a grace period, silence of an agent): plan again then. `None`: only
     on events."""

@@ -3,13 +3,15 @@ the user gets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from nlp_operator.api.objects import Obj
 from nlp_operator.api.spec import ModelSpec
 from nlp_operator.planning.artifact import ArtifactPlan
 from nlp_operator.planning.placement import NotPlaced, Placed
 from nlp_operator.planning.servers import Server, ServerObjects, deployment_trouble, settled, whole
+from nlp_operator.planning.together import Share
 from nlp_operator.planning.violations import Violation
 
 
@@ -19,12 +21,16 @@ class Facts:
 
     spec: ModelSpec
     artifact: ArtifactPlan
+    share: Share | None
+    """What the plan over all models holds for it; `None`: nothing was asked, or not planned yet."""
     placement: Placed | NotPlaced | None
     """`None`: not decided before there is an artifact, nor for a first server while suspended."""
-    wanted: ServerObjects | None
-    """`None` while nothing can be served yet, or nowhere."""
+    wanted: tuple[ServerObjects, ...]
+    """Empty while nothing can be served yet, or nowhere."""
     servers: tuple[Server, ...]
-    """The wanted one first, then those it replaces."""
+    """The wanted ones first, in the order of `wanted`, then those they replace."""
+    service: Obj | None = None
+    """The manifest of the model's Service; `None` without a wanted server."""
     name_taken: Violation | None = None
     service_taken: bool = False
     """A Service of the model's name is another's: whoever asks there does not ask this model."""
@@ -39,8 +45,24 @@ class Facts:
         return self.artifact.record.digest
 
     @property
-    def server(self) -> Server | None:
-        return self.servers[0] if self.wanted is not None and self.servers else None
+    def serving(self) -> tuple[Server, ...]:
+        """The wanted servers as they are."""
+        return self.servers[: len(self.wanted)]
+
+    @property
+    def replicas(self) -> int:
+        """Of them, as far as this pass decides it."""
+        return sum(one.replicas for one in self.serving)
+
+    @property
+    def whole(self) -> bool:
+        """Every wanted replica takes requests and serves the artifact."""
+        return bool(self.serving) and all(whole(one, self.digest) for one in self.serving)
+
+    @property
+    def settled(self) -> bool:
+        """Every wanted server is there as it is wanted, and its controller is done with it."""
+        return all(settled(one, wanted) for one, wanted in zip(self.serving, self.wanted, strict=True))
 
 
 Check = Callable[[Facts], Violation | None]
@@ -70,7 +92,7 @@ def changes_held_back(facts: Facts) -> Violation | None:
 
 def no_server(facts: Facts) -> Violation | None:
     """Every check of a server passes where there is none; this one does not."""
-    if facts.server is not None:
+    if facts.serving:
         return None
     if facts.spec.suspend:
         return Violation(
@@ -81,19 +103,23 @@ def no_server(facts: Facts) -> Violation | None:
     return Violation("NoServer", "There is no server yet.", stalled=False)
 
 
+def _first(found: Iterable[Violation | None]) -> Violation | None:
+    return next((one for one in found if one is not None), None)
+
+
 def artifact_refused(facts: Facts) -> Violation | None:
     """While another artifact is in the making, the last one is no longer what is waited for."""
-    if facts.server is None or facts.artifact.violation is not None:
+    if facts.artifact.violation is not None:
         return None
-    return facts.server.refused
+    return _first(one.refused for one in facts.serving)
 
 
 def pods_held_up(facts: Facts) -> Violation | None:
-    return facts.server.held_up if facts.server is not None else None
+    return _first(one.held_up for one in facts.serving)
 
 
 def deployment_in_trouble(facts: Facts) -> Violation | None:
-    return deployment_trouble(facts.server) if facts.server is not None else None
+    return _first(deployment_trouble(one) for one in facts.serving)
 
 
 def agents_silent(facts: Facts) -> Violation | None:
@@ -109,29 +135,30 @@ def agents_silent(facts: Facts) -> Violation | None:
 
 
 def server_not_there(facts: Facts) -> Violation | None:
-    server = facts.server
-    if server is None or facts.wanted is None or settled(server, facts.wanted):
-        return None
-    return Violation(
-        "Starting", f"Server {server.name} starts or changes on pool {server.pool}.", stalled=False
-    )
+    for server, wanted in zip(facts.serving, facts.wanted, strict=True):
+        if not settled(server, wanted):
+            return Violation(
+                "Starting", f"Server {server.name} starts or changes on pool {server.pool}.", stalled=False
+            )
+    return None
 
 
 def not_loaded(facts: Facts) -> Violation | None:
-    server = facts.server
-    if server is None or whole(server, facts.digest):
-        return None
-    return Violation(
-        "Loading",
-        f"Artifact {facts.digest[:12]} is not proven on every replica of server {server.name} yet.",
-        stalled=False,
-    )
+    for server in facts.serving:
+        if not whole(server, facts.digest):
+            return Violation(
+                "Loading",
+                f"Artifact {facts.digest[:12]} is not proven on every replica of server {server.name} yet.",
+                stalled=False,
+            )
+    return None
 
 
 def old_server_left(facts: Facts) -> Violation | None:
-    if facts.wanted is None or len(facts.servers) < 2:
+    left = facts.servers[len(facts.wanted) :]
+    if not facts.wanted or not left:
         return None
-    old = ", ".join(f"{server.name} on pool {server.pool}" for server in facts.servers[1:])
+    old = ", ".join(f"{server.name} on pool {server.pool}" for server in left)
     return Violation("Moving", f"The model has moved; {old} ends.", stalled=False)
 
 

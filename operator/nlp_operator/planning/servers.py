@@ -1,7 +1,8 @@
 """The server objects of a model, and what its pods do.
 
-A Dedicated model has one server. While it moves to another pool it has two: the old one goes when
-the new one is whole. A new artifact is a new line in `server.json`; it replaces no pod.
+A Dedicated model has a server on each pool it uses, all behind its one Service. While it moves to another
+pool the old server stays: it goes when the new ones are whole. A new artifact is a new line in `server.json`;
+it replaces no pod.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from nlp_operator.api.objects import (
 from nlp_operator.api.spec import ModelSpec
 from nlp_operator.planning.agent_report import AgentReport
 from nlp_operator.planning.devices import devices_of_deployment
-from nlp_operator.planning.placement import Placed
+from nlp_operator.planning.placement import Place
 from nlp_operator.planning.plan import Annotation, Deletion, Placement, PlanSettings
 from nlp_operator.planning.pods import (
     condition_field,
@@ -55,7 +56,7 @@ from nlp_operator.resources.server import (
     server_config,
     template_of,
 )
-from nlp_operator.resources.services import build_disruption_budget, build_service
+from nlp_operator.resources.services import build_disruption_budget
 
 SERVER_KINDS = ("Deployment", "PodDisruptionBudget", "ConfigMap", "NetworkPolicy")
 """The objects that share a server's name."""
@@ -98,10 +99,12 @@ class Server:
 
 @dataclass(frozen=True)
 class ServerObjects:
-    """The manifests of the wanted server, in the order to write them, and what follows from them."""
+    """The manifests of one wanted server, in the order to write them, and what follows from them."""
 
     manifests: tuple[Obj, ...]
     name: str
+    pool: str
+    replicas: int
     config: str
 
     @property
@@ -112,27 +115,32 @@ class ServerObjects:
         return next((one for one in self.manifests if kind(one) == kind_), None)
 
 
-def wanted_objects(
-    model: Obj, spec: ModelSpec, placed: Placed, digest: str, settings: PlanSettings
+def wanted_servers(
+    model: Obj, spec: ModelSpec, places: Sequence[Place], digest: str, settings: PlanSettings
+) -> tuple[ServerObjects, ...]:
+    return tuple(_wanted_objects(model, spec, place, digest, settings) for place in places)
+
+
+def _wanted_objects(
+    model: Obj, spec: ModelSpec, place: Place, digest: str, settings: PlanSettings
 ) -> ServerObjects:
-    server = names.server_name(name(model), placed.pool)
+    server = names.server_name(name(model), place.pool)
     devices = spec.serving.devices_per_replica
     served = ServedModel(
         name=name(model),
         digest=digest,
         max_batch_size=spec.serving.max_batch_size,
-        instances=instances_on(placed.pool_spec, devices),
+        instances=instances_on(place.spec, devices),
     )
-    config = server_config(server, namespace(model), placed.pool, placed.pool_spec, devices, [served])
+    config = server_config(server, namespace(model), place.pool, place.spec, devices, [served])
     manifests = [
-        build_server_policy(model, server, placed.pool, settings),
-        build_config_map(model, server, placed.pool, config),
-        build_deployment(model, spec, server, placed.pool, placed.pool_spec, placed.replicas, settings),
+        build_server_policy(model, server, place.pool, settings),
+        build_config_map(model, server, place.pool, config),
+        build_deployment(model, spec, server, place.pool, place.spec, place.replicas, settings),
     ]
-    if placed.replicas > 1:
-        manifests.append(build_disruption_budget(model, server, placed.pool))
-    manifests.append(build_service(model, spec.serving.service))
-    return ServerObjects(tuple(manifests), server, config)
+    if place.replicas > 1:
+        manifests.append(build_disruption_budget(model, server, place.pool))
+    return ServerObjects(tuple(manifests), server, place.pool, place.replicas, config)
 
 
 def server_deployments(seen: ModelSnapshot) -> list[Obj]:
@@ -141,26 +149,19 @@ def server_deployments(seen: ModelSnapshot) -> list[Obj]:
     )
 
 
-def current_pool(seen: ModelSnapshot) -> tuple[str, int]:
-    """The pool the model runs on, and its replicas there: of several, the one the status calls its own,
-    else the one with most ready pods. Empty when it runs on none."""
+def last_pool(seen: ModelSnapshot) -> str:
+    """The pool the model runs on: of several, the one the status names first, else the one with most ready
+    pods. Empty when it runs on none."""
     known = [text(one, "name") for one in _status_servers(seen.model)]
     deployments = server_deployments(seen)
     if not deployments:
-        return _remembered_pool(seen.model)
+        return text(next(iter(_status_servers(seen.model)), None), "pool")
 
     def rank(deployment: Obj) -> tuple[int, int, str]:
         place_in_status = known.index(name(deployment)) if name(deployment) in known else len(known)
         return (place_in_status, -number(deployment, "status", "readyReplicas"), name(deployment))
 
-    best = min(deployments, key=rank)
-    return labels(best).get(names.LABEL_POOL, ""), _replicas(best)
-
-
-def _remembered_pool(model: Obj) -> tuple[str, int]:
-    """A Deployment that was deleted by hand comes back where it was."""
-    first = next(iter(_status_servers(model)), None)
-    return text(first, "pool"), number(first, "replicas")
+    return labels(min(deployments, key=rank)).get(names.LABEL_POOL, "")
 
 
 def _status_servers(model: Obj) -> list[Obj]:
@@ -172,21 +173,16 @@ def _replicas(deployment: Obj) -> int:
 
 
 def observe_servers(
-    seen: ModelSnapshot,
-    wanted: ServerObjects | None,
-    placed: Placed | None,
-    settings: PlanSettings,
-    now: datetime,
+    seen: ModelSnapshot, wanted: Sequence[ServerObjects], settings: PlanSettings, now: datetime
 ) -> tuple[Server, ...]:
-    """The wanted server first, then those it is to replace."""
-    found = []
-    if wanted is not None and placed is not None:
-        deployment = next((one for one in server_deployments(seen) if name(one) == wanted.name), None)
-        found.append(
-            _observe(seen, wanted.name, placed.pool, deployment, placed.replicas, wanted, settings, now)
-        )
-    for deployment in server_deployments(seen):
-        if wanted is None or name(deployment) != wanted.name:
+    """The wanted ones first, then those they are to replace."""
+    deployments = {name(one): one for one in server_deployments(seen)}
+    found = [
+        _observe(seen, one.name, one.pool, deployments.get(one.name), one.replicas, one, settings, now)
+        for one in wanted
+    ]
+    for deployment in deployments.values():
+        if all(name(deployment) != one.name for one in wanted):
             pool = labels(deployment).get(names.LABEL_POOL, "")
             replicas = _replicas(deployment)
             found.append(_observe(seen, name(deployment), pool, deployment, replicas, None, settings, now))
@@ -348,47 +344,47 @@ def whole(server: Server, digest: str) -> bool:
 
 
 def surplus(
-    seen: ModelSnapshot, wanted: ServerObjects | None, keep_servers: Sequence[Server]
+    seen: ModelSnapshot, wanted: Sequence[ServerObjects], keep_servers: Sequence[Server]
 ) -> tuple[Deletion, ...]:
     """Objects of servers that are not kept, and the budget of a server that has one replica only."""
-    kept_names = {server.name for server in keep_servers} | ({wanted.name} if wanted is not None else set())
+    kept_names = {one.name for one in keep_servers} | {one.name for one in wanted}
+    without_budget = {one.name for one in wanted if one.of_kind("PodDisruptionBudget") is None}
     gone = []
     ours = [child for child in seen.children if kind(child) in SERVER_KINDS]
     for child in sorted(ours, key=lambda child: (SERVER_KINDS.index(kind(child)), name(child))):
         if deleting(child) or names.LABEL_SERVER not in labels(child):
             continue
-        unneeded_budget = (
-            kind(child) == "PodDisruptionBudget"
-            and wanted is not None
-            and name(child) == wanted.name
-            and wanted.of_kind("PodDisruptionBudget") is None
-        )
+        unneeded_budget = kind(child) == "PodDisruptionBudget" and name(child) in without_budget
         if name(child) not in kept_names or unneeded_budget:
             gone.append(Deletion(kind(child), namespace(child), name(child), uid(child)))
     return tuple(gone)
 
 
 def placements_of(
-    seen: ModelSnapshot, servers: Sequence[Server], wanted: ServerObjects | None
+    seen: ModelSnapshot, servers: Sequence[Server], wanted: Sequence[ServerObjects]
 ) -> tuple[Placement, ...]:
     """What the model holds: of every server the more of what runs and what is to run."""
     held = dict.fromkeys((server.pool for server in servers), 0)
+    manifests = {one.name: one.of_kind("Deployment") for one in wanted}
     for server in servers:
-        devices = [devices_of_deployment(one, seen.pools) for one in (server.deployment,) if one is not None]
-        if wanted is not None and server.name == wanted.name:
-            manifest = wanted.of_kind("Deployment")
-            devices += [devices_of_deployment(manifest, seen.pools)] if manifest is not None else []
+        both = (server.deployment, manifests.get(server.name))
+        devices = [devices_of_deployment(one, seen.pools) for one in both if one is not None]
         held[server.pool] += max(devices, default=0)
     return _placements(held)
 
 
 def placements_running(seen: ModelSnapshot) -> tuple[Placement, ...]:
     """What the Deployments that exist hold, whatever the spec says."""
+    return _placements(devices_running(seen))
+
+
+def devices_running(seen: ModelSnapshot) -> dict[str, int]:
+    """By pool."""
     held: dict[str, int] = {}
     for deployment in server_deployments(seen):
         pool = labels(deployment).get(names.LABEL_POOL, "")
         held[pool] = held.get(pool, 0) + devices_of_deployment(deployment, seen.pools)
-    return _placements(held)
+    return held
 
 
 def _placements(held: Mapping[str, int]) -> tuple[Placement, ...]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from nlp_operator.api.objects import Obj
 from nlp_operator.planning.agent_report import AgentReport
 from nlp_operator.planning.readings.advice import Advice
+from nlp_operator.planning.together import Share
 
 PoolNamespace = tuple[str, str]
 """(pool name, namespace)."""
@@ -34,11 +35,14 @@ class ModelSnapshot:
     """NLPModels this one takes inputs from, directly or through others, by name; itself when it is in a
     ring."""
     pools: tuple[Obj, ...] = ()
-    """All DevicePools."""
+    """All DevicePools, as the last plan over all models knew them."""
     agents: Mapping[str, AgentReport] = field(default_factory=dict)
     """By pod uid. A pod that was never asked has no entry."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """By pod uid: how far a build says it is, in a line."""
+    share: Share | None = None
+    """What the last plan over all models holds for this one, made with these `pools`; `None` when it was not
+    in it."""
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
     """Devices that OTHER models use or have reserved, by pool and namespace (placed but not yet running
     counts)."""

@@ -26,7 +26,7 @@ from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.readiness import Facts, agents_silent, violations
 from nlp_operator.planning.readings.advice import Advice, condition_told, scaling_told
 from nlp_operator.planning.scaling import Replicas
-from nlp_operator.planning.servers import Server, whole
+from nlp_operator.planning.servers import Server
 from nlp_operator.resources.services import model_selector
 
 NOTE_BYTES = 1000
@@ -43,7 +43,7 @@ def build_status(
         _loaded(facts),
         _available(facts),
         condition_told(model, advice),
-        *_scale_limited(facts),
+        *_scale_limited(facts, advice),
     ]
     status: Obj = {
         "observedGeneration": generation(model),
@@ -104,8 +104,8 @@ def _summary(facts: Facts) -> list[Condition]:
     """Ready, and of Reconciling and Stalled the one that is true."""
     found = violations(facts)
     if not found:
-        assert facts.server is not None, "checked: no_server"
-        return [_ready(facts, facts.server)]
+        assert facts.serving, "checked: no_server"
+        return [_ready(facts)]
     first = found[0]
     summary = [Condition(READY, "False", first.reason, first.message)]
     if first.stalled:
@@ -115,10 +115,12 @@ def _summary(facts: Facts) -> list[Condition]:
     return summary
 
 
-def _ready(facts: Facts, server: Server) -> Condition:
-    if server.replicas == 0:
+def _ready(facts: Facts) -> Condition:
+    if facts.replicas == 0:
         return Condition(READY, "True", "ScaledToZero", "spec.replicas is 0: nothing runs, as wanted.")
-    message = f"Artifact {facts.digest[:12]} is proven and takes requests on pool {server.pool}."
+    word = "pool" if len(facts.serving) == 1 else "pools"
+    pools = " and ".join(server.pool for server in facts.serving)
+    message = f"Artifact {facts.digest[:12]} is proven and takes requests on {word} {pools}."
     return Condition(READY, "True", "Serving", f"{message} {facts.artifact.note}".strip())
 
 
@@ -135,17 +137,17 @@ def _placed(facts: Facts) -> Condition:
 
 
 def _loaded(facts: Facts) -> Condition:
-    server = facts.server
-    if server is None:
+    if not facts.serving:
         return Condition(LOADED, "Unknown", "NoServer", "No server is wanted yet, or none can be placed.")
-    refused, silent = server.refused, agents_silent(facts)
+    refused = next((one.refused for one in facts.serving if one.refused is not None), None)
+    silent = agents_silent(facts)
     if refused is not None:
         return Condition(LOADED, "False", refused.reason, refused.message)
     if silent is not None:
         return Condition(LOADED, "Unknown", silent.reason, silent.message)
-    if server.replicas == 0:
+    if facts.replicas == 0:
         return Condition(LOADED, "False", "ScaledToZero", "No replica is wanted.")
-    if whole(server, facts.digest):
+    if facts.whole:
         return Condition(LOADED, "True", "Proven", f"Every replica serves artifact {facts.digest[:12]}.")
     message = f"Artifact {facts.digest[:12]} is not proven on every replica yet."
     return Condition(LOADED, "Unknown", "Loading", message)
@@ -159,21 +161,21 @@ def _available(facts: Facts) -> Condition:
         return Condition(AVAILABLE, "False", facts.name_taken.reason, running + facts.name_taken.message)
     if ready:
         return Condition(AVAILABLE, "True", "Serving", _taking_requests(facts, ready))
-    if facts.server is not None and facts.server.replicas == 0:
+    if facts.serving and facts.replicas == 0:
         return Condition(AVAILABLE, "False", "ScaledToZero", "No replica is wanted.")
     return Condition(AVAILABLE, "False", "NoReplicaReady", "No replica takes requests.")
 
 
 def _taking_requests(facts: Facts, ready: int) -> str:
-    wanted = facts.server.replicas if facts.server is not None else ready
+    wanted = facts.replicas if facts.serving else ready
     if ready <= wanted:
         return f"{ready} of {wanted} {'replica takes' if wanted == 1 else 'replicas take'} requests."
     return f"{ready} replicas take requests, of which {wanted} will stay."  # in a move, or on the way down
 
 
-def _scale_limited(facts: Facts) -> list[Condition]:
+def _scale_limited(facts: Facts, advice: Advice | None) -> list[Condition]:
     if facts.placement is None or isinstance(facts.placement, NotPlaced) or not facts.placement.limited:
-        return []
+        return [] if advice is None or advice.limited is None else [advice.limited]
     return [Condition(SCALE_LIMITED, "True", "NoRoom", facts.placement.limited)]
 
 

@@ -172,11 +172,10 @@ def test_no_room_says_how_much_is_needed_and_left(
     stalled = scene.wait_for("second", "Stalled", "True", "NoRoom")
     assert_as_promised(scene.get(kinds.MODEL, "second"), request)
 
-    assert (
-        f"Pool {tiny_pool}: 1 device is needed and 0 are left; pool {tiny_pool} has 1 device, and other "
-        "models hold 1. Wait until devices are free, raise the limit, lower the replicas, or allow another "
-        "pool."
-    ) in stalled["message"]
+    assert f"Pool {tiny_pool}: it has 1 device, of which 1 are taken" in stalled["message"]
+    assert stalled["message"].endswith(
+        f"Nearest: pool {tiny_pool} would take a replica more if 1 device more were free there."
+    )
     assert dig(scene.condition("first", "Ready"), "status") == "True"
     scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "first")
     scene.wait_ready("second", seconds=120)

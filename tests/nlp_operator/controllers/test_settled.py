@@ -79,8 +79,11 @@ class Rest:
 
 
 @pytest.fixture
-def rest(monkeypatch: pytest.MonkeyPatch) -> Rest:
-    return Rest(monkeypatch)
+async def rest(monkeypatch: pytest.MonkeyPatch) -> Rest:
+    rest = Rest(monkeypatch)
+    rest.world.placing.seed()
+    await rest.world.placing.look()
+    return rest
 
 
 async def test_nothing_is_planned_twice_while_nothing_changes(rest: Rest) -> None:
@@ -144,6 +147,7 @@ async def test_any_change_of_what_is_seen_is_planned_for(
     for write in ("ensure", "write_status", "annotate"):
         monkeypatch.setattr(rest.world.writer, write, written)
     change(rest)
+    await rest.world.placing.look()
     assert await rest.passes() == 1
 
 

@@ -494,6 +494,70 @@ def test_model_scaled_up_from_zero_without_room_is_not_ready() -> None:
     assert world.reason() == "Serving"
 
 
+def test_two_pools_serve_one_model_when_one_has_too_little_room() -> None:
+    scaling = {"mode": "External"}
+    world = World(make_model(scaling=scaling), pools=[make_pool("cpu", maxDevices=2), make_gpu_pool("l4")])
+    world.edit(replicas=3)
+    world.up()
+    assert world.placed() == {"cpu": 2, "l4": 1}
+    assert world.state() == ALL_TRUE | {"SignalsAvailable": "Unknown"}
+    assert world.condition("Ready")["message"].endswith("takes requests on pools cpu and l4.")
+    assert [key for key in world.objects if key[0] == "Service"] == [("Service", "korean-novels")]
+    world.edit(replicas=2)
+    world.settle()
+    assert (world.placed(), world.reason()) == ({"cpu": 2}, "Serving")
+
+
+def test_the_old_server_stays_until_every_planned_replica_runs_elsewhere() -> None:
+    """Another gives the second device of the new pool back only later."""
+    world = World(make_model(), pools=[make_pool("cpu"), make_gpu_pool("l4", maxDevices=2)])
+    world.edit(scaling={"mode": "External"}, replicas=2)
+    world.up()
+    world.edit(placement={"poolNames": ["l4"]})
+    world.in_use = {("l4", "other"): 1}
+    world.settle()
+    world.run_servers()
+    world.settle()
+    assert world.placed() == {"cpu": 2, "l4": 1}
+    assert "are in use by others" in world.condition("ScaleLimited")["message"]
+    world.in_use = {}
+    world.settle()
+    world.run_servers()
+    world.settle()
+    assert world.placed() == {"l4": 2}
+
+
+def test_a_model_that_gave_its_device_to_a_higher_priority_stops_at_once() -> None:
+    world = World(make_model(), pools=[make_pool("cpu", maxDevices=1)]).up()
+    world.preempt()
+    world.settle()
+    assert world.placed() == {}
+    assert (world.reason(), world.state()["Available"]) == ("NoRoom", "False")
+    assert world.condition("Placed")["message"] == (
+        "There is no place for its replica: no pool that admits it has room. Pool cpu: it has 1 device, of "
+        "which 1 are taken; one replica takes 1. Nearest: pool cpu would take a replica more if 1 device "
+        "more were free there."
+    )
+
+
+def test_a_suspended_model_gives_its_device_to_a_higher_priority_too() -> None:
+    world = World(make_model(), pools=[make_pool("cpu", maxDevices=1)]).up()
+    world.edit(suspend=True)
+    world.preempt()
+    world.settle()
+    assert world.placed() == {}
+
+
+def test_a_lowered_budget_takes_replicas_and_says_so() -> None:
+    world = World(make_model(scaling={"mode": "External"}), pools=[make_pool("cpu")])
+    world.edit(replicas=3)
+    world.up()
+    world.pools = [make_pool("cpu", maxDevices=2)]
+    world.settle()
+    assert world.placed() == {"cpu": 2}
+    assert world.condition("ScaleLimited")["message"].startswith("2 of 3 replicas found a place")
+
+
 # --- what stands in the way ---
 
 STALLS: list[Any] = [

@@ -7,16 +7,39 @@ import pytest
 
 from nlp_operator.api.objects import Obj
 from nlp_operator.api.spec import parse_model
-from nlp_operator.planning.placement import Demand, NotPlaced, Placed, place
+from nlp_operator.planning.packing.problem import Plan, Server
+from nlp_operator.planning.packing.reading import Ask, ask_of
+from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unplaceable
+from nlp_operator.planning.together import Question, decide
 from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
 
 L4 = make_gpu_pool("l4", price="0.8")
 A100 = make_gpu_pool("a100", price="3.5")
 CPU = make_pool("cpu", pricePerHour="0.02")
+Usage = dict[tuple[str, str], int]
 
 
-def demand(replicas: int = 1, artifact_bytes: int = 0, **spec: Any) -> Demand:
-    return Demand("demo", parse_model(make_model(**spec)), replicas, artifact_bytes)
+def ask(replicas: int = 1, artifact_bytes: int = 0, **spec: Any) -> Ask:
+    return ask_of("demo", "novels", parse_model(make_model(**spec)), replicas, artifact_bytes)
+
+
+def runs(pool: str, replicas: int = 1) -> Plan:
+    key = "demo/novels"
+    return Plan((Server(f"{key}@{pool}", pool, "demo", 1, replicas, False, (key,)),))
+
+
+def placed(
+    asked: Ask,
+    pools: list[Obj],
+    taken: Usage | None = None,
+    running: Plan | None = None,
+    held: Held | None = None,
+    last_pool: str = "",
+) -> Placed | NotPlaced:
+    """By a plan for this model alone. `taken`: devices of others; `held`: at this moment."""
+    made = decide(Question((asked,), tuple(pools), taken or {}, running or Plan()))
+    held = held or Held({}, taken or {})
+    return place(asked, made.shares[asked.key], made.question.pools, held, last_pool)
 
 
 def refused(outcome: Placed | NotPlaced) -> tuple[str, str]:
@@ -24,9 +47,9 @@ def refused(outcome: Placed | NotPlaced) -> tuple[str, str]:
     return outcome.violation.reason, outcome.violation.message
 
 
-def pool_of(outcome: Placed | NotPlaced) -> str:
+def places(outcome: Placed | NotPlaced) -> dict[str, int]:
     assert isinstance(outcome, Placed), outcome
-    return outcome.pool
+    return {one.pool: one.replicas for one in outcome.places}
 
 
 @pytest.mark.parametrize(
@@ -41,41 +64,72 @@ def pool_of(outcome: Placed | NotPlaced) -> str:
     ],
 )  # fmt: skip
 def test_pool_is_chosen(pools: list[Obj], spec: dict[str, Any], chosen: str) -> None:
-    assert pool_of(place(demand(**spec), pools, {})) == chosen
+    assert places(placed(ask(**spec), pools)) == {chosen: 1}
 
 
 def test_choice_does_not_depend_on_the_order_of_pools() -> None:
     pools = [A100, L4, CPU]
-    assert place(demand(), pools, {}) == place(demand(), pools[::-1], {})
+    assert placed(ask(), pools) == placed(ask(), pools[::-1])
 
 
 def test_full_pool_is_passed_over() -> None:
-    assert pool_of(place(demand(), [CPU, L4], {("cpu", "other"): 4})) == "l4"
+    assert places(placed(ask(), [CPU, L4], {("cpu", "other"): 4})) == {"l4": 1}
+
+
+def test_replicas_go_to_several_pools_where_one_has_too_little_room() -> None:
+    assert places(placed(ask(replicas=5), [CPU, L4])) == {"cpu": 4, "l4": 1}
 
 
 def test_model_stays_where_it_is_when_another_pool_is_cheaper() -> None:
-    assert pool_of(place(demand(), [CPU, L4], {}, current="l4", current_replicas=1)) == "l4"
+    assert places(placed(ask(), [CPU, L4], running=runs("l4"))) == {"l4": 1}
 
 
 def test_model_leaves_a_pool_that_is_not_allowed_any_more() -> None:
     spec: dict[str, Any] = {"placement": {"poolNames": ["cpu"]}}
-    assert pool_of(place(demand(**spec), [CPU, L4], {}, current="l4", current_replicas=1)) == "cpu"
+    assert places(placed(ask(**spec), [CPU, L4], running=runs("l4"))) == {"cpu": 1}
 
 
-def test_replicas_are_limited_to_the_room_where_the_model_is() -> None:
-    outcome = place(demand(replicas=4), [CPU], {("cpu", "other"): 2}, current="cpu", current_replicas=1)
+def test_replicas_without_a_place_are_told_with_what_is_in_the_way() -> None:
+    outcome = placed(ask(replicas=4), [CPU], {("cpu", "other"): 2}, runs("cpu"))
     assert isinstance(outcome, Placed)
-    assert outcome.replicas == 2
+    assert places(outcome) == {"cpu": 2}
     assert outcome.limited == (
-        "4 replicas are wanted and 2 run: pool cpu has 4 devices, and other models hold 2."
+        "2 of 4 replicas found a place: it runs on pool cpu (2 replicas at 0.02 an hour), the only pool that "
+        "admits it. Nearest: pool cpu would take a replica more if 1 device more were free there."
     )
 
 
-def test_lowered_limit_takes_no_running_replica_away() -> None:
-    small = make_pool("cpu", maxDevices=1)
-    outcome = place(demand(replicas=3), [small], {}, current="cpu", current_replicas=3)
+def test_no_replica_starts_on_a_device_that_another_still_holds() -> None:
+    """The plan counts with what a preempted model is about to give back."""
+    outcome = placed(ask(replicas=3), [CPU], held=Held({"cpu": 1}, {("cpu", "other"): 2}))
     assert isinstance(outcome, Placed)
-    assert outcome.replicas == 3
+    assert places(outcome) == {"cpu": 2}
+    assert outcome.limited == (
+        "Devices for 1 replica on pool cpu are in use by others who are about to give them back."
+    )
+    assert refused(placed(ask(), [CPU], held=Held({}, {("cpu", "other"): 4})))[0] == "DevicesInUse"
+
+
+def test_what_runs_goes_on_while_its_pool_holds_too_much() -> None:
+    outcome = placed(ask(replicas=3), [CPU], held=Held({"cpu": 3}, {("cpu", "other"): 4}))
+    assert places(outcome) == {"cpu": 3}
+
+
+def test_no_replica_at_all_is_an_empty_server_where_the_last_one_was() -> None:
+    assert places(placed(ask(replicas=0), [CPU, L4], last_pool="l4")) == {"l4": 0}
+    assert places(placed(ask(replicas=0), [CPU, L4], last_pool="gone")) == {"cpu": 0}
+
+
+def test_placed_words_are_the_same_at_first_and_ever_after() -> None:
+    """And hold nothing of other models: a status changes only when something of its model does."""
+    first = placed(ask(placement={"poolNames": ["cpu", "l4"]}), [CPU, L4, A100], {("cpu", "other"): 4})
+    later = placed(ask(placement={"poolNames": ["cpu", "l4"]}), [CPU, L4, A100], {}, runs("l4"))
+    assert first == later
+    assert isinstance(first, Placed)
+    assert first.message == (
+        "Runs on pool l4 (1 replica at 0.8 an hour), what was cheapest of the 2 pools that admit it when it "
+        "was placed. Pool a100: not in spec.placement.poolNames."
+    )
 
 
 REFUSALS = [
@@ -83,37 +137,28 @@ REFUSALS = [
     pytest.param([CPU, L4], {"placement": {"poolNames": ["h100"]}}, {}, "NoSuchPool", "spec.placement.poolNames names h100; the DevicePools there are: cpu, l4. Name one of these, or create the pool.", id="no pool of that name"),
     pytest.param([make_pool("l4", namespaces=[{"name": "other"}])], {}, {}, "NoPoolFits", "Pool l4: not allowed in namespace demo. Change the model, or ask for a pool that admits it.", id="not admitted"),
     pytest.param([make_pool("l4", namespaces=[{"name": "demo", "highestPriority": 50}])], {}, {}, "NoPoolFits", "Pool l4: spec.scaling.priority is 100; namespace demo may have at most 50 here. Change the model, or ask for a pool that admits it.", id="priority too high"),
-    pytest.param([CPU], {"serving": {"memoryMebibytes": 5000}}, {}, "NoPoolFits", "Pool cpu: the model declares 5000 MiB a replica; its devices have 1024 MiB. Change the model, or ask for a pool that admits it.", id="too little memory"),
-    pytest.param([CPU], {}, {("cpu", "demo"): 1, ("cpu", "other"): 3}, "NoRoom", "Pool cpu: 1 device is needed and 0 are left; pool cpu has 4 devices, and other models hold 4. Wait until devices are free, raise the limit, lower the replicas, or allow another pool.", id="no room"),
-    pytest.param([make_pool("cpu", namespaces=[{"name": "demo", "maxDevices": 2}])], {}, {("cpu", "demo"): 2}, "NoRoom", "Pool cpu: 1 device is needed and 0 are left; pool cpu gives namespace demo 2 devices, and its other models hold 2. Wait until devices are free, raise the limit, lower the replicas, or allow another pool.", id="no room for the namespace"),
-    pytest.param([CPU], {"serving": {"devicesPerReplica": 5}}, {}, "NoRoom", "Pool cpu: 5 devices are needed and 4 are left; pool cpu has 4 devices, and other models hold 0. Raise the limit, lower the replicas, or allow another pool; no waiting helps.", id="more than the pool has"),
+    pytest.param([CPU], {"serving": {"memoryMebibytes": 5000}}, {}, "NoPoolFits", "Pool cpu: a replica takes 5,000 MiB (declared); 1 device there has 1,024 MiB. Change the model, or ask for a pool that admits it.", id="too little memory"),
+    pytest.param([CPU, make_pool("b", namespaces=[{"name": "x"}])], {}, {("cpu", "demo"): 1, ("cpu", "other"): 3}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool b: not allowed in namespace demo. Pool cpu: it has 4 devices, of which 4 are taken; one replica takes 1. Nearest: pool cpu would take a replica more if 1 device more were free there.", id="no room"),
+    pytest.param([make_pool("cpu", namespaces=[{"name": "demo", "maxDevices": 2}])], {}, {("cpu", "demo"): 2}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool cpu: namespace demo may have 2 devices there and has 2; one replica takes 1. Nearest: pool cpu would take a replica more if the namespace were allowed 1 device more there.", id="no room for the namespace"),
+    pytest.param([CPU], {"serving": {"devicesPerReplica": 5}}, {}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool cpu: it has 4 devices, of which 0 are taken; one replica takes 5. Nearest: pool cpu would take a replica more if 1 device more were free there.", id="more than the pool has"),
     pytest.param([], {"placement": {"poolNames": ["h100"]}}, {}, "NoSuchPool", "spec.placement.poolNames names h100, and there is no DevicePool. Create it.", id="named where none is"),
     pytest.param([make_pool("odd", maxDevices=-1)], {}, {}, "NoPoolFits", "Pool odd: its spec is invalid. spec.maxDevices is -1: input should be greater than or equal to 0. Change the model, or ask for a pool that admits it.", id="invalid pool"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("pools", "spec", "usage", "reason", "message"), REFUSALS)
+@pytest.mark.parametrize(("pools", "spec", "taken", "reason", "message"), REFUSALS)
 def test_refusal_is_explained(
-    pools: list[Obj], spec: dict[str, Any], usage: dict[tuple[str, str], int], reason: str, message: str
+    pools: list[Obj], spec: dict[str, Any], taken: Usage, reason: str, message: str
 ) -> None:
-    assert refused(place(demand(**spec), pools, usage)) == (reason, message)
-
-
-def test_every_refused_pool_is_explained() -> None:
-    pools = [make_pool("a", namespaces=[{"name": "x"}]), make_pool("b", maxDevices=0)]
-    _, message = refused(place(demand(), pools, {}))
-    assert "Pool a: not allowed in namespace demo." in message
-    assert "Pool b: 1 device is needed and 0 are left" in message
-
-
-def test_devices_of_all_replicas_are_needed_at_first() -> None:
-    reason, message = refused(place(demand(replicas=3, serving={"devicesPerReplica": 2}), [CPU], {}))
-    assert reason == "NoRoom"
-    assert message.startswith("Pool cpu: 6 devices are needed and 4 are left")
+    assert refused(placed(ask(**spec), pools, taken)) == (reason, message)
+    impossible = unplaceable(ask(**spec), pools)
+    assert (impossible.reason if impossible else "NoRoom") == reason, "told before there is an artifact, too"
 
 
 def test_memory_is_estimated_from_the_artifact_until_it_is_declared() -> None:
     big = 1024 * 1024 * 1024
-    _, message = refused(place(demand(artifact_bytes=big), [CPU], {}))
-    assert message.startswith("Pool cpu: the model is estimated to need 3328 MiB a replica")
-    assert pool_of(place(demand(artifact_bytes=big, serving={"memoryMebibytes": 900}), [CPU], {})) == "cpu"
+    _, message = refused(placed(ask(artifact_bytes=big), [CPU]))
+    assert message.startswith(
+        "Pool cpu: a replica takes 3,328 MiB (estimated); 1 device there has 1,024 MiB."
+    )
+    assert places(placed(ask(artifact_bytes=big, serving={"memoryMebibytes": 900}), [CPU])) == {"cpu": 1}

@@ -197,18 +197,30 @@ class Histories(RuleBasedStateMachine):
         if state.get("Ready") != "True":
             return
         deployments = {one["metadata"]["name"]: one for one in self.world.deployments()}
-        [server] = self.world.model["status"]["servers"]
+        servers = self.world.model["status"]["servers"]
         if self.world.reason() == "ScaledToZero":
             spec = self.world.model["spec"]
             assert (spec["scaling"]["mode"], spec["replicas"]) == ("External", 0)
             assert "spec.replicas is 0" in self.world.condition("Ready")["message"]
-            assert deployments[server["name"]]["spec"]["replicas"] == 0
+            assert [deployments[one["name"]]["spec"]["replicas"] for one in servers] == [0]
             return
-        assert server["digest"] == self.world.model["status"]["artifact"]["digest"]
-        assert deployments[server["name"]]["spec"]["replicas"] == server["replicas"] >= 1
-        pods = [one for one in self.world.pods if labels(one).get(names.LABEL_SERVER) == server["name"]]
-        assert len(pods) == server["readyReplicas"] >= server["replicas"]
+        for server in servers:
+            assert server["digest"] == self.world.model["status"]["artifact"]["digest"]
+            assert deployments[server["name"]]["spec"]["replicas"] == server["replicas"] >= 1
+            pods = [one for one in self.world.pods if labels(one).get(names.LABEL_SERVER) == server["name"]]
+            assert len(pods) == server["readyReplicas"] >= server["replicas"]
         assert state["Available"] == "True"
+
+    @invariant()
+    def no_pool_holds_more_than_it_may(self) -> None:
+        """Nor than its namespace may; but for what others have taken meanwhile."""
+        for pool in self.world.pools:
+            ours = sum(
+                one["spec"]["replicas"]
+                for one in self.world.deployments()
+                if labels(one)[names.LABEL_POOL] == pool["metadata"]["name"]
+            )
+            assert ours <= pool["spec"]["maxDevices"]
 
     @invariant()
     def nothing_is_left_to_write(self) -> None:

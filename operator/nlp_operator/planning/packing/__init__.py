@@ -11,6 +11,6 @@
 * `feasible`: what scaling may ask for
 * `reading`: from the API's specs
 
-Every module is pure, and counts in integers. The operator does not call it yet: it places each model with
-`planning/placement.py`. Why it is made this way: docs/decisions/0070-packing.md.
+Every module is pure, and counts in integers. The operator asks it through `planning/together.py`. Why it is
+made this way: docs/decisions/0070-packing.md.
 """

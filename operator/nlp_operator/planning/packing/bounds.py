@@ -70,18 +70,32 @@ def too_little_memory(problem: Problem, model: Model, pool: Pool) -> Refusal | N
     needed, there = problem.mebibytes(model, pool.name), problem.slot_mebibytes(pool, model.devices)
     if needed <= there:
         return None
-    memory = model.need(pool.name).memory
-    margin = needed - memory.mebibytes
-    with_margin = f" and {margin:,} MiB of margin" if margin else ""
     return Refusal(
         pool.name,
         "TooLittleMemory",
-        f"Pool {pool.name}: the model takes {memory.mebibytes:,} MiB ({memory.source}){with_margin}; a slot "
-        f"of {counted(model.devices, 'device')} has {max(there, 0):,} MiB for models.",
+        f"Pool {pool.name}: {_memory_needed(problem, model, pool)}",
         f"the model took {needed - max(there, 0):,} MiB less",
         needed,
         max(there, 0),
         "MiB",
+    )
+
+
+def _memory_needed(problem: Problem, model: Model, pool: Pool) -> str:
+    """A dedicated model declares the memory of a whole replica, so it is told in the same terms."""
+    memory, slot = model.need(pool.name).memory, counted(model.devices, "device")
+    if not model.shared:
+        return (
+            f"a replica takes {memory.mebibytes + pool.server_mebibytes:,} MiB ({memory.source}); "
+            f"{slot} there {'has' if model.devices == 1 else 'have'} "
+            f"{pool.memory_mebibytes * model.devices:,} MiB."
+        )
+    margin = problem.mebibytes(model, pool.name) - memory.mebibytes
+    with_margin = f" and {margin:,} MiB of margin" if margin else ""
+    there = max(problem.slot_mebibytes(pool, model.devices), 0)
+    return (
+        f"the model takes {memory.mebibytes:,} MiB ({memory.source}){with_margin}; a slot of {slot} has "
+        f"{there:,} MiB for models."
     )
 
 

@@ -66,7 +66,7 @@ class Explainer:
         )
         missing = self.plan.missing.get(key, 0)
         change = self._nearest(model, against) if missing else self._cheaper(model, replicas, against)
-        return Explanation(key, replicas, missing, self._why(model, replicas, missing), refusals, change)
+        return Explanation(key, replicas, missing, self.why(model, replicas, missing), refusals, change)
 
     # --- each pool ---
 
@@ -208,7 +208,8 @@ class Explainer:
 
     # --- the model ---
 
-    def _why(self, model: Model, replicas: Mapping[str, int], missing: int) -> str:
+    def why(self, model: Model, replicas: Mapping[str, int], missing: int) -> str:
+        """Of a dedicated model in words that depend on nothing but itself and the pools."""
         if not model.replicas:
             return "It asks for no replicas, so it has no server."
         if not replicas:

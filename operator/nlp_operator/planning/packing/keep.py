@@ -2,9 +2,13 @@
 
 What no longer fits goes, and only that: a model whose pool refuses it now, a member of a server that needs
 more memory or is busier than its slot, the replicas of lowest priority in a pool that holds more than it may.
+Of a dedicated model that its pool refuses, what runs stays until the model runs elsewhere: it leaves, and
+holds its devices meanwhile, but for a higher priority and for a limit that was lowered.
 """
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 from nlp_operator.planning.packing.insert import dedicated_cap
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, group_of
@@ -15,21 +19,20 @@ def keep(problem: Problem, current: Plan) -> Ledger:
     ledger = Ledger(problem)
     ledger.names |= {one.name for one in current.servers}
     for server in current.servers:
+        if not server.shared:
+            _keep_dedicated(ledger, server)
+            continue
         pool = problem.pool.get(server.pool)
         if pool is None:
             continue
         models = [problem.model[key] for key in server.models if key in problem.model]
         models = [
             one for one in models
-            if one.shared == server.shared and one.devices == server.devices and one.replicas
-            and ledger.admitted(one, pool)
+            if one.shared and one.devices == server.devices and one.replicas and ledger.admitted(one, pool)
         ]  # fmt: skip
-        if server.shared:
-            _keep_shared(ledger, server, pool, models)
-        elif models:
-            cap = dedicated_cap(ledger, models[0], pool)
-            if min(server.replicas, cap) > 0:
-                ledger.add_dedicated(models[0], pool.name, min(server.replicas, cap))
+        _keep_shared(ledger, server, pool, models)
+    for server in current.leaving:
+        _keep_dedicated(ledger, server)
     for pool in problem.pools:
         _shed(ledger, pool)
     for shared in list(ledger.shared.values()):
@@ -45,6 +48,12 @@ def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
             room = ledger.room(pool, model.namespace, model.devices)
             if min(count, room) > 0:
                 ledger.add_dedicated(model, name, min(count, room))
+        for name, server in before.leaving.get(model.key, {}).items():
+            if name in ledger.problem.pool:
+                free = ledger.free(ledger.problem.pool[name], model.namespace)
+                stays = min(server.replicas, free // server.devices)
+                if stays > 0:
+                    ledger.stay_for_now(model.key, replace(server, replicas=stays))
         return
     was = before.home.get(model.key)
     if was is None:
@@ -68,6 +77,22 @@ def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
     if replicas != now.replicas:
         ledger.resize(now, replicas)
     ledger.join(now, model)
+
+
+def _keep_dedicated(ledger: Ledger, server: Server) -> None:
+    """What the model has too many of goes; a server of which nothing stays goes once the others serve."""
+    model = ledger.problem.model.get(server.models[0])
+    if model is None or model.shared or not model.replicas:
+        return
+    pool = ledger.problem.pool.get(server.pool)
+    if pool is not None and ledger.admitted(model, pool):
+        # Replicas that became wider or narrower stay in as many devices as before.
+        there = server.replicas * server.devices // model.devices
+        stays = min(there, dedicated_cap(ledger, model, pool))
+        if stays > 0:
+            ledger.add_dedicated(model, pool.name, stays)
+            return
+    ledger.stay_for_now(model.key, server)
 
 
 def _keep_shared(ledger: Ledger, server: Server, pool: Pool, models: list[Model]) -> None:
@@ -117,23 +142,35 @@ def _shed(ledger: Ledger, pool: Pool) -> None:
     for namespace, most in over:
         if most is not None:
             while ledger.used_by.get((pool.name, namespace), 0) > most:
-                _give_one(ledger, pool, namespace)
+                if not _give_one(ledger, pool, namespace):
+                    break
     while ledger.used[pool.name] > pool.max_devices:
-        _give_one(ledger, pool, "")
+        if not _give_one(ledger, pool, ""):
+            break
 
 
-def _give_one(ledger: Ledger, pool: Pool, namespace: str) -> None:
-    """The replica of lowest priority; of several, one of whoever has most."""
-    holders: list[tuple[int, int, str]] = []
+def _give_one(ledger: Ledger, pool: Pool, namespace: str) -> bool:
+    """The replica of lowest priority, first of what leaves anyhow; of several, one of whoever has most. False
+    where nobody is left who could give one."""
+    holders: list[tuple[int, bool, int, str]] = []
     for key, counts in ledger.dedicated.items():
         model = ledger.problem.model[key]
         if pool.name in counts and namespace in ("", model.namespace):
-            holders.append((model.priority, -counts[pool.name], key))
+            holders.append((model.priority, True, -counts[pool.name], key))
+    for key, leaving in ledger.leaving.items():
+        model = ledger.problem.model[key]
+        if pool.name in leaving and namespace in ("", model.namespace):
+            holders.append((model.priority, False, -leaving[pool.name].replicas, key))
     for server in ledger.shared.values():
         if server.pool is pool and namespace in ("", server.group[0]):
-            holders.append((server.priority, -server.replicas, server.name))
-    _, _, name = min(holders)
-    if name in ledger.shared:
+            holders.append((server.priority, True, -server.replicas, server.name))
+    if not holders:
+        return False
+    _, wanted, _, name = min(holders)
+    if not wanted:
+        ledger.go_now(name, pool.name, 1)
+    elif name in ledger.shared:
         ledger.resize(ledger.shared[name], ledger.shared[name].replicas - 1)
     else:
         ledger.add_dedicated(ledger.problem.model[name], pool.name, -1)
+    return True

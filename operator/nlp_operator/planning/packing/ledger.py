@@ -6,6 +6,7 @@ limits, or an assertion fails.
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
@@ -65,14 +66,19 @@ class SharedServer:
 class Ledger:
     def __init__(self, problem: Problem) -> None:
         self.problem = problem
-        self.used: dict[str, int] = {one.name: 0 for one in problem.pools}
-        self.used_by: dict[tuple[str, str], int] = {}
+        self.used: dict[str, int] = {one.name: sum(one.taken.values()) for one in problem.pools}
+        self.used_by: dict[tuple[str, str], int] = {
+            (one.name, namespace): count for one in problem.pools for namespace, count in one.taken.items()
+        }
         self.shared: dict[str, SharedServer] = {}
         self.in_group: dict[Group, dict[str, SharedServer]] = {}
         self.home: dict[str, SharedServer] = {}
         """Of shared models."""
         self.dedicated: dict[str, dict[str, int]] = {}
         """Replicas by pool, of the others; none is 0."""
+        self.leaving: dict[str, dict[str, Server]] = {}
+        """By model and pool: what stays of a dedicated model until it runs elsewhere. Nobody counts it as
+        granted."""
         self.names: set[str] = set()
         """Of shared servers, also of earlier ones: none is given twice, for both may run while models
         move."""
@@ -85,6 +91,7 @@ class Ledger:
         other.names = set(self.names)
         other.used, other.used_by = dict(self.used), dict(self.used_by)
         other.dedicated = {model: dict(counts) for model, counts in self.dedicated.items()}
+        other.leaving = {model: dict(servers) for model, servers in self.leaving.items()}
         for server in self.shared.values():
             twin = SharedServer(
                 server.name,
@@ -136,13 +143,15 @@ class Ledger:
 
     def room(self, pool: Pool, namespace: str, devices: int) -> int:
         """Pods of so many devices that may still be started there."""
-        if pool.backed_off:
-            return 0
+        return 0 if pool.backed_off else max(0, self.free(pool, namespace) // devices)
+
+    def free(self, pool: Pool, namespace: str) -> int:
+        """Devices that nobody holds; below zero: more are held than may be."""
         free = pool.max_devices - self.used[pool.name]
         limit = pool.namespaces.get(namespace)
         if limit is not None and limit.max_devices is not None:
             free = min(free, limit.max_devices - self.used_by.get((pool.name, namespace), 0))
-        return max(0, free // devices)
+        return free
 
     def _hold(self, pool: str, namespace: str, devices: int) -> None:
         self.used[pool] += devices
@@ -161,6 +170,21 @@ class Ledger:
         if not counts:
             del self.dedicated[model.key]
         self._hold(pool, model.namespace, replicas * model.devices)
+
+    def stay_for_now(self, model: str, server: Server) -> None:
+        """What has to leave holds its devices until the model runs elsewhere."""
+        self.leaving.setdefault(model, {})[server.pool] = server
+        if server.pool in self.used:
+            self._hold(server.pool, server.namespace, server.replicas * server.devices)
+
+    def go_now(self, model: str, pool: str, replicas: int) -> None:
+        """So many replicas of what leaves do not stay any longer."""
+        server = self.leaving[model].pop(pool)
+        self._hold(pool, server.namespace, -server.replicas * server.devices)
+        if server.replicas > replicas:
+            self.stay_for_now(model, dataclasses.replace(server, replicas=server.replicas - replicas))
+        elif not self.leaving[model]:
+            del self.leaving[model]
 
     # --- shared servers ---
 
@@ -226,6 +250,9 @@ class Ledger:
             return
         for pool, count in list(self.dedicated.get(model.key, {}).items()):
             self.add_dedicated(model, pool, -count)
+        for pool, server in list(self.leaving.get(model.key, {}).items()):
+            if pool in self.used:
+                self.go_now(model.key, pool, server.replicas)
 
     # --- the answer ---
 
@@ -251,7 +278,8 @@ class Ledger:
             for one in sorted(self.problem.models, key=lambda one: one.key)
             if (count := self.missing(one))
         }
-        return Plan(tuple(sorted(servers)), missing)
+        leaving = sorted(one for by_pool in self.leaving.values() for one in by_pool.values())
+        return Plan(tuple(sorted(servers)), missing, tuple(leaving))
 
 
 def first_free(stem: str, taken: Container[str]) -> str:

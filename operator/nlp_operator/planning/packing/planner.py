@@ -22,7 +22,7 @@ NOTHING = Plan()
 def plan(problem: Problem, current: Plan = NOTHING) -> Plan:
     """Nothing that runs and still fits moves, unless a higher priority takes its place."""
     ledger = keep(problem, current)
-    if not any(ledger.used.values()):
+    if not (ledger.dedicated or ledger.shared or ledger.leaving):
         return with_names_of(fresh(problem), current)
     return settle(ledger).plan()
 

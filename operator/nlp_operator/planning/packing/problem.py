@@ -65,6 +65,8 @@ class Pool:
     """It did not deliver: what it has stays, nothing new is placed there."""
     namespaces: Mapping[str, NamespaceLimit] = field(default_factory=dict)
     """Who may use it. Empty: everybody."""
+    taken: Mapping[str, int] = field(default_factory=dict)
+    """Devices that nobody plans about, by namespace: of models that are gone or cannot be read."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +181,9 @@ class Plan:
     """Sorted by name."""
     missing: Mapping[str, int] = field(default_factory=dict)
     """Replicas that found no place, by model; only of those that miss some."""
+    leaving: tuple[Server, ...] = ()
+    """Of dedicated models: what runs in pools that are no longer theirs, and may stay until the model runs
+    elsewhere. It holds its devices until then. Sorted by name."""
 
     @cached_property
     def of_model(self) -> Mapping[str, tuple[Server, ...]]:
@@ -187,6 +192,9 @@ class Plan:
             for model in server.models:
                 found.setdefault(model, []).append(server)
         return {model: tuple(servers) for model, servers in found.items()}
+
+    def leaving_of(self, model: str) -> tuple[Server, ...]:
+        return tuple(one for one in self.leaving if model in one.models)
 
     def replicas(self, model: str) -> Mapping[str, int]:
         """By pool."""
@@ -198,7 +206,7 @@ class Plan:
     def devices(self) -> Mapping[tuple[str, str], int]:
         """Held, by pool and namespace."""
         held: dict[tuple[str, str], int] = {}
-        for one in self.servers:
+        for one in (*self.servers, *self.leaving):
             where = (one.pool, one.namespace)
             held[where] = held.get(where, 0) + one.devices * one.replicas
         return held

@@ -24,7 +24,11 @@ def settle(ledger: Ledger) -> Ledger:
 
 
 def _make_room(ledger: Ledger, priority: int) -> Ledger:
-    lower = [one for one in ledger.problem.models if one.priority < priority and ledger.granted(one)]
+    lower = [
+        one
+        for one in ledger.problem.models
+        if one.priority < priority and (ledger.granted(one) or one.key in ledger.leaving)
+    ]
     missing = [one for one in short(ledger) if one.priority == priority]
     return _lift(ledger, lower, missing) if lower and missing else ledger
 

@@ -44,7 +44,7 @@ def test_a_shared_model_is_told_its_company_and_what_is_left() -> None:
         pytest.param(
             T4,
             make_model(mebibytes=700),
-            "Pool t4: the model takes 700 MiB (measured); a slot of 1 device has 500 MiB for models.",
+            "Pool t4: a replica takes 700 MiB (measured); 1 device there has 500 MiB.",
             "Nearest: pool t4 would take a replica more if the model took 200 MiB less.",
             id="memory",
         ),

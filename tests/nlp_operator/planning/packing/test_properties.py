@@ -51,6 +51,11 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
                 wrong.append(f"{one.key} has too high a priority for {pool.name}")
             if one.pool_names and pool.name not in one.pool_names:
                 wrong.append(f"{one.key} did not name {pool.name}")
+    for server in found.leaving:
+        devices[server.pool] += server.devices * server.replicas
+        by_namespace[server.pool, server.namespace] += server.devices * server.replicas
+        if found.of_model.get(server.models[0]) and server.pool in found.replicas(server.models[0]):
+            wrong.append(f"{server.name} leaves and stays")
     for pool in problem.pools:
         if devices[pool.name] > pool.max_devices:
             wrong.append(f"{pool.name} is over its budget")
@@ -184,6 +189,28 @@ def test_every_model_and_every_pool_it_is_not_on_is_explained(change: Change) ->
             assert sentence[0].isupper() or sentence[0].isdigit()
         for one in told.refusals:
             assert one.message.startswith(f"Pool {one.pool}: ")
+
+
+@given(change=changes())
+def test_what_a_pool_refuses_stays_until_its_model_runs_elsewhere(change: Change) -> None:
+    """Or until a limit or a higher priority takes it: nothing else stops what serves."""
+    before, after = change
+    running = plan(before)
+    found = plan(after, running)
+    for server in running.servers:
+        model = after.model.get(server.models[0])
+        if model is None or server.shared or model.shared or not model.replicas:
+            continue
+        left = {one.pool for one in (*found.of_model.get(model.key, ()), *found.leaving_of(model.key))}
+        if server.pool in left:
+            continue
+        pool = after.pool.get(server.pool)
+        assert pool is not None, "a pool that is gone has no limit"
+        held = [one for one in found.servers if one.pool == pool.name]
+        higher = [
+            one for one in held if any(after.model[key].priority > model.priority for key in one.models)
+        ]
+        assert higher or pool != before.pool.get(pool.name), "a limit of it was lowered"
 
 
 def _granted(model: Model, found: Plan) -> int:

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 
-from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
+from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Memory, NamespaceLimit, Problem
-from nlp_operator.planning.packing.reading import model_of, pool_of
-from nlp_operator.planning.placement import Demand, place
+from nlp_operator.planning.packing.reading import ask_of, model_of, pool_of
 from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
 
 MEASURED = Memory(300, 700, "measured")
@@ -57,18 +56,20 @@ def test_a_pool_is_read_with_its_limits() -> None:
     ],
 )
 def test_memory_is(serving: dict[str, Any], measured: dict[str, Memory], expected: Memory) -> None:
-    model = model_of("demo", "words", spec_of(**serving), 1, POOLS, 10 * 1024 * 1024, measured)
+    ask = ask_of("demo", "words", spec_of(**serving), 1, 10 * 1024 * 1024, measured)
+    model = model_of(ask, POOLS)
     assert model.need("l4").memory == expected
 
 
-def test_a_dedicated_model_needs_what_placement_says_it_needs() -> None:
-    """The operator places by `placement` for now: what fits there fits here."""
+@pytest.mark.parametrize(
+    ("declared", "artifact_bytes", "fits"),
+    [(1000, 0, True), (1001, 0, False), (0, 248 << 20, True), (0, 249 << 20, False)],
+)
+def test_a_dedicated_model_may_fill_its_slot(declared: int, artifact_bytes: int, fits: bool) -> None:
+    """Declared memory is that of a whole replica, the server's part included."""
     raw = make_gpu_pool("l4")
     raw["spec"]["memoryMebibytes"] = 1000
-    for declared, artifact_bytes in ((1000, 0), (1001, 0), (0, 248 << 20), (0, 249 << 20)):
-        spec = spec_of(memoryMebibytes=declared)
-        pools: dict[str, PoolSpec] = {"l4": parse_pool(raw)}
-        model = model_of("demo", "words", spec, 1, pools, artifact_bytes)
-        here = plan(Problem((pool_of("l4", pools["l4"]),), (model,)))
-        there = place(Demand("demo", spec, 1, artifact_bytes), [raw], {})
-        assert bool(here.servers) == hasattr(there, "pool")
+    pools = {"l4": parse_pool(raw)}
+    ask = ask_of("demo", "words", spec_of(memoryMebibytes=declared), 1, artifact_bytes)
+    found = plan(Problem((pool_of("l4", pools["l4"]),), (model_of(ask, pools),)))
+    assert bool(found.servers) is fits

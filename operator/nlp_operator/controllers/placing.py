@@ -1,0 +1,195 @@
+"""The loop of placement: one plan over all models, made again when something that matters changed.
+
+The passes over the models say what each of them asks, and take their share of the last plan. The plan itself
+is made in a thread, so that the loop goes on meanwhile; whose share changed is woken then. What runs is known
+from Deployments after a start, and from the last plan from then on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import (
+    Obj,
+    deleting,
+    dig,
+    generation,
+    labels,
+    name,
+    namespace,
+    number,
+    text,
+    uid,
+)
+from nlp_operator.api.spec import parse_model
+from nlp_operator.cluster import kinds
+from nlp_operator.cluster.writer import controller_uid
+from nlp_operator.controllers.keys import Key, key_of_object
+from nlp_operator.controllers.ledger import Ledger
+from nlp_operator.engine.clock import Clock
+from nlp_operator.engine.queue import KeyedQueue, Priority
+from nlp_operator.engine.store import Store
+from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.packing.planner import NOTHING
+from nlp_operator.planning.packing.reading import Ask, ask_of
+from nlp_operator.planning.together import Decision, Question, Running, Share, Where, decide, now_running
+
+log = logging.getLogger(__name__)
+
+PATIENCE_SECONDS = 5.0
+"""How long a model waits for the plan that its ask needs before it is looked after without a place. A plan
+takes milliseconds; this is for one that fails."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    uid: str
+    ask: Ask
+    since: float
+    """Monotonic."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """The caches at one moment, for the thread: their objects are replaced, never changed."""
+
+    asks: Mapping[Key, Asked]
+    deployments: tuple[Obj, ...]
+    pools: tuple[Obj, ...]
+    taken: Mapping[tuple[str, str], int]
+
+
+@dataclass
+class Placing:
+    clock: Clock
+    stores: Mapping[str, Store]
+    ledger: Ledger
+    queue: KeyedQueue[Key]
+    decision: Decision | None = None
+    """The last one."""
+    _asks: dict[Key, Asked] = field(default_factory=dict)
+    _known: frozenset[Where] = frozenset()
+    """The servers there were when the last plan was made."""
+    _pools: tuple[Obj, ...] = ()
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def pools(self) -> tuple[Obj, ...]:
+        """Those of the last plan: whoever takes a share of it sees no others."""
+        return self._live_pools() if self.decision is None else self.decision.question.pools
+
+    def share(self, key: Key) -> Share | None:
+        return None if self.decision is None else self.decision.shares.get(f"{key.namespace}/{key.name}")
+
+    def ask(self, key: Key, of_uid: str, ask: Ask | None) -> float:
+        """What a model asks from now on; `None`: nothing. Gives the seconds it should wait for a plan to be
+        made of it; 0: there is one, or none came."""
+        before = self._asks.get(key)
+        if ask is None:
+            if self._asks.pop(key, None) is not None:
+                self.look_soon()
+            return 0.0
+        if before is None or (before.uid, before.ask) != (of_uid, ask):
+            before = self._asks[key] = Asked(of_uid, ask, self.clock.monotonic())
+            self.look_soon()
+        share = self.share(key)
+        if share is not None and share.ask == ask:
+            return 0.0
+        return max(0.0, before.since + PATIENCE_SECONDS - self.clock.monotonic())
+
+    def look_soon(self) -> None:
+        self._changed.set()
+
+    def seed(self) -> None:
+        """After a start: each model that runs asks for what it has, until its own pass says otherwise. So a
+        process without memory plans over everything that runs, or over nothing."""
+        for model in self.stores[kinds.MODEL.name]:
+            ask = None if deleting(model) else self._as_it_runs(model)
+            if ask is not None:
+                self._asks[key_of_object(model)] = Asked(uid(model), ask, self.clock.monotonic())
+
+    def _as_it_runs(self, model: Obj) -> Ask | None:
+        try:
+            spec = parse_model(model)
+        except SpecInvalid:
+            return None
+        artifact = dig(model, "status", "artifact", default={})
+        deployments = self.stores[kinds.DEPLOYMENT.name].by("owner", uid(model))
+        replicas = sum(number(one, "spec", "replicas") for one in deployments if not deleting(one))
+        if not text(artifact, "digest") or not replicas or spec.serving.isolation != "Dedicated":
+            return None
+        return ask_of(namespace(model), name(model), spec, replicas, number(artifact, "bytes"))
+
+    async def run(self) -> None:
+        while True:
+            await self._changed.wait()
+            try:
+                await self.look()
+            except Exception:
+                # What runs keeps running by the last plan; who has a place keeps it.
+                log.exception("No plan could be made; it is tried again in %g s.", PATIENCE_SECONDS)
+                await asyncio.sleep(PATIENCE_SECONDS)
+                self.look_soon()
+
+    async def look(self) -> None:
+        """Make a plan if anything changed that it follows from, and wake whom it concerns."""
+        self._changed.clear()
+        seen = Seen(
+            asks=dict(self._asks),
+            deployments=tuple(self.stores[kinds.DEPLOYMENT.name]),
+            pools=self._live_pools(),
+            taken=self.ledger.held_without(one.uid for one in self._asks.values()),
+        )
+        made, self._known = await asyncio.to_thread(_decide, seen, self.decision, self._known)
+        if made is not self.decision and made is not None:
+            before, self.decision = self.decision, made
+            self._wake(before, made)
+
+    def _wake(self, before: Decision | None, made: Decision) -> None:
+        if before is None or before.question.pools != made.question.pools:
+            for model in self.stores[kinds.MODEL.name]:
+                self.queue.add(key_of_object(model), Priority.SIGNAL)
+        for key in self._asks:
+            of_name = f"{key.namespace}/{key.name}"
+            old, new = None if before is None else before.shares.get(of_name), made.shares.get(of_name)
+            if new is not None and old != new:
+                waits = old is None or old.ask != new.ask
+                self.queue.add(key, Priority.EDIT if waits else Priority.CHILD)
+
+    def _live_pools(self) -> tuple[Obj, ...]:
+        """As they were when their specs last changed: nobody plans by the counts in their status, and a
+        snapshot is compared with the last one."""
+        before = {uid(pool): pool for pool in self._pools}
+        self._pools = tuple(
+            known
+            if (known := before.get(uid(pool))) is not None and generation(known) == generation(pool)
+            else pool
+            for pool in self.stores[kinds.POOL.name]
+        )
+        return self._pools
+
+
+def _decide(
+    seen: Seen, last: Decision | None, known: frozenset[Where]
+) -> tuple[Decision | None, frozenset[Where]]:
+    """The decision over what is seen, the last one where nothing changed; and the servers there are."""
+    asks = tuple(sorted((one.ask for one in seen.asks.values()), key=lambda one: one.key))
+    of_uid = {one.uid: one.ask.key for one in seen.asks.values()}
+    running = Running(
+        {
+            (of_uid[owner], labels(one).get(names.LABEL_POOL, "")): one
+            for one in seen.deployments
+            if (owner := controller_uid(one)) in of_uid and not deleting(one)
+        }
+    )
+    before = NOTHING if last is None else last.plan
+    now = now_running(before, asks, running, known, seen.pools)
+    there = frozenset(running.deployments)
+    question = Question(asks, seen.pools, seen.taken, now)
+    if last is not None and question == last.answered():
+        return last, there
+    return decide(question, last), there
