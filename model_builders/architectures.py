@@ -19,6 +19,7 @@ from model_builders.sentence_encoder.builder import SentenceEncoderArchitecture
 from model_builders.seq2seq_attention.builder import Seq2SeqAttentionArchitecture
 from model_builders.term_document_matrix.builder import TermDocumentMatrixArchitecture
 from model_builders.text_classifier.builder import TextClassifierArchitecture
+from model_builders.transformer.builder import TransformerArchitecture
 from model_builders.word2vec.builder import Word2VecArchitecture
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ ARCHITECTURES: Mapping[str, Architecture] = {
         Seq2SeqAttentionArchitecture(),
         TermDocumentMatrixArchitecture(),
         TextClassifierArchitecture(),
+        TransformerArchitecture(),
         Word2VecArchitecture(),
     )
 }

@@ -21,6 +21,7 @@ GENERATED: tuple[tuple[str, Sequence[str]], ...] = (
     ("manifests/samples/korean-people.yaml", ("-m", "tools.korean_words", "--people")),
     ("manifests/samples/reversed-words.yaml", ("-m", "tools.translation_samples", "reversed-words")),
     ("manifests/samples/korean-english.yaml", ("-m", "tools.translation_samples", "korean-english")),
+    ("manifests/samples/english-korean.yaml", ("-m", "tools.translation_samples", "english-korean")),
     ("charts/nlp-operator", ("-m", "tools.helm_chart")),
 )
 """Each document (or folder of them) with its command, that writes it (`--write FILE`) or holds it (`--check

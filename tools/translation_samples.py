@@ -1,11 +1,12 @@
-"""The samples `reversed-words` and `korean-english`: pairs of texts that are made here by rule.
+"""The samples of translation, such as `reversed-words`: pairs of texts that are made here by rule.
 
 python -m tools.translation_samples NAME --write FILE
 python -m tools.translation_samples NAME --check FILE     exit 1 when the file is not what the rules say
 
-Both are SYNTHETIC and say so. The first is the task on which attention can be seen to be right: the words of
-a line in reverse order, so the picture of a good model is a diagonal. The second is a Korean diary of short
-sentences with its English translation: the verb wanders from the end into the middle, and its person with it.
+All are SYNTHETIC and say so. `reversed-words` is the task on which attention can be seen to be right: the
+words of a line in reverse order, so the picture of a good model is a diagonal. `korean-english` is a Korean
+diary of short sentences with its English translation: the verb wanders from the end into the middle, and its
+person with it. `english-korean` is the same in the other direction, for a Transformer.
 """
 
 from __future__ import annotations
@@ -93,6 +94,7 @@ def table(pairs: list[tuple[str, str]]) -> list[str]:
 @dataclass(frozen=True)
 class Sample:
     header: str
+    architecture: str
     data: Callable[[], Mapping[str, list[tuple[str, str]]]]
     parameters: str
     quality: str
@@ -108,6 +110,10 @@ def diary_data() -> Mapping[str, list[tuple[str, str]]]:
     return {"test.tsv": sentences[DIARY_LEARNT:], "train.tsv": sentences[:DIARY_LEARNT]}
 
 
+def translated_diary_data() -> Mapping[str, list[tuple[str, str]]]:
+    return {file: [(target, source) for source, target in pairs] for file, pairs in diary_data().items()}
+
+
 SAMPLES: Mapping[str, Sample] = {
     "reversed-words": Sample(
         f"""\
@@ -117,6 +123,7 @@ SAMPLES: Mapping[str, Sample] = {
 # `python -m tools.translation_samples` makes {LEARNT:,} lines to learn from and {ASKED} others to
 # measure by. Training takes ten seconds, and the image builder-torch.
 """,
+        "Seq2SeqAttention",
         reversed_data,
         """\
     seq2SeqAttention:
@@ -139,6 +146,7 @@ SAMPLES: Mapping[str, Sample] = {
 # deeds and days give; it learns from {DIARY_LEARNT} of them, is measured by the others, and knows no
 # other word. Training takes half a minute, and the image builder-torch.
 """,
+        "Seq2SeqAttention",
         diary_data,
         """\
     seq2SeqAttention:
@@ -154,6 +162,30 @@ SAMPLES: Mapping[str, Sample] = {
 """,
         "0.9",
     ),
+    "english-korean": Sample(
+        f"""\
+# From English to Korean, by a Transformer: nothing but attention.
+#   nlpctl infer english-korean "I bought the bread yesterday."
+# Look at what each head of each layer looked at: nlpctl report english-korean. SYNTHETIC: the sentences of
+# korean-english the other way round (`python -m tools.translation_samples`); it learns from {DIARY_LEARNT} of
+# them, is measured by the others, and knows no other word. Training takes ten seconds, and the image
+# builder-torch.
+""",
+        "Transformer",
+        translated_diary_data,
+        """\
+    transformer:
+      hiddenDim: 64
+      feedForwardDim: 128
+      numLayers: 2
+      numHeads: 4
+      maxTokens: 32
+      epochs: 20
+      batchSize: 32
+      learningRate: "0.003"
+""",
+        "0.95",
+    ),
 }
 
 MANIFEST = """\
@@ -164,7 +196,7 @@ metadata:
   name: {name}
 spec:
   build:
-    architecture: Seq2SeqAttention
+    architecture: {architecture}
 {parameters}\
     inputs:
       - name: train
@@ -181,7 +213,12 @@ spec:
 def render(name: str) -> str:
     sample = SAMPLES[name]
     data = {key: table(pairs) for key, pairs in sample.data().items()}
-    manifest = MANIFEST.format(name=name, parameters=sample.parameters, quality=sample.quality)
+    manifest = MANIFEST.format(
+        name=name,
+        architecture=sample.architecture,
+        parameters=sample.parameters,
+        quality=sample.quality,
+    )
     return sample.header + config_map(name, data) + manifest
 
 

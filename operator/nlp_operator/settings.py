@@ -145,7 +145,8 @@ class Settings:
         "",
         _text,
         "Image of the build Jobs of architectures that need torch (SentenceEncoder, Word2Vec, "
-        "TextClassifier, Seq2SeqAttention); empty means that such models cannot be built here, and say so.",
+        "TextClassifier, Seq2SeqAttention, Transformer); empty means that such models cannot be built "
+        "here, and say so.",
     )
     serving_image: str = _setting(
         "",
@@ -254,7 +255,13 @@ class Settings:
         _one_of("None", "Scrape", "Prometheus"),
         "How the load and latency of models are measured: None; Scrape, which asks each server pod for its "
         "metrics every two seconds; or Prometheus, which asks the server of --prometheus-url. status.scaling "
-        "then advises by them; replicas stay as the spec says.",
+        "then tells of them, and models whose spec.scaling.mode is Automatic are scaled by them.",
+    )
+    scaling: str = _setting(
+        "Act",
+        _one_of("Act", "Hold"),
+        "Hold stops scaling: every model keeps the replicas that it has, between its minReplicas and "
+        "maxReplicas, and status.scaling still tells what would be right.",
     )
     server_metrics_port: int = _setting(
         8002, _PORT, "Port on which server pods give their metrics, for --signals Scrape."

@@ -49,9 +49,10 @@ def changed(model: dict[str, Any], path: str, value: Any) -> dict[str, Any]:
 REFUSED = [
     pytest.param(
         "spec.build.architecture",
-        "Transformer",
-        'spec.build.architecture: Unsupported value: "Transformer": supported values: '
-        '"TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier", "Seq2SeqAttention"',
+        "Perceptron",
+        'spec.build.architecture: Unsupported value: "Perceptron": supported values: '
+        '"TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier", '
+        '"Seq2SeqAttention", "Transformer"',
         id="an unknown architecture",
     ),
     pytest.param(
@@ -286,7 +287,7 @@ def test_a_pool_with_nodes_that_no_pod_could_ask_for_is_refused(
 
 def test_every_invalid_field_is_told_at_once(control_plane: ControlPlane, namespace: str) -> None:
     model = changed(make_model(namespace), "spec.serving.maxBatchSize", -4)
-    model = changed(model, "spec.build.architecture", "Transformer")
+    model = changed(model, "spec.build.architecture", "Perceptron")
 
     with pytest.raises(CommandFailed) as refused:
         control_plane.apply(model)

@@ -35,6 +35,16 @@ def python_with_torch() -> Path:
     return environment(TORCH_BUILDER, Progress()) / "bin/python3"
 
 
+def run_in_torch(module: str, name: str) -> Any:
+    """What a function of a module that is run with torch prints, as JSON. A warning is an error there."""
+    command = [str(python_with_torch()), "-W", "error", "-m", module, name]
+    done = subprocess.run(
+        command, cwd=ROOT, env={"PYTHONPATH": WHERE}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
 def with_torch(jobs: Jobs) -> Jobs:
     return dataclasses.replace(jobs, python=str(python_with_torch()))
 

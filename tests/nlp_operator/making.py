@@ -108,6 +108,12 @@ def make_transformer(*inputs: Obj, **parameters: Any) -> Obj:
     return make_model("english-korean", build=build)
 
 
+def make_transformer(*inputs: Obj, **parameters: Any) -> Obj:
+    """A Transformer of these inputs."""
+    build = {"architecture": "Transformer", "transformer": parameters, "inputs": list(inputs)}
+    return make_model("english-korean", build=build)
+
+
 def make_pool(pool: str = "cpu", **spec: Any) -> Obj:
     return {
         "apiVersion": names.API_VERSION,

@@ -31,7 +31,9 @@ ANNOTATION_TEMPLATE = f"{GROUP}/template"
 """On server pods: which template they are of. A pod's own label pod-template-hash is the Deployment
 controller's, and nothing that the operator reads says which of its values is the newest."""
 
-ARCHITECTURES_WITH_TORCH = frozenset({"SentenceEncoder", "Seq2SeqAttention", "TextClassifier", "Word2Vec"})
+ARCHITECTURES_WITH_TORCH = frozenset(
+    {"SentenceEncoder", "Seq2SeqAttention", "TextClassifier", "Transformer", "Word2Vec"}
+)
 """Those that the builder image with torch builds; the others need it not, and it is eight times as large."""
 
 SERVER_CONFIG_KEY = "server.json"

@@ -140,6 +140,30 @@ class Seq2SeqAttention(_Part):
     seed: int = Field(1, ge=0, le=2_147_483_647)
 
 
+class Transformer(_Part):
+    source_column: Column = "source"
+    target_column: Column = "target"
+    vocab_size: int = Field(8000, ge=16, le=64_000)
+    hidden_dim: int = Field(256, ge=2, le=1024, multiple_of=2)
+    feed_forward_dim: int = Field(1024, ge=2, le=4096)
+    num_layers: int = Field(3, ge=1, le=12)
+    num_heads: int = Field(4, ge=1, le=16)
+    dropout: Dropout = "0.1"
+    label_smoothing: Dropout = "0.1"
+    max_tokens: int = Field(64, ge=2, le=512)
+    epochs: int = Field(10, ge=1, le=1000)
+    batch_size: int = Field(64, ge=1, le=4096)
+    learning_rate: LearningRate = "0.001"
+    warm_up: Dropout = "0.1"
+    seed: int = Field(1, ge=0, le=2_147_483_647)
+
+    @model_validator(mode="after")
+    def _heads_share_the_width(self) -> Self:
+        if self.hidden_dim % self.num_heads:
+            raise ValueError("hiddenDim must be a multiple of numHeads.")
+        return self
+
+
 class ClaimSource(_Part):
     claim_name: ObjectName
     path: Annotated[str, StringConstraints(max_length=1024)] = ""
@@ -343,6 +367,7 @@ class Build(_Part):
     word2_vec: Word2Vec | None = None
     text_classifier: TextClassifier | None = None
     seq2_seq_attention: Seq2SeqAttention | None = None
+    transformer: Transformer | None = None
     inputs: list[Input] = Field(min_length=1, max_length=8)
     quality: list[QualityBound] = Field(default_factory=list, max_length=16)
     export: Export = Export()
@@ -404,8 +429,9 @@ class Build(_Part):
     @model_validator(mode="after")
     def _what_a_translator_learns_from(self) -> Self:
         names = {one.name for one in self.inputs}
-        if self.seq2_seq_attention is not None and ("train" not in names or names - {"train", "test"}):
-            raise ValueError("Seq2SeqAttention takes the inputs train (needed) and test.")
+        learns = self.seq2_seq_attention or self.transformer
+        if learns is not None and ("train" not in names or names - {"train", "test"}):
+            raise ValueError(f"{self.architecture} takes the inputs train (needed) and test.")
         return self
 
     @property
@@ -417,6 +443,7 @@ class Build(_Part):
             "Word2Vec": self.word2_vec,
             "TextClassifier": self.text_classifier,
             "Seq2SeqAttention": self.seq2_seq_attention,
+            "Transformer": self.transformer,
         }
 
     @property

@@ -28,10 +28,11 @@ from model_builders.seq2seq_attention.eager import TorchDecoder
 from model_builders.seq2seq_attention.graph import build_decoder, build_encoder
 from model_builders.seq2seq_attention.network import Memory, Seq2Seq
 from model_builders.seq2seq_attention.parameters import Parameters, parse_parameters
-from model_builders.served.search import END, PAD, UNK, Found, beam, greedy, pad
+from model_builders.served.search import END, PAD, UNK, Decoder, Found, beam, greedy, pad
 from model_builders.served.translating import OnnxDecoder, Subwords
 from model_builders.translation import training
 from model_builders.translation.pairs import Encoded, Pair
+from model_builders.translation.schedule import Schedule
 from model_builders.translation.subwords import train_subwords
 from tools.translation_samples import diary
 
@@ -55,36 +56,42 @@ def make_network(parameters: Parameters, seed: int = 3) -> Seq2Seq:
     return network
 
 
-def exported(network: Seq2Seq, parameters: Parameters) -> OnnxDecoder:
+def written(*graphs: Any) -> OnnxDecoder:
+    """An encoder and a decoder, as they are read by whoever serves them."""
     folder = Path(tempfile.mkdtemp())
-    weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
-    for name, build in (("encoder", build_encoder), ("decoder", build_decoder)):
-        (folder / f"{name}.onnx").write_bytes(build(weights, parameters).SerializeToString())
+    for name, graph in zip(("encoder", "decoder"), graphs, strict=True):
+        (folder / f"{name}.onnx").write_bytes(graph.SerializeToString())
     return OnnxDecoder(folder)
 
 
 def exports() -> dict[str, Any]:
-    """Every order and score: torch in a batch, ONNX in a batch, ONNX row by row."""
+    """Every order and score."""
     found = {}
     for attention, score in product(("Luong", "Bahdanau", "None"), ("Dot", "General", "Concat")):
         parameters = make_parameters(attention=attention, score=score)
         network = make_network(parameters)
-        eager, served = TorchDecoder(network), exported(network, parameters)
-        searches: list[Searches] = [
-            lambda decoder, tokens, lengths: greedy(decoder, tokens, lengths, LONGEST),
-            lambda decoder, tokens, lengths: beam(decoder, tokens, lengths, LONGEST, 4),
-        ]
-        words, difference = [], 0.0
-        for search in searches:
-            together = search(eager, *pad(SOURCES)), search(served, *pad(SOURCES))
-            alone = [search(served, *pad([source]))[0] for source in SOURCES]
-            words.append([[list(one.words) for one in founds] for founds in (*together, alone)])
-            for other in (together[1], alone):
-                for a, b in zip(together[0], other, strict=True):
-                    apart = np.abs(a.attention - b.attention).max(initial=abs(a.score - b.score))
-                    difference = max(difference, float(apart))
-        found[f"{attention} {score}"] = {"words": words, "difference": difference}
+        weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+        served = written(*(build(weights, parameters) for build in (build_encoder, build_decoder)))
+        found[f"{attention} {score}"] = compared(TorchDecoder(network), served)
     return found
+
+
+def compared(eager: Decoder, served: Decoder) -> dict[str, Any]:
+    """Greedy and by a beam: torch in a batch, ONNX in a batch, ONNX row by row."""
+    searches: list[Searches] = [
+        lambda decoder, tokens, lengths: greedy(decoder, tokens, lengths, LONGEST),
+        lambda decoder, tokens, lengths: beam(decoder, tokens, lengths, LONGEST, 4),
+    ]
+    words, difference = [], 0.0
+    for search in searches:
+        together = search(eager, *pad(SOURCES)), search(served, *pad(SOURCES))
+        alone = [search(served, *pad([source]))[0] for source in SOURCES]
+        words.append([[list(one.words) for one in founds] for founds in (*together, alone)])
+        for other in (together[1], alone):
+            for a, b in zip(together[0], other, strict=True):
+                apart = np.abs(a.attention - b.attention).max(initial=abs(a.score - b.score))
+                difference = max(difference, float(apart))
+    return {"words": words, "difference": difference}
 
 
 def steps() -> dict[str, Any]:
@@ -196,19 +203,24 @@ def killed_after(steps: int) -> Callable[..., Any]:
 
 
 def going_on() -> dict[str, Any]:
-    """A training that is killed within an epoch, and one that is not: the same weights in the end."""
     parameters = make_parameters(dropout="0.3", epochs=3, batchSize=8)
-    pairs, schedule = make_pairs(), parameters.schedule
-    whole = make_network(parameters, 5)
+    return killed_and_going_on(parameters.schedule, partial(make_network, parameters))
+
+
+def killed_and_going_on(schedule: Schedule, make: Callable[[int], Any]) -> dict[str, Any]:
+    """A training that is killed within an epoch, and one that is not: the same weights in the end. `make`
+    gives a network of a seed."""
+    pairs = make_pairs()
+    whole = make(5)
     history = training.train(whole, pairs, pairs, schedule, Checkpoints()).history
 
     checkpoints = Checkpoints(partial(Path, tempfile.mkdtemp()))
     with patch.object(training, "CHECKPOINT_SECONDS", 0.0):
         with suppress(Killed), patch.object(training, "_step", killed_after(7)):
-            training.train(make_network(parameters, 5), pairs, pairs, schedule, checkpoints)
+            training.train(make(5), pairs, pairs, schedule, checkpoints)
         kept = checkpoints.load(training.TRAINING)
         assert kept is not None
-        resumed = make_network(parameters, 6)  # other weights, which are replaced
+        resumed = make(6)  # other weights, which are replaced
         found = training.train(resumed, pairs, pairs, schedule, checkpoints).history
     weights, others = whole.state_dict(), resumed.state_dict()
     return {

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from localcluster.debian import Unpacked, available, unpack
-from tests.model_builders.seq2seq_attention.test_seq2seq_job import sample
 from tests.model_builders.test_report_in_browser import LEGIBLE_PIXELS, PACKAGES, look
+from tests.model_builders.translation.samples import sample
 
 pytestmark = [
     pytest.mark.jobs,
@@ -26,7 +26,7 @@ def chromium() -> Unpacked:
 
 
 @pytest.mark.parametrize("width", [1280, 400])
-@pytest.mark.parametrize("name", ["korean-english", "reversed-words"])
+@pytest.mark.parametrize("name", ["korean-english", "reversed-words", "english-korean"])
 def test_a_report_of_attention_is_whole(chromium: Unpacked, tmp_path: Path, name: str, width: int) -> None:
     page = (sample(name).artifact / "report.html").read_text(encoding="utf-8")
     seen = look(chromium, tmp_path, name, page, width)

@@ -10,11 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.model_builders.made import Jobs, Ran, make_jobs, request_of_build
 from tests.model_builders.torch_jobs import (
-    ROOT,
     Built,
     fetch,
     kept,
@@ -22,6 +20,7 @@ from tests.model_builders.torch_jobs import (
     run_build,
     with_torch,
 )
+from tests.model_builders.translation.samples import sample
 from tools.translation_samples import DID, reversed_lines, table
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
@@ -35,20 +34,6 @@ ENGLISH = dict(DID)
 def build(jobs: Jobs, parameters: Mapping[str, Any], python: str = "", **files: str | bytes) -> Ran:
     request = request_of_build(fetch(jobs, **files), "Seq2SeqAttention", parameters)
     return run_build(jobs if python else with_torch(jobs), request)
-
-
-@cache
-def sample(name: str) -> Built:
-    def make(jobs: Jobs) -> Ran:
-        text = (ROOT / f"manifests/samples/{name}.yaml").read_text(encoding="utf-8")
-        config_map, model = yaml.safe_load_all(text)
-        spec = model["spec"]["build"]
-        files = {key.removesuffix(".tsv"): content for key, content in config_map["data"].items()}
-        found = fetch(jobs, **files)
-        request = request_of_build(found, "Seq2SeqAttention", spec["seq2SeqAttention"], spec["quality"])
-        return run_build(with_torch(jobs), request)
-
-    return kept(name, make)
 
 
 @cache

@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-from typing import Any
+from functools import partial
 
 import pytest
 
-from tests.model_builders.torch_jobs import ROOT, WHERE, python_with_torch
+from tests.model_builders.torch_jobs import run_in_torch
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
 
 UNSEEN = str.maketrans("", "", "(),?!")
 """No sentence of the diary has them."""
 
-IN_TORCH = "tests.model_builders.seq2seq_attention.in_torch"
-
-
-def run(name: str) -> Any:
-    command = [str(python_with_torch()), "-W", "error", "-m", IN_TORCH, name]
-    done = subprocess.run(
-        command, cwd=ROOT, env={"PYTHONPATH": WHERE}, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return json.loads(done.stdout)
+run = partial(run_in_torch, "tests.model_builders.seq2seq_attention.in_torch")
 
 
 def test_the_exported_graphs_say_the_same_words_with_the_same_attention_in_a_batch_and_alone() -> None:

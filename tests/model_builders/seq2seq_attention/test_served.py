@@ -9,7 +9,8 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from tests.model_builders.asking import Asked, asking, serving, texts
-from tests.model_builders.seq2seq_attention.test_seq2seq_job import sample, without_attention
+from tests.model_builders.seq2seq_attention.test_seq2seq_job import without_attention
+from tests.model_builders.translation.samples import sample
 from tests.nlp_agent.running import RunningAgent
 from tools.translation_samples import reversed_lines
 

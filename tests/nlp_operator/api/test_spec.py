@@ -12,6 +12,7 @@ from tests.nlp_operator.making import (
     make_model,
     make_outside,
     make_pool,
+    make_transformer,
     make_translator,
     make_words,
 )
@@ -49,6 +50,8 @@ CLASSIFIER_TAKES = (
     "Frozen or FineTuned."
 )
 
+OURS = "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier, Seq2SeqAttention, Transformer"
+
 TRANSLATOR_TAKES = "Seq2SeqAttention takes the inputs train (needed) and test."
 
 
@@ -65,15 +68,23 @@ INVALID = [
         id="a state that cannot be halved",
     ),
     pytest.param(
-        make_model(build_extra={"architecture": "Transformer"}),
-        "spec.build: transformer must be set: the architecture is Transformer, which is none of "
-        "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier, Seq2SeqAttention.",
+        make_transformer(named("train"), named("pairs")),
+        "spec.build: Transformer takes the inputs train (needed) and test.",
+        id="others for a Transformer",
+    ),
+    pytest.param(
+        make_transformer(named("train"), hiddenDim=250),
+        "spec.build.transformer: hiddenDim must be a multiple of numHeads.",
+        id="heads that cannot share",
+    ),
+    pytest.param(
+        make_model(build_extra={"architecture": "Perceptron"}),
+        f"spec.build: perceptron must be set: the architecture is Perceptron, which is none of {OURS}.",
         id="unknown architecture",
     ),
     pytest.param(
         make_outside(build_extra={"ngramProfiles": None}),
-        "spec.build: ngramProfiles must be set: the architecture is NgramProfiles, which is none of "
-        "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier, Seq2SeqAttention.",
+        f"spec.build: ngramProfiles must be set: the architecture is NgramProfiles, which is none of {OURS}.",
         id="an architecture from outside without its member",
     ),
     pytest.param(
