@@ -14,6 +14,7 @@ from collections.abc import Mapping
 from model_builders import OUTSIDE
 from model_builders.architecture import Architecture
 from model_builders.errors import Refused
+from model_builders.hugging_face.builder import HuggingFaceArchitecture
 from model_builders.one_hot.builder import OneHotArchitecture
 from model_builders.sentence_encoder.builder import SentenceEncoderArchitecture
 from model_builders.seq2seq_attention.builder import Seq2SeqAttentionArchitecture
@@ -27,6 +28,7 @@ logger = logging.getLogger(__name__)
 ARCHITECTURES: Mapping[str, Architecture] = {
     architecture.name: architecture
     for architecture in (
+        HuggingFaceArchitecture(),
         OneHotArchitecture(),
         SentenceEncoderArchitecture(),
         Seq2SeqAttentionArchitecture(),

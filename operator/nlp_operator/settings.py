@@ -145,8 +145,8 @@ class Settings:
         "",
         _text,
         "Image of the build Jobs of architectures that need torch (SentenceEncoder, Word2Vec, "
-        "TextClassifier, Seq2SeqAttention, Transformer); empty means that such models cannot be built "
-        "here, and say so.",
+        "TextClassifier, Seq2SeqAttention, Transformer, HuggingFace); empty means that such models cannot be "
+        "built here, and say so.",
     )
     serving_image: str = _setting(
         "",

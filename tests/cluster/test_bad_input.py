@@ -52,7 +52,7 @@ REFUSED = [
         "Perceptron",
         'spec.build.architecture: Unsupported value: "Perceptron": supported values: '
         '"TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier", '
-        '"Seq2SeqAttention", "Transformer"',
+        '"Seq2SeqAttention", "Transformer", "HuggingFace"',
         id="an unknown architecture",
     ),
     pytest.param(

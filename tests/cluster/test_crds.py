@@ -18,6 +18,7 @@ from tests.nlp_operator.making import (
     make_classifier,
     make_encoder,
     make_gpu_pool,
+    make_hugging_face,
     make_model,
     make_pool,
     make_transformer,
@@ -64,7 +65,7 @@ def encoder(change: Callable[[Object], object]) -> Object:
 
 
 REFUSED_MODELS = [
-    pytest.param(model(lambda spec: spec["build"].update(architecture="Perceptron")), 'Unsupported value: "Perceptron": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier", "Seq2SeqAttention", "Transformer"', id="unknown architecture"),
+    pytest.param(model(lambda spec: spec["build"].update(architecture="Perceptron")), 'Unsupported value: "Perceptron": supported values: "TermDocumentMatrix", "SentenceEncoder", "OneHot", "Word2Vec", "TextClassifier", "Seq2SeqAttention", "Transformer", "HuggingFace"', id="unknown architecture"),
     pytest.param(model(lambda spec: spec["build"].update(export={"precision": "Int8"})), "spec.build.export.fidelity must be set when the precision is Int8", id="lossy without a fidelity"),
     pytest.param(model(lambda spec: spec["build"].update(export={"fidelity": {"metric": "cosine", "atLeast": "0.98"}})), "the precision Int8 and fidelity are offered for the architecture SentenceEncoder only", id="a fidelity of what loses nothing"),
     pytest.param(encoder(lambda spec: spec["build"]["inputs"][0].update(name="corpus")), "A SentenceEncoder takes the inputs weights", id="an encoder without weights"),
@@ -80,6 +81,9 @@ REFUSED_MODELS = [
     pytest.param(as_applied(make_transformer({**TRAIN, "name": "pairs"})), "Transformer takes the inputs train (pairs of texts; needed) and test", id="a Transformer without pairs"),
     pytest.param(as_applied(make_transformer(TRAIN, hiddenDim=250)), "spec.build.transformer.hiddenDim must be a multiple of numHeads.", id="heads that cannot share"),
     pytest.param(as_applied(make_transformer(TRAIN, numLayers=13)), "spec.build.transformer.numLayers in body should be less than or equal to 12", id="too many layers"),
+    pytest.param(as_applied(make_hugging_face("Translation", {**TRAIN, "name": "weights"}, TRAIN)), "HuggingFace takes the inputs weights (a folder; needed) and test", id="texts for a model that is trained"),
+    pytest.param(as_applied(make_hugging_face("Summarization", {**TRAIN, "name": "weights"})), 'spec.build.huggingFace.task: Unsupported value: "Summarization"', id="a task that is not served"),
+    pytest.param(as_applied(make_hugging_face("TokenClassification", {**TRAIN, "name": "weights"}, prefix="say: ")), "spec.build.huggingFace.prefix is for the task Translation only.", id="a prefix that nobody reads"),
     pytest.param(words(lambda spec: spec["build"].update(word2Vec={"learningRate": "11"})), "spec.build.word2Vec.learningRate in body should match", id="a learning rate above its bound"),
     pytest.param(model(lambda spec: spec["build"].update(oneHot={})), "spec.build.oneHot must be set (it may be {}) when the architecture is OneHot, and only then.", id="two members set"),
     pytest.param(model(lambda spec: spec["build"].pop("termDocumentMatrix")), "spec.build.termDocumentMatrix must be set (it may be {}) when the architecture is TermDocumentMatrix, and only then.", id="no member set"),

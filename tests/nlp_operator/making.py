@@ -21,6 +21,7 @@ from nlp_operator.planning.models import plan_model
 from nlp_operator.planning.packing.planner import NOTHING
 from nlp_operator.planning.packing.reading import Ask
 from nlp_operator.planning.plan import ModelPlan
+from nlp_operator.planning.readings.advice import Advice
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.together import Decision, Question, Running, decide, now_running
 from nlp_operator.resources.manifests import sha256_of
@@ -102,10 +103,11 @@ def make_translator(*inputs: Obj, **parameters: Any) -> Obj:
     return make_model("korean-english", build=build)
 
 
-def make_transformer(*inputs: Obj, **parameters: Any) -> Obj:
-    """A Transformer of these inputs."""
-    build = {"architecture": "Transformer", "transformer": parameters, "inputs": list(inputs)}
-    return make_model("english-korean", build=build)
+def make_hugging_face(task: str, *inputs: Obj, **parameters: Any) -> Obj:
+    """A model of one task from a folder."""
+    member = {"task": task, **parameters}
+    build = {"architecture": "HuggingFace", "huggingFace": member, "inputs": list(inputs)}
+    return make_model("korean-names", build=build)
 
 
 def make_transformer(*inputs: Obj, **parameters: Any) -> Obj:
@@ -252,6 +254,8 @@ class World:
     """Those of others that the plan has given away already."""
     others: tuple[Ask, ...] = ()
     """What other models ask."""
+    advice: Advice | None = None
+    """Of the autoscaler."""
     store: Obj | None = None
     sources: dict[str, Obj] = field(default_factory=dict)
     """Other NLPModels by name."""
@@ -295,6 +299,7 @@ class World:
                 pools=pools,
                 agents=self.agents,
                 progress=self.progress,
+                advice=self.advice,
                 usage=self.usage | self.in_use,
             )
         )

@@ -32,7 +32,7 @@ ANNOTATION_TEMPLATE = f"{GROUP}/template"
 controller's, and nothing that the operator reads says which of its values is the newest."""
 
 ARCHITECTURES_WITH_TORCH = frozenset(
-    {"SentenceEncoder", "Seq2SeqAttention", "TextClassifier", "Transformer", "Word2Vec"}
+    {"HuggingFace", "SentenceEncoder", "Seq2SeqAttention", "TextClassifier", "Transformer", "Word2Vec"}
 )
 """Those that the builder image with torch builds; the others need it not, and it is eight times as large."""
 

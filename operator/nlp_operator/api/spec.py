@@ -164,6 +164,19 @@ class Transformer(_Part):
         return self
 
 
+class HuggingFace(_Part):
+    task: Literal["SequenceClassification", "TokenClassification", "Translation"]
+    max_tokens: int = Field(0, ge=0, le=8192)
+    long_texts: Literal["Refuse", "Truncate"] = "Refuse"
+    prefix: Annotated[str, StringConstraints(max_length=256)] = ""
+
+    @model_validator(mode="after")
+    def _only_a_translator_is_told_what_to_do(self) -> Self:
+        if self.prefix and self.task != "Translation":
+            raise ValueError("prefix is for the task Translation only.")
+        return self
+
+
 class ClaimSource(_Part):
     claim_name: ObjectName
     path: Annotated[str, StringConstraints(max_length=1024)] = ""
@@ -368,6 +381,7 @@ class Build(_Part):
     text_classifier: TextClassifier | None = None
     seq2_seq_attention: Seq2SeqAttention | None = None
     transformer: Transformer | None = None
+    hugging_face: HuggingFace | None = None
     inputs: list[Input] = Field(min_length=1, max_length=8)
     quality: list[QualityBound] = Field(default_factory=list, max_length=16)
     export: Export = Export()
@@ -434,6 +448,13 @@ class Build(_Part):
             raise ValueError(f"{self.architecture} takes the inputs train (needed) and test.")
         return self
 
+    @model_validator(mode="after")
+    def _what_is_taken_from_a_folder(self) -> Self:
+        names = {one.name for one in self.inputs}
+        if self.hugging_face is not None and ("weights" not in names or names - {"weights", "test"}):
+            raise ValueError("HuggingFace takes the inputs weights (needed) and test.")
+        return self
+
     @property
     def _members(self) -> dict[str, _Part | None]:
         return {
@@ -444,6 +465,7 @@ class Build(_Part):
             "TextClassifier": self.text_classifier,
             "Seq2SeqAttention": self.seq2_seq_attention,
             "Transformer": self.transformer,
+            "HuggingFace": self.hugging_face,
         }
 
     @property

@@ -9,6 +9,7 @@ from nlp_operator.errors import SpecInvalid
 from tests.nlp_operator.making import (
     make_classifier,
     make_encoder,
+    make_hugging_face,
     make_model,
     make_outside,
     make_pool,
@@ -50,7 +51,10 @@ CLASSIFIER_TAKES = (
     "Frozen or FineTuned."
 )
 
-OURS = "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier, Seq2SeqAttention, Transformer"
+OURS = (
+    "TermDocumentMatrix, SentenceEncoder, OneHot, Word2Vec, TextClassifier, Seq2SeqAttention, Transformer, "
+    "HuggingFace"
+)
 
 TRANSLATOR_TAKES = "Seq2SeqAttention takes the inputs train (needed) and test."
 
@@ -76,6 +80,16 @@ INVALID = [
         make_transformer(named("train"), hiddenDim=250),
         "spec.build.transformer: hiddenDim must be a multiple of numHeads.",
         id="heads that cannot share",
+    ),
+    pytest.param(
+        make_hugging_face("Translation", named("weights"), named("train")),
+        "spec.build: HuggingFace takes the inputs weights (needed) and test.",
+        id="texts for a model that is trained",
+    ),
+    pytest.param(
+        make_hugging_face("TokenClassification", named("weights"), prefix="say: "),
+        "spec.build.huggingFace: prefix is for the task Translation only.",
+        id="a prefix that nobody reads",
     ),
     pytest.param(
         make_model(build_extra={"architecture": "Perceptron"}),
