@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.autoscaling import queueing as q
 from benchmarks.autoscaling.baselines import Hpa
 from benchmarks.autoscaling.ours import Ours, remember
 from benchmarks.autoscaling.traces import Floats, Trace
@@ -20,7 +21,8 @@ from benchmarks.autoscaling.world import BLOCK_SECONDS, Model, Policy, Pool, Res
 from nlp_operator.planning.scaling import brain
 
 START_SHARE = 0.7
-"""Both begin with replicas that are busy for so much of the first minute: the models have been serving."""
+"""Both begin with replicas that are busy for so much of the first minute, as far as there are devices: the
+models have been serving."""
 HPA_TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 FONTS = (
     "DejaVu Sans",
@@ -32,6 +34,7 @@ FONTS = (
 )
 """The first that has a letter draws it."""
 OURS_COLOUR, HPA_COLOUR, LOAD_COLOUR = "#0b6bcb", "#d9730d", "#dddddd"
+TEXT_COLOUR, TARGET_COLOUR, LOAD_TEXT_COLOUR = "#1b1b1b", "#444444", "#777777"
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Preview:
     hpa: Result
     hpa_target: float
     hpa_pool: str
+    missing: tuple[str, ...]
+    """What the pools had no room for at the start, a sentence a model."""
     priced: bool
     """Whether the pools say what a device costs an hour; else cost is in device-hours."""
 
@@ -51,7 +56,9 @@ class Preview:
                 "policy": name,
                 "model": model.name,
                 "late_share": float(result.model_shares[m]),
-                "p95_seconds": result.latency(m),
+                "quantile": model.quantile,
+                "latency_seconds": _finite(result.latency(m, quantile=model.quantile)),
+                "latency_more_than_seconds": longer_than(result, m, model.quantile),
                 "target_seconds": model.target_seconds,
                 "mean_replicas": float(np.mean([tick.granted[m] for tick in result.ticks])),
                 "most_replicas": int(np.max([tick.granted[m] for tick in result.ticks])),
@@ -77,12 +84,15 @@ class Preview:
 
     def notes(self) -> list[str]:
         return [
+            *self.missing,
             f"The HPA was tuned on this very trace: of the targets {HPA_TARGETS[0]:g} to {HPA_TARGETS[-1]:g} "
             f"of what a replica bears, {self.hpa_target:g} is the cheapest with which it is no later than "
             f"nlp-operator, or else the least late. It scales the pool {self.hpa_pool}. Both begin with "
-            f"replicas that are busy for {100 * START_SHARE:.0f} % of the first minute.",
-            "Late is what is answered after the model's latency target, dropped or lost; p95 is the latency "
-            "that one answer in twenty exceeds, with the wait in queues, to within an eighth.",
+            f"replicas that are busy for {100 * START_SHARE:.0f} % of the first minute, where there is room: "
+            "each model its minReplicas first, then the rest, both by priority and name.",
+            "Late is what is answered after the model's latency target, refused or lost. p95 is the latency "
+            "that one request in twenty exceeds, with the wait in queues, to within an eighth; each model is "
+            "told by the quantile of its target. What is refused or lost exceeds any latency.",
         ]
 
 
@@ -102,7 +112,7 @@ def preview(
     """
     memory = remember(past, models, pools, brain.Settings()) if past is not None else None
     ours = _run(trace, models, pools, Ours(memory=memory), seed)
-    cheapest = min(pools, key=lambda pool: pool.price / pool.speed)
+    cheapest = min(pools, key=lambda pool: (pool.price / pool.speed, pool.name))
     tuned = [(target, _run(trace, models, [cheapest], Hpa("rate", target), seed)) for target in HPA_TARGETS]
     as_good = [one for one in tuned if one[1].late_share <= 1.1 * ours.late_share + 1e-4]
     target, hpa = (
@@ -110,16 +120,79 @@ def preview(
         if as_good
         else min(tuned, key=lambda one: (one[1].late_share, one[1].priced_seconds))
     )
-    return Preview(trace, tuple(models), ours, hpa, target, cheapest.name, priced)
+    missing = tuple(missing_at_start(trace, models, pools))
+    return Preview(trace, tuple(models), ours, hpa, target, cheapest.name, missing, priced)
+
+
+def wanted_at_start(trace: Trace, models: Sequence[Model]) -> list[int]:
+    return [
+        min(max(math.ceil(rate * model.mean_seconds / START_SHARE), model.lowest), model.highest)
+        for rate, model in zip(trace.rates[0], models, strict=True)
+    ]
+
+
+def start(trace: Trace, models: Sequence[Model], pools: Sequence[Pool]) -> tuple[tuple[int, ...], ...]:
+    """Of each model in each pool: the lowest first, then in rounds of one replica what its load wants, in
+    the order of priority and name, in the pools with the cheapest work."""
+    wanted = wanted_at_start(trace, models)
+    free = [pool.devices for pool in pools]
+    cheapest = sorted(range(len(pools)), key=lambda p: (pools[p].price / pools[p].speed, pools[p].name))
+    counts = [[0] * len(pools) for _ in models]
+
+    def grant(m: int) -> bool:
+        for p in cheapest:
+            if free[p] >= models[m].devices:
+                free[p] -= models[m].devices
+                counts[m][p] += 1
+                return True
+        return False
+
+    order = sorted(range(len(models)), key=lambda m: (-models[m].priority, models[m].name))
+    for m in order:
+        for _ in range(models[m].lowest):
+            grant(m)
+    for priority in dict.fromkeys(models[m].priority for m in order):
+        open_ones = [m for m in order if models[m].priority == priority]
+        while open_ones:
+            open_ones = [m for m in open_ones if sum(counts[m]) < wanted[m] and grant(m)]
+    return tuple(tuple(row) for row in counts)
+
+
+def missing_at_start(trace: Trace, models: Sequence[Model], pools: Sequence[Pool]) -> list[str]:
+    """A sentence for each model that does not get what it wants at the start."""
+    counts = start(trace, models, pools)
+    wanted = wanted_at_start(trace, models)
+    said = []
+    for model, want, have in zip(models, wanted, map(sum, counts), strict=True):
+        if have < model.lowest:
+            said.append(
+                f"{model.name} begins with {have} of its {model.lowest} minReplicas: the pools have no more "
+                "devices. Raise maxDevices of a pool, or lower minReplicas."
+            )
+        elif have < want:
+            said.append(f"{model.name} begins with {have} of the {want} replicas that its load asks for.")
+    return said
 
 
 def _run(trace: Trace, models: Sequence[Model], pools: Sequence[Pool], policy: Policy, seed: int) -> Result:
-    start = tuple(
-        min(max(math.ceil(rate * model.mean_seconds / START_SHARE), model.lowest), model.highest)
-        for rate, model in zip(trace.rates[0], models, strict=True)
-    )
-    world = World(trace, models, pools, seed, Settings(start_replicas=start))
+    world = World(trace, models, pools, seed, Settings(start_replicas=start(trace, models, pools)))
     return run(world, policy, seed, keep_ticks=True)
+
+
+def _finite(seconds: float) -> float | None:
+    return seconds if math.isfinite(seconds) else None
+
+
+def longer_than(result: Result, model: int, quantile: float, block: int | None = None) -> float | None:
+    """Where the latency has no end or was never one: what it is longer than. That is the longest that was
+    measured, or the target where nothing was answered in time to be."""
+    if not math.isinf(result.latency(model, block, quantile)):
+        return None
+    classes = result.latencies[model] if block is None else result.latencies[model, [block]]
+    answered = np.flatnonzero(classes.sum(0)[: q.LATENCIES - 1])
+    if not len(answered):
+        return 0.0
+    return float(1e-3 * q.CLASS_RATIO ** int(answered[-1]))
 
 
 # --- the picture ---
@@ -139,7 +212,17 @@ def draw(shown: Preview, kind: str = "png") -> bytes:
     with (
         warnings.catch_warnings(),
         matplotlib.rc_context(
-            {"font.family": fonts, "font.size": 9, "svg.fonttype": "none", "svg.hashsalt": "nlp-operator"}
+            {
+                "font.family": fonts,
+                "font.size": 9,
+                "svg.fonttype": "none",
+                "svg.hashsalt": "nlp-operator",
+                "text.color": TEXT_COLOUR,
+                "axes.labelcolor": TEXT_COLOUR,
+                "axes.edgecolor": TEXT_COLOUR,
+                "xtick.color": TEXT_COLOUR,
+                "ytick.color": TEXT_COLOUR,
+            }
         ),
     ):
         # Of an SVG the reader's own fonts draw the letters.
@@ -161,7 +244,13 @@ def draw(shown: Preview, kind: str = "png") -> bytes:
             each.spines[["top", "right"]].set_visible(False)
             each.grid(visible=True, alpha=0.25)
             each.set_ylim(bottom=0)
-        figure.savefig(drawn, format=kind, dpi=110, metadata={"Date": None} if kind == "svg" else None)
+        figure.savefig(
+            drawn,
+            format=kind,
+            dpi=110,
+            transparent=kind == "svg",  # the page has a colour of its own, by day and by night
+            metadata={"Date": None} if kind == "svg" else None,
+        )
         pyplot.close(figure)
     return drawn.getvalue()
 
@@ -178,8 +267,8 @@ def _draw_replicas(axes: Any, shown: Preview, m: int, kind: str) -> None:
     edges = np.arange(len(shown.trace.counts) + 1) * shown.trace.bin_seconds / 60
     load = axes.twinx()
     load.stairs(shown.trace.rates[:, m], edges, fill=True, color=LOAD_COLOUR)
-    load.set_ylabel("requests/s", color="#888888")
-    load.tick_params(axis="y", colors="#888888")
+    load.set_ylabel("requests/s", color=LOAD_TEXT_COLOUR)
+    load.tick_params(axis="y", colors=LOAD_TEXT_COLOUR)
     load.spines[["top", "left"]].set_visible(False)
     load.set_ylim(0, max(float(shown.trace.rates[:, m].max()), 1e-9) * 1.25)
     axes.set_zorder(load.get_zorder() + 1)
@@ -199,33 +288,60 @@ def _drawable(text: str) -> bool:
     return all(any(font.get_char_index(ord(letter)) for font in fonts) for letter in text)
 
 
+def _blocks(shown: Preview) -> Floats:
+    """The edges of the blocks of ten minutes, in minutes."""
+    count = math.ceil(shown.trace.seconds / BLOCK_SECONDS)
+    edges = np.arange(count + 1) * BLOCK_SECONDS
+    return np.asarray(np.minimum(edges, shown.trace.seconds) / 60)
+
+
+def _draw_blocks(axes: Any, edges: Floats, values: Floats, colour: str) -> None:
+    axes.step(edges, np.append(values, values[-1]), colour, where="post", lw=1.3)
+
+
 def _draw_latency(axes: Any, shown: Preview, m: int) -> None:
-    target, highest = 1000 * shown.models[m].target_seconds, 0.0
-    for name, result, colour in _each(shown):
-        kept = np.flatnonzero(result.latencies[m].sum(1))
-        latency = [1000 * result.latency(m, int(block)) for block in kept]
-        highest = max(highest, *latency, 0.0)
-        axes.plot((kept + 1) * BLOCK_SECONDS / 60, latency, colour, label=name, lw=1.3)
-    axes.set_ylim(0, min(max(1.15 * highest, 1.15 * target), 4 * target))
-    axes.axhline(target, color="#444444", ls="--", lw=1)
-    axes.annotate(
-        "target",
-        (1, target),
-        xycoords=("axes fraction", "data"),
-        ha="right",
-        va="bottom",
-        fontsize=8,
-        color="#444444",
-    )
+    model, edges = shown.models[m], _blocks(shown)
+    target = 1000 * model.target_seconds
+    each = [
+        (
+            result,
+            colour,
+            np.array([1000 * result.latency(m, k, model.quantile) for k in range(len(edges) - 1)]),
+        )
+        for _, result, colour in _each(shown)
+    ]
+    known = [latency[np.isfinite(latency)] for _, _, latency in each]
+    highest = max((float(one.max()) for one in known if len(one)), default=0.0)
+    top = min(1.15 * max(highest, target), 4 * target)
+    for _, colour, latency in each:
+        _draw_blocks(axes, edges, np.minimum(latency, top), colour)
+        beyond = np.flatnonzero(latency > top)
+        middle = (edges[:-1] + edges[1:])[beyond] / 2
+        if len(beyond):
+            axes.plot(middle, np.full(len(beyond), top), "^", color=colour, ms=5, clip_on=False)
+    axes.set_ylim(0, top)
+    axes.axhline(target, color=TARGET_COLOUR, ls="--", lw=1)
+    label = axes.text(
+        1, target, "target", transform=axes.get_yaxis_transform(), ha="right", va="bottom", fontsize=8,
+        color=TARGET_COLOUR,
+    )  # fmt: skip
+    label.set_in_layout(False)
     axes.set_ylabel("ms")
-    axes.set_title("Latency, p95 of ten minutes", loc="left")
+    more = "; ▲ longer" if any((latency > top).any() for _, _, latency in each) else ""
+    axes.set_title(f"Latency, {quantile_name(model.quantile)} of ten minutes{more}", loc="left")
+
+
+def quantile_name(quantile: float) -> str:
+    """p95 for 0.95, p99.9 for 0.999."""
+    return f"p{100 * quantile:.5g}"
 
 
 def _draw_late(axes: Any, shown: Preview) -> None:
-    for name, result, colour in _each(shown):
-        late, total = result.late.sum(0), result.total.sum(0)
-        kept = np.flatnonzero(total)
-        axes.plot((kept + 1) * BLOCK_SECONDS / 60, 100 * late[kept] / total[kept], colour, label=name, lw=1.3)
+    edges = _blocks(shown)
+    for _, result, colour in _each(shown):
+        late, total = result.late.sum(0)[: len(edges) - 1], result.total.sum(0)[: len(edges) - 1]
+        share = np.where(total > 0, 100 * late / np.maximum(total, 1), np.nan)
+        _draw_blocks(axes, edges, share, colour)
     axes.set_ylabel("late, %")
     axes.set_title("Requests later than their target, of ten minutes", loc="left")
 
@@ -245,21 +361,33 @@ def _paid(result: Result) -> tuple[list[float], Floats]:
 
 # --- the page ---
 
-STYLE = """\
-body{font:15px/1.5 system-ui,"Noto Sans KR","Noto Sans CJK KR","Apple SD Gothic Neo",
-"Malgun Gothic",sans-serif;color:#1b1b1b;background:#fff;max-width:68rem;margin:2rem auto;padding:0 1rem 2rem}
-h1{font-size:1.5rem}h2{font-size:1.1rem;margin:2rem 0 .5rem}
-table{border-collapse:collapse}td,th{padding:.3rem .75rem;border-bottom:1px solid #e4e4e4;text-align:right;
-font-variant-numeric:tabular-nums;white-space:nowrap}th{font-weight:600;color:#444}
-.text{text-align:left}.later{color:#b3261e}
-.wide{overflow-x:auto}svg{display:block;width:100%;min-width:40rem;height:auto}
-svg text{font-family:system-ui,"Noto Sans KR","Noto Sans CJK KR","Apple SD Gothic Neo","Malgun Gothic",
-sans-serif!important}"""
+STYLE = f"""\
+:root{{color-scheme:light dark;--text:{TEXT_COLOUR};--soft:#444;--line:#e4e4e4;--back:#fff;--late:#b3261e}}
+body{{font:15px/1.5 system-ui,"Noto Sans KR","Noto Sans CJK KR","Apple SD Gothic Neo",
+"Malgun Gothic",sans-serif;color:var(--text);background:var(--back);max-width:68rem;margin:2rem auto;
+padding:0 1rem 2rem;word-break:keep-all;overflow-wrap:anywhere}}
+h1{{font-size:1.5rem}}h2{{font-size:1.1rem;margin:2rem 0 .5rem}}
+table{{border-collapse:collapse}}td,th{{padding:.3rem .75rem;border-bottom:1px solid var(--line);
+text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}}th{{font-weight:600;color:var(--soft)}}
+.text{{text-align:left}}.later{{color:var(--late)}}
+.wide{{overflow-x:auto}}svg{{display:block;width:100%;min-width:40rem;height:auto}}
+svg text{{font-family:system-ui,"Noto Sans KR","Noto Sans CJK KR","Apple SD Gothic Neo","Malgun Gothic",
+sans-serif!important}}
+@media(prefers-color-scheme:dark){{
+:root{{--text:#e6e6e6;--soft:#b5b5b5;--line:#3a3d44;--back:#16181d;--late:#ff8a80}}
+svg [style*="stroke: {TEXT_COLOUR}"],svg [style*="stroke: {TARGET_COLOUR}"]{{stroke:#c8c8c8!important}}
+svg [style*="stroke: {LOAD_TEXT_COLOUR}"]{{stroke:#8d8d8d!important}}
+svg [style*="fill: {LOAD_COLOUR}"]{{fill:#33363d!important;stroke:#33363d!important}}
+svg [style*="fill: {TEXT_COLOUR}"],svg [style*="fill: {TARGET_COLOUR}"]{{fill:#d8d8d8!important}}
+svg [style*="fill: {LOAD_TEXT_COLOUR}"]{{fill:#9d9d9d!important}}
+svg [style*="{OURS_COLOUR}"]{{stroke:#5aa9ff!important}}
+svg [style*="{HPA_COLOUR}"]{{stroke:#f0953f!important}}
+}}"""
 HEADS = {
     "policy": "scaled by",
     "model": "model",
     "late_share": "late",
-    "p95_seconds": "p95",
+    "latency_seconds": "latency",
     "target_seconds": "target",
     "mean_replicas": "replicas, mean",
     "most_replicas": "most",
@@ -267,6 +395,18 @@ HEADS = {
     "price": "price",
     "flips_per_model_hour": "changes of direction a model and hour",
 }
+"""Of the columns that people are shown, in this order."""
+
+
+def text(rows: Sequence[dict[str, Any]]) -> str:
+    """As people read it in a terminal."""
+    cells = [[HEADS[name] for name in rows[0] if name in HEADS]]
+    cells += [[_text(name, row) for name in row if name in HEADS] for row in rows]
+    widths = [max(len(row[k]) for row in cells) for k in range(len(cells[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    )
 
 
 def page(shown: Preview, notes: Sequence[str]) -> str:
@@ -291,12 +431,13 @@ def _table(rows: list[dict[str, Any]]) -> str:
         kind = f' class="{" ".join(kinds)}"' if kinds else ""
         return f"<{tag}{kind}>{html.escape(text)}</{tag}>"
 
-    head = "".join(cell("th", name, HEADS[name]) for name in rows[0])
+    head = "".join(cell("th", name, HEADS[name]) for name in rows[0] if name in HEADS)
     body = "".join(
         "<tr>"
         + "".join(
-            cell("td", name, _text(name, value), name == "p95_seconds" and value > row["target_seconds"])
-            for name, value in row.items()
+            cell("td", name, _text(name, row), name == "latency_seconds" and _is_later(row))
+            for name in row
+            if name in HEADS
         )
         + "</tr>"
         for row in rows
@@ -304,11 +445,26 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _text(name: str, value: object) -> str:
+def _is_later(row: dict[str, Any]) -> bool:
+    if row["latency_more_than_seconds"] is not None:
+        return True
+    return row["latency_seconds"] is not None and bool(row["latency_seconds"] > row["target_seconds"])
+
+
+def _text(name: str, row: dict[str, Any]) -> str:
+    value = row[name]
+    if name == "latency_seconds":
+        return f"{quantile_name(row['quantile'])} {_latency(value, row['latency_more_than_seconds'])}"
     if not isinstance(value, float):
         return str(value)
     if name == "late_share":
         return f"{100 * value:.2f} %"
-    if name.endswith("_seconds"):
+    if name == "target_seconds":
         return f"{1000 * value:.0f} ms"
-    return f"{value:.3g}" if name == "price" else f"{value:.2f}"
+    return f"{value:.2f}" if name != "price" or value >= 1 else f"{value:.3g}"
+
+
+def _latency(seconds: float | None, more_than: float | None) -> str:
+    if more_than is not None:
+        return f"> {1000 * more_than:,.0f} ms" if more_than > 0 else "never"
+    return "no request" if seconds is None else f"{1000 * seconds:,.0f} ms"

@@ -4,7 +4,8 @@ shared/traces."""
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -72,18 +73,26 @@ def read_days(path: Path) -> dict[int, Trace]:
     head, rows = _rows(path)
     if head[:2] != ["day", "minute"] or len(head) < 3:
         raise TraceError(
-            f"{path.name}: the columns are {','.join(head[:6])}; day,minute,<model>,... are wanted."
+            f"{path.name}: the columns are {','.join(head[:6])}; day,minute,<model>,... are wanted: add one "
+            "a model."
         )
-    table = np.array([_numbers(path, line, row, len(head)) for line, row in enumerate(rows, 2)])
-    if not len(table):
-        raise TraceError(f"{path.name} has columns but no rows.")
+    twice = [name for name in head if head.count(name) > 1]
+    if twice:
+        raise TraceError(f"{path.name} has two columns {twice[0]!r}; give each model one column.")
+    if not rows:
+        raise TraceError(f"{path.name} has columns but no rows; a row a minute is wanted.")
+    table = np.array([_numbers(path, line, row, head) for line, row in rows])
     days = {}
     for day in np.unique(table[:, 0]).astype(int):
         own = table[table[:, 0] == day]
         own = own[np.argsort(own[:, 1])]
-        if not np.array_equal(own[:, 1], np.arange(len(own))):
+        wrong = np.flatnonzero(own[:, 1] != np.arange(len(own)))
+        if len(wrong):
+            found, wanted = int(own[wrong[0], 1]), int(wrong[0])
+            what = f"has no minute {wanted}" if found > wanted else f"has minute {found} twice"
             raise TraceError(
-                f"{path.name}: day {day} has {len(own)} rows; they must be its minutes 0 to {len(own) - 1}."
+                f"{path.name}: day {day} {what}; each of its minutes from 0 to the last is wanted once. "
+                "Write 0 where nobody asked."
             )
         days[int(day)] = Trace(tuple(head[2:]), 60.0, own[:, 2:])
     return days
@@ -99,43 +108,90 @@ def read(path: Path, day: int | None = None) -> Trace:
         if chosen not in days:
             raise TraceError(f"{path.name} has no day {chosen}; it has {min(days)} to {max(days)}.")
         return days[chosen]
-    readers = {"TIMESTAMP": _azure_times, "timestamp_ms": _mooncake_times}
-    reader = readers.get(head[0])
-    try:
-        if reader is not None:
-            return _of_times([reader([row[0] for row in rows])], (path.stem,))
-        if head[:3] == ["model", "t_s", "rate_rps"]:
-            return _servegen(rows)
-    except (ValueError, IndexError) as error:
-        raise TraceError(f"{path.name} has a row that cannot be read: {error}.") from error
-    raise TraceError(f"{path.name}: the columns are {','.join(head[:6])}; known are {KNOWN}.")
+    readers = {"TIMESTAMP": _azure_seconds, "timestamp_ms": _mooncake_seconds}
+    if head[0] not in readers and head[:3] != ["model", "t_s", "rate_rps"]:
+        raise TraceError(
+            f"{path.name}: the columns are {','.join(head[:6])}; known are {KNOWN}. Name them so, in the "
+            "first line."
+        )
+    if day is not None:
+        raise TraceError(f"{path.name} has no days; leave the day out.")
+    if not rows:
+        raise TraceError(f"{path.name} has columns but no rows.")
+    if head[0] not in readers:
+        return _servegen(path, rows)
+    reader = readers[head[0]]
+    seconds = np.sort(np.array([_second(path, line, row, reader) for line, row in rows]))
+    times = seconds - seconds[0]
+    if times[-1] > LONGEST_SECONDS:
+        raise TraceError(
+            f"{path.name} goes over {times[-1] / 86400:,.0f} days, from its first time to its last; at most "
+            f"{LONGEST_SECONDS / 86400:.0f} are simulated. Cut it, or mend a wrong time."
+        )
+    return _of_times([_spread(times) if reader is _mooncake_seconds else times], (path.stem,))
 
 
-def _rows(path: Path) -> tuple[list[str], list[list[str]]]:
-    """The head and the rows that are not empty."""
+LONGEST_SECONDS = 31 * 86400.0
+
+
+def _rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+    """The head, and the rows that are not empty with the number of their line."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+            reader = csv.reader(file)
+            rows = [(reader.line_num, row) for row in reader if row]
     except UnicodeDecodeError as error:
         raise TraceError(f"{path.name} is not UTF-8 text (byte {error.start}); save it as UTF-8.") from error
+    except csv.Error as error:
+        raise TraceError(f"{path.name} is not CSV: {error}. Save it as text with commas.") from error
     if not rows:
         raise TraceError(f"{path.name} is empty; known are {KNOWN}.")
-    return [name.strip() for name in rows[0]], rows[1:]
+    return [name.strip() for name in rows[0][1]], rows[1:]
 
 
-def _numbers(path: Path, line: int, row: Sequence[str], width: int) -> list[float]:
-    if len(row) != width:
-        raise TraceError(f"{path.name}: line {line} has {len(row)} columns; the head has {width}.")
+def _numbers(path: Path, line: int, row: Sequence[str], head: Sequence[str]) -> list[float]:
+    if len(row) != len(head):
+        raise TraceError(
+            f"{path.name}: line {line} has {len(row)} columns; the head has {len(head)}. Mend the line."
+        )
     values = []
-    for text in row:
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
-        if not 0 <= value < 1e9:
-            raise TraceError(f"{path.name}: line {line} has {text!r}; a number of requests is wanted.")
+    for name, text in zip(head, row, strict=True):
+        whole = name in ("day", "minute")
+        value = _number(text)
+        if not 0 <= value < 1e9 or (whole and value != int(value)):
+            what = "a whole number" if whole else "a number of requests"
+            raise TraceError(
+                f"{path.name}: line {line} has {text!r} in column {name}; {what} from 0 on is wanted."
+            )
         values.append(value)
     return values
+
+
+def _number(text: str) -> float:
+    """-1 for what is none."""
+    try:
+        return float(text)
+    except ValueError:
+        return -1.0
+
+
+def _second(path: Path, line: int, row: Sequence[str], reader: Callable[[str], float]) -> float:
+    try:
+        seconds = reader(row[0])
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    if not math.isfinite(seconds):
+        wanted = "2023-11-16 18:15:46.680" if reader is _azure_seconds else "a number of milliseconds"
+        raise TraceError(f"{path.name}: line {line} begins with {row[0]!r}; a time as {wanted} is wanted.")
+    return seconds
+
+
+def _azure_seconds(stamp: str) -> float:
+    return datetime.fromisoformat(stamp[:26]).timestamp()
+
+
+def _mooncake_seconds(milliseconds: str) -> float:
+    return float(milliseconds) / 1000.0
 
 
 def _of_times(times: Sequence[Floats], names: tuple[str, ...]) -> Trace:
@@ -144,28 +200,29 @@ def _of_times(times: Sequence[Floats], names: tuple[str, ...]) -> Trace:
     return Trace(names, 60.0, counts.astype(float), tuple(times))
 
 
-def _azure_times(stamps: Sequence[str]) -> Floats:
-    seconds = np.sort(np.array([datetime.fromisoformat(stamp[:26]).timestamp() for stamp in stamps]))
-    return np.asarray(seconds - seconds[0])
-
-
-def _mooncake_times(milliseconds: Sequence[str]) -> Floats:
+def _spread(stamps: Floats) -> Floats:
     """The source gives arrivals in steps of three seconds; they are spread evenly over their step."""
-    stamps = np.sort(np.array([float(text) for text in milliseconds]) / 1000.0)
-    values, starts, numbers = np.unique(stamps, return_index=True, return_counts=True)
+    values, numbers = np.unique(stamps, return_counts=True)
+    starts = np.cumsum(numbers) - numbers
     place = np.arange(len(stamps)) - np.repeat(starts, numbers)
     return np.asarray(np.repeat(values, numbers) + 3.0 * (place + 0.5) / np.repeat(numbers, numbers))
 
 
-def _servegen(rows: Sequence[Sequence[str]]) -> Trace:
+def _servegen(path: Path, rows: Sequence[tuple[int, Sequence[str]]]) -> Trace:
     """As long as the shortest of its models; a window of rate 0 is one in which nobody asked."""
-    names = tuple(sorted({row[0] for row in rows}))
-    bins = min(sum(1 for row in rows if row[0] == one) for one in names)
+    names = tuple(sorted({row[0] for _, row in rows}))
+    bins = min(sum(1 for _, row in rows if row[0] == one) for one in names)
     counts = np.zeros((bins, len(names)))
-    for model, seconds, rate, *_ in rows:
-        at = int(float(seconds) // 600)
+    for line, row in rows:
+        seconds, rate = (_number(text) for text in (*row, "", "", "")[1:3])
+        if not 0 <= seconds <= LONGEST_SECONDS or not 0 <= rate < 1e6:
+            raise TraceError(
+                f"{path.name}: line {line} has {','.join(row[:3])!r}; a model, the second of its window and "
+                "requests a second, from 0 on, are wanted."
+            )
+        at = int(seconds // 600)
         if at < bins:
-            counts[at, names.index(model)] = float(rate) * 600
+            counts[at, names.index(row[0])] = rate * 600
     return Trace(names, 600.0, counts)
 
 

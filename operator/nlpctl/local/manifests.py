@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
+from pydantic import BaseModel
 
 from nlp_operator.api import names
 from nlp_operator.api.fields import unknown_fields
@@ -108,6 +109,16 @@ def documents(file: str) -> Iterator[Obj]:
         yield from listed(document, "items") if kind(document) == "List" else (document,)
 
 
+def misspelt(shape: type[BaseModel], obj: Obj) -> list[str]:
+    """The fields of a spec that there are not, a sentence each."""
+    problems = []
+    for path, known in unknown_fields(shape, obj.get("spec"), "spec"):
+        near = difflib.get_close_matches(path.rpartition(".")[2], known, n=1)
+        hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(known))}."
+        problems.append(f"{path} is no field.{hint}")
+    return problems
+
+
 def problems_of(model: Obj) -> list[str]:
     """What the API server or the operator would refuse in an NLPModel, a sentence each."""
     problems = []
@@ -119,10 +130,7 @@ def problems_of(model: Obj) -> list[str]:
             f"metadata.name is {called!r}; it must be at most {MODEL_NAME_LENGTH} lower-case letters, digits "
             "and '-', and begin with a letter."
         )
-    for path, known in unknown_fields(ModelSpec, model.get("spec"), "spec"):
-        near = difflib.get_close_matches(path.rpartition(".")[2], known, n=1)
-        hint = f" Did you mean {near[0]}?" if near else f" There are: {', '.join(sorted(known))}."
-        problems.append(f"{path} is no field.{hint}")
+    problems += misspelt(ModelSpec, model)
     try:
         parse_model(model)
     except SpecInvalid as error:

@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING
 
 import click
 
-from nlpctl.errors import NotPossible, WrongUse
+from nlpctl.errors import ManifestInvalid, NotPossible, WrongUse
 
 if TYPE_CHECKING:
     from benchmarks.autoscaling.world import Model, Pool
     from nlpctl.local.manifests import Manifests
+    from nlpctl.local.manifests import Model as Manifest
 
-MOST_WITHOUT_A_MAXIMUM = 64
+MOST_REPLICAS = 64
+"""Of one model, in the simulator."""
 
 
 @click.command(short_help="What scaling would do to these models on a trace of requests.")
@@ -34,7 +36,13 @@ MOST_WITHOUT_A_MAXIMUM = 64
     type=click.FloatRange(min=0.1),
     default=100.0,
     show_default=True,
-    help="What one request takes on a device; `nlpctl status` says it once it is measured.",
+    help="What one request takes on a replica; `nlpctl status` says it once it is measured.",
+)
+@click.option(
+    "--further-milliseconds",
+    type=click.FloatRange(min=0),
+    metavar="FLOAT",
+    help="What each further request of a batch adds; default: 80 % of the first, as the operator believes.",
 )
 @click.option("--cold-start-seconds", type=click.FloatRange(min=0), default=60.0, show_default=True)
 @click.option(
@@ -50,6 +58,7 @@ def simulate(
     day: int | None,
     minutes: int | None,
     service_milliseconds: float,
+    further_milliseconds: float | None,
     cold_start_seconds: float,
     png: Path | None,
     html: Path | None,
@@ -57,8 +66,8 @@ def simulate(
 ) -> None:
     """What scaling would do to the models of a manifest on a trace of requests, beside a tuned HPA.
 
-    The brain is the operator's own. Columns of the trace that have a model's name are that model's; otherwise
-    they are taken in order. The DevicePools of the files are the devices there are.
+    The brain is the operator's own. Columns of the trace that have a model's name are that model's; the
+    other models take the other columns in order. The DevicePools of the files are the devices there are.
 
     \b
     Example:
@@ -72,15 +81,25 @@ def simulate(
             f"The simulator is not here ({error.name or error}): it runs from a checkout of the repository, "
             "in the environment that `make install` makes."
         ) from error
+    from nlp_operator.planning.scaling.observed import BELIEVED
     from nlpctl.local.manifests import read_manifests
 
+    share = BELIEVED.item_seconds / BELIEVED.seconds(1)
+    further = share * service_milliseconds if further_milliseconds is None else further_milliseconds
+    if further > service_milliseconds:
+        raise WrongUse(
+            f"--further-milliseconds is {further:g}; it must be at most --service-milliseconds "
+            f"({service_milliseconds:g}): a batch takes no longer than its requests one by one."
+        )
     manifests = read_manifests(files)
+    pools, priced = _pools(files, cold_start_seconds)
     try:
         case = comparison.load(trace, day, minutes)
     except traces.TraceError as error:
         raise WrongUse(str(error)) from error
-    models, columns = _models(manifests, case.trace.names, service_milliseconds / 1000)
-    pools, priced = _pools(files, cold_start_seconds)
+    columns = _columns(manifests, case.trace.names, trace.name)
+    models = [_model(one, service_milliseconds / 1000, further / 1000) for one in manifests.models]
+    _check_room(models, pools)
     shown = preview.preview(
         traces.choose(case.trace, columns),
         case.past and traces.choose(case.past, columns),
@@ -89,11 +108,12 @@ def simulate(
         priced=priced,
     )
     notes = [
-        f"A request takes {service_milliseconds:g} ms, and a replica {cold_start_seconds:g} s to start.",
+        f"A request takes {service_milliseconds:g} ms, each further one of its batch {further:g} ms more, "
+        f"and a replica {cold_start_seconds:g} s to start.",
         f"The load is {trace.name}: "
         + ", ".join(f"{case.trace.names[c]} for {m.name}" for c, m in zip(columns, models, strict=True))
         + ".",
-        *_unbounded(manifests),
+        *(note for one in manifests.models for note in _told_apart(one)),
         *shown.notes(),
     ]
     try:
@@ -106,50 +126,79 @@ def simulate(
     if as_json:
         click.echo(json.dumps({"totals": shown.totals(), "models": shown.rows(), "notes": notes}))
         return
-    from benchmarks.autoscaling.tables import table
-
-    click.echo(f"{table(shown.totals())}\n\n{table(shown.rows())}\n\n" + "\n".join(notes))
+    click.echo(f"{preview.text(shown.totals())}\n\n{preview.text(shown.rows())}\n\n" + "\n".join(notes))
 
 
-def _unbounded(manifests: Manifests) -> list[str]:
-    found = [one for one in manifests.models if one.spec.scaling.max_replicas is None]
-    return [
-        f"{one.name} has no spec.scaling.maxReplicas, which holds it at its {one.spec.scaling.min_replicas}; "
-        f"here it may have up to {MOST_WITHOUT_A_MAXIMUM}, to show what it would take."
-        for one in found
-    ]
-
-
-def _models(manifests: Manifests, names: Sequence[str], seconds: float) -> tuple[list[Model], list[int]]:
-    """The models, and the column of the trace that each takes."""
-    from benchmarks.autoscaling.world import Model
-    from nlp_operator.planning.scaling.wanted import UNDECLARED_TARGET_SECONDS
-
-    if len(manifests.models) > len(names):
-        raise WrongUse(
-            f"The files have {len(manifests.models)} models and the trace has {len(names)} columns; "
-            "one is needed for each."
+def _told_apart(one: Manifest) -> list[str]:
+    """What differs here from what its manifest says, or would be in a cluster."""
+    spec, said = one.spec, []
+    if spec.scaling.max_replicas is None:
+        said.append(
+            f"{one.name} has no spec.scaling.maxReplicas, which holds it at its {spec.scaling.min_replicas}; "
+            f"here it may have up to {MOST_REPLICAS}, to show what it would take."
         )
-    models = []
-    for one in manifests.models:
-        scaling = one.spec.scaling
-        target = scaling.latency_target
-        models.append(
-            Model(
-                one.name,
-                base_seconds=seconds,
-                target_seconds=target.milliseconds / 1000
-                if target
-                else max(UNDECLARED_TARGET_SECONDS, 3 * seconds),
-                priority=scaling.priority,
-                lowest=scaling.min_replicas,
-                highest=min(scaling.max_replicas or MOST_WITHOUT_A_MAXIMUM, MOST_WITHOUT_A_MAXIMUM),
-            )
+    elif spec.scaling.max_replicas > MOST_REPLICAS:
+        said.append(
+            f"{one.name} may have {spec.scaling.max_replicas} replicas by spec.scaling.maxReplicas; the "
+            f"simulator goes up to {MOST_REPLICAS}."
         )
+    if spec.scaling.mode == "External":
+        said.append(f"{one.name} has spec.scaling.mode External: in a cluster somebody else scales it.")
+    if spec.suspend:
+        said.append(f"{one.name} is suspended, and has no replicas in a cluster before it is resumed.")
+    if spec.placement.pool_names:
+        said.append(f"{one.name} may be in any pool here: its spec.placement.poolNames are not looked at.")
+    if spec.serving.isolation == "Shared":
+        said.append(f"{one.name} shares servers by spec.serving.isolation; here it has its own.")
+    return said
+
+
+def _columns(manifests: Manifests, names: Sequence[str], trace: str) -> list[int]:
+    """The column of the trace that each model takes: that of its name, or the next that has no model's."""
     given = [one.name for one in manifests.models]
-    if all(name in names for name in given):
-        return models, [list(names).index(name) for name in given]
-    return models, list(range(len(models)))
+    if len(given) > len(names):
+        raise WrongUse(
+            f"{trace} has {len(names)} columns of requests ({', '.join(names)}) and the files have "
+            f"{len(given)} models ({', '.join(given)}); each needs one. Add columns, or leave models out."
+        )
+    rest = iter(column for column, name in enumerate(names) if name not in given)
+    return [names.index(name) if name in names else next(rest) for name in given]
+
+
+def _model(one: Manifest, first_seconds: float, further_seconds: float) -> Model:
+    from benchmarks.autoscaling.world import Model
+    from nlp_operator.planning.scaling.wanted import UNDECLARED_QUANTILE, UNDECLARED_TARGET_SECONDS
+
+    scaling, batch = one.spec.scaling, one.spec.serving.max_batch_size
+    target = scaling.latency_target
+    item = further_seconds if batch > 1 else 0.0
+    return Model(
+        one.name,
+        base_seconds=first_seconds - item,
+        item_seconds=item,
+        max_batch=batch,
+        replica_limit=max(2 * batch, 4),
+        target_seconds=target.milliseconds / 1000
+        if target
+        else max(UNDECLARED_TARGET_SECONDS, 3 * first_seconds),
+        quantile=float(target.quantile) if target else UNDECLARED_QUANTILE,
+        priority=scaling.priority,
+        devices=one.spec.serving.devices_per_replica,
+        lowest=min(scaling.min_replicas, MOST_REPLICAS),
+        highest=min(scaling.max_replicas or max(MOST_REPLICAS, scaling.min_replicas), MOST_REPLICAS),
+    )
+
+
+def _check_room(models: Sequence[Model], pools: Sequence[Pool]) -> None:
+    """A replica of each model must fit some pool."""
+    largest = max(pools, key=lambda pool: pool.devices)
+    for model in models:
+        if model.devices > largest.devices:
+            raise WrongUse(
+                f"A replica of {model.name} takes {model.devices} devices (spec.serving.devicesPerReplica), "
+                f"and the largest DevicePool, {largest.name}, has {largest.devices} (spec.maxDevices); raise "
+                "that, or take fewer devices."
+            )
 
 
 def _pools(files: Sequence[str], cold_start_seconds: float) -> tuple[list[Pool], bool]:
@@ -158,18 +207,25 @@ def _pools(files: Sequence[str], cold_start_seconds: float) -> tuple[list[Pool],
     from benchmarks.autoscaling.world import Pool
     from nlp_operator.api import names
     from nlp_operator.api.objects import kind, name
-    from nlp_operator.api.spec import parse_pool
+    from nlp_operator.api.spec import PoolSpec, parse_pool
     from nlp_operator.errors import SpecInvalid
-    from nlpctl.local.manifests import documents
+    from nlpctl.local.manifests import documents, misspelt
 
-    specs = {}
-    for obj in (one for file in files for one in documents(file)):
+    specs: dict[str, PoolSpec] = {}
+    problems = []
+    for file, obj in ((path, one) for path in files for one in documents(path)):
         if kind(obj) != names.POOL_KIND:
             continue
+        wrong = misspelt(PoolSpec, obj)
+        if name(obj) in specs:
+            wrong.append("it is in these files twice; leave one out.")
         try:
             specs[name(obj)] = parse_pool(obj)
         except SpecInvalid as error:
-            raise WrongUse(f"DevicePool {name(obj)}: {error}") from error
+            wrong += error.problems
+        problems += [f"{file}: {names.POOL_KIND} {name(obj)}: {problem}" for problem in wrong]
+    if problems:
+        raise ManifestInvalid("\n".join(problems))
     if not specs:
         raise WrongUse(
             "The files have no DevicePool; add one with -f, for it says how many devices there are."

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -58,12 +59,12 @@ def test_each_model_takes_the_column_of_its_name_and_the_page_needs_nothing_else
     code, output = run(
         files, "-f", str(files / "pool.yaml"), "--json", "--html", str(page), "--png", str(picture)
     )
-    assert code == 0
+    assert code == 0, output
     said = json.loads(output)
     assert "second for second" in said["notes"][1].replace("first for first", "second for second")
     assert next(row["policy"] for row in said["totals"]) == "nlp-operator"
     assert {"late_share", "device_hours", "price"} <= set(said["totals"][0])
-    assert {"p95_seconds", "target_seconds"} <= set(said["models"][0])
+    assert {"latency_seconds", "quantile", "target_seconds"} <= set(said["models"][0])
     most = {row["model"]: row["most_replicas"] for row in said["models"] if row["policy"] == "nlp-operator"}
     assert 2 <= most["first"] <= 6
     assert picture.read_bytes().startswith(b"\x89PNG")
@@ -85,7 +86,7 @@ def test_a_korean_name_of_a_column_is_text_in_the_page_and_never_boxes_in_the_pi
     trace.write_text("\n".join(["day,minute,영화 리뷰,문장", *lines]) + "\n", encoding="utf-8")
     page, picture = files / "page.html", files / "picture.png"
     code, output = run(files, "-f", str(files / "pool.yaml"), "--html", str(page), "--png", str(picture))
-    assert code == 0
+    assert code == 0, output
     assert "영화 리뷰 for first, 문장 for second" in output
     assert page.read_text(encoding="utf-8").count("영화 리뷰") == 2  # above its plot, and in the notes
 
@@ -104,7 +105,7 @@ def test_a_model_without_a_maximum_is_shown_with_one_and_told(files: Path) -> No
 def test_pools_without_a_price_cost_device_hours(files: Path) -> None:
     (files / "pool.yaml").write_text(POOL.replace(', pricePerHour: "0.1"', ""))
     code, output = run(files, "-f", str(files / "pool.yaml"), "--json")
-    assert code == 0
+    assert code == 0, output
     assert "price" not in json.loads(output)["totals"][0]
 
 
@@ -128,15 +129,19 @@ def test_what_is_missing_is_said(files: Path, words: tuple[str, ...], sentence: 
     ("content", "sentence"),
     [
         pytest.param(b"", "trace.csv is empty; known are day,minute,<model>,...", id="nothing in it"),
-        pytest.param(b"day,minute,a,b\n", "trace.csv has columns but no rows.", id="only a head"),
+        pytest.param(
+            b"day,minute,a,b\n",
+            "trace.csv has columns but no rows; a row a minute is wanted.",
+            id="only a head",
+        ),
         pytest.param(
             b"day,minute,a,b\n1,0,3,x\n",
-            "trace.csv: line 2 has 'x'; a number of requests is wanted.",
+            "trace.csv: line 2 has 'x' in column b; a number of requests from 0 on is wanted.",
             id="not a number",
         ),
         pytest.param(
             b"day,minute,a,b\n1,0,3,-4\n",
-            "trace.csv: line 2 has '-4'; a number of requests is wanted.",
+            "trace.csv: line 2 has '-4' in column b; a number of requests from 0 on is wanted.",
             id="below zero",
         ),
         pytest.param(
@@ -144,7 +149,8 @@ def test_what_is_missing_is_said(files: Path, words: tuple[str, ...], sentence: 
         ),
         pytest.param(
             b"day,minute,a,b\n1,0,3,3\n1,2,3,3\n",
-            "trace.csv: day 1 has 2 rows; they must be its minutes 0 to 1.",
+            "trace.csv: day 1 has no minute 1; each of its minutes from 0 to the last is wanted once. "
+            "Write 0 where nobody asked.",
             id="a minute is missing",
         ),
         pytest.param(
@@ -153,13 +159,48 @@ def test_what_is_missing_is_said(files: Path, words: tuple[str, ...], sentence: 
             id="saved by a Korean spreadsheet in its old encoding",
         ),
         pytest.param(
+            b"day,minute,a,b\n1,0,3,3\n\n1,0,3,3\n",
+            "trace.csv: day 1 has minute 0 twice; each",
+            id="a minute is there twice",
+        ),
+        pytest.param(
+            b"day,minute,a,b\n1,0,3,3\n\n1,1.5,3,3\n",
+            "trace.csv: line 4 has '1.5' in column minute; a whole number from 0 on is wanted.",
+            id="half a minute, after a line that is empty",
+        ),
+        pytest.param(
+            b"day,minute,a,a\n1,0,3,3\n", "trace.csv has two columns 'a'; give each", id="a column twice"
+        ),
+        pytest.param(b"TIMESTAMP,a\n", "trace.csv has columns but no rows.", id="only a head, of times"),
+        pytest.param(
+            b"timestamp_ms\n0\nnan\n",
+            "trace.csv: line 3 begins with 'nan'; a time as a number of milliseconds is wanted.",
+            id="no number of milliseconds",
+        ),
+        pytest.param(
+            b"TIMESTAMP,a\n1970-01-01 00:00:00,1\n2023-11-16 18:15:46,1\n",
+            "trace.csv goes over 19,678 days, from its first time to its last; at most 31 are simulated.",
+            id="a time that is far off",
+        ),
+        pytest.param(
+            b"model,t_s,rate_rps\nfirst,0,-1\nsecond,0,2\n",
+            "trace.csv: line 2 has 'first,0,-1'; a model, the second of its window and requests a second",
+            id="a rate below zero",
+        ),
+        pytest.param(
+            b"when,what\n1,2\n",
+            "trace.csv: the columns are when,what; known are day,minute,<model>,...",
+            id="columns of no format",
+        ),
+        pytest.param(
             b"TIMESTAMP,a\nyesterday,1\n",
-            "trace.csv has a row that cannot be read: Invalid isoformat string: 'yesterday'.",
+            "trace.csv: line 2 begins with 'yesterday'; a time as 2023-11-16 18:15:46.680 is wanted.",
             id="no time",
         ),
         pytest.param(
             b"day,minute,a\n1,0,3\n",
-            "The files have 2 models and the trace has 1 columns; one is needed for each.",
+            "trace.csv has 1 columns of requests (a) and the files have 2 models (first, second); each needs "
+            "one. Add columns, or leave models out.",
             id="too few columns",
         ),
     ],
@@ -169,6 +210,164 @@ def test_what_is_wrong_in_a_trace_is_said(files: Path, content: bytes, sentence:
     code, output = run(files, "-f", str(files / "pool.yaml"))
     assert code != 0
     assert sentence in output
+
+
+def test_a_trace_of_times_has_no_days(files: Path) -> None:
+    (files / "trace.csv").write_text("timestamp_ms\n0\n3000\n")
+    code, output = run(files, "-f", str(files / "pool.yaml"), "--day", "2")
+    assert code != 0
+    assert "trace.csv has no days; leave the day out." in output
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "sentence"),
+    [
+        pytest.param(
+            "maxDevices: 9",
+            "maxDevises: 9",
+            "pool.yaml: DevicePool cpu: spec.maxDevises is no field. Did you mean maxDevices?",
+            id="a field is misspelt",
+        ),
+        pytest.param(
+            "maxDevices: 9", "maxDevices: -1", "pool.yaml: DevicePool cpu: spec.maxDevices", id="below zero"
+        ),
+        pytest.param(
+            "maxDevices: 9",
+            "maxDevices: 1",
+            "A replica of first takes 2 devices (spec.serving.devicesPerReplica), and the largest "
+            "DevicePool, cpu, has 1 (spec.maxDevices); raise that, or take fewer devices.",
+            id="too small for a replica",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_pool_is_said(files: Path, before: str, after: str, sentence: str) -> None:
+    (files / "pool.yaml").write_text(POOL.replace(before, after))
+    models = MODEL.replace("  scaling:", "  serving: {{devicesPerReplica: 2}}\n  scaling:")
+    (files / "models.yaml").write_text(models.format(name="first"))
+    code, output = run(files, "-f", str(files / "pool.yaml"))
+    assert code != 0
+    assert sentence in output
+
+
+def test_a_pool_that_is_there_twice_is_told(files: Path) -> None:
+    pool = str(files / "pool.yaml")
+    code, output = run(files, "-f", pool, "-f", pool)
+    assert code != 0
+    assert f"{pool}: DevicePool cpu: it is in these files twice; leave one out." in output
+
+
+def test_further_requests_of_a_batch_take_no_longer_than_the_first(files: Path) -> None:
+    words = ("-f", str(files / "pool.yaml"), "--service-milliseconds", "10", "--further-milliseconds", "11")
+    code, output = run(files, *words)
+    assert code != 0
+    assert "--further-milliseconds is 11; it must be at most --service-milliseconds (10)" in output
+
+
+def simulated(files: Path, *words: str) -> dict[str, Any]:
+    code, output = run(files, "-f", str(files / "pool.yaml"), "--json", *words)
+    assert code == 0, output
+    said: dict[str, Any] = json.loads(output)
+    return said
+
+
+def of_ours(said: dict[str, Any], model: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(
+        row for row in said["models"] if (row["policy"], row["model"]) == ("nlp-operator", model)
+    )
+    return found
+
+
+@pytest.mark.brain
+def test_a_stricter_quantile_takes_more_replicas_and_is_what_is_told(files: Path) -> None:
+    said = {}
+    for quantile in ("0.5", "0.999"):
+        target = f'latencyTarget: {{{{milliseconds: 500, quantile: "{quantile}"}}}}'
+        strict = MODEL.replace("latencyTarget: {{milliseconds: 500}}", target).replace("ax: 6", "ax: 9")
+        (files / "models.yaml").write_text(strict.format(name="first"))
+        said[quantile] = of_ours(simulated(files), "first")
+        assert said[quantile]["quantile"] == float(quantile)
+    assert said["0.5"]["mean_replicas"] < said["0.999"]["mean_replicas"]
+
+
+@pytest.mark.brain
+def test_the_devices_of_a_replica_are_counted_and_paid(files: Path) -> None:
+    (files / "models.yaml").write_text(MODEL.format(name="first"))
+    one = simulated(files)
+    models = MODEL.replace("  scaling:", "  serving: {{devicesPerReplica: 2}}\n  scaling:")
+    (files / "models.yaml").write_text(models.format(name="first"))
+    two = simulated(files)
+    assert two["totals"][0]["device_hours"] > 1.5 * one["totals"][0]["device_hours"]
+    assert of_ours(two, "first")["most_replicas"] <= 4  # nine devices
+
+
+@pytest.mark.brain
+def test_batches_bear_what_single_requests_could_not(files: Path) -> None:
+    words = ("--service-milliseconds", "200", "--further-milliseconds", "10")
+    for batch, bears in ((1, False), (16, True)):
+        models = MODEL.replace("  scaling:", f"  serving: {{{{maxBatchSize: {batch}}}}}\n  scaling:")
+        models = models.replace("maxReplicas: 6", "maxReplicas: 1")
+        (files / "models.yaml").write_text(models.format(name="first"))
+        assert (of_ours(simulated(files, *words), "first")["late_share"] < 0.2) is bears
+
+
+@pytest.mark.brain
+def test_what_was_late_beyond_measure_is_told_as_more_than_what_was_measured(files: Path) -> None:
+    models = MODEL.replace("maxReplicas: 6", "maxReplicas: 1").format(name="first")
+    (files / "models.yaml").write_text(models)
+    (files / "trace.csv").write_text("day,minute,first\n" + "".join(f"1,{m},9000\n" for m in range(20)))
+    row = of_ours(simulated(files), "first")
+    assert row["late_share"] > 0.9
+    assert row["latency_seconds"] is None
+    assert row["latency_more_than_seconds"] > 0.5
+    code, output = run(files, "-f", str(files / "pool.yaml"))
+    assert code == 0, output
+    assert re.search(r"p95 > \d", output)
+
+
+@pytest.mark.brain
+def test_who_never_asked_has_no_latency(files: Path) -> None:
+    (files / "models.yaml").write_text(MODEL.format(name="first"))
+    (files / "trace.csv").write_text("day,minute,first\n" + "".join(f"1,{m},0\n" for m in range(20)))
+    assert of_ours(simulated(files), "first")["latency_seconds"] is None
+    assert "p95 no request" in run(files, "-f", str(files / "pool.yaml"))[1]
+
+
+@pytest.mark.brain
+def test_who_has_no_column_of_its_name_takes_the_next_that_is_nobodys(files: Path) -> None:
+    trace = files / "trace.csv"
+    trace.write_text(trace.read_text().replace("second,first", "first,other"))
+    assert "first for first, other for second" in simulated(files)["notes"][1]
+
+
+@pytest.mark.brain
+def test_the_most_important_begins_with_what_it_needs_and_who_gets_less_is_told(files: Path) -> None:
+    (files / "pool.yaml").write_text(POOL.replace("maxDevices: 9", "maxDevices: 4"))
+    second = MODEL.replace("maxReplicas: 6", "maxReplicas: 6, minReplicas: 2, priority: 300")
+    (files / "models.yaml").write_text(MODEL.format(name="first") + second.format(name="second"))
+    lines = [f"1,{minute},1300,1300" for minute in range(20)]  # 4 replicas each
+    (files / "trace.csv").write_text("\n".join(["day,minute,first,second", *lines]))
+    notes = simulated(files, "--service-milliseconds", "100")["notes"]
+    assert "first begins with 1 of the 4 replicas that its load asks for." in notes
+    assert "second begins with 3 of the 4 replicas that its load asks for." in notes
+
+
+@pytest.mark.brain
+def test_a_start_that_is_impossible_is_told(files: Path) -> None:
+    (files / "pool.yaml").write_text(POOL.replace("maxDevices: 9", "maxDevices: 3"))
+    models = MODEL.replace("maxReplicas: 6", "maxReplicas: 6, minReplicas: 2")
+    (files / "models.yaml").write_text(models.format(name="second") + models.format(name="first"))
+    (note,) = (one for one in simulated(files)["notes"] if "minReplicas:" in one)
+    assert note.startswith("second begins with 1 of its 2 minReplicas: the pools have no more devices.")
+
+
+@pytest.mark.brain
+def test_what_a_cluster_would_do_otherwise_is_told(files: Path) -> None:
+    models = MODEL.replace("maxReplicas: 6", "mode: External, maxReplicas: 600")
+    models = models.replace("  scaling:", "  suspend: true\n  placement: {{poolNames: [x]}}\n  scaling:")
+    (files / "models.yaml").write_text(models.format(name="first"))
+    notes = "\n".join(simulated(files)["notes"])
+    for part in ("mode External", "is suspended", "poolNames are not looked at", "goes up to 64"):
+        assert part in notes
 
 
 @pytest.mark.brain
