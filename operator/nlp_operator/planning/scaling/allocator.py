@@ -65,7 +65,7 @@ class AllocatorSettings:
     """Device-seconds that one late request (of priority 100) is worth. Higher: fewer late, more devices."""
     keep_share: float = 0.7
     """A replica is given back for its price only when it is worth less than this share of it."""
-    move_share: float = 0.5
+    move_share: float = 0.65
     """A replica moves when the other model's gain is larger than what is lost by this share of the gain."""
     move_least: float = 0.15
     """And at least by this share of the other model's requests: what is gained must outlast the cold start,

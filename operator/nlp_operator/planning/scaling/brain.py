@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from nlp_operator.planning.scaling import allocator, capacity, demand, guard, signals
@@ -20,6 +20,9 @@ from nlp_operator.planning.scaling.capacity import CapacityEstimate, Executions,
 from nlp_operator.planning.scaling.demand import DemandSettings, DemandState, Forecast
 from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen
 from nlp_operator.planning.scaling.signals import Counted, Sample, Unknown, Window
+
+CLOCK_SECONDS = 300.0
+"""A clock that is further back than this was set anew."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +37,9 @@ class Settings:
     evenness: float = 1.0
     """How much more a late request counts in a model that has had more than its share of late ones: 0 not
     at all."""
+    uneven_seconds: float = 1800.0
+    """Half-life of what is remembered of that. Where devices are scarce a short one makes models take turns,
+    and each turn costs a cold start."""
     usual_quantile: float = 0.95
     """A latency target of this quantile values a late request at `late_price`; a stricter one values it
     higher."""
@@ -82,7 +88,7 @@ class ModelMemory:
     """The pool of a replica that goes once its successors in another pool serve."""
     leaving_since: float = -math.inf
     late: float = 0.0
-    """Late and all requests of the last quarter of an hour or so, for `evenness`."""
+    """Late and all requests of the last while, for `evenness`."""
     offered: float = 0.0
 
 
@@ -160,8 +166,14 @@ def decide(
     forgotten.
     """
     if memory.looked is not None and now < memory.looked:
-        now = memory.looked  # a clock that goes backwards teaches nothing
+        if memory.looked - now > CLOCK_SECONDS:
+            # One of the two moments was wrong. By what was remembered every sample would be stale until the
+            # clock is there again; without it the brain is young: it holds still, and learns.
+            memory.models.clear()
+        else:
+            now = memory.looked  # a clock that goes backwards teaches nothing
     memory.looked = now
+    inputs = [replace(given, offers=[_sound(offer) for offer in given.offers]) for given in inputs]
     wanted = {given.name for given in inputs}
     for name in [name for name in memory.models if name not in wanted]:
         del memory.models[name]
@@ -184,6 +196,15 @@ def decide(
         )
         for one in judged
     )
+
+
+def _sound(offer: Offer) -> Offer:
+    """A speed or a price that is none counts as that of the reference pool."""
+    speed = offer.speed if math.isfinite(offer.speed) and offer.speed > 0 else 1.0
+    price = offer.price if math.isfinite(offer.price) and offer.price >= 0 else 1.0
+    if (speed, price) == (offer.speed, offer.price) and offer.devices >= 0:
+        return offer
+    return Offer(offer.pool, max(offer.devices, 0), speed, price)
 
 
 def recall(
@@ -217,7 +238,7 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
     kept = _memory_of(memory, given, now, settings)
     signal = _look(kept, given, now, settings)
     if isinstance(signal, Window):
-        _learn(kept, given, signal)
+        _learn(kept, signal, settings)
     curve = kept.capacity.curve
     current = sum(given.current.values())
     forecast = _forecast(kept, given, curve, signal, now)
@@ -238,6 +259,7 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
             load,
             max(now - kept.demand.last_seen, 0.0),
             bool(kept.leaving),
+            given.cold_start_seconds,
         ),
         now,
         settings.guard,
@@ -284,12 +306,12 @@ def _look(kept: ModelMemory, given: ModelInput, now: float, settings: Settings) 
     return signals.between(before, counted, given.ready)
 
 
-def _learn(kept: ModelMemory, given: ModelInput, window: Window) -> None:
+def _learn(kept: ModelMemory, window: Window, settings: Settings) -> None:
     kept.capacity = capacity.observe(
         kept.capacity, Executions(window.batches, window.items, window.busy_seconds), window.seconds
     )
     demand.observe(kept.demand, window.start, window.end, window.offered)
-    fade = 0.5 ** (window.seconds / 900.0)
+    fade = 0.5 ** (window.seconds / settings.uneven_seconds)
     kept.late = kept.late * fade + window.late
     kept.offered = kept.offered * fade + window.offered
 

@@ -190,7 +190,8 @@ class DemandState:
     coarse: RateHistory = field(init=False)
     weights: list[float] = field(init=False)
     spread: list[list[float]] = field(init=False)
-    """The inverse of the inputs' weighted covariance."""
+    """The inverse of the inputs' weighted covariance; empty before the first lesson, for most models of a
+    large cluster have none."""
     errors: deque[float] = field(init=False)
     answers: deque[float] = field(init=False)
     lessons: deque[_Lesson] = field(default_factory=deque)
@@ -207,8 +208,7 @@ class DemandState:
         self.fine = RateHistory(settings.bin_seconds, FINE_SECONDS)
         self.coarse = RateHistory(COARSE_BIN_SECONDS, COARSE_SECONDS)
         self.weights = _smoothing_weights(settings)
-        size = len(self.weights)
-        self.spread = [[(settings.first_spread if i == j else 0.0) for j in range(size)] for i in range(size)]
+        self.spread = []
         self.errors = deque(maxlen=settings.errors_kept)
         self.answers = deque(maxlen=settings.errors_kept)
 
@@ -427,6 +427,9 @@ def _remember(state: DemandState, lesson: _Lesson, error: float) -> None:
 def _update(state: DemandState, inputs: list[float], answer: float) -> None:
     """One step of recursive least squares with forgetting; an outlier teaches no more than a large error."""
     settings = state.settings
+    if not state.spread:
+        size, first = len(state.weights), settings.first_spread
+        state.spread = [[(first if i == j else 0.0) for j in range(size)] for i in range(size)]
     moved = [_dot(row, inputs) for row in state.spread]
     # Forgetting must not make the weights less sure than they were at the start.
     widest = max(row[i] for i, row in enumerate(state.spread))

@@ -206,6 +206,30 @@ def test_a_clock_that_goes_backwards_changes_nothing() -> None:
     assert decision.total >= before
 
 
+def test_one_look_by_a_clock_far_ahead_does_not_blind_it_for_ever() -> None:
+    memory = Memory()
+    before = watch(memory, rate=50.0, seconds=600).total
+    ahead = decide(memory, [make_input(make_sample(600, 50.0), before)], DEVICES, 1e9, SETTINGS)[0]
+    assert ahead.total >= before
+    after = watch(memory, rate=100.0, seconds=300, current=ahead.total, start=620.0)
+    assert not isinstance(after.signal, Unknown)
+    assert after.total > before
+
+
+@pytest.mark.parametrize("speed", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("price", [-1.0, math.nan, 1.0])
+def test_a_speed_or_price_that_is_none_is_that_of_the_reference(speed: float, price: float) -> None:
+    strange, plain = ([Offer("a", 1, *numbers)] for numbers in ((speed, price), (1.0, 1.0)))
+    totals = []
+    for offers in (strange, plain):
+        memory = Memory()
+        for at in (0.0, 10.0, 20.0):
+            sample = make_sample(at, 50.0)
+            decision = decide(memory, [make_input(sample, offers=offers)], DEVICES, at, SETTINGS)[0]
+        totals.append(decision.total)
+    assert totals[0] == totals[1] > 2
+
+
 def test_a_model_that_is_gone_is_forgotten() -> None:
     memory = Memory()
     watch(memory, rate=50.0, seconds=50)
