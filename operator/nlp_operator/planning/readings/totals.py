@@ -182,8 +182,9 @@ def _values(came: Counters, target_seconds: float) -> dict[str, float]:
     known = 1.0 if came.succeeded > 0 else 0.0
     values = {
         "offered": came.offered,
-        "answered": answered,
-        "late": max(answered - latency.at_most(came.latency, target_seconds), 0.0),
+        # What was refused is as late as can be; the histogram does not have it.
+        "answered": answered + came.refused,
+        "late": max(answered - latency.at_most(came.latency, target_seconds), 0.0) + came.refused,
         "failed": counters.failed(came),
         "batches": came.executions * known,
         "items": came.items * known,

@@ -22,10 +22,14 @@ def counted(requests: float, *, slow: float = 0, **more: float) -> Counters:
     """So many requests of 50 ms, and so many of 500 ms, each an execution of its own of 10 ms."""
     total = requests + slow
     return Counters(
-        offered=total,
         latency=make_histogram({0.04: 0, 0.06: requests, 0.4: requests, 0.6: total, float("inf"): total}),
-        **({"succeeded": total, "executions": total, "items": total, "compute_seconds": total / 100} | more),  # type: ignore[arg-type]
+        **(_usual(total) | more),  # type: ignore[arg-type]
     )
+
+
+def _usual(total: float) -> dict[str, float]:
+    counts = dict.fromkeys(("offered", "succeeded", "executions", "items"), total)
+    return counts | {"compute_seconds": total / 100}
 
 
 @dataclass
@@ -59,6 +63,16 @@ class Fleet:
 
 def reason(found: Window | Unknown) -> str:
     return found.reason if isinstance(found, Unknown) else "known"
+
+
+def test_what_was_refused_is_late_and_failed() -> None:
+    """Envoy's histogram does not have what no pod of the model answered."""
+    fleet = Fleet()
+    fleet.read("a", 1, counted(0))
+    fleet.look(2)
+    fleet.read("a", 11, counted(80, slow=20, offered=130, refused=30))
+    window = fleet.window(12)
+    assert (window.offered, window.answered, window.late, window.failed) == (130, 130, 50, 30)
 
 
 def test_what_came_between_two_looks_is_what_a_window_says() -> None:
