@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import (
@@ -28,7 +29,7 @@ from nlp_operator.api.objects import (
 from nlp_operator.api.spec import parse_model
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.writer import controller_uid
-from nlp_operator.controllers.keys import Key, key_of_object
+from nlp_operator.controllers.keys import Key, key_of_object, pool_key
 from nlp_operator.controllers.ledger import Ledger
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue, Priority
@@ -36,13 +37,28 @@ from nlp_operator.engine.store import Store
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.packing.planner import NOTHING
 from nlp_operator.planning.packing.reading import Ask, ask_of
-from nlp_operator.planning.together import Decision, Question, Running, Share, Where, decide, now_running
+from nlp_operator.planning.pools import read_back_off
+from nlp_operator.planning.provision import BackOff, back_off, next_moment, waiting_in
+from nlp_operator.planning.scaling.observed import readable_pools
+from nlp_operator.planning.together import (
+    Decision,
+    Question,
+    Running,
+    Share,
+    Where,
+    decide,
+    now_running,
+    without_waiting,
+)
 
 log = logging.getLogger(__name__)
 
 PATIENCE_SECONDS = 5.0
 """How long a model waits for the plan that its ask needs before it is looked after without a place. A plan
 takes milliseconds; this is for one that fails."""
+
+LOOK_SECONDS = 10.0
+"""How often pods that wait for devices are looked at, at least."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +77,22 @@ class Seen:
     deployments: tuple[Obj, ...]
     pools: tuple[Obj, ...]
     taken: Mapping[tuple[str, str], int]
+    pods: tuple[Obj, ...]
+    """Of servers."""
+    back_offs: Mapping[str, BackOff]
+    now: datetime
+
+
+@dataclass(frozen=True)
+class Made:
+    """What came of a look."""
+
+    decision: Decision | None
+    """The last one, where nothing changed."""
+    known: frozenset[Where]
+    back_offs: Mapping[str, BackOff]
+    next_moment: datetime | None
+    """When time alone changes something."""
 
 
 @dataclass
@@ -71,6 +103,9 @@ class Placing:
     queue: KeyedQueue[Key]
     decision: Decision | None = None
     """The last one."""
+    back_offs: Mapping[str, BackOff] = field(default_factory=dict)
+    """Of pools that did not deliver; one that has passed is remembered until they do."""
+    _next: datetime | None = None
     _asks: dict[Key, Asked] = field(default_factory=dict)
     _known: frozenset[Where] = frozenset()
     """The servers there were when the last plan was made."""
@@ -107,6 +142,11 @@ class Placing:
     def seed(self) -> None:
         """After a start: each model that runs asks for what it has, until its own pass says otherwise. So a
         process without memory plans over everything that runs, or over nothing."""
+        self.back_offs = {
+            name(pool): known
+            for pool in self.stores[kinds.POOL.name]
+            if (known := read_back_off(pool)) is not None
+        }
         for model in self.stores[kinds.MODEL.name]:
             ask = None if deleting(model) else self._as_it_runs(model)
             if ask is not None:
@@ -126,7 +166,7 @@ class Placing:
 
     async def run(self) -> None:
         while True:
-            await self._changed.wait()
+            await self._until_something_changes()
             try:
                 await self.look()
             except Exception:
@@ -134,6 +174,17 @@ class Placing:
                 log.exception("No plan could be made; it is tried again in %g s.", PATIENCE_SECONDS)
                 await asyncio.sleep(PATIENCE_SECONDS)
                 self.look_soon()
+
+    async def _until_something_changes(self) -> None:
+        """Pods that begin to wait for devices are looked for every now and then, and time passes."""
+        seconds = LOOK_SECONDS
+        if self._next is not None:
+            seconds = min(seconds, max((self._next - self.clock.now()).total_seconds(), 0.0))
+        try:
+            async with asyncio.timeout(seconds):
+                await self._changed.wait()
+        except TimeoutError:
+            pass
 
     async def look(self) -> None:
         """Make a plan if anything changed that it follows from, and wake whom it concerns."""
@@ -143,11 +194,19 @@ class Placing:
             deployments=tuple(self.stores[kinds.DEPLOYMENT.name]),
             pools=self._live_pools(),
             taken=self.ledger.held_without(one.uid for one in self._asks.values()),
+            pods=tuple(filter(_is_of_a_server, self.stores[kinds.POD.name])),
+            back_offs=self.back_offs,
+            now=self.clock.now(),
         )
-        made, self._known = await asyncio.to_thread(_decide, seen, self.decision, self._known)
-        if made is not self.decision and made is not None:
-            before, self.decision = self.decision, made
-            self._wake(before, made)
+        made = await asyncio.to_thread(_look, seen, self.decision, self._known)
+        self._known, self._next = made.known, made.next_moment
+        before, self.back_offs = self.back_offs, made.back_offs
+        for pool in before.keys() | self.back_offs.keys():
+            if before.get(pool) != self.back_offs.get(pool):
+                self.queue.add(pool_key(pool), Priority.SIGNAL)
+        if made.decision is not None and made.decision is not self.decision:
+            last, self.decision = self.decision, made.decision
+            self._wake(last, made.decision)
 
     def _wake(self, before: Decision | None, made: Decision) -> None:
         if before is None or before.question.pools != made.question.pools:
@@ -173,8 +232,31 @@ class Placing:
         return self._pools
 
 
+def _is_of_a_server(pod: Obj) -> bool:
+    return labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
+
+
+def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:
+    specs = readable_pools(seen.pools)
+    waiting = {pool: waiting_in(pool, seen.pods, seen.deployments) for pool in specs}
+    found = {
+        pool: back_off(seen.back_offs.get(pool), spec, waiting[pool], seen.now)
+        for pool, spec in specs.items()
+    }
+    back_offs = {pool: one for pool, one in found.items() if one is not None}
+    backed_off = frozenset(pool for pool, one in back_offs.items() if one.until > seen.now)
+    moments = [next_moment(found[pool], spec, waiting[pool], seen.now) for pool, spec in specs.items()]
+    missed = {(model, pool): count for pool in backed_off for model, count in waiting[pool].replicas.items()}
+    decision, there = _decide(seen, last, known, backed_off, missed)
+    return Made(decision, there, back_offs, min((one for one in moments if one is not None), default=None))
+
+
 def _decide(
-    seen: Seen, last: Decision | None, known: frozenset[Where]
+    seen: Seen,
+    last: Decision | None,
+    known: frozenset[Where],
+    backed_off: frozenset[str],
+    missed: Mapping[Where, int],
 ) -> tuple[Decision | None, frozenset[Where]]:
     """The decision over what is seen, the last one where nothing changed; and the servers there are."""
     asks = tuple(sorted((one.ask for one in seen.asks.values()), key=lambda one: one.key))
@@ -189,7 +271,8 @@ def _decide(
     before = NOTHING if last is None else last.plan
     now = now_running(before, asks, running, known, seen.pools)
     there = frozenset(running.deployments)
-    question = Question(asks, seen.pools, seen.taken, now)
-    if last is not None and question == last.answered():
+    delivered, waiting = without_waiting(now, missed)
+    question = Question(asks, seen.pools, seen.taken, delivered, backed_off, waiting)
+    if last is not None and question in (last.question, last.answered()):
         return last, there
     return decide(question, last), there

@@ -18,11 +18,14 @@ async def reconcile_pool(key: Key, world: World) -> Done:
     nodes = tuple(world.stores[kinds.NODE.name])
     # Most pods of a cluster with many models are of Jobs that ended.
     pods = [pod for pod in world.stores[kinds.POD.name] if not is_over(pod)]
-    plan = plan_pool(pool, nodes, pods, world.clock.now())
+    now = world.clock.now()
+    back_off = world.placing.back_offs.get(key.name)
+    plan = plan_pool(pool, nodes, pods, now, back_off)
     if plan.status is not None:
         patience = world.patience(pool, plan.status)
         if patience:
             return Done(look_again=patience)
         await world.tell(pool, plan.status)
     world.say(pool, plan.events)
-    return Done(look_again=world.look_seconds)
+    ends = (back_off.until - now).total_seconds() if back_off is not None else 0.0
+    return Done(look_again=min(world.look_seconds, ends) if ends > 0 else world.look_seconds)

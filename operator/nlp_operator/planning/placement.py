@@ -81,7 +81,8 @@ def place(
     limited = _told(share) if share.missing is not None else ""
     if sum(one.replicas for one in there) < sum(planned.values()):
         limited = f"{limited} {_some_wait(places, planned)}".strip()
-    return Placed(there, _why(problem, pools, planned), limited)
+    message = " ".join([_why(problem, pools, planned), *map(_undelivered, share.undelivered)])
+    return Placed(there, message, limited)
 
 
 def unplaceable(ask: Ask, pools: Sequence[Obj]) -> Violation | None:
@@ -124,6 +125,13 @@ def _why(problem: Problem, pools: Sequence[Obj], places: Mapping[str, int]) -> s
     (model,) = problem.models
     why = Explainer(problem, Plan()).why(model, places, 0)
     return " ".join([why, *_refusals(problem, pools, without=places)])
+
+
+def _undelivered(pool: str) -> str:
+    return (
+        f"Pool {pool} has not delivered the devices it was asked for; replicas wait on there, for no other "
+        "pool has a place."
+    )
 
 
 def _refusals(problem: Problem, pools: Sequence[Obj], without: Mapping[str, int] | tuple[()]) -> list[str]:

@@ -6,19 +6,23 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from nlp_operator.api import names
-from nlp_operator.api.conditions import READY, STALLED, Condition, write_conditions
-from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name
+from nlp_operator.api.conditions import READY, STALLED, Condition, parse_timestamp, write_conditions
+from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name, number
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.devices import amount, devices_of
+from nlp_operator.planning.nodes import contradictions
 from nlp_operator.planning.plan import EventWanted, PoolPlan
 from nlp_operator.planning.pods import condition_status, is_over
+from nlp_operator.planning.provision import BackOff
 from nlp_operator.planning.status import events_between
 
 
-def plan_pool(pool: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], now: datetime) -> PoolPlan:
+def plan_pool(
+    pool: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], now: datetime, back_off: BackOff | None = None
+) -> PoolPlan:
     """`pods`: every pod the cache has; those that are over need not be there. Only ours are cached, so what
-    others hold counts as free."""
+    others hold counts as free. `back_off`: of a pool that did not deliver, also one that has passed."""
     if deleting(pool):
         return PoolPlan()
     try:
@@ -42,7 +46,40 @@ def plan_pool(pool: Obj, nodes: Sequence[Obj], pods: Sequence[Obj], now: datetim
     pending = sum(devices_of(pod, spec) for pod in ours if not _node(pod))
     held = sum(devices_of(pod, spec) for pod in pods if _node(pod) in on_nodes and not is_over(pod))
     counts = {"present": present, "ours": running, "free": max(0, present - held), "pending": pending}
-    return _plan(pool, [_ready(spec, matching, present)], counts, now)
+    return _plan(pool, _conditions(spec, matching, present, now, back_off), counts, now, back_off)
+
+
+def _conditions(
+    spec: PoolSpec, matching: Sequence[Obj], present: int, now: datetime, back_off: BackOff | None
+) -> list[Condition]:
+    differ = contradictions(spec, matching)
+    if differ is not None:
+        return [
+            Condition(READY, "False", differ.reason, differ.message),
+            Condition(STALLED, "True", differ.reason, differ.message),
+        ]
+    if back_off is not None and now < back_off.until:
+        return [_not_delivering(spec, back_off)]
+    return [_ready(spec, matching, present)]
+
+
+def _not_delivering(spec: PoolSpec, back_off: BackOff) -> Condition:
+    """In words that hold until it ends."""
+    return Condition(
+        READY,
+        "False",
+        "NotDelivering",
+        f"Pods waited {spec.provision_timeout_seconds} s for devices that did not come. Nothing new is "
+        f"placed here for {back_off.seconds} s, until {back_off.until:%H:%M:%S} UTC; each time twice as "
+        "long. Look at the nodes, or at what makes them (quota, stock of the provider).",
+    )
+
+
+def read_back_off(pool: Obj) -> BackOff | None:
+    """What the status remembers, for a process that has just started."""
+    until = parse_timestamp(dig(pool, "status", "backOff", "untilTime"))
+    seconds = number(pool, "status", "backOff", "seconds")
+    return BackOff(until, seconds) if until is not None and seconds > 0 else None
 
 
 def _ready(spec: PoolSpec, matching: Sequence[Obj], present: int) -> Condition:
@@ -62,13 +99,22 @@ def _nodes_match(matching: Sequence[Obj]) -> str:
     return "1 node matches" if len(matching) == 1 else f"{len(matching)} nodes match"
 
 
-def _plan(pool: Obj, conditions: list[Condition], counts: dict[str, int] | None, now: datetime) -> PoolPlan:
+def _plan(
+    pool: Obj,
+    conditions: list[Condition],
+    counts: dict[str, int] | None,
+    now: datetime,
+    back_off: BackOff | None = None,
+) -> PoolPlan:
     status: Obj = {
         "observedGeneration": generation(pool),
         "conditions": write_conditions(conditions, pool, generation(pool), now),
     }
     if counts is not None:
         status["devices"] = counts
+    if back_off is not None:
+        until = back_off.until.strftime("%Y-%m-%dT%H:%M:%SZ")
+        status["backOff"] = {"untilTime": until, "seconds": back_off.seconds}
     before = dig(pool, "status", default={})
     events: tuple[EventWanted, ...] = events_between(before if isinstance(before, dict) else {}, status)
     return PoolPlan(status, events)

@@ -33,6 +33,8 @@ class Share:
     """Pools that are no longer its own and where what runs stays until it runs elsewhere."""
     missing: Explanation | None = None
     """Of a model that found too few places."""
+    undelivered: tuple[str, ...] = ()
+    """Pools that do not deliver and where replicas wait all the same, for there is no place elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,9 @@ class Question:
     running: Plan = NOTHING
     """What runs, or is expected to by the last plan."""
     backed_off: frozenset[str] = frozenset()
+    """Pools that do not deliver."""
+    waiting: tuple[Server, ...] = ()
+    """Replicas that wait for devices of these, and are not in `running`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,19 @@ def decide(question: Question, last: Decision | None = None) -> Decision:
     specs = readable_pools(question.pools)
     problem = Problem(pools_of(question, specs), _models(question, specs, last))
     made = plan(problem, question.running)
+    back = [one for one in question.waiting if one.models[0] in made.missing]
+    if back:
+        # No place elsewhere: they wait on, so that whoever makes nodes for pending pods still sees them.
+        made = plan(problem, _with(question.running, back))
     return Decision(question, problem, made, _shares(question, problem, made))
+
+
+def _with(running: Plan, waiting: Iterable[Server]) -> Plan:
+    servers = {one.name: one for one in running.servers}
+    for one in waiting:
+        known = servers.get(one.name)
+        servers[one.name] = one if known is None else replace(one, replicas=one.replicas + known.replicas)
+    return replace(running, servers=tuple(sorted(servers.values())))
 
 
 def pools_of(question: Question, specs: Mapping[str, PoolSpec]) -> tuple[Pool, ...]:
@@ -94,16 +111,19 @@ def _shares(question: Question, problem: Problem, made: Plan) -> dict[str, Share
     leaving: dict[str, list[str]] = {}
     for server in made.leaving:
         leaving.setdefault(server.models[0], []).append(server.pool)
+    waiting = {(one.models[0], one.pool) for one in question.waiting}
     explainer = Explainer(problem, made) if made.missing else None
-    return {
-        ask.key: Share(
+    shares = {}
+    for ask in question.asks:
+        places = tuple(sorted(made.replicas(ask.key).items()))
+        shares[ask.key] = Share(
             ask,
-            tuple(sorted(made.replicas(ask.key).items())),
+            places,
             tuple(leaving.get(ask.key, ())),
             explainer.explain(ask.key) if explainer is not None and ask.key in made.missing else None,
+            tuple(pool for pool, _ in places if (ask.key, pool) in waiting),
         )
-        for ask in question.asks
-    }
+    return shares
 
 
 # --- what runs ---
@@ -118,8 +138,6 @@ class Running:
 
     deployments: Mapping[Where, Obj]
     """Of the models that ask."""
-    waiting: Mapping[Where, int] = field(default_factory=dict)
-    """Pods that do not count: those that wait for devices of a pool that does not deliver them."""
 
     def server(self, where: Where, pools: Sequence[Obj]) -> Server | None:
         """`None`: nothing runs there."""
@@ -146,9 +164,16 @@ def now_running(
     planned = {(one.models[0], one.pool) for one in (*servers, *leaving)}
     new = sorted(running.deployments.keys() - known - planned)
     servers += [found for where in new if (found := running.server(where, pools)) is not None]
-    delivered = [_without(one, running.waiting.get((one.models[0], one.pool), 0)) for one in servers]
-    return Plan(tuple(sorted(one for one in delivered if one.replicas > 0)), leaving=tuple(leaving))
+    return Plan(tuple(sorted(servers)), leaving=tuple(leaving))
 
 
-def _without(server: Server, waiting: int) -> Server:
-    return replace(server, replicas=server.replicas - waiting) if waiting else server
+def without_waiting(running: Plan, waiting: Mapping[Where, int]) -> tuple[Plan, tuple[Server, ...]]:
+    """What runs in truth, and what waits."""
+    there, waits = [], []
+    for one in running.servers:
+        missed = min(waiting.get((one.models[0], one.pool), 0), one.replicas)
+        if missed:
+            waits.append(replace(one, replicas=missed))
+        if one.replicas > missed:
+            there.append(replace(one, replicas=one.replicas - missed) if missed else one)
+    return replace(running, servers=tuple(there)), tuple(waits)

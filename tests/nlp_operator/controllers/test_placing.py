@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, uid
 from nlp_operator.api.spec import parse_model
 from nlp_operator.controllers import placing
-from nlp_operator.controllers.keys import Key, model_key
+from nlp_operator.controllers.keys import Key, model_key, pool_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.store import ObjectKey
 from nlp_operator.planning.packing.reading import Ask, ask_of
@@ -240,6 +241,57 @@ async def test_the_same_name_in_two_namespaces_is_two_models() -> None:
     share = world.placing.share(model_key("other", "novels"))
     assert share is not None
     assert (places(world, "novels"), share.places) == ({"cpu": 1}, (("cpu", 1),))
+
+
+def put_waiting_pod(world: World, of_name: str, pool: str, seconds: int) -> None:
+    """A server pod that no node has taken for so long."""
+    made = world.clock.now() - timedelta(seconds=seconds)
+    own = {names.LABEL_POOL: pool, names.LABEL_MODEL: of_name, names.LABEL_COMPONENT: names.COMPONENT_SERVER}
+    metadata = {"namespace": "demo", "name": f"{of_name}-pod", "uid": f"p-{of_name}", "labels": own}
+    stamp = made.strftime("%Y-%m-%dT%H:%M:%SZ")
+    world.stores["Pod"].put({"kind": "Pod", "metadata": metadata | {"creationTimestamp": stamp}})
+
+
+async def test_what_waits_in_vain_is_planned_elsewhere_and_its_pool_backed_off() -> None:
+    world = make(make_pool("spot", provisionTimeoutSeconds=60, pricePerHour="0.01"), L4)
+    put_deployment(world, put_model(world, "novels"), "spot", 1)
+    await started(world)
+    put_waiting_pod(world, "novels", "spot", seconds=50)
+    await world.placing.look()
+    assert places(world, "novels") == {"spot": 1}
+    put_waiting_pod(world, "novels", "spot", seconds=70)
+    await woken(world)
+    await world.placing.look()
+    assert places(world, "novels") == {"l4": 1}
+    assert set(world.placing.back_offs) == {"spot"}
+    assert await woken(world) == [pool_key("spot"), model_key("demo", "novels")]
+    await ask(world, "poems")
+    assert places(world, "poems") == {"l4": 1}, "nothing new goes there"
+
+
+async def test_what_has_no_place_elsewhere_waits_on_and_says_so() -> None:
+    world = make(make_pool("spot", provisionTimeoutSeconds=60))
+    put_deployment(world, put_model(world, "novels"), "spot", 1)
+    await started(world)
+    put_waiting_pod(world, "novels", "spot", seconds=70)
+    await world.placing.look()
+    share, decision = world.placing.share(model_key("demo", "novels")), world.placing.decision
+    assert share is not None
+    assert (share.places, share.undelivered) == ((("spot", 1),), ("spot",))
+    await world.placing.look()
+    assert world.placing.decision is decision
+    await ask(world, "poems")
+    assert places(world, "poems") == {}
+
+
+async def test_a_back_off_outlives_the_process() -> None:
+    pool = make_pool("spot", provisionTimeoutSeconds=60)
+    until = make_world().clock.now() + timedelta(seconds=100)
+    pool["status"] = {"backOff": {"untilTime": until.strftime("%Y-%m-%dT%H:%M:%SZ"), "seconds": 600}}
+    world = await started(make(pool))
+    await ask(world, "novels")
+    assert places(world, "novels") == {}
+    assert world.placing.back_offs["spot"].seconds == 600
 
 
 async def test_a_plan_that_fails_leaves_everybody_where_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

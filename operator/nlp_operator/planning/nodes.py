@@ -1,0 +1,118 @@
+"""What the nodes of a pool say of their devices, by the labels of NVIDIA's feature discovery, beside what the
+DevicePool says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+from nlp_operator.api.objects import Obj, labels, name
+from nlp_operator.api.spec import PoolSpec
+from nlp_operator.planning.violations import Violation
+
+GPU = "nvidia.com/gpu"
+SLICE = "nvidia.com/mig-"
+SHARED_SUFFIX = ".shared"
+"""Of a resource's name, where the device plugin was told to rename what is shared."""
+
+STRATEGIES = {"time-slicing": "TimeSlicing", "mps": "MPS"}
+
+
+def contradictions(spec: PoolSpec, nodes: Sequence[Obj]) -> Violation | None:
+    """Where nodes and spec cannot both be right; `None`: nothing is known against it. A node without such
+    labels says nothing."""
+    if spec.device.extended_resource is None:
+        return None
+    found = [sentence for check in CHECKS if (sentence := _first(check(spec, node) for node in nodes))]
+    mixed = _mixed(nodes)
+    if mixed:
+        found.append(mixed)
+    if not found:
+        return None
+    return Violation("NodesDiffer", " ".join([*found, "Correct the spec, or select other nodes."]))
+
+
+def _first(sentences: Iterable[str]) -> str:
+    return next(filter(None, sentences), "")
+
+
+Check = Callable[[PoolSpec, Obj], str]
+"""A sentence, or nothing."""
+
+
+def less_memory(spec: PoolSpec, node: Obj) -> str:
+    prefix = _prefix(spec)
+    there = _number(node, f"{prefix}.memory")
+    if there is None or spec.memory_mebibytes <= there:
+        return ""
+    return (
+        f"spec.memoryMebibytes is {spec.memory_mebibytes}, and a device of node {name(node)} has {there} "
+        f"(its label {prefix}.memory)."
+    )
+
+
+def shared_otherwise(spec: PoolSpec, node: Obj) -> str:
+    """Of a device that several pods take in turns nobody must count on all of its time and memory."""
+    prefix = _prefix(spec)
+    replicas = _number(node, f"{prefix}.replicas")
+    if replicas is None:
+        return ""
+    strategy = labels(node).get(f"{GPU}.sharing-strategy", "time-slicing")
+    truth = STRATEGIES.get(strategy) if replicas > 1 else None
+    if truth is not None and spec.sharing not in ("TimeSlicing", "MPS"):
+        return (
+            f"spec.sharing is {spec.sharing}, and {replicas} pods share a device of node {name(node)} (its "
+            f"label {prefix}.replicas): {truth} would be right."
+        )
+    if replicas == 1 and spec.sharing in ("TimeSlicing", "MPS"):
+        return (
+            f"spec.sharing is {spec.sharing}, and nobody shares the devices of node {name(node)} (its label "
+            f"{prefix}.replicas is 1)."
+        )
+    return ""
+
+
+def cut_otherwise(spec: PoolSpec, node: Obj) -> str:
+    """With the strategy `single` a whole device is announced under its plain name, and is a slice."""
+    strategy, resource = labels(node).get("nvidia.com/mig.strategy", ""), _resource(spec)
+    slices = resource.startswith(SLICE) or (resource == GPU and strategy == "single")
+    if strategy and slices and spec.sharing != "MIG":
+        return (
+            f"spec.sharing is {spec.sharing}, and {resource} on node {name(node)} is a slice (its label "
+            f"nvidia.com/mig.strategy is {strategy}): MIG would be right."
+        )
+    if strategy == "none" and spec.sharing == "MIG":
+        return (
+            f"spec.sharing is MIG, and node {name(node)} cuts no devices (its label nvidia.com/mig.strategy "
+            "is none)."
+        )
+    return ""
+
+
+CHECKS: tuple[Check, ...] = (less_memory, shared_otherwise, cut_otherwise)
+
+
+def _mixed(nodes: Iterable[Obj]) -> str:
+    """A pool is a set of like devices: what is measured on one must hold for all."""
+    products: dict[str, str] = {}
+    for node in sorted(nodes, key=name):
+        product = labels(node).get(f"{GPU}.product")
+        if product:
+            products.setdefault(product, name(node))
+    if len(products) < 2:
+        return ""
+    listed = ", ".join(f"{product} (node {node})" for product, node in sorted(products.items()))
+    return f"spec.nodes.selector selects different devices: {listed}."
+
+
+def _resource(spec: PoolSpec) -> str:
+    return spec.device.extended_resource.name if spec.device.extended_resource is not None else ""
+
+
+def _prefix(spec: PoolSpec) -> str:
+    """Of the labels that speak of this resource."""
+    return _resource(spec).removesuffix(SHARED_SUFFIX)
+
+
+def _number(node: Obj, label: str) -> int | None:
+    text = labels(node).get(label, "")
+    return int(text) if text.isascii() and text.isdigit() else None

@@ -1,0 +1,238 @@
+"""One plan over all models, on a real API server: who gets the devices when there are too few, and what is
+said.
+
+Every pool of these tests admits only the namespaces of its test, so that no other test stands in the way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from nlp_operator.api.objects import Obj, dig
+from nlp_operator.cluster import kinds
+from tests.cluster.running.rig import OperatorProcess, Scene, make_pool, until
+
+Pools = Callable[..., str]
+
+
+@pytest.fixture
+def pools(scene: Scene) -> Iterator[Pools]:
+    """Call it: a pool of so many devices for this namespace, or the same one with another spec."""
+    made: list[str] = []
+
+    def make(part: str, devices: int, **spec: object) -> str:
+        name = f"{part}-{scene.namespace}"
+        admitted = spec.pop("namespaces", [{"name": scene.namespace}])
+        scene.plane.apply(make_pool(name, devices, namespaces=admitted, **spec))
+        made.append(name)
+        return name
+
+    yield make
+    for name in dict.fromkeys(made):
+        scene.plane.kubectl("delete", "devicepool", name)
+
+
+def running(scene: Scene, model: str) -> dict[str, int]:
+    """Replicas by pool, as the Deployments say."""
+    return {
+        one["metadata"]["labels"]["nlp-operator.io/pool"]: one["spec"]["replicas"]
+        for one in scene.all(kinds.DEPLOYMENT)
+        if one["metadata"]["labels"]["nlp-operator.io/model"] == model
+    }
+
+
+def most_at_once(scene: Scene, pool: str) -> int:
+    """Devices of a pool that the operator ever let its Deployments of this namespace ask for together."""
+    held: dict[str, int] = {}
+    most = 0
+    for entry in scene.writes():
+        if entry.resource != "deployments":
+            continue
+        if entry.verb == "delete":
+            held.pop(entry.name, None)
+        elif dig(entry.request, "metadata", "labels", "nlp-operator.io/pool") == pool:
+            held[entry.name] = dig(entry.request, "spec", "replicas")
+        most = max(most, sum(held.values()))
+    return most
+
+
+def test_replicas_fill_the_cheap_pool_and_go_on_in_the_dear_one(scene: Scene, pools: Pools) -> None:
+    cheap, dear = pools("cheap", 2), pools("dear", 3, pricePerHour="9")
+    scene.apply_model("novels", placement={"poolNames": [cheap, dear]}, scaling={"minReplicas": 3})
+    ready = scene.wait_ready("novels")
+    assert running(scene, "novels") == {cheap: 2, dear: 1}
+    assert f"on pools {cheap} and {dear}" in ready["message"]
+    placed = scene.condition("novels", "Placed")
+    assert str(dig(placed, "message")).startswith(
+        f"Runs on pools {cheap} (2 replicas at 0.02 an hour) and {dear} (1 replica at 9 an hour), what was "
+        "cheapest of the 2 pools that admit it when it was placed."
+    )
+    scene.patch_model("novels", {"scaling": {"minReplicas": 2}})
+    until(lambda: running(scene, "novels") == {cheap: 2}, "the dear one is given back")
+    scene.wait_ready("novels")
+
+
+def test_a_higher_priority_takes_the_last_device_and_the_lower_one_waits(scene: Scene, pools: Pools) -> None:
+    pool = pools("tiny", 1)
+    placement = {"poolNames": [pool]}
+    scene.apply_model("low", placement=placement)
+    scene.wait_ready("low")
+    scene.apply_model("high", placement=placement, scaling={"priority": 200})
+    scene.wait_ready("high")
+    stalled = scene.wait_for("low", "Stalled", "True", "NoRoom")
+    assert f"Pool {pool}: it has 1 device, of which 1 are taken" in stalled["message"]
+    assert (running(scene, "high"), running(scene, "low")) == ({pool: 1}, {})
+    assert most_at_once(scene, pool) == 1, "no budget is passed on the way"
+    scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "high")
+    scene.wait_ready("low")
+
+
+def test_a_lowered_budget_takes_the_lowest_priority_first_and_elsewhere_if_it_can(
+    scene: Scene, pools: Pools
+) -> None:
+    pool, other = pools("pool", 3), pools("other", 1, pricePerHour="9")
+    scene.apply_model("low", placement={"poolNames": [pool]}, scaling={"minReplicas": 2, "priority": 1})
+    scene.apply_model("movable", placement={"poolNames": [pool, other]}, scaling={"priority": 0})
+    scene.wait_ready("low")
+    scene.wait_ready("movable")
+    pools("pool", 1)
+    until(lambda: running(scene, "low") == {pool: 1}, "what is over is gone")
+    until(lambda: running(scene, "movable") == {other: 1}, "who may be elsewhere is there")
+    scene.wait_ready("movable")
+    limited = scene.wait_for("low", "ScaleLimited", "True", "NoRoom")
+    assert limited["message"].startswith("1 of 2 replicas found a place")
+    pools("pool", 2)
+    until(lambda: running(scene, "low") == {pool: 2}, "the budget is back")
+
+
+def test_a_tenant_gets_no_more_than_its_limit_and_no_higher_priority(scene: Scene, pools: Pools) -> None:
+    limits: Obj = {"name": scene.namespace, "maxDevices": 2, "highestPriority": 150}
+    pool = pools("shared", 5, namespaces=[limits])
+    scene.apply_model("greedy", placement={"poolNames": [pool]}, scaling={"minReplicas": 4})
+    limited = scene.wait_for("greedy", "ScaleLimited", "True", "NoRoom")
+    assert running(scene, "greedy") == {pool: 2}
+    assert (
+        f"Nearest: pool {pool} would take a replica more if the namespace were allowed 1 device more there."
+        in limited["message"]
+    )
+    scene.apply_model("vain", placement={"poolNames": [pool]}, scaling={"priority": 151})
+    stalled = scene.wait_for("vain", "Stalled", "True", "NoPoolFits")
+    assert f"namespace {scene.namespace} may have at most 150 here" in stalled["message"]
+    assert running(scene, "greedy") == {pool: 2}
+
+
+def test_a_model_that_fits_nowhere_is_told_the_nearest_pool(scene: Scene, pools: Pools) -> None:
+    near, far = pools("near", 2), pools("far", 1)
+    spec: Obj = {"placement": {"poolNames": [near, far]}, "serving": {"devicesPerReplica": 3}}
+    scene.apply_model("novels", **spec)
+    stalled = scene.wait_for("novels", "Stalled", "True", "NoRoom")
+    assert stalled["message"].startswith(
+        "There is no place for its replica: no pool that admits it has room."
+    )
+    assert stalled["message"].endswith(
+        f"Nearest: pool {near} would take a replica more if 1 device more were free there."
+    )
+
+
+def test_the_same_name_in_two_namespaces_is_two_models(scene: Scene, pools: Pools) -> None:
+    other = f"{scene.namespace}-b"
+    scene.plane.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": other}})
+    second = Scene(scene.plane, other)
+    pool = pools("both", 1, namespaces=[{"name": scene.namespace}, {"name": other}])
+    for one in (scene, second):
+        one.apply_model("novels", placement={"poolNames": [pool]})
+    first = until(
+        lambda: [one for one in (scene, second) if dig(one.condition("novels", "Ready"), "status") == "True"],
+        "one of them is ready",
+    )[0]
+    loser = second if first is scene else scene
+    loser.wait_for("novels", "Placed", "False", "NoRoom")
+    assert running(loser, "novels") == {}
+    first.plane.kubectl("-n", first.namespace, "delete", "nlpmodel", "novels")
+    loser.wait_ready("novels")
+    scene.plane.kubectl("delete", "namespace", other, "--wait=false")
+
+
+def test_after_a_restart_nobody_takes_the_device_of_a_model_that_runs(
+    scene: Scene, pools: Pools, operator: OperatorProcess
+) -> None:
+    """A model that was applied meanwhile, and whose name comes first, is planned over what runs."""
+    pool = pools("tiny", 1)
+    scene.apply_model("novels", placement={"poolNames": [pool]})
+    scene.wait_ready("novels")
+    operator.kill()
+    scene.apply_model("an-early-bird", placement={"poolNames": [pool]})
+    mark = scene.audit.mark()
+    operator.start()
+    scene.wait_for("an-early-bird", "Stalled", "True", "NoRoom")
+    scene.wait_ready("novels")
+    assert running(scene, "novels") == {pool: 1}
+    assert [one for one in scene.writes(mark) if "novels" in one.name] == []
+
+
+def test_a_pool_that_is_gone_takes_no_server_down(scene: Scene, pools: Pools) -> None:
+    pool = f"short-lived-{scene.namespace}"
+    scene.plane.apply(make_pool(pool))
+    scene.apply_model("novels", placement={"poolNames": [pool, f"next-{scene.namespace}"]})
+    scene.wait_ready("novels")
+    scene.plane.kubectl("delete", "devicepool", pool)
+    scene.wait_for("novels", "Placed", "False", "NoSuchPool")
+    assert running(scene, "novels") == {pool: 1}
+    assert dig(scene.condition("novels", "Available"), "status") == "True"
+    new = pools("next", 1)
+    until(lambda: running(scene, "novels") == {new: 1}, "it has moved")
+    scene.wait_ready("novels")
+
+
+def test_an_on_demand_pool_that_never_delivers_is_backed_off_and_its_models_are_elsewhere(
+    scene: Scene, pools: Pools
+) -> None:
+    spot = pools(
+        "spot",
+        5,
+        provisioning="OnDemand",
+        provisionTimeoutSeconds=10,
+        pricePerHour="0.001",
+        nodes={"selector": {"there-is-no-node": "like-this"}},
+    )
+    dear = pools("dear", 1)
+    scene.apply_model("novels", placement={"poolNames": [spot, dear]})
+    until(lambda: running(scene, "novels") == {spot: 1}, "the cheap one is asked")
+    until(lambda: running(scene, "novels") == {dear: 1}, "it is planned again elsewhere", 60)
+    scene.wait_ready("novels")
+    until(lambda: reason_of(scene, spot) == "NotDelivering", "the pool says so")
+    pool = scene.plane.api.get(kinds.POOL.path("", spot))
+    assert dig(pool, "status", "backOff", "seconds") == 300
+    scene.apply_model("poems", placement={"poolNames": [spot]})
+    stalled = scene.wait_for("poems", "Stalled", "True", "NoRoom")
+    assert f"Pool {spot}: it did not deliver the devices it was asked for" in stalled["message"]
+
+
+def reason_of(scene: Scene, pool: str) -> str:
+    conditions = dig(scene.plane.api.get(kinds.POOL.path("", pool)), "status", "conditions", default=[])
+    return next((str(one["reason"]) for one in conditions if one["type"] == "Ready"), "")
+
+
+def test_a_model_whose_nodes_were_relabelled_is_planned_elsewhere_when_it_lacks_pods(
+    scene: Scene, pools: Pools
+) -> None:
+    node = scene.plane.api.get("/api/v1/nodes")["items"][0]["metadata"]["name"]
+    mark = f"pool-of-{scene.namespace}"
+
+    def label(value: str | None) -> None:
+        scene.plane.api.patch(f"/api/v1/nodes/{node}", {"metadata": {"labels": {mark: value}}})
+
+    label("here")
+    here = pools("here", 1, provisionTimeoutSeconds=10, nodes={"selector": {mark: "here"}})
+    other = pools("other", 1, pricePerHour="9")
+    scene.apply_model("novels", placement={"poolNames": [here, other]})
+    scene.wait_ready("novels")
+    assert running(scene, "novels") == {here: 1}
+    label(None)
+    until(lambda: reason_of(scene, here) == "NoNodes", "the pool says that it has no nodes")
+    assert running(scene, "novels") == {here: 1}, "what runs stays while it runs"
+    scene.plane.kubectl("-n", scene.namespace, "delete", "pod", "-l", f"nlp-operator.io/pool={here}")
+    until(lambda: running(scene, "novels") == {other: 1}, "it is planned again elsewhere", 60)
+    scene.wait_ready("novels")

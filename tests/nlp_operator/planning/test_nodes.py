@@ -1,0 +1,81 @@
+# ruff: noqa: E501 - a table reads best with a row a line
+"""What NVIDIA's labels say of a pool's devices is held against its spec."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from nlp_operator.api.objects import Obj
+from nlp_operator.planning.pools import plan_pool
+from tests.nlp_operator.making import NOW, make_node, make_pool
+
+
+def make_gpus(**spec: Any) -> Obj:
+    resource = spec.pop("resource", "nvidia.com/gpu")
+    device = {"type": "ExtendedResource", "extendedResource": {"name": resource}}
+    return make_pool("gpus", device=device, **{"memoryMebibytes": 24_000, **spec})
+
+
+def make_gpu_node(node: str = "n1", **found: str) -> Obj:
+    """`gpu_memory` is the label `nvidia.com/gpu.memory`, and so on."""
+    made = make_node(node, **{"nvidia.com/gpu": "4"})
+    made["metadata"]["labels"] = {
+        f"nvidia.com/{key.replace('_', '.')}": value for key, value in found.items()
+    }
+    return made
+
+
+def reason_and_words(pool: Obj, *nodes: Obj) -> tuple[str, str]:
+    """Of Stalled; both empty when it is not."""
+    status = plan_pool(pool, nodes, [], NOW).status
+    assert status is not None
+    stalled: Obj = next((one for one in status["conditions"] if one["type"] == "Stalled"), {})
+    return stalled.get("reason", ""), stalled.get("message", "")
+
+
+L4 = {"gpu_memory": "24564", "gpu_product": "NVIDIA-L4", "gpu_replicas": "1", "mig_strategy": "none"}
+
+
+@pytest.mark.parametrize(
+    ("spec", "found"),
+    [
+        pytest.param({}, L4, id="all as it is said"),
+        pytest.param({}, {}, id="nodes without labels say nothing"),
+        pytest.param({}, {"gpu_memory": "much"}, id="a label that is no number says nothing"),
+        pytest.param({"sharing": "TimeSlicing"}, L4 | {"gpu_replicas": "4"}, id="shared in time"),
+        pytest.param({"sharing": "MIG", "resource": "nvidia.com/mig-3g.40gb"}, {"mig_strategy": "mixed", "mig-3g_40gb_memory": "40192"}, id="slices"),
+        pytest.param({"sharing": "MPS", "resource": "nvidia.com/gpu.shared"}, L4 | {"gpu_replicas": "2", "gpu_sharing-strategy": "mps"}, id="a resource renamed for being shared"),
+    ],
+)  # fmt: skip
+def test_nodes_agree_with(spec: dict[str, Any], found: dict[str, str]) -> None:
+    assert reason_and_words(make_gpus(**spec), make_gpu_node(**found)) == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("spec", "found", "words"),
+    [
+        pytest.param({"memoryMebibytes": 40960}, L4, "spec.memoryMebibytes is 40960, and a device of node n1 has 24564 (its label nvidia.com/gpu.memory).", id="less memory"),
+        pytest.param({}, L4 | {"gpu_replicas": "4"}, "spec.sharing is Exclusive, and 4 pods share a device of node n1 (its label nvidia.com/gpu.replicas): TimeSlicing would be right.", id="shared in time"),
+        pytest.param({}, L4 | {"gpu_replicas": "4", "gpu_sharing-strategy": "mps"}, "spec.sharing is Exclusive, and 4 pods share a device of node n1 (its label nvidia.com/gpu.replicas): MPS would be right.", id="shared by MPS"),
+        pytest.param({"sharing": "TimeSlicing"}, L4, "spec.sharing is TimeSlicing, and nobody shares the devices of node n1 (its label nvidia.com/gpu.replicas is 1).", id="not shared"),
+        pytest.param({}, {"mig_strategy": "single"}, "spec.sharing is Exclusive, and nvidia.com/gpu on node n1 is a slice (its label nvidia.com/mig.strategy is single): MIG would be right.", id="slices under the plain name"),
+        pytest.param({"sharing": "MIG"}, {"mig_strategy": "none"}, "spec.sharing is MIG, and node n1 cuts no devices (its label nvidia.com/mig.strategy is none).", id="no slices"),
+    ],
+)  # fmt: skip
+def test_nodes_contradict(spec: dict[str, Any], found: dict[str, str], words: str) -> None:
+    reason, message = reason_and_words(make_gpus(**spec), make_gpu_node(**found))
+    assert (reason, message) == ("NodesDiffer", f"{words} Correct the spec, or select other nodes.")
+
+
+def test_different_devices_in_one_pool_are_named_with_a_node_each() -> None:
+    t4 = make_gpu_node("n2", gpu_product="Tesla-T4")
+    reason, message = reason_and_words(make_gpus(), t4, make_gpu_node(gpu_product="NVIDIA-L4"))
+    assert reason == "NodesDiffer"
+    assert "selects different devices: NVIDIA-L4 (node n1), Tesla-T4 (node n2)." in message
+
+
+def test_a_cpu_pool_has_nothing_to_do_with_gpus() -> None:
+    pool = make_pool("cpu", memoryMebibytes=99_000)
+    assert reason_and_words(pool, make_gpu_node(gpu_memory="1")) == ("", "")
