@@ -21,6 +21,7 @@ from benchmarks.autoscaling import comparison, curve, scenarios
 from benchmarks.autoscaling.comparison import Case
 from benchmarks.autoscaling.tables import OURS, Rows, judge, table
 from benchmarks.autoscaling.traces import TraceError
+from benchmarks.autoscaling.unseen import KNOWING
 
 TUNED_ON = "faro_10jobs_11d.csv"
 """What was asked of the table is asked of the last day of this trace."""
@@ -54,8 +55,11 @@ def main(words: list[str]) -> int:
         if given.scenarios:
             names = _names(given.scenarios, "scenario", list(scenarios.SCENARIOS))
         else:
-            caps = [int(cap) for cap in given.caps.split(",")]
+            caps = _caps(given.caps, case)
             names = _names(given.policies or "all", "policy", list(comparison.POLICIES))
+            if case.trace.times and not given.policies:
+                names = [name for name in names if name not in KNOWING]
+                print(f"Without {' and '.join(KNOWING)}: they know means of minutes, and here bursts count.")
     except (TraceError, OSError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -85,6 +89,17 @@ def main(words: list[str]) -> int:
         given.json.parent.mkdir(parents=True, exist_ok=True)
         given.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
     return 1 if any(row["holds"] == "missed" for row in judged) else 0
+
+
+def _caps(text: str, case: Case) -> list[int]:
+    least = sum(model.lowest * model.devices for model in case.models)
+    caps = [int(cap) if cap.strip().isdecimal() else -1 for cap in text.split(",")]
+    if min(caps) < least:
+        raise ValueError(
+            f"--caps is {text!r}; whole numbers of at least {least}, separated by commas, are wanted: the "
+            f"{len(case.models)} models take so many devices at the least."
+        )
+    return caps
 
 
 def _names(text: str, what: str, known: Sequence[str]) -> list[str]:

@@ -251,6 +251,25 @@ def test_the_command_writes_a_row_a_policy_and_cap(tmp_path: Path) -> None:
     assert {"late_share", "gpu_hours", "flips_per_model_hour", "worst_model_late_share"} <= set(rows[0])
 
 
+@pytest.mark.parametrize("caps", ["1,8", "many", "8,", ""])
+def test_fewer_devices_than_the_models_take_at_the_least_are_refused(
+    caps: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text("day,minute,a,b\n1,0,100,100\n1,1,100,100\n")
+    assert command.main(["--trace", str(trace), "--caps", caps]) == 2
+    assert f"--caps is {caps!r}; whole numbers of at least 2, separated" in capsys.readouterr().err
+
+
+def test_of_requests_with_times_nobody_is_said_to_know_the_future(tmp_path: Path) -> None:
+    trace, report = tmp_path / "trace.csv", tmp_path / "report.json"
+    trace.write_text("timestamp_ms\n0\n3000\n90000\n")
+    words = ["--trace", str(trace), "--caps", "2", "--seeds", "1", "--processes", "1", "--json", str(report)]
+    assert command.main(words) == 0
+    policies = {row["policy"] for row in json.loads(report.read_text())["rows"]}
+    assert policies == set(POLICIES) - {"oracle", "clairvoyant"}
+
+
 @needs_traces
 @pytest.mark.parametrize("name", sorted(path.name for path in TRACES.glob("*.csv")))
 def test_every_shared_trace_can_be_read(name: str) -> None:
