@@ -223,7 +223,6 @@ AS_OPERATED: dict[str, tuple[bool, Knowing]] = {
     "no past": (False, ALL_KNOWN),
     "and a cold start of 60 s is believed": (False, Knowing(cold_start=False)),
     "and 100 ms a request are believed": (False, Knowing(service=False)),
-    "and refused requests are not among the late": (False, Knowing(refused=False)),
     "and only what Triton queues is seen to wait": (False, Knowing(queues=False)),
     "as operated": (False, OPERATED),
     "as operated, with its past": (True, OPERATED),

@@ -28,14 +28,12 @@ class Knowing:
     pools: bool = True
     """The pools' speeds, and that a model may be in any; else each is as fast as any other, and a model may
     be where it has replicas."""
-    refused: bool = True
-    """That refused and lost requests are late, too."""
     queues: bool = True
     """All that wait; else those in the replicas' queues, which Triton counts."""
 
 
 ALL_KNOWN = Knowing()
-OPERATED = Knowing(cold_start=False, service=False, pools=False, refused=False, queues=False)
+OPERATED = Knowing(cold_start=False, service=False, pools=False, queues=False)
 """What the operator knows (planning/scaling/observed.py, planning/readings/totals.py)."""
 
 
@@ -137,8 +135,8 @@ def _sample(view: View, knowing: Knowing) -> Sample | None:
     failed = values[q.DROPPED] + values[q.FAILED]
     series = {
         "offered": values[q.ARRIVED],
-        "answered": values[q.DONE],
-        "late": values[q.LATE] - (0.0 if knowing.refused else failed),
+        "answered": values[q.DONE] + failed,
+        "late": values[q.LATE],
         "failed": failed,
         "batches": values[q.BATCHES],
         "items": values[q.ITEMS],

@@ -30,7 +30,7 @@ def view_of(counters: dict[int, float], **replicas: int) -> View:
 
 
 def told(knowing: Knowing, **replicas: int) -> ModelInput:
-    seen = view_of({q.LATE: 10, q.DROPPED: 4, q.FAILED: 1, q.BUSY: 22, q.TOOK: 10}, **replicas)
+    seen = view_of({q.DONE: 40, q.LATE: 10, q.DROPPED: 4, q.FAILED: 1, q.BUSY: 22, q.TOOK: 10}, **replicas)
     return Ours(knowing=knowing).input(seen, [SMALL, LARGE])
 
 
@@ -72,8 +72,9 @@ def test_what_is_known_is_told_and_what_is_not_is_what_triton_and_its_proxy_say(
     assert known.sample is not None
     assert operated.sample is not None
     ((before,), (after,)) = known.sample.series, operated.sample.series
-    assert (before["late"], before["failed"], before["busySeconds"]) == (10.0, 5.0, 22.0)
-    assert (after["late"], after["failed"], after["busySeconds"]) == (5.0, 5.0, 10.0)
+    assert (before["busySeconds"], after["busySeconds"]) == (22.0, 10.0)
+    for series in (before, after):  # what was refused or lost is as late as can be
+        assert (series["answered"], series["late"], series["failed"]) == (45.0, 10.0, 5.0)
     assert (known.sample.waiting, operated.sample.waiting) == (9.0, 4.0)
     assert [offer.speed for offer in known.offers] == [1.0, 2.2]
 
