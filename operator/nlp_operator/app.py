@@ -214,6 +214,7 @@ class App:
                 lambda keys: source.want_past(Model(key.namespace, key.name) for key in keys),
                 lambda key: source.take_past(Model(key.namespace, key.name)),
             ),
+            holds=self.settings.scaling == "Hold",
         )
 
     def _gauges(self) -> None:

@@ -1,9 +1,9 @@
-"""The loop of the autoscaler: look at every model at once, decide, and say what would change.
+"""The loop of the autoscaler: look at every model at once, decide, and have the models planned by it.
 
-Advisory only in this release: where signals are measured the status says what would be right, and no replica
-changes. Without signals what is unknown holds still, and nothing is said. Models are looked at together
-because they share devices; the decisions are made by `planning/scaling`, the modules that
-`benchmarks/autoscaling` measures.
+What is decided is what a model's next plan wants (`planning/scaling/declared.py`); nothing is written here.
+Without signals what is unknown holds still, and nothing is said. Models are looked at together because they
+share devices; the decisions are made by `planning/scaling`, the modules that `benchmarks/autoscaling`
+measures.
 """
 
 from __future__ import annotations
@@ -15,21 +15,28 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, labels, name, namespace, uid
-from nlp_operator.api.spec import parse_model
+from nlp_operator.api.conditions import shorten
+from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, uid
+from nlp_operator.api.spec import ModelSpec, parse_model
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.writer import controller_uid
 from nlp_operator.controllers.keys import Key, key_of_object, model_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
 from nlp_operator.planning.devices import devices_of_deployment
-from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Advice, Known, Told, tell
+from nlp_operator.planning.plan import EventWanted
+from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Advice, Known, Role, Told, tell
 from nlp_operator.planning.readings.totals import Believed
-from nlp_operator.planning.scaling import past, wanted_replicas
+from nlp_operator.planning.scaling import Scaled, past, wanted_replicas
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
-from nlp_operator.planning.scaling.observed import observe_model, readable_pools, waits_for_node
+from nlp_operator.planning.scaling.observed import (
+    observe_model,
+    readable_pools,
+    replicas_running,
+    waits_for_node,
+)
 from nlp_operator.planning.scaling.past import Past
-from nlp_operator.planning.scaling.signals import Sample
+from nlp_operator.planning.scaling.signals import Sample, Window
 from nlp_operator.planning.scaling.waiting import Waiting, usable_devices
 from nlp_operator.planning.scaling.wanted import wanted_of
 
@@ -40,6 +47,12 @@ LOOK_SECONDS = 10.0
 
 TEACH_SECONDS = 0.5
 """Of a look, for what is remembered of the past: a model takes a third of it."""
+
+LONGEST_NOTE = 900
+"""Of an Event; the API server takes 1,024 bytes."""
+
+FIRST_WINDOWS = 2
+"""A model is left as it is until so many windows of it were seen since this process started."""
 
 ReadSample = Callable[[Key], Sample | None]
 """Called in a thread."""
@@ -91,15 +104,21 @@ class Autoscaler:
         read: ReadSample = no_signals,
         report: Report | None = None,
         pasts: Pasts | None = None,
+        *,
+        holds: bool = False,
     ) -> None:
-        """With a `report` the status of each model says what was decided of it."""
+        """With a `report` models are scaled, and the status of each says what was decided of it; with `holds`
+        all keep what they have."""
         self._world = world
         self._read = read
         self._report = report
         self._pasts = pasts
+        self._holds = holds
+        self._windows: Counter[Key] = Counter()
         if report is not None:
             world.advice = {}
         self._told: dict[Key, Told] = {}
+        self._events: list[tuple[Obj, EventWanted]] = []
         self._memory = Memory()
         self._waiting = Waiting()
         self._settings = Settings()
@@ -112,7 +131,7 @@ class Autoscaler:
             try:
                 await self.look()
             except Exception:
-                # It only advises: a fault in it must take neither the other models nor the operator along.
+                # What was decided stands: a fault must take neither the other models nor the operator along.
                 log.exception("The autoscaler could not decide; it tries again in %g s.", LOOK_SECONDS)
             await asyncio.sleep(LOOK_SECONDS)
 
@@ -141,18 +160,46 @@ class Autoscaler:
             self._pass_on({key: one.advice for key, one in self._told.items()})
 
     def _tell(self, seen: Seen, report: Report, now: float) -> dict[Key, Told]:
-        """What is to be said of each model from now on."""
+        """What is to be done with each model from now on, and said."""
         told = {}
+        servers = servers_of(seen)
         for model in seen.models:
             key, wanted = key_of_object(model), wanted_of(model)
             decision = self.decisions.get(key)
             if decision is not None and wanted is not None:
-                held = wanted_replicas(parse_model(model)).desired
-                known = Known(decision, report.believed(key), wanted, held, report.how, report.trouble())
+                spec = parse_model(model)
+                held = wanted_replicas(spec, Scaled(replicas_running(model, servers.get(uid(model), []))))
+                known = Known(
+                    decision,
+                    report.believed(key),
+                    wanted,
+                    held.desired,
+                    report.how,
+                    report.trouble(),
+                    self._role(key, spec),
+                    spec.scaling.max_replicas or spec.scaling.min_replicas,
+                )
                 told[key] = tell(self._told.get(key), known, now)
+                self._announce(model, known, self._told.get(key), told[key])
             elif key in self._told:
                 told[key] = Told(NOT_SERVING, now, known_at=now)
         return told
+
+    def _role(self, key: Key, spec: ModelSpec) -> Role:
+        if spec.scaling.mode != "Automatic":
+            return "Advises"
+        if self._holds:
+            return "Held"
+        return "Acts" if self._windows[key] >= FIRST_WINDOWS else "Starts"
+
+    def _announce(self, model: Obj, known: Known, before: Told | None, told: Told) -> None:
+        had = before.advice.replicas if before is not None else None
+        had = known.held if had is None else had
+        if known.replicas is None or known.replicas == had:
+            return
+        log.info("Scaling changes a model.", extra=known.decision.explain() | {"before": had})
+        message = shorten(f"From {had} to {known.replicas} replicas. {told.advice.reason}", LONGEST_NOTE)
+        self._events.append((model, EventWanted("Normal", "Scaled", message)))
 
     def _pass_on(self, advice: dict[Key, Advice]) -> None:
         """Have the models planned again of which something else is to be said."""
@@ -160,6 +207,9 @@ class Autoscaler:
         for key, one in advice.items():
             if before.get(key, UNTOLD) != one:
                 self._world.queue.add(key, Priority.SIGNAL)
+        events, self._events = self._events, []
+        for model, event in events:
+            self._world.say(model, (event,))
 
     def _decide(self, seen: Seen, before: Mapping[Key, Decision], now: float) -> dict[Key, Decision]:
         samples = {key: self._read(key) for key in map(key_of_object, seen.models)}
@@ -169,10 +219,13 @@ class Autoscaler:
         devices = self._devices(seen, given, now)
         decided = decide(self._memory, list(given.values()), devices, now, self._settings)
         for key, decision in zip(given, decided, strict=True):
+            self._windows[key] += isinstance(decision.signal, Window)
             wanted = sum(given[key].current.values())
             known = before.get(key)
             if decision.total != wanted and (known is None or known.replicas != decision.replicas):
-                log.info("Scaling would change a model.", extra=decision.explain() | {"now": wanted})
+                log.debug("Scaling would change a model.", extra=decision.explain() | {"now": wanted})
+        for gone in self._windows.keys() - given.keys():
+            del self._windows[gone]
         return dict(zip(given, decided, strict=True))
 
     def _recall(self, given: Mapping[Key, ModelInput], pasts: Pasts) -> None:
@@ -203,10 +256,7 @@ class Autoscaler:
 def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, ModelInput]:
     """What is to be decided for each model, in the order of their names."""
     pools = readable_pools(seen.pools)
-    servers: dict[str, list[Obj]] = {}
-    for deployment in sorted(seen.deployments, key=lambda one: (namespace(one), name(one))):
-        if names.LABEL_POOL in labels(deployment):
-            servers.setdefault(controller_uid(deployment), []).append(deployment)
+    servers = servers_of(seen)
     waiting: dict[Key, Counter[str]] = {}
     for pod in seen.waiting:
         own = labels(pod)
@@ -221,6 +271,15 @@ def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, Model
         if given is not None:
             found[key] = given
     return found
+
+
+def servers_of(seen: Seen) -> dict[str, list[Obj]]:
+    """The Deployments of each model, by its uid."""
+    servers: dict[str, list[Obj]] = {}
+    for deployment in sorted(seen.deployments, key=lambda one: (namespace(one), name(one))):
+        if names.LABEL_POOL in labels(deployment) and not deleting(deployment):
+            servers.setdefault(controller_uid(deployment), []).append(deployment)
+    return servers
 
 
 def free_devices(seen: Seen, given: Mapping[Key, ModelInput]) -> dict[str, int]:

@@ -17,6 +17,7 @@ from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unpl
 from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
 from nlp_operator.planning.pods import VOLUMES_SECONDS, waits_for_volumes
 from nlp_operator.planning.readiness import Facts
+from nlp_operator.planning.readings.advice import scaled_of
 from nlp_operator.planning.scaling import Replicas, wanted_replicas
 from nlp_operator.planning.servers import (
     ServerObjects,
@@ -56,7 +57,7 @@ def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> Mo
         spec = parse_model(seen.model)
     except SpecInvalid as error:
         return _plan_invalid(seen, error, now)
-    replicas = wanted_replicas(spec)
+    replicas = wanted_replicas(spec, scaled_of(seen.model, seen.children, seen.advice))
     facts, ask, refused = _find_out(seen, spec, replicas, settings, now)
     status = build_status(seen.model, facts, replicas, now, seen.advice)
     apply, delete = _writes(seen, facts, refused)

@@ -43,7 +43,7 @@ def build_status(
         _loaded(facts),
         _available(facts),
         condition_told(model, advice),
-        *_scale_limited(facts),
+        *_scale_limited(facts, advice),
     ]
     status: Obj = {
         "observedGeneration": generation(model),
@@ -173,9 +173,9 @@ def _taking_requests(facts: Facts, ready: int) -> str:
     return f"{ready} replicas take requests, of which {wanted} will stay."  # in a move, or on the way down
 
 
-def _scale_limited(facts: Facts) -> list[Condition]:
+def _scale_limited(facts: Facts, advice: Advice | None) -> list[Condition]:
     if facts.placement is None or isinstance(facts.placement, NotPlaced) or not facts.placement.limited:
-        return []
+        return [] if advice is None or advice.limited is None else [advice.limited]
     return [Condition(SCALE_LIMITED, "True", "NoRoom", facts.placement.limited)]
 
 

@@ -6,6 +6,7 @@ import asyncio
 import copy
 import logging
 import threading
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -13,7 +14,7 @@ import pytest
 from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import kind, labels
+from nlp_operator.api.objects import Obj, kind, labels
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.caches import Caches
 from nlp_operator.controllers.autoscaler import Autoscaler, Pasts, Report
@@ -26,6 +27,7 @@ from nlp_operator.planning.readings.advice import NOT_SERVING
 from nlp_operator.planning.readings.latency import EMPTY
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling.brain import Decision, decide
+from nlp_operator.planning.scaling.guard import GuardSettings
 from nlp_operator.planning.scaling.past import Past, Stretch
 from nlp_operator.planning.scaling.signals import FIELDS, Sample
 from tests.nlp_operator.making import NOW, SETTINGS, make_model
@@ -40,6 +42,8 @@ class Cluster:
     def __init__(self, **spec: Any) -> None:
         self.now = 0.0
         self.rate: float | None = None
+        self.events: list[str] = []
+        self.offered, self.since = 0.0, 0.0
         made = Making(make_model(**spec)).up()
         nowhere = cast(Any, None)
         clock = Clock(monotonic=lambda: self.now, now=lambda: NOW)
@@ -54,17 +58,27 @@ class Cluster:
             writer=nowhere,
             agents=Agents(clock=clock, port=1, on_change=lambda namespace, model: None),
             builds=Builds(clock=clock, port=1, on_change=lambda namespace, model: None),
-            recorder=nowhere,
+            recorder=cast(Any, self),
             queue=KeyedQueue(clock),
         )
         self.autoscaler = Autoscaler(world, self.sample)
 
+    def record(self, regarding: Obj, type_: str, reason: str, message: str) -> None:
+        self.events.append(f"{type_} {reason}: {message}")
+
     def sample(self, key: Key) -> Sample | None:
         if self.rate is None:
             return None
-        done = self.rate * self.now
+        done = self.counted()
         counters = dict.fromkeys(FIELDS, 0.0) | {"offered": done, "answered": done}
-        return Sample([counters | {"batches": done, "items": done, "busySeconds": done * 0.1}], self.now, 1)
+        ready = sum(one["status"]["readyReplicas"] for one in self.stores[kinds.DEPLOYMENT.name])
+        return Sample(
+            [counters | {"batches": done, "items": done, "busySeconds": done * 0.1}], self.now, ready
+        )
+
+    def counted(self) -> float:
+        """Requests, at this rate since the last change of it."""
+        return self.offered + (self.rate or 0.0) * (self.now - self.since)
 
     async def looks(self, seconds: float) -> None:
         end = self.now + seconds
@@ -82,13 +96,106 @@ async def test_without_signals_every_model_stays_as_it_is_and_it_says_why() -> N
     assert cluster.autoscaler._world.advice is None
 
 
-async def test_with_signals_it_advises_and_writes_nothing(caplog: pytest.LogCaptureFixture) -> None:
-    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": {"milliseconds": 500}})
+TARGET = {"milliseconds": 500}
+
+
+def reporting(cluster: Cluster, *, holds: bool = False) -> World:
+    world = cluster.autoscaler._world
+    report = Report(
+        lambda key: Believed(60.0, cluster.rate or 0.0, EMPTY, 0.0), "Pods are asked.", lambda: ""
+    )
+    cluster.autoscaler = Autoscaler(world, cluster.sample, report, holds=holds)
+    return world
+
+
+async def test_what_is_decided_is_passed_on_after_two_windows_with_an_event(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world = reporting(cluster)
     cluster.rate = 25.0
+    await cluster.looks(20)
+    assert world.advice is not None
+    assert world.advice[KEY].replicas is None
+    assert not cluster.events
     with caplog.at_level(logging.INFO):
-        await cluster.looks(300)
+        await cluster.looks(10)
+    decided = world.advice[KEY].replicas
+    assert decided is not None
+    assert decided >= 3
+    assert "Scaling changes a model." in caplog.messages
+    assert cluster.events == [f"Normal Scaled: From 1 to {decided} replicas. {world.advice[KEY].reason}"]
+    await cluster.looks(30)
+    assert len(cluster.events) == 1
+
+
+@pytest.mark.parametrize(
+    ("mode", "holds"), [("Advisory", False), ("Automatic", True)], ids=["Advisory", "scaling is held"]
+)
+async def test_nothing_is_passed_on_where_it_is(mode: str, holds: bool) -> None:
+    cluster = Cluster(scaling={"mode": mode, "maxReplicas": 8, "latencyTarget": TARGET})
+    world = reporting(cluster, holds=holds)
+    cluster.rate = 25.0
+    await cluster.looks(300)
     assert cluster.autoscaler.decisions[KEY].total >= 3
-    assert "Scaling would change a model." in caplog.messages
+    assert world.advice is not None
+    assert world.advice[KEY].replicas is None
+    assert "3 replicas would be right" in world.advice[KEY].reason.replace("4", "3").replace("5", "3")
+    assert not cluster.events
+
+
+async def test_signals_that_are_lost_leave_what_was_decided() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world = reporting(cluster)
+    cluster.rate = 25.0
+    await cluster.looks(30)
+    assert world.advice is not None
+    decided = world.advice[KEY].replicas
+    (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+    larger = copy.deepcopy(deployment)
+    larger["spec"]["replicas"] = decided
+    cluster.stores[kinds.DEPLOYMENT.name].put(larger)
+    cluster.rate = None
+    least = decided
+    for _ in range(200):
+        await cluster.looks(10)
+        assert world.advice[KEY].replicas is not None
+        least = min(least or 0, world.advice[KEY].replicas or 0)
+    assert least == decided
+    assert world.advice[KEY].reason.startswith("Nothing is known of the load, so nothing is decided.")
+
+
+def resize(cluster: Cluster, replicas: int) -> None:
+    """The Deployment's controller and the kubelets are quick."""
+    (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+    changed = copy.deepcopy(deployment)
+    changed["spec"]["replicas"] = replicas
+    counts = ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
+    changed["status"] |= dict.fromkeys(counts, replicas)
+    cluster.stores[kinds.DEPLOYMENT.name].put(changed)
+
+
+async def test_replicas_are_given_back_a_few_at_a_time_and_not_before_the_guards_patience() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world = reporting(cluster)
+    history: list[tuple[float, int]] = []
+    cluster.rate, peak_until = 25.0, 600.0
+    while cluster.now < 2400:
+        if cluster.now == peak_until:
+            cluster.offered, cluster.since, cluster.rate = cluster.counted(), cluster.now, 2.0
+        await cluster.looks(10)
+        assert world.advice is not None
+        decided = world.advice[KEY].replicas
+        (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+        if decided is not None and decided != deployment["spec"]["replicas"]:
+            history.append((cluster.now, decided))
+            resize(cluster, decided)
+    highest = max(count for _, count in history)
+    assert highest >= 3
+    steps = [(at, before - count) for (_, before), (at, count) in pairwise(history)]
+    assert min(at for at, step in steps if step > 0) >= peak_until + GuardSettings().hold_seconds
+    assert max(step for _, step in steps) <= highest // 2
+    assert history[-1][1] == 1
 
 
 async def test_pods_that_no_node_takes_are_seen_to_wait() -> None:
@@ -173,6 +280,7 @@ async def test_with_a_report_the_models_are_planned_again_when_something_else_is
     assert world.queue.depth() == 1
     await cluster.looks(300)
     assert (world.advice[KEY].desired or 0) >= 3
+    assert world.advice[KEY].desired == world.advice[KEY].replicas
     for model in list(cluster.stores[kinds.MODEL.name]):
         cluster.stores[kinds.MODEL.name].remove(key_of(model))
     await cluster.looks(10)

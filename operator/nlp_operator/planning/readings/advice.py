@@ -1,19 +1,29 @@
-"""What the status of a model says of its load: `status.scaling` and the condition SignalsAvailable.
+"""What the status of a model says of its load: `status.scaling` and the conditions SignalsAvailable and
+ScaleLimited; and how many replicas it is to have by it.
 
-This release only advises: the number of replicas is that of the spec, and the sentence says so. A status that
-followed every number would be written at every look, so a sentence stays as long as what it says is about
-right, and for a minute at least.
+A status that followed every number would be written at every look, so a sentence stays as long as what it
+says is about right, and for a minute at least, unless the number of replicas changes.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Literal
 
-from nlp_operator.api.conditions import SIGNALS_AVAILABLE, Condition, find, read_conditions, shorten
-from nlp_operator.api.objects import Obj, number, text
+from nlp_operator.api.conditions import (
+    SCALE_LIMITED,
+    SIGNALS_AVAILABLE,
+    Condition,
+    find,
+    read_conditions,
+    shorten,
+)
+from nlp_operator.api.objects import Obj, deleting, kind, number, text
 from nlp_operator.planning.readings.totals import Believed
-from nlp_operator.planning.scaling import Replicas, signals_condition
+from nlp_operator.planning.scaling import Replicas, Scaled, signals_condition
 from nlp_operator.planning.scaling.brain import Decision
+from nlp_operator.planning.scaling.observed import replicas_running
 from nlp_operator.planning.scaling.signals import Unknown
 from nlp_operator.planning.scaling.wanted import Wanted
 
@@ -35,6 +45,15 @@ class Advice:
     desired: int | None
     reason: str
     condition: Condition
+    replicas: int | None = None
+    """What it is to have from now on; `None`: what it has. Follows every decision, unlike what is said."""
+    limited: Condition | None = None
+    """Why it does not get what it needs."""
+
+
+Role = Literal["Acts", "Starts", "Held", "Advises"]
+"""What becomes of a decision: it is carried out; the operator has just started and waits for two of them; the
+operator's settings hold all models; `spec.scaling.mode` is Advisory."""
 
 
 UNTOLD = Advice(None, "", Condition(SIGNALS_AVAILABLE, "Unknown", "NotYet", ""))
@@ -83,15 +102,37 @@ class Known:
     believed: Believed | None
     wanted: Wanted
     held: int
-    """Replicas that the spec holds it at."""
+    """Replicas that it has while nothing is decided."""
     how: str
     """By what it is measured, in a sentence."""
     trouble: str = ""
     """Why nothing can be read of any model, in a sentence."""
+    role: Role = "Advises"
+    highest: int = 0
+    """Replicas that the spec allows."""
+
+    @property
+    def replicas(self) -> int | None:
+        return self.decision.total if self.role == "Acts" else None
+
+
+def scaled_of(model: Obj, children: Iterable[Obj], advice: Advice | None) -> Scaled | None:
+    """What the number of replicas follows from; `None` where nothing is measured."""
+    if advice is None:
+        return None
+    servers = [one for one in children if kind(one) == "Deployment" and not deleting(one)]
+    return Scaled(replicas_running(model, servers), advice.replicas)
 
 
 def tell(before: Told | None, known: Known, now: float) -> Told:
-    """What to say from now on; `before` itself while that holds."""
+    """What to say from now on, and to do; `before` itself while that holds."""
+    told = _tell(before, known, now)
+    if told.advice.replicas == known.replicas:
+        return told
+    return replace(told, advice=replace(told.advice, replicas=known.replicas))
+
+
+def _tell(before: Told | None, known: Known, now: float) -> Told:
     before = before or Told(UNTOLD, -LEAST_SECONDS + now, known_at=now)
     signal = known.decision.signal
     if isinstance(signal, Unknown):
@@ -101,13 +142,16 @@ def tell(before: Told | None, known: Known, now: float) -> Told:
     else:
         before = replace(before, known_at=now)
         fresh = _measured(known, now)
-    if now - before.at < LEAST_SECONDS or not _differs(before, fresh):
+    changes = known.role == "Acts" and before.advice.desired != fresh.advice.desired
+    if not changes and (now - before.at < LEAST_SECONDS or not _differs(before, fresh)):
         return before
     return fresh
 
 
 def _differs(before: Told, fresh: Told) -> bool:
     if (before.kind, before.advice.desired) != (fresh.kind, fresh.advice.desired):
+        return True
+    if _limit(before.advice) != _limit(fresh.advice):
         return True
     return _moved(before.rate, fresh.rate) or _moved(before.late, fresh.late)
 
@@ -116,11 +160,18 @@ def _moved(old: float, new: float) -> bool:
     return abs(new - old) > ABOUT * max(old, new)
 
 
+def _limit(advice: Advice) -> str:
+    return advice.limited.reason if advice.limited is not None else ""
+
+
 def _unknown(known: Known, signal: Unknown, before: Told, now: float) -> Told:
     message = f"{signal.message} {known.trouble}".strip()
-    reason = f"Nothing is known of the load, so nothing is advised. {_holds(known.held)}"
+    what = "decided" if known.role == "Acts" else "advised"
+    total = known.replicas
+    holds = _holds(known) if total is None else f"{_replicas(total)} {'stays' if total == 1 else 'stay'}."
+    reason = f"Nothing is known of the load, so nothing is {what}. {holds}"
     condition = Condition(SIGNALS_AVAILABLE, "False", signal.reason, message)
-    return Told(Advice(None, reason, condition), now, signal.reason, known_at=before.known_at)
+    return Told(Advice(total, reason, condition), now, signal.reason, known_at=before.known_at)
 
 
 def _measured(known: Known, now: float) -> Told:
@@ -129,9 +180,10 @@ def _measured(known: Known, now: float) -> Told:
     took = believed.quantile(known.wanted.quantile) if believed is not None else None
     return Told(
         Advice(
-            decision.total,
-            shorten(f"{_load(known, rate, took)} {_right(known)} {_holds(known.held)}", LONGEST_REASON),
+            decision.total if known.role in ("Acts", "Advises") else None,
+            shorten(f"{_load(known, rate, took)} {_right(known)} {_holds(known)}".strip(), LONGEST_REASON),
             Condition(SIGNALS_AVAILABLE, "True", "Measured", known.how),
+            limited=_limited(known, took),
         ),
         now,
         "Measured",
@@ -154,12 +206,49 @@ def _load(known: Known, rate: float, took: float | None) -> str:
 
 def _right(known: Known) -> str:
     total, refused = known.decision.total, known.decision.refused
-    would = f"{total} {'replica' if total == 1 else 'replicas'} would be right"
-    return f"{would}; there is no room for more in {refused}." if refused else f"{would}."
+    if known.role == "Acts":
+        said = f"{_replicas(total)} {'is' if total == 1 else 'are'} wanted"
+    else:
+        said = f"{_replicas(total)} would be right"
+    return f"{said}; there is no room for more in {refused}." if refused else f"{said}."
 
 
-def _holds(held: int) -> str:
-    return f"This release only advises: spec.scaling.minReplicas, {held}, holds."
+def _replicas(count: int) -> str:
+    return "1 replica" if count == 1 else f"{count} replicas"
+
+
+def _holds(known: Known) -> str:
+    stay = f"{known.held} {'stays' if known.held == 1 else 'stay'}"
+    match known.role:
+        case "Acts":
+            return ""
+        case "Starts":
+            return f"The operator has just started: {stay} until it has looked twice."
+        case "Held":
+            return f"The operator's setting NLP_OPERATOR_SCALING is Hold: {stay}."
+        case "Advises":
+            return f"spec.scaling.mode is Advisory: spec.scaling.minReplicas, {known.held}, holds."
+
+
+def _limited(known: Known, took: float | None) -> Condition | None:
+    """Why a model that is scaled does not get what it needs."""
+    decision = known.decision
+    clips = {clip.by: clip.why for clip in decision.bounds.clips if clip.bound == "highest"}
+    if known.role != "Acts":
+        return None
+    if "useless" in clips:
+        return Condition(SCALE_LIMITED, "True", "Ineffective", f"No replica is added: {clips['useless']}")
+    if decision.refused:
+        why = (
+            f"{_replicas(decision.wish)} would be right, and there is no room for more in {decision.refused}."
+        )
+        return Condition(SCALE_LIMITED, "True", "NoRoom", why)
+    if "pending" in clips:
+        return Condition(SCALE_LIMITED, "True", "PodsPending", f"No replica is added: {clips['pending']}")
+    if decision.total >= known.highest and took is not None and took > known.wanted.target_seconds:
+        why = f"spec.scaling.maxReplicas allows {_replicas(known.highest)}, and requests are late with them."
+        return Condition(SCALE_LIMITED, "True", "MaxReplicas", why)
+    return None
 
 
 def _about(value: float) -> str:
@@ -173,26 +262,32 @@ def _about(value: float) -> str:
 
 def scaling_told(model: Obj, replicas: Replicas, advice: Advice | None) -> Obj:
     """`status.scaling`; as the spec says where nothing is advised."""
-    if advice is UNTOLD and _was_told(model):
-        return {
-            "desired": number(model, "status", "scaling", "desired"),
-            "reason": text(model, "status", "scaling", "reason"),
-        }
-    if advice is None or not advice.reason:
+    if advice is None or (not _is_untold(advice) and not advice.reason):
         return {"desired": replicas.desired, "reason": replicas.reason}
+    if not _is_untold(advice):
+        acts = advice.desired is None or advice.replicas is not None
+        return {"desired": replicas.desired if acts else advice.desired, "reason": advice.reason}
+    if not _was_told(model):
+        return {"desired": replicas.desired, "reason": replicas.reason}
+    advises = text(model, "spec", "scaling", "mode") == "Advisory"
+    known = number(model, "status", "scaling", "desired")
     return {
-        "desired": replicas.desired if advice.desired is None else advice.desired,
-        "reason": advice.reason,
+        "desired": known if advises else replicas.desired,
+        "reason": text(model, "status", "scaling", "reason"),
     }
 
 
 def condition_told(model: Obj, advice: Advice | None) -> Condition:
     if advice is None:
         return signals_condition()
-    if advice is UNTOLD:
+    if _is_untold(advice):
         before = find(read_conditions(model), SIGNALS_AVAILABLE)
         return before if before is not None and _was_told(model) else NOT_SERVING.condition
     return advice.condition
+
+
+def _is_untold(advice: Advice) -> bool:
+    return advice.condition == UNTOLD.condition
 
 
 def _was_told(model: Obj) -> bool:

@@ -1,6 +1,6 @@
 """How many replicas a model is to have.
 
-* `declared`: what the spec says, which holds while nothing is measured
+* `declared`: the one place that says how many replicas a model gets: by the spec, and as was decided
 * `signals`: what was measured, checked; what cannot be trusted is unknown, never zero
 * `capacity`: how fast a replica works, and how many requests are late at a load and a size
 * `demand`: how much load there will be when a replica started now can serve
@@ -13,6 +13,6 @@ Every module is pure: no I/O, and the clock is an argument. What has to be remem
 is in objects that the caller keeps. The simulator of `benchmarks/autoscaling` runs this very code.
 """
 
-from nlp_operator.planning.scaling.declared import Replicas, signals_condition, wanted_replicas
+from nlp_operator.planning.scaling.declared import Replicas, Scaled, signals_condition, wanted_replicas
 
-__all__ = ["Replicas", "signals_condition", "wanted_replicas"]
+__all__ = ["Replicas", "Scaled", "signals_condition", "wanted_replicas"]

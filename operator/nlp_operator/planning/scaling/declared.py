@@ -1,4 +1,5 @@
-"""What the spec says of a model's replicas. This release has no signals: what the spec says is what runs."""
+"""How many replicas a model is to have: as the spec says, and within it as was decided from what is
+measured."""
 
 from __future__ import annotations
 
@@ -14,10 +15,35 @@ class Replicas:
     reason: str
 
 
-def wanted_replicas(spec: ModelSpec) -> Replicas:
-    if spec.scaling.mode == "External":
+@dataclass(frozen=True)
+class Scaled:
+    """Of a model where load is measured."""
+
+    running: int
+    """What its servers have now; 0: it runs nowhere."""
+    decided: int | None = None
+    """What it is to have; `None`: nothing was decided, or nobody is to act on it."""
+
+
+def wanted_replicas(spec: ModelSpec, scaled: Scaled | None = None) -> Replicas:
+    """The one place that says how many replicas a model is to have; placement may grant fewer.
+
+    `scaled` is `None` where nothing is measured. Where something is, no decision is no reason to change what
+    runs: an operator that has just started, or that sees nothing, makes no model smaller.
+    """
+    scaling = spec.scaling
+    if scaling.mode == "External":
         return Replicas(spec.replicas, "spec.replicas says so.")
-    return Replicas(spec.scaling.min_replicas, "No signals are measured, so spec.scaling.minReplicas holds.")
+    if scaled is None:
+        return Replicas(scaling.min_replicas, "No signals are measured, so spec.scaling.minReplicas holds.")
+    if scaling.mode == "Advisory":
+        return Replicas(scaling.min_replicas, "spec.scaling.mode is Advisory, so minReplicas holds.")
+    count = scaled.running if scaled.decided is None else scaled.decided
+    highest = max(scaling.max_replicas or scaling.min_replicas, scaling.min_replicas)
+    return Replicas(
+        min(max(count, scaling.min_replicas), highest),
+        "Nothing is measured yet, so what runs stays, between spec.scaling.minReplicas and maxReplicas.",
+    )
 
 
 def signals_condition() -> Condition:
@@ -25,5 +51,6 @@ def signals_condition() -> Condition:
         SIGNALS_AVAILABLE,
         "Unknown",
         "NotMeasured",
-        "This release measures neither latency nor load; scaling holds what the spec says.",
+        "Neither latency nor load is measured (the operator's setting signals is None); scaling holds what "
+        "the spec says.",
     )

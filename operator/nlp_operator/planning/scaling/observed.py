@@ -8,7 +8,7 @@ from dataclasses import replace
 from decimal import Decimal
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, deleting, dig, labels, name, namespace, number
+from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, namespace, number, text
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.scaling.allocator import Offer
@@ -43,10 +43,7 @@ def observe_model(
     if target is None or not running:
         return None
     spec = parse_model(model)
-    current: dict[str, int] = {}
-    for one in running:
-        pool = labels(one)[names.LABEL_POOL]
-        current[pool] = current.get(pool, 0) + number(one, "spec", "replicas")
+    current = _by_pool(model, running)
     wanted = sum(current.values())
     ready = sum(number(one, "status", "readyReplicas") for one in running)
     made = sum(number(one, "status", "replicas") for one in running)
@@ -70,6 +67,35 @@ def observe_model(
         rolling_out=any(_rolls(one) for one in running),
         speeds_known=len(current) < 2,  # of pools that differ nothing is measured yet
     )
+
+
+def replicas_running(model: Obj, deployments: Sequence[Obj]) -> int:
+    """How many replicas it is to have now, as far as its Deployments tell, or its status where there is none.
+
+    A model that moves has two servers, which stand for the same replicas; one that is in two pools has the
+    sum of both. What was wanted last tells them apart.
+    """
+    counts = [number(one, "spec", "replicas") for one in deployments]
+    counts = counts or [number(one, "replicas") for one in listed(model, "status", "servers")]
+    wanted = number(model, "status", "scaling", "desired")
+    return max(max(counts, default=0), min(sum(counts), wanted))
+
+
+def _by_pool(model: Obj, deployments: Sequence[Obj]) -> dict[str, int]:
+    """What runs where, without the servers that others are taking the place of: the status has those last."""
+    known = [text(one, "name") for one in listed(model, "status", "servers")]
+    left = replicas_running(model, deployments)
+    found: dict[str, int] = {}
+    for one in sorted(deployments, key=lambda one: (_place(known, name(one)), name(one))):
+        pool = labels(one)[names.LABEL_POOL]
+        count = min(number(one, "spec", "replicas"), left)
+        found[pool] = found.get(pool, 0) + count
+        left -= count
+    return found
+
+
+def _place(known: Sequence[str], server: str) -> int:
+    return known.index(server) if server in known else len(known)
 
 
 def waits_for_node(pod: Obj) -> bool:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from nlp_operator.api.conditions import SIGNALS_AVAILABLE, find, read_conditions
+from nlp_operator.api.conditions import SCALE_LIMITED, SIGNALS_AVAILABLE, find, read_conditions
 from nlp_operator.api.objects import Obj
+from nlp_operator.api.spec import parse_model
 from nlp_operator.planning.models import plan_model
 from nlp_operator.planning.readings.advice import (
     LEFT_OUT,
@@ -16,14 +17,18 @@ from nlp_operator.planning.readings.advice import (
     UNTOLD,
     Advice,
     Known,
+    Role,
     Told,
+    scaled_of,
     tell,
 )
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.readings.totals import Believed
+from nlp_operator.planning.scaling import wanted_replicas
 from nlp_operator.planning.scaling.brain import Decision
 from nlp_operator.planning.scaling.capacity import ServiceCurve
-from nlp_operator.planning.scaling.guard import Bounds
+from nlp_operator.planning.scaling.guard import Bounds, Clip
+from nlp_operator.planning.scaling.observed import replicas_running
 from nlp_operator.planning.scaling.signals import Unknown, Window
 from nlp_operator.planning.scaling.wanted import Wanted, wanted_of
 from tests.nlp_operator.making import NOW, SETTINGS, World, make_model
@@ -41,12 +46,16 @@ def make_known(
     signal: Window | Unknown = WINDOW,
     refused: str = "",
     trouble: str = "",
+    role: Role = "Advises",
+    held: int = 1,
+    clips: tuple[Clip, ...] = (),
 ) -> Known:
-    curve, bounds = ServiceCurve(0.1, 0.1), Bounds(1, 9, ())
+    curve, bounds = ServiceCurve(0.1, 0.1), Bounds(1, 9, clips)
     decision = Decision("demo/words", {"cpu": total}, total, "", signal, curve, None, bounds, (), refused)
     bound = milliseconds / 950
     latency = make_histogram({bound: 100.0, float("inf"): 100.0} if rate else {})
-    return Known(decision, Believed(60, rate, latency, 0), Wanted(0.15, 0.95), 1, HOW, trouble)
+    believed = Believed(60, rate, latency, 0)
+    return Known(decision, believed, Wanted(0.15, 0.95), held, HOW, trouble, role, highest=5)
 
 
 def said(known: Known) -> Advice:
@@ -58,7 +67,8 @@ def test_the_load_and_what_would_be_right_are_told_and_that_nothing_changes() ->
     assert advice.desired == 3
     assert advice.reason == (
         "About 25 requests/s came in the last minute; 95 % of them took at most 38 ms, where 150 ms are "
-        "wanted. 3 replicas would be right. This release only advises: spec.scaling.minReplicas, 1, holds."
+        "wanted. 3 replicas would be right. spec.scaling.mode is Advisory: spec.scaling.minReplicas, 1, "
+        "holds."
     )
     assert (advice.condition.status, advice.condition.reason, advice.condition.message) == (
         "True",
@@ -89,7 +99,7 @@ def test_what_is_unknown_is_told_after_half_a_minute_with_its_reason() -> None:
     assert blind.advice.desired is None
     assert blind.advice.reason == (
         "Nothing is known of the load, so nothing is advised. "
-        "This release only advises: spec.scaling.minReplicas, 1, holds."
+        "spec.scaling.mode is Advisory: spec.scaling.minReplicas, 1, holds."
     )
     assert (blind.advice.condition.status, blind.advice.condition.reason) == ("False", "NoData")
     assert blind.advice.condition.message == f"{NO_DATA.message} Prometheus does not answer."
@@ -139,6 +149,145 @@ def test_it_is_changed_once_a_minute_at_most_whatever_happens() -> None:
     assert changes == 9
 
 
+# --- of a model that is scaled ---
+
+
+def test_what_is_decided_is_done_and_told_in_one_sentence() -> None:
+    advice = said(make_known(role="Acts"))
+    assert (advice.replicas, advice.desired) == (3, 3)
+    assert advice.reason == (
+        "About 25 requests/s came in the last minute; 95 % of them took at most 38 ms, where 150 ms are "
+        "wanted. 3 replicas are wanted."
+    )
+
+
+@pytest.mark.parametrize(
+    ("role", "words"),
+    [
+        ("Starts", "The operator has just started: 4 stay until it has looked twice."),
+        ("Held", "The operator's setting NLP_OPERATOR_SCALING is Hold: 4 stay."),
+        ("Advises", "spec.scaling.mode is Advisory: spec.scaling.minReplicas, 4, holds."),
+    ],
+)
+def test_otherwise_nothing_is_done_and_it_is_said_why(role: Role, words: str) -> None:
+    advice = said(make_known(role=role, held=4))
+    assert advice.replicas is None
+    assert advice.reason.endswith(f"3 replicas would be right. {words}")
+
+
+def test_another_number_of_replicas_is_told_at_once_and_done_before_it_is_told() -> None:
+    told = tell(None, make_known(role="Acts"), 0.0)
+    more = tell(told, make_known(role="Acts", total=4), 10.0)
+    assert (more.advice.replicas, more.advice.desired) == (4, 4)
+    blind = tell(more, make_known(role="Acts", total=5, signal=NO_DATA), 20.0)
+    assert (blind.advice.replicas, blind.advice.desired) == (5, 4)
+
+
+def test_what_is_unknown_keeps_its_replicas_and_says_so() -> None:
+    told = tell(None, make_known(role="Acts"), 0.0)
+    blind = tell(told, make_known(role="Acts", signal=NO_DATA), 61.0)
+    assert blind.advice.replicas == 3
+    assert blind.advice.reason == ("Nothing is known of the load, so nothing is decided. 3 replicas stay.")
+
+
+PENDING = Clip("pending", "highest", 3, "2 of its pods still wait for a device.")
+USELESS = Clip("useless", "highest", 3, "60% are late at 10% of the load it can bear: more do not help.")
+
+
+@pytest.mark.parametrize(
+    ("known", "reason"),
+    [
+        pytest.param(make_known(role="Acts"), "", id="nothing"),
+        pytest.param(make_known(role="Acts", total=5), "", id="all that are allowed, and in time"),
+        pytest.param(make_known(role="Acts", total=5, milliseconds=400.0), "MaxReplicas", id="the spec"),
+        pytest.param(make_known(role="Acts", milliseconds=400.0), "", id="late, and may grow"),
+        pytest.param(make_known(role="Acts", refused="cpu"), "NoRoom", id="the pool"),
+        pytest.param(make_known(role="Acts", clips=(PENDING,)), "PodsPending", id="pods that wait"),
+        pytest.param(make_known(role="Acts", clips=(USELESS,)), "Ineffective", id="that it does not help"),
+        pytest.param(make_known(refused="cpu"), "", id="nothing where it is only advised"),
+    ],
+)
+def test_a_model_is_limited_by(known: Known, reason: str) -> None:
+    limited = said(known).limited
+    assert (limited.reason if limited is not None else "") == reason
+    status = status_of(World(make_model(scaling={"maxReplicas": 5})).up(), said(known))
+    found = find(read_conditions({"status": status}), SCALE_LIMITED)
+    assert (found.reason if found is not None else "") == reason
+
+
+def test_a_limit_that_comes_is_told_within_a_minute() -> None:
+    told = tell(None, make_known(role="Acts"), 0.0)
+    assert tell(told, make_known(role="Acts", clips=(PENDING,)), 50.0).advice is told.advice
+    assert tell(told, make_known(role="Acts", clips=(PENDING,)), 60.0).advice.limited is not None
+
+
+def replicas_planned(world: World, advice: Advice | None) -> int:
+    world.advice = advice
+    plan = world.step()
+    (deployment,) = (one for one in plan.apply if one["kind"] == "Deployment")
+    count: int = deployment["spec"]["replicas"]
+    budgets = [one for one in plan.apply if one["kind"] == "PodDisruptionBudget"]
+    assert len(budgets) == (count > 1)
+    assert plan.status is not None
+    assert plan.status["scaling"]["desired"] == count
+    return count
+
+
+def test_a_decision_becomes_replicas_with_a_budget_within_the_bounds_of_the_spec() -> None:
+    world = World(make_model(scaling={"minReplicas": 1, "maxReplicas": 4})).up()
+    assert replicas_planned(world, said(make_known(role="Acts"))) == 3
+    assert replicas_planned(world, said(make_known(role="Acts", total=1))) == 1
+    assert replicas_planned(world, said(make_known(role="Acts", total=9))) == 4
+    assert replicas_planned(world, said(make_known(role="Acts", total=0))) == 1
+
+
+@pytest.mark.parametrize(
+    "advice",
+    [
+        pytest.param(UNTOLD, id="the operator has just started"),
+        pytest.param(NOT_SERVING, id="it does not serve"),
+        pytest.param(said(make_known(role="Starts")), id="it has not looked twice"),
+        pytest.param(said(make_known(role="Held", total=9)), id="scaling is held"),
+    ],
+)
+def test_what_runs_stays_when(advice: Advice) -> None:
+    world = World(make_model(scaling={"minReplicas": 1, "maxReplicas": 4})).up()
+    assert replicas_planned(world, said(make_known(role="Acts"))) == 3
+    assert replicas_planned(world, advice) == 3
+    lower = {"minReplicas": 1, "maxReplicas": 2}
+    world.model["spec"]["scaling"] = lower
+    assert replicas_planned(world, advice) == 2, "the spec's bounds always hold"
+
+
+def test_a_server_that_was_deleted_by_hand_comes_back_as_large_as_it_was() -> None:
+    model = make_model(scaling={"minReplicas": 1, "maxReplicas": 4})
+    model["status"] = {
+        "servers": [{"name": "a", "replicas": 3}],
+        "scaling": {"desired": 3, "reason": ""},
+    }
+    found = scaled_of(model, [], UNTOLD)
+    assert found is not None
+    assert found.running == 3
+    assert wanted_replicas(parse_model(model), found).desired == 3
+
+
+@pytest.mark.parametrize(
+    ("counts", "told", "running"),
+    [
+        pytest.param([3], 3, 3, id="one server"),
+        pytest.param([3], 5, 3, id="less room than was wanted"),
+        pytest.param([3], 2, 3, id="told late"),
+        pytest.param([3, 3], 3, 3, id="a move"),
+        pytest.param([3, 2], 5, 5, id="two pools"),
+        pytest.param([], 0, 0, id="none"),
+    ],
+)
+def test_what_runs_is_told_from_all_servers(counts: list[int], told: int, running: int) -> None:
+    model = make_model()
+    model["status"] = {"scaling": {"desired": told, "reason": ""}}
+    assert replicas_running(model, [{"spec": {"replicas": count}} for count in counts]) == running
+
+
 # --- in the status ---
 
 
@@ -161,7 +310,7 @@ def test_where_nothing_is_measured_the_status_is_as_it_was() -> None:
 
 
 def test_advice_goes_into_the_status_and_changes_no_replica() -> None:
-    world = World(make_model()).up()
+    world = World(make_model(scaling={"mode": "Advisory", "maxReplicas": 5})).up()
     advice = said(make_known())
     plan = plan_model(replace(world.snapshot(), advice=advice), SETTINGS, NOW)
     assert plan.status is not None
@@ -173,10 +322,20 @@ def test_advice_goes_into_the_status_and_changes_no_replica() -> None:
 
 
 def test_a_restart_writes_nothing_over_what_was_told() -> None:
-    world = World(make_model()).up()
+    world = World(make_model(scaling={"mode": "Advisory"})).up()
     told = status_of(world, said(make_known()))
     world.model["status"] = told
+    assert told["scaling"]["desired"] == 3
     assert status_of(world, UNTOLD) == told
+
+
+def test_a_restart_writes_nothing_over_what_was_decided() -> None:
+    world = World(make_model(scaling={"maxReplicas": 4})).up()
+    assert replicas_planned(world, said(make_known(role="Acts"))) == 3
+    world.settle()
+    before = world.writes.copy()
+    assert replicas_planned(world, UNTOLD) == 3
+    assert world.writes == before
 
 
 @pytest.mark.parametrize(
