@@ -180,7 +180,8 @@ Answers are those of transformers itself: labels and offsets those of its pipeli
 * **generation_config.json** is obeyed: num_beams, length_penalty, early_stopping, bad_words_ids (of one
   token), forced_eos_token_id. A folder that asks for more (sampling, repetition_penalty, ...) is refused when
   it is built.
-* **Unknown characters** become what the folder's tokenizer makes of them; `source_tokens` shows it.
+* **Unknown characters** become what the folder's tokenizer makes of them; `source_tokens` shows it. The name
+  of a special token (`[SEP]`) in a text is that token, as in transformers; of Marian it is its characters.
 * **beam_size** above {MAX_BEAM_SIZE}, a text to translate without a character, and bytes that are not UTF-8
   are refused likewise; other requests of the same batch are answered.
 * **Several rows in a request** (shape `[n, 1]`), and requests that Triton puts together: each text is

@@ -141,4 +141,10 @@ def _from_sentencepiece(folder: Folder, name: str) -> str:
         vocabulary = {piece: place for place, (piece, _) in enumerate(named)}
         vocabulary[proto.trainer_spec.unk_piece] = vocabulary.pop(f"\0{proto.trainer_spec.unk_id}")
         tokenizer = SpmConverter.build_tokenizer_from_spm_proto(proto, vocabulary)
+    if proto.normalizer_spec.precompiled_charsmap:
+        # tokenizers applies that map to what has at most five bytes: Korean of macOS, whose syllables are two
+        # or three letters of three bytes, would be unknown. sentencepiece puts it together.
+        from tokenizers import normalizers
+
+        tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), tokenizer.normalizer])
     return str(tokenizer.to_str())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -47,9 +47,17 @@ class Asked:
 @contextmanager
 def serving(model: str, artifact: Path, **wanted: int) -> Iterator[RunningAgent]:
     """An agent, with Envoy and the real Triton, that serves one artifact; `wanted`: batch, instances."""
+    with serving_all({model: artifact}, **wanted) as agent:
+        yield agent
+
+
+@contextmanager
+def serving_all(artifacts: Mapping[str, Path], **wanted: int) -> Iterator[RunningAgent]:
+    """The same of several, by the names of their models."""
     with running_agent() as agent:
-        shutil.copytree(artifact, agent.store / "artifacts" / artifact.name)
-        agent.want(make_wanted(model, artifact.name, **wanted))
+        for artifact in artifacts.values():
+            shutil.copytree(artifact, agent.store / "artifacts" / artifact.name)
+        agent.want(*(make_wanted(model, one.name, **wanted) for model, one in artifacts.items()))
         agent.start()
         agent.wait_ready()
         yield agent
