@@ -30,6 +30,7 @@ from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling import Scaled, past, wanted_replicas
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
 from nlp_operator.planning.scaling.observed import (
+    is_of_server,
     observe_model,
     readable_pools,
     replicas_running,
@@ -95,6 +96,8 @@ class Seen:
     pools: tuple[Obj, ...]
     waiting: tuple[Obj, ...]
     """Server pods that no node has taken yet."""
+    pods: tuple[Obj, ...] = ()
+    """All server pods, where something is measured."""
 
 
 class Autoscaler:
@@ -147,6 +150,7 @@ class Autoscaler:
             deployments=tuple(stores[kinds.DEPLOYMENT.name]),
             pools=tuple(stores[kinds.POOL.name]),
             waiting=tuple(filter(waits_for_node, stores[kinds.POD.name])),
+            pods=() if self._read is no_signals else tuple(filter(is_of_server, stores[kinds.POD.name])),
         )
         if self._read is no_signals and seen == self._decided_over:
             return
@@ -262,11 +266,20 @@ def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, Model
         own = labels(pod)
         key = model_key(namespace(pod), own.get(names.LABEL_MODEL, ""))
         waiting.setdefault(key, Counter())[own.get(names.LABEL_POOL, "")] += 1
+    pods: dict[Key, list[Obj]] = {}
+    for pod in seen.pods:
+        key = model_key(namespace(pod), labels(pod).get(names.LABEL_MODEL, ""))
+        pods.setdefault(key, []).append(pod)
     found = {}
     for model in sorted(seen.models, key=lambda one: (namespace(one), name(one))):
         key = key_of_object(model)
         given = observe_model(
-            model, servers.get(uid(model), []), pools, samples.get(key), waiting.get(key, Counter())
+            model,
+            servers.get(uid(model), []),
+            pools,
+            samples.get(key),
+            waiting.get(key, Counter()),
+            pods.get(key, ()),
         )
         if given is not None:
             found[key] = given

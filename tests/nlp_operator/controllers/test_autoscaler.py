@@ -219,6 +219,19 @@ async def test_pods_that_no_node_takes_are_seen_to_wait() -> None:
     assert decision.total == 3  # there is no other pool: they wait on
 
 
+async def test_the_forecast_reaches_as_far_as_a_start_takes() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8})
+    cluster.rate = 5.0
+    (pod,) = (one for one in cluster.stores[kinds.POD.name] if names.LABEL_SERVER in labels(one))
+    known = copy.deepcopy(pod)
+    known["metadata"] |= {"creationTimestamp": "2026-11-29T12:00:00Z", "resourceVersion": "1000"}
+    ready = {"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-29T12:00:12Z"}
+    known["status"]["conditions"] = [ready]
+    cluster.stores[kinds.POD.name].put(known)
+    await cluster.looks(20)
+    assert cluster.autoscaler._memory.models["demo/korean-novels"].demand.horizon_seconds == 12.0
+
+
 async def test_without_a_highest_number_the_lowest_holds() -> None:
     cluster = Cluster(scaling={"minReplicas": 2, "latencyTarget": {"milliseconds": 500}})
     cluster.rate = 25.0

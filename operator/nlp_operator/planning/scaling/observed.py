@@ -3,11 +3,13 @@ out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
 from nlp_operator.api import names
+from nlp_operator.api.conditions import parse_timestamp
 from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, namespace, number, text
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
@@ -22,6 +24,10 @@ BELIEVED = ServiceCurve(base_seconds=0.02, item_seconds=0.08)
 batch saves little is its shape, which stays until batches of several sizes were seen."""
 BELIEVED_COLD_START_SECONDS = 60.0
 """From the wish for a replica until it serves, until that is measured."""
+START_SHARE = 0.9
+SHORTEST_START_SECONDS = 1.0
+"""Timestamps are whole seconds."""
+LONGEST_START_SECONDS = 1800.0
 
 
 def observe_model(
@@ -30,13 +36,15 @@ def observe_model(
     pools: Mapping[str, PoolSpec],
     sample: Sample | None,
     waiting: Mapping[str, int],
+    pods: Iterable[Obj] = (),
 ) -> ModelInput | None:
     """What is to be decided for one model; `None` when there is nothing to decide.
 
     That is a model that is not scaled here (`wanted_of`), or that runs nowhere yet. It may have replicas
     where it runs: where else it could go is the planner's to say.
 
-    `waiting`: how many of its server pods no node has taken yet, by pool.
+    `waiting`: how many of its server pods no node has taken yet, by pool; `pods`: its server pods, whose
+    starts tell how long one takes.
     """
     target = wanted_of(model)
     running = [one for one in deployments if labels(one).get(names.LABEL_POOL) in pools]
@@ -63,7 +71,7 @@ def observe_model(
         priority=spec.scaling.priority,
         prior=replace(BELIEVED, max_batch=max(spec.serving.max_batch_size, 1)),
         offers=_offers(spec, {pool: pools[pool] for pool in current}),
-        cold_start_seconds=BELIEVED_COLD_START_SECONDS,
+        cold_start_seconds=cold_start_seconds(pods),
         rolling_out=any(_rolls(one) for one in running),
         speeds_known=len(current) < 2,  # of pools that differ nothing is measured yet
     )
@@ -98,10 +106,42 @@ def _place(known: Sequence[str], server: str) -> int:
     return known.index(server) if server in known else len(known)
 
 
+def cold_start_seconds(pods: Iterable[Obj]) -> float:
+    """From the wish for a replica until it serves: what nine of ten of these took at most, and a belief while
+    none has."""
+    took = sorted(seconds for pod in pods if (seconds := _started_in(pod)) is not None)
+    return took[math.ceil(START_SHARE * len(took)) - 1] if took else BELIEVED_COLD_START_SECONDS
+
+
+def _started_in(pod: Obj) -> float | None:
+    """Not of one that started anew, and so was ready before; one that was not ready for a while looks slow,
+    and is left out when it looks slower than any start."""
+    if deleting(pod) or any(
+        number(one, "restartCount") for one in listed(pod, "status", "containerStatuses")
+    ):
+        return None
+    made = parse_timestamp(dig(pod, "metadata", "creationTimestamp"))
+    since = next(
+        (
+            parse_timestamp(one.get("lastTransitionTime"))
+            for one in listed(pod, "status", "conditions")
+            if (one.get("type"), one.get("status")) == ("Ready", "True")
+        ),
+        None,
+    )
+    if made is None or since is None:
+        return None
+    seconds = (since - made).total_seconds()
+    return max(seconds, SHORTEST_START_SECONDS) if 0 <= seconds <= LONGEST_START_SECONDS else None
+
+
 def waits_for_node(pod: Obj) -> bool:
     """Whether it is a server pod that no node has taken yet."""
-    own = labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
-    return own and not deleting(pod) and not dig(pod, "spec", "nodeName", default="")
+    return is_of_server(pod) and not deleting(pod) and not dig(pod, "spec", "nodeName", default="")
+
+
+def is_of_server(pod: Obj) -> bool:
+    return labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
 
 
 def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
