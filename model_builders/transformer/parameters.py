@@ -28,6 +28,11 @@ FIELDS = (
 BETAS, EPSILON = (0.9, 0.98), 1e-9
 """Of Adam. Source: section 5.3."""
 
+AVERAGED = 0.1
+"""The model is the mean of what the weights were in the last tenth of the training. Source: section 6.1,
+which takes the last five checkpoints, 50 minutes of twelve hours. The rate never falls to 0, so without that
+the last epochs jump: between 0.98 and 1.00 of the reversed lines."""
+
 
 @dataclass(frozen=True)
 class Parameters:
@@ -70,6 +75,7 @@ class Parameters:
             "InverseSquareRoot",
             BETAS,
             EPSILON,
+            AVERAGED,
         )
 
 

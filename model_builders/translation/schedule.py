@@ -21,6 +21,8 @@ class Schedule:
     """How it falls behind that: in a line, to 0, or as Vaswani et al. 2017 have it (section 5.3)."""
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
+    averaged: float = 0.0
+    """Share of the training, its end, over which the weights are averaged in the end."""
 
     def rate_at(self, share: float) -> float:
         """The learning rate, `share` of the way through the training."""

@@ -28,7 +28,7 @@ from model_builders.translation.pairs import Encoded
 from model_builders.translation.schedule import Schedule
 
 TRAINING = "training"
-RANDOM_STATE = "random"
+RANDOM_STATE, MEAN = "random", "mean"
 
 CHECKPOINT_SECONDS = 20.0
 """What a killed pod can lose, at most, beside a batch."""
@@ -72,6 +72,12 @@ class _Place:
     """Gone through in this epoch."""
     loss: float = 0.0
     tokens: int = 0
+    averaged: int = 0
+    """Steps whose weights are in the mean, of all epochs."""
+
+
+Mean = dict[str, Tensor]
+"""Of the weights at the end of the training (`Schedule.averaged`), by their names."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +99,7 @@ def train(
     optimizer = torch.optim.Adam(
         network.parameters(), lr=schedule.learning_rate, betas=schedule.betas, eps=schedule.epsilon
     )
-    history, place, random = _begin(network, optimizer, schedule, checkpoints)
+    history, place, random, mean = _begin(network, optimizer, schedule, checkpoints)
     began, seen, saved = time.monotonic(), 0, time.monotonic()
     while place.epoch < schedule.epochs:
         if random is None:
@@ -108,6 +114,9 @@ def train(
             loss, tokens = _step(network, optimizer, pairs, batch, schedule)
             if not math.isfinite(loss):
                 raise _diverged(loss, place.epoch, schedule)
+            if share >= 1 - schedule.averaged:
+                place.averaged += 1
+                _average(mean, network, place.averaged)
             place.batch += 1
             place.pairs += len(batch)
             place.loss += loss * tokens
@@ -115,16 +124,18 @@ def train(
             seen += tokens + sum(len(pairs.sources[row]) for row in batch)
             if time.monotonic() - saved >= CHECKPOINT_SECONDS:
                 _tell(place, history, pairs, schedule, seen / (time.monotonic() - began))
-                _save(network, optimizer, history, place, checkpoints, torch.get_rng_state().numpy())
+                _save(network, optimizer, history, place, checkpoints, mean, torch.get_rng_state().numpy())
                 saved = time.monotonic()
         history.losses.append(place.loss / place.tokens)
+        if place.epoch + 1 == schedule.epochs:
+            network.load_state_dict(mean, strict=False)
         test_loss, accuracy = score(network, test)
         history.test_losses.append(test_loss)
         history.test_accuracies.append(accuracy)
-        place = _Place(place.epoch + 1)
+        place = _Place(place.epoch + 1, averaged=place.averaged)
         _tell(place, history, pairs, schedule, seen / max(time.monotonic() - began, 1e-9))
         if place.epoch < schedule.epochs:
-            _save(network, optimizer, history, place, checkpoints)
+            _save(network, optimizer, history, place, checkpoints, mean)
     network.eval()
     return Trained(history, seen / max(time.monotonic() - began, 1e-9))
 
@@ -178,6 +189,13 @@ def _step(
     return loss.item(), int((after != PAD).sum())
 
 
+def _average(mean: Mean, network: Any, count: int) -> None:
+    """Take the weights of one step more into the mean, the `count`th."""
+    for name, weights in network.named_parameters():
+        now = weights.detach()
+        mean[name] = now.clone() if count == 1 else mean[name].lerp_(now, 1 / count)
+
+
 def score(network: Any, pairs: Encoded, batch_size: int = 64) -> tuple[float, float]:
     """The mean loss of a target token, and the share of them that are the most probable."""
     network.eval()
@@ -198,11 +216,11 @@ def score(network: Any, pairs: Encoded, batch_size: int = 64) -> tuple[float, fl
 
 def _begin(
     network: Any, optimizer: torch.optim.Adam, schedule: Schedule, checkpoints: Checkpoints
-) -> tuple[History, _Place, NDArray[np.uint8] | None]:
+) -> tuple[History, _Place, NDArray[np.uint8] | None, Mean]:
     """Where an earlier pod was, with the state of torch's random numbers if that was within an epoch."""
     found = checkpoints.load(TRAINING)
     if found is None or found.facts.get("torch") != torch.__version__:
-        return History(), _Place(), None
+        return History(), _Place(), None, {}
     restore(network, optimizer, found.arrays)
     history, place = History(**found.facts["history"]), _Place(**found.facts["place"])
     progress.info(
@@ -211,7 +229,12 @@ def _begin(
         schedule.epochs,
         place.batch + 1,
     )
-    return history, place, found.arrays.get(RANDOM_STATE)
+    mean = {
+        name.removeprefix(f"{MEAN}/"): torch.from_numpy(array)
+        for name, array in found.arrays.items()
+        if name.startswith(f"{MEAN}/")
+    }
+    return history, place, found.arrays.get(RANDOM_STATE), mean
 
 
 def _save(
@@ -220,9 +243,11 @@ def _save(
     history: History,
     place: _Place,
     checkpoints: Checkpoints,
+    mean: Mean,
     random: NDArray[np.uint8] | None = None,
 ) -> None:
     arrays = {**arrays_of(network, optimizer), **({} if random is None else {RANDOM_STATE: random})}
+    arrays |= {f"{MEAN}/{name}": one.numpy() for name, one in mean.items()}
     facts = {"torch": torch.__version__, "history": vars(history), "place": vars(place)}
     checkpoints.save(TRAINING, arrays, facts)
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 import math
 import sys
+from dataclasses import replace
 from functools import partial
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -108,6 +110,7 @@ def cache() -> dict[str, Any]:
         looked = torch.cat([one.attention for one in steps], 3)
         return {
             "words": target.shape[1],
+            "in training": apart(network(source, lengths, target), whole.logits),
             "kept": [list(one.memory.keys.shape) for one in steps],
             "step by step": apart(stepwise, whole.logits),
             "computed anew": apart(anew, stepwise),
@@ -216,8 +219,34 @@ def copy_norms(theirs: nn.Module, ours: nn.Module, names: tuple[str, ...]) -> No
 
 
 def going_on() -> dict[str, Any]:
+    """Killed when some steps are in the mean of the weights already."""
     parameters = make_parameters(dropout="0.3", epochs=3, batchSize=8)
-    return killed_and_going_on(parameters.schedule, partial(make_network, parameters))
+    schedule = replace(parameters.schedule, averaged=0.7)
+    return killed_and_going_on(schedule, partial(make_network, parameters))
+
+
+def averaging() -> dict[str, Any]:
+    """The weights behind the last of 15 steps, and the mean of the last 7, which the network is made of."""
+    parameters = make_parameters(dropout="0", epochs=3, batchSize=8)
+    pairs, take = make_pairs(), training._step
+    network, seen = make_network(parameters), []
+
+    def step(*given: Any) -> Any:
+        done = take(*given)
+        seen.append({name: weights.detach().clone() for name, weights in network.named_parameters()})
+        return done
+
+    with patch.object(training, "_step", step):
+        schedule = replace(parameters.schedule, averaged=0.5)
+        history = training.train(network, pairs, pairs, schedule, Checkpoints()).history
+    found = {name: weights.detach() for name, weights in network.named_parameters()}
+    means = {name: torch.stack([one[name] for one in seen[-7:]]).mean(0) for name in found}
+    return {
+        "steps": len(seen),
+        "from the mean": max(apart(found[name], means[name]) for name in found),
+        "from the last": max(apart(found[name], seen[-1][name]) for name in found),
+        "measured": history.test_losses[-1] == training.score(network, pairs)[0],
+    }
 
 
 def smoothing() -> dict[str, Any]:

@@ -37,7 +37,7 @@ def test_what_is_kept_of_the_words_before_gives_what_computing_anew_gives() -> N
     assert found["words"] == 4
     assert found["kept"] == [[4, 2, 4, length, 4] for length in (1, 2, 3, 4)]
     assert found["same"] == ["allowed", "source_keys", "source_values"]
-    for what in ("step by step", "computed anew", "attention", "two and two", "keys"):
+    for what in ("in training", "step by step", "computed anew", "attention", "two and two", "keys"):
         assert found[what] <= 1e-10, what
 
 
@@ -54,6 +54,12 @@ def test_a_word_knows_no_later_one_no_other_row_and_nothing_of_the_filling() -> 
 
 def test_a_training_killed_within_an_epoch_ends_in_the_same_weights() -> None:
     assert run("going_on") == {"killed in": [1, 2], "equal": True, "histories": True}
+
+
+def test_the_model_is_the_mean_of_its_last_weights_and_measured_as_such() -> None:
+    found = run("averaging")
+    assert (found["steps"], found["measured"]) == (15, True)
+    assert found["from the mean"] <= 1e-6 < 1e-4 < found["from the last"]
 
 
 def test_the_loss_is_smoothed_over_all_words_and_the_filling_counts_for_nothing() -> None:
