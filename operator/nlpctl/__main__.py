@@ -437,6 +437,42 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
         console.print(sentence, markup=False)
 
 
+@cli.command(short_help="Show the device pools and what lies on them.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write a page, too."
+)
+@json_option
+@click.pass_obj
+def pools(settings: Globals, html: Path | None, as_json: bool) -> None:
+    """Show every device pool: a square for each device, and the models that hold them.
+
+    \b
+    Examples:
+      nlpctl pools
+      nlpctl pools --html pools.html
+      nlpctl pools --json | jq '.pools[] | {pool, held, maxDevices}'
+    """
+    from nlpctl.pools import page, picture
+
+    cluster = settings.connect()
+    unread: list[str] = []
+    models = readable(lambda: cluster.models(None), unread, "Models of other namespaces are not shown")
+    pictures = picture(cluster.pools(), models if not unread else cluster.models(cluster.namespace))
+    if html is not None:
+        html.write_text(page(pictures, unread), encoding="utf-8")
+    if as_json:
+        click.echo(values.as_json({"pools": values.pools_value(pictures), "unread": unread}))
+        return
+    from nlpctl import show
+
+    console = show.terminal()
+    if not pictures:
+        console.print("There is no DevicePool.")
+    show.print_pools(console, pictures)
+    for sentence in unread:
+        console.print(sentence, markup=False)
+
+
 def readable(read: Callable[[], list[Any]], unread: list[str], consequence: str) -> list[Any]:
     """What can be read, or nothing and a sentence more in `unread`: explaining needs no right in full."""
     try:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from nlpctl.pools import PoolPicture, counts
 from nlpctl.report import Condition, Happening, ModelReport, ago
 
 if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
@@ -183,6 +184,25 @@ def pools_table(explained: Explained) -> Table:
         message = pool.message.removeprefix(f"Pool {pool.pool}: ")
         table.add_row(VERDICTS[pool.verdict], pool.pool, pool.price_per_hour, escape(message))
     return table
+
+
+STYLES = ("cyan", "yellow", "green", "magenta", "blue", "red", "bright_cyan", "bright_yellow")
+CELLS_A_LINE = 60
+
+
+def print_pools(console: Console, pictures: Sequence[PoolPicture]) -> None:
+    """Of each pool: a square for each device, coloured by the model on it."""
+    for pool in pictures:
+        console.print(f"[bold]{escape(pool.name)}[/]  {escape(pool.headline)}", highlight=False)
+        if pool.problem:
+            console.print(f"  [red]✗[/] {escape(pool.problem)}", highlight=False)
+        style = {one.model: STYLES[number % len(STYLES)] for number, one in enumerate(pool.lying)}
+        cells = [f"[{style[model]}]■[/]" if model else "[dim]□[/]" for model in pool.cells()]
+        for start in range(0, len(cells), CELLS_A_LINE):
+            console.print("  " + "".join(cells[start : start + CELLS_A_LINE]), highlight=False)
+        for one in pool.lying:
+            console.print(f"  [{style[one.model]}]■[/] {escape(one.model)}  {counts(one)}", highlight=False)
+        console.print()
 
 
 def events_table(happenings: Sequence[Happening], now: datetime) -> Table:

@@ -10,6 +10,7 @@ from nlpctl.report import Happening, ModelReport
 
 if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
     from nlpctl.ask import Answer
+    from nlpctl.pools import PoolPicture
     from nlpctl.why import Explained
 
 
@@ -64,6 +65,26 @@ def report_value(report: ModelReport) -> dict[str, Any]:
             for server in report.servers
         ],
     }
+
+
+def pools_value(pictures: Sequence[PoolPicture]) -> list[dict[str, Any]]:
+    return [
+        {
+            "pool": one.name,
+            "problem": one.problem,
+            "pricePerHour": one.price_per_hour,
+            "memoryMebibytes": one.memory_mebibytes,
+            "maxDevices": one.max_devices,
+            "held": one.held,
+            "present": one.present,
+            "pending": one.pending,
+            "models": [
+                {"model": each.model, "replicas": each.replicas, "devicesPerReplica": each.devices}
+                for each in one.lying
+            ],
+        }
+        for one in pictures
+    ]
 
 
 def explanation_value(explained: Explained, happenings: Sequence[Happening]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +97,33 @@ def test_infer_says_why_a_model_cannot_be_asked(nlpctl: Terminal, namespace: str
     code, _, err = nlpctl("infer", model, "막걸리", "-n", namespace)
     assert code == 1
     assert err.startswith("nlpctl: The model has no Service yet. ")
+
+
+@pytest.fixture
+def pool(control_plane: ControlPlane, namespace: str) -> Iterator[str]:
+    name = f"pool-of-{namespace}"
+    spec = {"device": {"type": "Cpu", "cpu": {"cores": "1"}}, "memoryMebibytes": 1024, "maxDevices": 2}
+    metadata = {"name": name}
+    api = {"apiVersion": "nlp-operator.io/v1alpha1", "kind": "DevicePool"}
+    control_plane.apply({**api, "metadata": metadata, "spec": spec})
+    yield name
+    control_plane.kubectl("delete", "devicepool", name)
+
+
+def test_pools_and_the_decision_are_told(
+    nlpctl: Terminal, namespace: str, model: str, pool: str, tmp_path: Path
+) -> None:
+    page = tmp_path / "pools.html"
+    code, out, _ = nlpctl("pools", "--json", "--html", str(page))
+    assert code == 0
+    shown = {one["pool"]: one for one in json.loads(out)["pools"]}
+    assert (shown[pool]["maxDevices"], shown[pool]["models"]) == (2, [])
+    assert pool in page.read_text(encoding="utf-8")
+    code, out, _ = nlpctl("why", model, "-n", namespace, "--json")
+    assert code == 0
+    told = json.loads(out)
+    assert told["why"].startswith("Runs on pool ")
+    assert {one["verdict"] for one in told["pools"] if one["pool"] == pool} == {"HasRoom"}
 
 
 def test_missing_rights_are_told_in_the_api_servers_words(

@@ -1,0 +1,157 @@
+"""The pools, their slots, and what lies on them: from the statuses alone.
+
+Pure. What the person asking may not read is missing here too, and the caller says so.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from nlp_operator.api.spec import PoolSpec, parse_pool
+from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.packing.problem import Server
+from nlpctl.report import Obj, listed, number, part, read_condition
+from nlpctl.why import servers_of
+
+
+@dataclass(frozen=True)
+class Lying:
+    """One model in one pool."""
+
+    model: str
+    """Namespace and name."""
+    replicas: int
+    devices: int
+    """Of one replica."""
+
+    @property
+    def held(self) -> int:
+        return self.replicas * self.devices
+
+
+@dataclass(frozen=True)
+class PoolPicture:
+    name: str
+    problem: str
+    """Why it is not Ready, in a sentence; empty when it is."""
+    price_per_hour: str
+    memory_mebibytes: int
+    max_devices: int
+    present: int
+    """Devices on nodes that are there."""
+    pending: int
+    """Devices that pods wait for."""
+    lying: tuple[Lying, ...]
+    """The largest first."""
+
+    @property
+    def held(self) -> int:
+        return sum(one.held for one in self.lying)
+
+    @property
+    def headline(self) -> str:
+        waits = f", {self.pending} waited for" if self.pending else ""
+        return (
+            f"{self.held} of {self.max_devices} devices held, {self.present} present{waits}; "
+            f"{self.memory_mebibytes:,} MiB each at {self.price_per_hour} an hour"
+        )
+
+    def cells(self) -> list[str]:
+        """The model in each device that may be held, empty where none is."""
+        taken = [one.model for one in self.lying for _ in range(one.held)]
+        return taken + [""] * max(self.max_devices - len(taken), 0)
+
+
+def picture(pools: Sequence[Obj], models: Iterable[Obj]) -> list[PoolPicture]:
+    """The cheapest pool first."""
+    servers: dict[str, list[Server]] = {}
+    for model in models:
+        for server in servers_of(model):
+            servers.setdefault(server.pool, []).append(server)
+    found = [_picture(pool, servers.get(name_of(pool), [])) for pool in pools]
+    return sorted(found, key=lambda one: (float(one.price_per_hour or "inf"), one.name))
+
+
+def name_of(pool: Obj) -> str:
+    return str(part(pool, "metadata").get("name", ""))
+
+
+def _picture(pool: Obj, servers: Sequence[Server]) -> PoolPicture:
+    spec: PoolSpec | None
+    try:
+        spec, problem = parse_pool(pool), _problem(pool)
+    except SpecInvalid as error:
+        spec, problem = None, str(error)
+    devices = part(part(pool, "status"), "devices")
+    lying = [Lying(one.models[0], one.replicas, one.devices) for one in servers]
+    return PoolPicture(
+        name=name_of(pool),
+        problem=problem,
+        price_per_hour=spec.price_per_hour if spec is not None else "",
+        memory_mebibytes=spec.memory_mebibytes if spec is not None else 0,
+        max_devices=spec.max_devices if spec is not None else 0,
+        present=number(devices.get("present")),
+        pending=number(devices.get("pending")),
+        lying=tuple(sorted(lying, key=lambda one: (-one.held, one.model))),
+    )
+
+
+def _problem(pool: Obj) -> str:
+    conditions = [read_condition(one) for one in listed(part(pool, "status"), "conditions")]
+    ready = next((one for one in conditions if one.type == "Ready"), None)
+    if ready is None:
+        return "The operator has not looked at this pool yet."
+    return "" if ready.status == "True" else ready.message or ready.reason
+
+
+# --- for a browser ---
+
+COLOURS = ("#4878a8", "#c8703c", "#5a9a5a", "#9a5aa0", "#b0903c", "#3c9a9a", "#c0507a", "#70706a")
+PAGE = """<!doctype html>
+<html lang="en"><meta charset="utf-8"><title>Device pools</title>
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<style>
+body {{ font: 15px/1.4 system-ui, sans-serif; margin: 2em auto; max-width: 60em; padding: 0 1em; }}
+.slots {{ display: flex; flex-wrap: wrap; gap: 3px; margin: .5em 0; }}
+.slots i {{ width: 16px; height: 16px; border-radius: 3px; background: #e4e4e0; }}
+.problem {{ color: #a03020; }}
+td {{ padding: 0 1em 0 0; }} td i {{ display: inline-block; width: 12px; height: 12px; border-radius: 3px; }}
+</style>
+<h1>Device pools</h1>
+{pools}
+{notes}
+</html>
+"""
+
+
+def page(pictures: Sequence[PoolPicture], notes: Sequence[str] = ()) -> str:
+    """One file; nothing is loaded."""
+    sections = "\n".join(_section(one) for one in pictures) or "<p>There is no DevicePool.</p>"
+    return PAGE.format(pools=sections, notes="\n".join(f"<p>{html.escape(note)}</p>" for note in notes))
+
+
+def _section(pool: PoolPicture) -> str:
+    colour = {one.model: COLOURS[n % len(COLOURS)] for n, one in enumerate(pool.lying)}
+    cells = "".join(
+        f'<i style="background:{colour[model]}" title="{html.escape(model)}"></i>'
+        if model
+        else '<i title="free"></i>'
+        for model in pool.cells()
+    )
+    rows = "".join(
+        f'<tr><td><i style="background:{colour[one.model]}"></i></td><td>{html.escape(one.model)}</td>'
+        f"<td>{html.escape(counts(one))}</td></tr>"
+        for one in pool.lying
+    )
+    problem = f'<p class="problem">{html.escape(pool.problem)}</p>' if pool.problem else ""
+    return (
+        f"<h2>{html.escape(pool.name)}</h2><p>{html.escape(pool.headline)}</p>{problem}"
+        f'<div class="slots">{cells}</div><table>{rows}</table>'
+    )
+
+
+def counts(one: Lying) -> str:
+    replicas = "1 replica" if one.replicas == 1 else f"{one.replicas} replicas"
+    return replicas if one.devices == 1 else f"{replicas} of {one.devices} devices"
