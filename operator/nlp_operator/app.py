@@ -298,7 +298,7 @@ class App:
         except TimeoutError:
             log.warning("Not every agent was asked within %g s; starting without.", FIRST_ROUND_SECONDS)
         self.world.seed_ledger()
-        self.world.placing.seed()
+        self.world.seed_placing()
         await self.world.placing.look()
         group.create_task(self.world.placing.run(), name="placing")
         group.create_task(keep_collections_short(), name="heap")

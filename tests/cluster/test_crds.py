@@ -120,7 +120,8 @@ def test_model_is_refused_with_a_sentence(
         pytest.param({"device": {"type": "Cpu", "cpu": {"cores": "0"}}}, "cores must be more than 0.", id="no cores"),
         pytest.param({"device": {"type": "Cpu", "cpu": {"cores": 0}}}, "cores must be more than 0.", id="no cores, as a number"),
         pytest.param({"device": {"type": "ExtendedResource"}}, "spec.device.extendedResource must be set when spec.device.type is ExtendedResource", id="member missing"),
-        pytest.param({"memoryMebibytes": 1}, "should be greater than or equal to 64", id="hardly any memory"),
+        pytest.param({"memoryMebibytes": 1}, "must be 0 or at least 64", id="hardly any memory"),
+        pytest.param({"memoryMebibytes": 0}, "when spec.device.type is Cpu", id="cores without memory"),
     ],
 )  # fmt: skip
 def test_pool_is_refused_with_a_sentence(control_plane: ControlPlane, change: Object, sentence: str) -> None:

@@ -246,6 +246,7 @@ class World:
     objects: dict[tuple[str, str], Obj] = field(default_factory=dict)
     pods: list[Obj] = field(default_factory=list)
     agents: dict[str, AgentReport] = field(default_factory=dict)
+    measured: dict[str, int] = field(default_factory=dict)
     progress: dict[str, str] = field(default_factory=dict)
     foreign: frozenset[tuple[str, str]] = frozenset()
     usage: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -298,6 +299,7 @@ class World:
                 sources=self.sources,
                 pools=pools,
                 agents=self.agents,
+                measured=self.measured,
                 progress=self.progress,
                 advice=self.advice,
                 usage=self.usage | self.in_use,

@@ -18,7 +18,7 @@ from nlp_operator.agents.asking import Followers
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, labels, name, namespace, uid
 from nlp_operator.engine.clock import Clock
-from nlp_operator.planning.agent_report import AgentReport, parse_agent_report
+from nlp_operator.planning.agent_report import AgentReport, parse_agent_report, with_peaks
 
 log = logging.getLogger(__name__)
 
@@ -189,6 +189,7 @@ class Agents:
 
     def _keep(self, target: Target, report: AgentReport) -> None:
         old = self.reports.get(target.uid)
+        report = with_peaks(report, old)
         self._asked(target.uid)
         # The same answer again stays the same object: nobody has to compare what it says a second time.
         if old is None or replace(old, taken=None) != replace(report, taken=None):

@@ -703,7 +703,8 @@ class PoolNamespace(_Part):
 class PoolSpec(_Part):
     nodes: PoolNodes = PoolNodes()
     device: Device
-    memory_mebibytes: int = Field(ge=64, le=16_777_216)
+    memory_mebibytes: int = Field(0, ge=0, le=16_777_216)
+    """0: not said, and not known from the nodes yet."""
     sharing: Literal["Exclusive", "TimeSlicing", "MPS", "MIG"] = "Exclusive"
     price_per_hour: Annotated[str, StringConstraints(max_length=32, pattern=r"^[0-9]+(\.[0-9]+)?$")] = "0"
     max_devices: int = Field(ge=0, le=100_000)
@@ -711,6 +712,14 @@ class PoolSpec(_Part):
     provision_timeout_seconds: int = Field(900, ge=10, le=86_400)
     spot: Literal["Never", "Always", "Mixed"] = "Never"
     namespaces: list[PoolNamespace] = Field(default_factory=list, max_length=128)
+
+    @model_validator(mode="after")
+    def _memory_is_said_where_no_node_can(self) -> Self:
+        if 0 < self.memory_mebibytes < 64:
+            raise ValueError("memoryMebibytes must be 0 or at least 64.")
+        if self.device.cpu is not None and not self.memory_mebibytes:
+            raise ValueError("memoryMebibytes is missing, and no node can say it of a slot of cores.")
+        return self
 
 
 # --- parsing ---
@@ -725,8 +734,14 @@ def parse_model(model: Obj) -> ModelSpec:
 
 
 def parse_pool(pool: Obj) -> PoolSpec:
-    """Raises SpecInvalid with a sentence for every invalid field."""
-    return _parse(PoolSpec, pool)
+    """With the memory that its nodes say, where the spec says none. Raises SpecInvalid with a sentence for
+    every invalid field."""
+    spec = _parse(PoolSpec, pool)
+    status = pool.get("status")
+    found = status.get("memoryMebibytes") if isinstance(status, dict) else None
+    if spec.memory_mebibytes or not isinstance(found, int) or isinstance(found, bool) or found <= 0:
+        return spec
+    return spec.model_copy(update={"memory_mebibytes": found})
 
 
 SPECS_KEPT = 4096

@@ -36,7 +36,7 @@ from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.store import Store
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.packing.planner import NOTHING
-from nlp_operator.planning.packing.reading import Ask, ask_of
+from nlp_operator.planning.packing.reading import Ask, ask_of, measured_alone
 from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.provision import BackOff, back_off, next_moment, waiting_in
 from nlp_operator.planning.scaling.observed import readable_pools
@@ -105,6 +105,8 @@ class Placing:
     """The last one."""
     back_offs: Mapping[str, BackOff] = field(default_factory=dict)
     """Of pools that did not deliver; one that has passed is remembered until they do."""
+    measured: dict[str, dict[str, int]] = field(default_factory=dict)
+    """By artifact and pool: the most mebibytes that a replica was seen to take, by its agent."""
     _next: datetime | None = None
     _asks: dict[Key, Asked] = field(default_factory=dict)
     _known: frozenset[Where] = frozenset()
@@ -136,6 +138,10 @@ class Placing:
             return 0.0
         return max(0.0, before.since + PATIENCE_SECONDS - self.clock.monotonic())
 
+    def note_measured(self, artifact: str, pool: str, mebibytes: int) -> None:
+        by_pool = self.measured.setdefault(artifact, {})
+        by_pool[pool] = max(by_pool.get(pool, 0), mebibytes)
+
     def look_soon(self) -> None:
         self._changed.set()
 
@@ -162,7 +168,9 @@ class Placing:
         replicas = sum(number(one, "spec", "replicas") for one in deployments if not deleting(one))
         if not text(artifact, "digest") or not replicas or spec.serving.isolation != "Dedicated":
             return None
-        return ask_of(namespace(model), name(model), spec, replicas, number(artifact, "bytes"))
+        known = self.measured.get(text(artifact, "digest"), {})
+        measured = {pool: measured_alone(mebibytes) for pool, mebibytes in known.items()}
+        return ask_of(namespace(model), name(model), spec, replicas, number(artifact, "bytes"), measured)
 
     async def run(self) -> None:
         while True:
@@ -220,16 +228,21 @@ class Placing:
                 self.queue.add(key, Priority.EDIT if waits else Priority.CHILD)
 
     def _live_pools(self) -> tuple[Obj, ...]:
-        """As they were when their specs last changed: nobody plans by the counts in their status, and a
-        snapshot is compared with the last one."""
+        """As they were when their specs last changed, or what nodes say in place of them: nobody plans by the
+        counts in their status, and a snapshot is compared with the last one."""
         before = {uid(pool): pool for pool in self._pools}
         self._pools = tuple(
             known
-            if (known := before.get(uid(pool))) is not None and generation(known) == generation(pool)
+            if (known := before.get(uid(pool))) is not None and facts_of(known) == facts_of(pool)
             else pool
             for pool in self.stores[kinds.POOL.name]
         )
         return self._pools
+
+
+def facts_of(pool: Obj) -> tuple[int, int]:
+    """What placement follows from."""
+    return generation(pool), number(pool, "status", "memoryMebibytes")
 
 
 def _is_of_a_server(pod: Obj) -> bool:

@@ -7,6 +7,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.controllers.keys import Key, key_of_object, model_key, pool_key
+from nlp_operator.controllers.placing import facts_of
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
 from nlp_operator.planning.dependencies import as_source
@@ -61,7 +62,7 @@ def _is_edit(old: Obj | None, new: Obj | None) -> bool:
 
 def _on_pool(world: World, old: Obj | None, new: Obj | None) -> None:
     _on_own_object(world, old, new)
-    if _is_edit(old, new):
+    if _is_edit(old, new) or (old is not None and new is not None and facts_of(old) != facts_of(new)):
         world.placing.look_soon()  # Which wakes all models when it has planned with it.
 
 

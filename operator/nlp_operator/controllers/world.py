@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from nlp_operator import errors
@@ -106,6 +106,7 @@ class World:
         pods = self.stores[kinds.POD.name].by("model", f"{of_namespace}/{name(model)}")
         claim = ObjectKey(of_namespace, self.plan_settings.store_claim_name)
         reports, progress = self.agents.reports, self.builds.progress
+        self._note_measured(name(model), pods)
         return ModelSnapshot(
             model=model,
             children=tuple(
@@ -120,10 +121,19 @@ class World:
             pools=self.placing.pools,
             share=self.placing.share(model_key(of_namespace, name(model))),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
+            measured=dict(self.placing.measured.get(text(model, "status", "artifact", "digest"), {})),
             progress={uid(pod): progress[uid(pod)] for pod in pods if uid(pod) in progress},
             usage=self.ledger.usage_of_others(of_uid, of_namespace),
             advice=self._advice(model),
         )
+
+    def _note_measured(self, model: str, pods: Iterable[Obj]) -> None:
+        for pod in pods:
+            report = self.agents.reports.get(uid(pod))
+            ours = report.of(model) if report is not None else None
+            if ours is not None and ours.serving and ours.measured_mebibytes:
+                pool = labels(pod).get(names.LABEL_POOL, "")
+                self.placing.note_measured(ours.serving, pool, ours.measured_mebibytes)
 
     def _advice(self, model: Obj) -> Advice | None:
         if self.advice is None:
@@ -248,6 +258,12 @@ class World:
                 self._leaves_with(owner, deployment)
         for (owner, of_namespace), placements in held.items():
             self.ledger.reserve(owner, of_namespace, placements)
+
+    def seed_placing(self) -> None:
+        """After a start, and after the agents were asked."""
+        for model in self.stores[kinds.MODEL.name]:
+            self._note_measured(name(model), self._pods_of(model_key(namespace(model), name(model))))
+        self.placing.seed()
 
     def _leaves_with(self, of_uid: str, deployment: Obj) -> None:
         key = model_key(namespace(deployment), labels(deployment).get(names.LABEL_MODEL, ""))

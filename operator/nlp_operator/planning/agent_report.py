@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,7 +23,9 @@ class ModelReport:
     """`Pending`, `Loading`, `Serving` or `Quarantined`."""
     reason: str = ""
     message: str = ""
-    memory_mebibytes: int = 0
+    measured_mebibytes: int = 0
+    """Of a replica with the whole server: private memory of processes on cores, memory of its devices on
+    GPUs. Rounded up, so that a report changes when something has changed. 0: not measured."""
 
 
 @dataclass(frozen=True)
@@ -55,12 +57,23 @@ def parse_agent_report(body: bytes | str, taken: datetime) -> AgentReport:
     return AgentReport(
         taken=taken,
         config_hash=_text(answer.get("configHash")),
-        models=tuple(_model_report(one) for one in listed if isinstance(one, dict)),
+        models=tuple(_model_report(one, answer) for one in listed if isinstance(one, dict)),
     )
 
 
-def _model_report(one: dict[str, Any]) -> ModelReport:
-    memory = one.get("memoryMebibytes")
+def with_peaks(report: AgentReport, before: AgentReport | None) -> AgentReport:
+    """With the most that was ever measured of each artifact: what a model took once it may take again."""
+    if before is None:
+        return report
+    peaks = {(one.name, one.serving): one.measured_mebibytes for one in before.models}
+    models = tuple(
+        replace(one, measured_mebibytes=max(one.measured_mebibytes, peaks.get((one.name, one.serving), 0)))
+        for one in report.models
+    )
+    return replace(report, models=models)
+
+
+def _model_report(one: dict[str, Any], answer: dict[str, Any]) -> ModelReport:
     return ModelReport(
         name=_text(one.get("name")),
         wanted=_text(one.get("wanted")),
@@ -68,8 +81,38 @@ def _model_report(one: dict[str, Any]) -> ModelReport:
         state=_text(one.get("state")),
         reason=_text(one.get("reason")),
         message=_text(one.get("message")),
-        memory_mebibytes=int(memory) if isinstance(memory, int | float) else 0,
+        measured_mebibytes=_measured(one, answer),
     )
+
+
+def _measured(one: dict[str, Any], answer: dict[str, Any]) -> int:
+    own, server = _members(one, "memory"), _members(answer, "memory")
+    devices = own.get("devices")
+    listed = devices if isinstance(devices, list) else []
+    on_devices = sum(_bytes(each, "bytes") for each in listed if isinstance(each, dict))
+    on_cpu = _bytes(own, "privateBytes") + _bytes(own, "estimatedInTritonBytes")
+    if on_devices or not on_cpu:
+        return rounded_up(on_devices)
+    return rounded_up(
+        on_cpu + sum(_bytes(server, f"{part}Bytes") for part in ("agent", "envoy", "tritonBase"))
+    )
+
+
+def rounded_up(count: int) -> int:
+    """Mebibytes, in steps of 16 and from 256 on of a sixteenth of the power of two below."""
+    mebibytes = -(-count // (1024 * 1024))
+    step = max(16, (1 << max(mebibytes.bit_length() - 1, 0)) // 16)
+    return -(-mebibytes // step) * step
+
+
+def _members(one: dict[str, Any], member: str) -> dict[str, Any]:
+    found = one.get(member)
+    return found if isinstance(found, dict) else {}
+
+
+def _bytes(one: dict[str, Any], member: str) -> int:
+    found = one.get(member)
+    return int(found) if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
 
 
 def _text(value: object) -> str:

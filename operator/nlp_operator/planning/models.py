@@ -8,11 +8,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from nlp_operator.api.conditions import parse_timestamp
-from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace
+from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, text
 from nlp_operator.api.spec import ModelSpec, parse_model
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.artifact import plan_artifact
-from nlp_operator.planning.packing.reading import Ask, ask_of
+from nlp_operator.planning.packing.problem import Memory
+from nlp_operator.planning.packing.reading import Ask, ask_of, measured_alone
 from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unplaceable
 from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
 from nlp_operator.planning.pods import VOLUMES_SECONDS, waits_for_volumes
@@ -97,7 +98,14 @@ def _find_out(
     else's objects are in the way of."""
     artifact = plan_artifact(seen, spec, settings, now)
     digest = artifact.record.digest
-    asked = ask_of(namespace(seen.model), name(seen.model), spec, replicas.desired, artifact.record.bytes)
+    asked = ask_of(
+        namespace(seen.model),
+        name(seen.model),
+        spec,
+        replicas.desired,
+        artifact.record.bytes,
+        _measured(seen, digest),
+    )
     asks = bool(digest) and spec.serving.isolation == "Dedicated" and _may_serve(seen, spec)
     share = seen.share if asks and seen.share is not None and seen.share.ask == asked else None
     placement = _place(seen, spec, asked, share, now, asks=asks)
@@ -122,6 +130,13 @@ def _find_out(
         held_back=spec.suspend and any(_is_change(seen, one) for one in _manifests(wanted, service)),
     )
     return facts, asked if asks else None, taken
+
+
+def _measured(seen: ModelSnapshot, digest: str) -> dict[str, Memory]:
+    """By pool, of this artifact."""
+    if digest != text(seen.model, "status", "artifact", "digest"):
+        return {}
+    return {pool: measured_alone(mebibytes) for pool, mebibytes in seen.measured.items()}
 
 
 def _manifests(wanted: Iterable[ServerObjects], service: Obj | None) -> tuple[Obj, ...]:

@@ -17,6 +17,14 @@ SHARED_SUFFIX = ".shared"
 STRATEGIES = {"time-slicing": "TimeSlicing", "mps": "MPS"}
 
 
+def memory_of(spec: PoolSpec, nodes: Iterable[Obj]) -> int | None:
+    """Mebibytes of one device, by the node that says least; `None`: no node says it."""
+    if spec.device.extended_resource is None:
+        return None
+    found = [_number(node, f"{_prefix(spec)}.memory") for node in nodes]
+    return min((one for one in found if one), default=None)
+
+
 def contradictions(spec: PoolSpec, nodes: Sequence[Obj]) -> Violation | None:
     """Where nodes and spec cannot both be right; `None`: nothing is known against it. A node without such
     labels says nothing."""

@@ -11,7 +11,7 @@ from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, nam
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.devices import amount, devices_of
-from nlp_operator.planning.nodes import contradictions
+from nlp_operator.planning.nodes import contradictions, memory_of
 from nlp_operator.planning.plan import EventWanted, PoolPlan
 from nlp_operator.planning.pods import condition_status, is_over
 from nlp_operator.planning.provision import BackOff
@@ -46,7 +46,18 @@ def plan_pool(
     pending = sum(devices_of(pod, spec) for pod in ours if not _node(pod))
     held = sum(devices_of(pod, spec) for pod in pods if _node(pod) in on_nodes and not is_over(pod))
     counts = {"present": present, "ours": running, "free": max(0, present - held), "pending": pending}
-    return _plan(pool, _conditions(spec, matching, present, now, back_off), counts, now, back_off)
+    plan = _plan(pool, _conditions(spec, matching, present, now, back_off), counts, now, back_off)
+    memory = _memory_found(pool, spec, matching)
+    if memory is not None and plan.status is not None:
+        plan.status["memoryMebibytes"] = memory
+    return plan
+
+
+def _memory_found(pool: Obj, spec: PoolSpec, nodes: Sequence[Obj]) -> int | None:
+    """What stands in for a spec that says none. The last known holds while no node is there to say it."""
+    if number(pool, "spec", "memoryMebibytes"):
+        return None
+    return memory_of(spec, nodes) or spec.memory_mebibytes or None
 
 
 def _conditions(

@@ -38,6 +38,8 @@ class ModelSnapshot:
     """All DevicePools, as the last plan over all models knew them."""
     agents: Mapping[str, AgentReport] = field(default_factory=dict)
     """By pod uid. A pod that was never asked has no entry."""
+    measured: Mapping[str, int] = field(default_factory=dict)
+    """By pool: mebibytes that a replica was seen to take there, of the artifact in the status."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """By pod uid: how far a build says it is, in a line."""
     share: Share | None = None

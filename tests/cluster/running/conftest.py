@@ -116,15 +116,17 @@ def scene(plane: ControlPlane, operator: OperatorProcess, request: pytest.Fixtur
 @pytest.fixture
 def agents_say(scene: Scene, agents: AgentsInThread) -> Iterator[Callable[..., None]]:
     """Call it with members of a model's report: from then on the agents of this namespace say that of their
-    model, or those of them whose pod is not ready (`unready_only`). With none they tell the truth again."""
+    model, or of this one (`model`), or those of them whose pod is not ready (`unready_only`). With none they
+    tell the truth again."""
     truth = agents.change
 
-    def say(*, unready_only: bool = False, **members: str) -> None:
+    def say(*, unready_only: bool = False, model: str = "", **members: object) -> None:
         def change(report: Obj, pod: Obj) -> Obj:
             unready = (pod.get("annotations") or {}).get("localcluster/ready") == "False"
             if pod["namespace"] != scene.namespace or (unready_only and not unready):
                 return report
-            return {**report, "models": [{**model, **members} for model in report["models"]]}
+            models = [{**one, **members} if model in ("", one["name"]) else one for one in report["models"]]
+            return {**report, "models": models}
 
         agents.change = change
 

@@ -236,3 +236,27 @@ def test_a_model_whose_nodes_were_relabelled_is_planned_elsewhere_when_it_lacks_
     scene.plane.kubectl("-n", scene.namespace, "delete", "pod", "-l", f"nlp-operator.io/pool={here}")
     until(lambda: running(scene, "novels") == {other: 1}, "it is planned again elsewhere", 60)
     scene.wait_ready("novels")
+
+
+def test_a_model_that_takes_more_memory_than_it_declares_is_found_and_moved(
+    scene: Scene, pools: Pools, agents_say: Callable[..., None]
+) -> None:
+    """And its neighbour, of which nothing was wrong, keeps its server."""
+    resource = "example.com/gpu"
+    scene.plane.add_kwok_nodes(
+        1, prefix=f"gpu-{scene.namespace}", capacity={resource: 4, "cpu": 8, "pods": 20}
+    )
+    device: Obj = {"type": "ExtendedResource", "extendedResource": {"name": resource}}
+    small = pools("small", 2, device=device, memoryMebibytes=1000)
+    large = pools("large", 2, device=device, memoryMebibytes=8000, pricePerHour="9")
+    for name in ("novels", "neighbour"):
+        serving: Obj = {"memoryMebibytes": 900}
+        scene.apply_model(name, placement={"poolNames": [small, large]}, serving=serving)
+        scene.wait_ready(name)
+        assert running(scene, name) == {small: 1}
+    agents_say(model="novels", memory={"devices": [{"uuid": "GPU-1", "bytes": 2 << 30, "estimated": False}]})
+    until(lambda: running(scene, "novels") == {large: 1}, "it has moved")
+    scene.wait_ready("novels")
+    placed = scene.wait_for("novels", "Placed", "True")
+    assert "a replica takes 2,048 MiB (measured); 1 device there has 1,000 MiB." in placed["message"]
+    assert running(scene, "neighbour") == {small: 1}

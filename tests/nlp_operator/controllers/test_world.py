@@ -20,8 +20,9 @@ from nlp_operator.engine.bucket import TokenBucket
 from nlp_operator.engine.clock import system_clock
 from nlp_operator.engine.queue import KeyedQueue
 from nlp_operator.engine.store import ObjectKey
+from nlp_operator.planning.agent_report import AgentReport, ModelReport
 from nlp_operator.planning.plan import ModelPlan, Placement
-from tests.nlp_operator.making import SETTINGS, make_pool
+from tests.nlp_operator.making import NOW, SETTINGS, make_pool
 
 NOVELS, OTHERS = model_key("demo", "novels"), model_key("demo", "others")
 POOL = ("cpu", "demo")
@@ -261,3 +262,16 @@ def test_a_model_sees_its_sources_and_theirs_and_no_others() -> None:
         models.put(model)
     assert sorted(world.observe(novels).sources) == ["novels", "words"], "a ring comes back to where it began"
     assert world.observe(make("NLPModel", "bystander", "third")).sources == {}
+
+
+def test_what_agents_measure_is_kept_by_artifact_and_pool_when_the_pod_is_gone() -> None:
+    world = make_world()
+    model = make_words("d" * 64, "1")
+    pod = make("Pod", "pod", "p1", **{names.LABEL_MODEL: "words", names.LABEL_POOL: "l4"})
+    world.stores["Pod"].put(pod)
+    report = ModelReport("words", "d" * 64, "d" * 64, "Serving", measured_mebibytes=700)
+    world.agents.reports["p1"] = AgentReport(NOW, models=(report,))
+    assert world.observe(model).measured == {"l4": 700}
+    world.stores["Pod"].remove(ObjectKey("demo", "pod"))
+    assert world.observe(model).measured == {"l4": 700}
+    assert world.observe(make_words("e" * 64, "2")).measured == {}, "of another artifact nothing is known"

@@ -558,6 +558,23 @@ def test_a_lowered_budget_takes_replicas_and_says_so() -> None:
     assert world.condition("ScaleLimited")["message"].startswith("2 of 3 replicas found a place")
 
 
+def test_a_model_that_takes_more_memory_than_it_declares_is_moved() -> None:
+    pools = [make_gpu_pool("small", price="1"), make_gpu_pool("large", price="9")]
+    pools[0]["spec"]["memoryMebibytes"] = 1000
+    world = World(make_model(serving={"memoryMebibytes": 900}), pools=pools).up()
+    assert world.placed() == {"small": 1}
+    world.measured = {"small": 1500}
+    world.settle()
+    assert world.placed() == {"small": 1, "large": 1}, "it serves on until it is proven elsewhere"
+    world.run_servers()
+    world.settle()
+    assert world.placed() == {"large": 1}
+    assert (
+        "Pool small: a replica takes 1,500 MiB (measured); 1 device there has 1,000 MiB."
+        in world.condition("Placed")["message"]
+    )
+
+
 # --- what stands in the way ---
 
 STALLS: list[Any] = [

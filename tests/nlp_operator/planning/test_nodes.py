@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from nlp_operator.api.objects import Obj
+from nlp_operator.api.spec import parse_pool
+from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.pools import plan_pool
 from tests.nlp_operator.making import NOW, make_node, make_pool
 
@@ -79,3 +81,44 @@ def test_different_devices_in_one_pool_are_named_with_a_node_each() -> None:
 def test_a_cpu_pool_has_nothing_to_do_with_gpus() -> None:
     pool = make_pool("cpu", memoryMebibytes=99_000)
     assert reason_and_words(pool, make_gpu_node(gpu_memory="1")) == ("", "")
+
+
+def without_memory(**spec: Any) -> Obj:
+    pool = make_gpus(**spec)
+    del pool["spec"]["memoryMebibytes"]
+    return pool
+
+
+def test_memory_that_the_spec_leaves_out_is_what_the_nodes_say() -> None:
+    pool = without_memory()
+    nodes = [
+        make_gpu_node("n1", gpu_memory="24564"),
+        make_gpu_node("n2", gpu_memory="24000"),
+        make_node("n3"),
+    ]
+    assert parse_pool(pool).memory_mebibytes == 0
+    pool["status"] = plan_pool(pool, nodes, [], NOW).status
+    assert parse_pool(pool).memory_mebibytes == 24000, "the least of them"
+    pool["status"] = plan_pool(pool, [], [], NOW).status
+    assert parse_pool(pool).memory_mebibytes == 24000, "the last known, while there are no nodes"
+
+
+def test_memory_of_slices_is_told_by_their_own_label() -> None:
+    pool = without_memory(resource="nvidia.com/mig-1g.10gb", sharing="MIG")
+    node = make_gpu_node(**{"gpu_memory": "81920", "mig-1g_10gb_memory": "9856", "mig_strategy": "mixed"})
+    status = plan_pool(pool, [node], [], NOW).status
+    assert status is not None
+    assert status["memoryMebibytes"] == 9856
+
+
+def test_memory_that_the_spec_says_is_not_told_again() -> None:
+    status = plan_pool(make_gpus(), [make_gpu_node(gpu_memory="24564")], [], NOW).status
+    assert status is not None
+    assert "memoryMebibytes" not in status
+
+
+def test_a_slot_of_cores_needs_its_memory_said() -> None:
+    pool = make_pool()
+    del pool["spec"]["memoryMebibytes"]
+    with pytest.raises(SpecInvalid, match="memoryMebibytes is missing"):
+        parse_pool(pool)

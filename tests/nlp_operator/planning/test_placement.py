@@ -16,6 +16,8 @@ from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
 L4 = make_gpu_pool("l4", price="0.8")
 A100 = make_gpu_pool("a100", price="3.5")
 CPU = make_pool("cpu", pricePerHour="0.02")
+UNSAID = make_gpu_pool("unsaid")
+del UNSAID["spec"]["memoryMebibytes"]
 Usage = dict[tuple[str, str], int]
 
 
@@ -141,6 +143,7 @@ REFUSALS = [
     pytest.param([CPU, make_pool("b", namespaces=[{"name": "x"}])], {}, {("cpu", "demo"): 1, ("cpu", "other"): 3}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool b: not allowed in namespace demo. Pool cpu: it has 4 devices, of which 4 are taken; one replica takes 1. Nearest: pool cpu would take a replica more if 1 device more were free there.", id="no room"),
     pytest.param([make_pool("cpu", namespaces=[{"name": "demo", "maxDevices": 2}])], {}, {("cpu", "demo"): 2}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool cpu: namespace demo may have 2 devices there and has 2; one replica takes 1. Nearest: pool cpu would take a replica more if the namespace were allowed 1 device more there.", id="no room for the namespace"),
     pytest.param([CPU], {"serving": {"devicesPerReplica": 5}}, {}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool cpu: it has 4 devices, of which 0 are taken; one replica takes 5. Nearest: pool cpu would take a replica more if 1 device more were free there.", id="more than the pool has"),
+    pytest.param([UNSAID], {}, {}, "NoPoolFits", "Pool unsaid: the memory of its devices is not known: spec.memoryMebibytes is left out, and no node has said it yet. Change the model, or ask for a pool that admits it.", id="memory that nobody says"),
     pytest.param([], {"placement": {"poolNames": ["h100"]}}, {}, "NoSuchPool", "spec.placement.poolNames names h100, and there is no DevicePool. Create it.", id="named where none is"),
     pytest.param([make_pool("odd", maxDevices=-1)], {}, {}, "NoPoolFits", "Pool odd: its spec is invalid. spec.maxDevices is -1: input should be greater than or equal to 0. Change the model, or ask for a pool that admits it.", id="invalid pool"),
 ]  # fmt: skip

@@ -66,9 +66,21 @@ def priority_too_high(problem: Problem, model: Model, pool: Pool) -> Refusal | N
     )
 
 
+def memory_unknown(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    if pool.memory_mebibytes:
+        return None
+    return Refusal(
+        pool.name,
+        "MemoryUnknown",
+        f"Pool {pool.name}: the memory of its devices is not known: spec.memoryMebibytes is left out, and no "
+        "node has said it yet.",
+        "the pool said its memoryMebibytes",
+    )
+
+
 def too_little_memory(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
     needed, there = problem.mebibytes(model, pool.name), problem.slot_mebibytes(pool, model.devices)
-    if needed <= there:
+    if needed <= there or not pool.memory_mebibytes:
         return None
     return Refusal(
         pool.name,
@@ -116,6 +128,7 @@ CHECKS: tuple[_Check, ...] = (
     not_named,
     namespace_not_admitted,
     priority_too_high,
+    memory_unknown,
     too_little_memory,
     spot_not_wanted,
 )

@@ -37,6 +37,7 @@ _EASIEST = (
     "Split",
     "PriorityTooHigh",
     "TooLittleMemory",
+    "MemoryUnknown",
     "BackedOff",
     "NamespaceNotAdmitted",
 )

@@ -98,10 +98,7 @@ def model_of(ask: Ask, pools: Mapping[str, PoolSpec], load_millis: Mapping[str, 
         name=ask.name,
         replicas=ask.replicas,
         believed=Need(Memory(0, _estimate(ask.artifact_bytes), "estimated")),
-        needs={
-            pool: Need(_memory(ask, spec, measured.get(pool), measured), loads.get(pool, 0))
-            for pool, spec in pools.items()
-        },
+        needs={pool: Need(_memory(ask, pool, pools, measured), loads.get(pool, 0)) for pool in pools},
         shared=ask.shared,
         devices=ask.devices,
         priority=ask.priority,
@@ -110,21 +107,51 @@ def model_of(ask: Ask, pools: Mapping[str, PoolSpec], load_millis: Mapping[str, 
     )
 
 
-def _memory(ask: Ask, pool: PoolSpec, here: Memory | None, measured: Mapping[str, Memory]) -> Memory:
-    """Measured on this pool; else as declared; else the model's part as measured on another pool, with the
-    processes of this one; else estimated from the artifact."""
-    if here is not None:
-        return here
+def measured_alone(mebibytes: int) -> Memory:
+    """Of a dedicated model, whose replica was seen to take so much with the whole server."""
+    return Memory(0, max(0, mebibytes - BASE_MEBIBYTES), "measured")
+
+
+def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec], measured: Mapping[str, Memory]) -> Memory:
+    """Measured on this pool; else what was measured on a like one, or is declared, whichever is more; else
+    the model's part as measured on another pool, with the processes of this one; else estimated from the
+    artifact."""
+    spec = pools[pool]
+    if pool in measured:
+        return _at_most_the_slot(ask, spec, measured[pool])
+    alike = max(
+        (_as_here(ask, spec, pools[one], measured[one]) for one in measured if one in pools), default=0
+    )
+    # Declared of a whole replica: of a dedicated model the server is part of that.
+    alone = max(0, ask.memory_mebibytes - BASE_MEBIBYTES)
+    declared = ask.memory_mebibytes if ask.shared else alone
+    if alike > declared:
+        return Memory(0, alike, "estimated")
     if ask.memory_mebibytes:
-        # Declared of a whole replica: of a dedicated model the server is part of that.
-        alone = max(0, ask.memory_mebibytes - BASE_MEBIBYTES)
-        return Memory(0, ask.memory_mebibytes if ask.shared else alone, "declared")
+        return Memory(0, declared, "declared")
     elsewhere = max((one.model_mebibytes for one in measured.values()), default=0)
     return Memory(
-        _processes(ask, pool) if ask.shared or elsewhere else 0,  # the first is part of the base
+        _processes(ask, spec) if ask.shared or elsewhere else 0,  # the first is part of the base
         elsewhere or _estimate(ask.artifact_bytes),
         "estimated",
     )
+
+
+def _at_most_the_slot(ask: Ask, pool: PoolSpec, memory: Memory) -> Memory:
+    """A pod on a Cpu pool cannot take more than its slot: the kernel sees to that. Where more was counted,
+    pages were counted twice, and a model that runs is not to be refused for that."""
+    slot = pool.memory_mebibytes * ask.devices - BASE_MEBIBYTES
+    if pool.device.cpu is None or memory.mebibytes <= slot:
+        return memory
+    return Memory(0, max(slot, 0), memory.source)
+
+
+def _as_here(ask: Ask, here: PoolSpec, there: PoolSpec, memory: Memory) -> int:
+    """What was measured there, for as many instances as there are here; 0 where the one is cores and the
+    other is not."""
+    if (here.device.cpu is None) != (there.device.cpu is None):
+        return 0
+    return -(-memory.mebibytes * instances_on(here, ask.devices) // instances_on(there, ask.devices))
 
 
 def _processes(ask: Ask, pool: PoolSpec) -> int:

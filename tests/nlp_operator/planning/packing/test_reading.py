@@ -9,7 +9,7 @@ import pytest
 from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Memory, NamespaceLimit, Problem
-from nlp_operator.planning.packing.reading import ask_of, model_of, pool_of
+from nlp_operator.planning.packing.reading import ask_of, measured_alone, model_of, pool_of
 from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
 
 MEASURED = Memory(300, 700, "measured")
@@ -73,3 +73,31 @@ def test_a_dedicated_model_may_fill_its_slot(declared: int, artifact_bytes: int,
     ask = ask_of("demo", "words", spec_of(memoryMebibytes=declared), 1, artifact_bytes)
     found = plan(Problem((pool_of("l4", pools["l4"]),), (model_of(ask, pools),)))
     assert bool(found.servers) is fits
+
+
+SMALL = parse_pool(make_pool("small", device={"type": "Cpu", "cpu": {"cores": "1"}}, memoryMebibytes=512))
+WIDE = parse_pool(make_pool("wide", device={"type": "Cpu", "cpu": {"cores": "3"}}, memoryMebibytes=4096))
+T4 = parse_pool(make_gpu_pool("t4"))
+
+
+def need(pool: str, measured: dict[str, Memory], **serving: Any) -> Memory:
+    pools = {"small": SMALL, "wide": WIDE, "l4": GPU, "t4": T4}
+    return model_of(ask_of("demo", "words", spec_of(**serving), 1, 0, measured), pools).need(pool).memory
+
+
+def test_what_is_measured_on_a_like_pool_counts_where_it_is_more_than_declared() -> None:
+    """So that a model that takes more than it says is not moved from one pool too small to the next."""
+    measured = {"l4": measured_alone(5000)}
+    assert need("t4", measured, memoryMebibytes=900) == Memory(0, 5000 - 256, "estimated")
+    assert need("t4", measured, memoryMebibytes=9000) == Memory(0, 9000 - 256, "declared")
+    assert need("small", measured, memoryMebibytes=900) == Memory(0, 900 - 256, "declared"), "cores differ"
+
+
+def test_memory_on_cores_grows_with_the_instances() -> None:
+    assert need("wide", {"small": measured_alone(256 + 100)}) == Memory(0, 300, "estimated")
+
+
+def test_a_pod_on_cores_never_counts_as_larger_than_its_slot() -> None:
+    """The kernel sees to that; pages that were counted twice are no reason to move a model."""
+    assert need("small", {"small": measured_alone(600)}) == Memory(0, 512 - 256, "measured")
+    assert need("l4", {"l4": measured_alone(99_000)}) == Memory(0, 99_000 - 256, "measured")
