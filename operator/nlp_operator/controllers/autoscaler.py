@@ -29,6 +29,7 @@ from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Advice, K
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling import Scaled, past, wanted_replicas
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
+from nlp_operator.planning.scaling.breaker import Starts, held, stuck
 from nlp_operator.planning.scaling.observed import (
     is_of_server,
     observe_model,
@@ -124,6 +125,8 @@ class Autoscaler:
         self._events: list[tuple[Obj, EventWanted]] = []
         self._memory = Memory()
         self._waiting = Waiting()
+        self._starts = Starts()
+        self._stuck: Mapping[str, int] = {}
         self._settings = Settings()
         self.decisions: dict[Key, Decision] = {}
         """Of the last look."""
@@ -172,16 +175,17 @@ class Autoscaler:
             decision = self.decisions.get(key)
             if decision is not None and wanted is not None:
                 spec = parse_model(model)
-                held = wanted_replicas(spec, Scaled(replicas_running(model, servers.get(uid(model), []))))
+                keeps = wanted_replicas(spec, Scaled(replicas_running(model, servers.get(uid(model), []))))
                 known = Known(
                     decision,
                     report.believed(key),
                     wanted,
-                    held.desired,
+                    keeps.desired,
                     report.how,
                     report.trouble(),
                     self._role(key, spec),
                     spec.scaling.max_replicas or spec.scaling.min_replicas,
+                    self._stuck.get(decision.name, 0),
                 )
                 told[key] = tell(self._told.get(key), known, now)
                 self._announce(model, known, self._told.get(key), told[key])
@@ -218,6 +222,8 @@ class Autoscaler:
     def _decide(self, seen: Seen, before: Mapping[Key, Decision], now: float) -> dict[Key, Decision]:
         samples = {key: self._read(key) for key in map(key_of_object, seen.models)}
         given = observe(seen, samples)
+        self._stuck = stuck(self._starts, list(given.values()), now)
+        given = {key: held(one) if one.name in self._stuck else one for key, one in given.items()}
         if self._pasts is not None:
             self._recall(given, self._pasts)
         devices = self._devices(seen, given, now)

@@ -165,13 +165,15 @@ async def test_signals_that_are_lost_leave_what_was_decided() -> None:
     assert world.advice[KEY].reason.startswith("Nothing is known of the load, so nothing is decided.")
 
 
-def resize(cluster: Cluster, replicas: int) -> None:
-    """The Deployment's controller and the kubelets are quick."""
+def resize(cluster: Cluster, replicas: int, ready: int | None = None) -> None:
+    """The Deployment's controller and the kubelets are quick; `ready`: so many pods work."""
     (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
     changed = copy.deepcopy(deployment)
     changed["spec"]["replicas"] = replicas
     counts = ("replicas", "readyReplicas", "updatedReplicas", "availableReplicas")
     changed["status"] |= dict.fromkeys(counts, replicas)
+    if ready is not None:
+        changed["status"] |= {"readyReplicas": ready, "availableReplicas": ready}
     cluster.stores[kinds.DEPLOYMENT.name].put(changed)
 
 
@@ -196,6 +198,28 @@ async def test_replicas_are_given_back_a_few_at_a_time_and_not_before_the_guards
     assert min(at for at, step in steps if step > 0) >= peak_until + GuardSettings().hold_seconds
     assert max(step for _, step in steps) <= highest // 2
     assert history[-1][1] == 1
+
+
+async def test_replicas_that_do_not_become_ready_are_not_answered_with_more() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world = reporting(cluster)
+    cluster.rate = 12.0
+    highest = 0
+    while cluster.now < 900:
+        if cluster.now == 600:
+            cluster.offered, cluster.since, cluster.rate = cluster.counted(), cluster.now, 40.0
+        await cluster.looks(10)
+        assert world.advice is not None
+        decided = world.advice[KEY].replicas
+        (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+        if decided is not None and decided != deployment["spec"]["replicas"]:
+            assert cluster.now < 600, "nothing is added to what does not start, whatever the load"
+            highest = max(highest, decided)
+            resize(cluster, decided, ready=1)
+    assert highest >= 2
+    limited = (world.advice or {})[KEY].limited
+    assert limited is not None
+    assert limited.reason == "NotBecomingReady"
 
 
 async def test_pods_that_no_node_takes_are_seen_to_wait() -> None:

@@ -110,6 +110,8 @@ class Known:
     role: Role = "Advises"
     highest: int = 0
     """Replicas that the spec allows."""
+    stuck: int = 0
+    """Replicas that were started and do not become ready."""
 
     @property
     def replicas(self) -> int | None:
@@ -236,6 +238,10 @@ def _limited(known: Known, took: float | None) -> Condition | None:
     clips = {clip.by: clip.why for clip in decision.bounds.clips if clip.bound == "highest"}
     if known.role != "Acts":
         return None
+    if known.stuck:
+        what = f"{_replicas(known.stuck)} {'was' if known.stuck == 1 else 'were'} started and"
+        why = f"{what} none becomes ready: no more are added before that."
+        return Condition(SCALE_LIMITED, "True", "NotBecomingReady", why)
     if "useless" in clips:
         return Condition(SCALE_LIMITED, "True", "Ineffective", f"No replica is added: {clips['useless']}")
     if decision.refused:

@@ -204,6 +204,9 @@ USELESS = Clip("useless", "highest", 3, "60% are late at 10% of the load it can 
         pytest.param(make_known(role="Acts", refused="cpu"), "NoRoom", id="the pool"),
         pytest.param(make_known(role="Acts", clips=(PENDING,)), "PodsPending", id="pods that wait"),
         pytest.param(make_known(role="Acts", clips=(USELESS,)), "Ineffective", id="that it does not help"),
+        pytest.param(
+            replace(make_known(role="Acts"), stuck=2), "NotBecomingReady", id="pods that do not start"
+        ),
         pytest.param(make_known(refused="cpu"), "", id="nothing where it is only advised"),
     ],
 )
