@@ -12,11 +12,14 @@ from typing import Any
 
 import pytest
 
+from nlp_operator.cluster import kinds
 from nlp_operator.engine.clock import Clock, system_clock
+from nlp_operator.engine.store import Store
 from nlp_operator.planning.readings.past import LEARN_STEP_SECONDS, SEASONS_STEP_SECONDS
 from nlp_operator.planning.scaling.past import Past
 from nlp_operator.signals.measured import Model
 from nlp_operator.signals.memory import LAG_SECONDS, LoadMemory
+from nlp_operator.signals.source import make_asking
 from tests.nlp_operator.signals.test_prometheus import canned, until
 from tests.prometheus_server import prometheus
 
@@ -118,6 +121,21 @@ async def test_what_is_remembered_is_given_once_and_ends_where_the_present_begin
         for one in past.stretches:
             assert list(one.counts[-5:]) == [12.0] * 5
             assert all(map(math.isnan, one.counts[:-5]))
+
+
+async def test_the_source_of_the_operator_asks_and_gives_it() -> None:
+    with canned() as server:
+        server.say = lambda query: []
+        stores: dict[str, Store] = {kind: Store() for kind in (kinds.MODEL.name, kinds.POD.name)}
+        source = make_asking(
+            stores, server.url, clock=CLOCK, is_ours=lambda pod: True, on_look=lambda result: None
+        )
+        source.want_past([WORDS])
+        running = asyncio.create_task(source.run())
+        await until("the past is asked for", lambda: any("[300s]" in one for one in server.queries))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert source.take_past(WORDS) is None
 
 
 # --- a real one ---

@@ -7,6 +7,8 @@
 * `allocator`: who gets the devices
 * `guard`: what may change now
 * `observed`: an NLPModel and its servers as the brain's input
+* `past`: what a time-series database remembers, taught to the brain
+* `breaker`: no more replicas of a model whose replicas do not become ready
 * `brain`: the four together: signals in, decisions with their reasons out
 
 Every module is pure: no I/O, and the clock is an argument. What has to be remembered between two decisions
