@@ -221,7 +221,7 @@ def metric_delay(case: Case, seed_count: int, processes: int) -> Rows:
 AS_OPERATED: dict[str, tuple[bool, Knowing]] = {
     "all that the simulator knows": (True, ALL_KNOWN),
     "no past": (False, ALL_KNOWN),
-    "and a cold start of 60 s is believed": (False, Knowing(cold_start=False)),
+    "and a cold start of 60 s is believed, as before any": (False, Knowing(cold_start=False)),
     "and 100 ms a request are believed": (False, Knowing(service=False)),
     "and only what Triton queues is seen to wait": (False, Knowing(queues=False)),
     "as operated": (False, OPERATED),

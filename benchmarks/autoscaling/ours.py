@@ -22,7 +22,7 @@ class Knowing:
     """What is known besides the counters."""
 
     cold_start: bool = True
-    """How long a replica takes to start; else `BELIEVED_COLD_START_SECONDS`."""
+    """How long a replica takes to start; else `BELIEVED_COLD_START_SECONDS`, as before one has started."""
     service: bool = True
     """What its owner believes of the service (`Model.believed_factor`); else `BELIEVED`."""
     pools: bool = True
@@ -33,7 +33,7 @@ class Knowing:
 
 
 ALL_KNOWN = Knowing()
-OPERATED = Knowing(cold_start=False, service=False, pools=False, queues=False)
+OPERATED = Knowing(service=False, pools=False, queues=False)
 """What the operator knows (planning/scaling/observed.py, planning/readings/totals.py)."""
 
 

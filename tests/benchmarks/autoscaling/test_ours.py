@@ -20,6 +20,15 @@ pytestmark = pytest.mark.brain
 SMALL, LARGE = Pool("small", 24), Pool("large", 16, speed=2.2, price=2.6, cold_start_seconds=35.0)
 
 
+STARTED = {
+    "metadata": {"name": "m-1", "creationTimestamp": "2026-11-30T00:00:00Z"},
+    "status": {
+        "conditions": [{"type": "Ready", "status": "True", "lastTransitionTime": "2026-11-30T00:00:35Z"}]
+    },
+}
+"""A server pod that took 35 s."""
+
+
 def view_of(counters: dict[int, float], **replicas: int) -> View:
     values = np.zeros(q.COUNTERS)
     for column, value in counters.items():
@@ -59,7 +68,7 @@ def test_as_operated_is_told_what_the_operator_is(replicas: dict[str, int]) -> N
     ]
     scaling = {"maxReplicas": 64, "latencyTarget": {"milliseconds": 720}}
     model = make_model("m", scaling=scaling, serving={"maxBatchSize": 1})
-    operator = observe_model(model, deployments, pools, None, {})
+    operator = observe_model(model, deployments, pools, None, {}, [STARTED])
     assert operator is not None
     ours = told(OPERATED, **replicas)
     assert (ours.prior, ours.cold_start_seconds) == (operator.prior, operator.cold_start_seconds)
