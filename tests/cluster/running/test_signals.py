@@ -139,9 +139,9 @@ def test_a_model_grows_with_its_load_and_those_that_others_scale_do_not(signals:
     }
     assert scene.wait_for("external", "SignalsAvailable", "Unknown", "NotMeasured")
     until(lambda: signals.replicas("novels") >= 3, "more replicas of novels", seconds=60)
-    until(lambda: "are wanted." in signals.told("novels")["reason"], "why")
+    until(lambda: signals.told("novels")["desired"] == signals.replicas("novels") <= 5, "it is told")
     told = signals.told("novels")
-    assert told["desired"] == signals.replicas("novels") <= 5
+    assert told["reason"].endswith(f"{told['desired']} replicas are wanted."), told["reason"]
     assert told["reason"].startswith("About 2"), told["reason"]
     until(lambda: signals.events("novels"), "an Event")
     assert signals.events("novels")[0].startswith("From 1 to "), signals.events("novels")
