@@ -2,6 +2,8 @@
 
     plan ─> room_for ─> allocate(requests with room.offers, room.devices, room.fits) ─> asked ─> plan
 
+`agree` goes round until nothing changes.
+
 The allocator counts devices of dedicated models itself, by pool. A replica of a shared model takes no device
 of its own: it is offered under the name of its server, at no device and the price of its share, and `fits`
 says how far that server can grow. What a plan refuses is refused by the `fits` made from that plan, so the
@@ -10,11 +12,12 @@ two soon agree.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer
+from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
 from nlp_operator.planning.scaling.allocator import Offer
 
@@ -79,13 +82,8 @@ class Room:
         if pool.backed_off:
             return False
         counts = self.ledger.dedicated.get(model.key, {})
-        total = sum(counts.values()) - here + replicas
-        if replicas > -(-total // max(model.spread, 1)):
+        if not lies_as_it_may(self.ledger.problem, model, {**counts, pool.name: replicas}):
             return False
-        if pool.spot:
-            on_spot = sum(count for one, count in counts.items() if self.ledger.problem.pool[one].spot)
-            if on_spot - here + replicas > total * model.spot_millis // 1000:
-                return False
         more = (replicas - here) * model.devices
         limit = pool.namespaces.get(model.namespace)
         if limit is not None and limit.max_devices is not None:
@@ -99,9 +97,9 @@ class Room:
         return max(micros, 1) / self.cheapest_micros if self.cheapest_micros > 1 else 1.0
 
 
-def room_for(problem: Problem, plan: Plan, scaled: Collection[str]) -> Room:
+def room_for(problem: Problem, made: Plan, scaled: Collection[str]) -> Room:
     """`scaled`: the models that scaling decides about; the others keep what they have."""
-    ledger = keep(problem, plan)
+    ledger = keep(problem, made)
     devices = {}
     for pool in problem.pools:
         free = pool.max_devices - ledger.used[pool.name]
@@ -115,15 +113,49 @@ def room_for(problem: Problem, plan: Plan, scaled: Collection[str]) -> Room:
     return Room(ledger, devices, cheapest)
 
 
-def asked(problem: Problem, counts: Mapping[str, Mapping[str, int]], lowest: Mapping[str, int]) -> Problem:
+TURNS = 6
+"""Of scaling and placement, on paper: more than all but very few random problems take."""
+
+
+def agree(
+    problem: Problem,
+    running: Plan,
+    allocate: Callable[[Room], Mapping[str, Mapping[str, int]]],
+    lowest: Mapping[str, int],
+) -> Problem:
+    """What scaling asks for once placement has answered: both in turn, on paper, until nothing changes.
+
+    One turn may ask for too much together, for `fits` knows each model alone beside the last plan; what was
+    refused is refused by the next `fits`, and what others gave up is free. Nothing is started or stopped
+    meanwhile. `allocate`: replicas by model and place, for this room. `lowest`: of the models that are
+    scaled.
+    """
+    for _ in range(TURNS):
+        wanted = asked(problem, allocate(room_for(problem, running, lowest)), lowest, running)
+        made = replace(plan(wanted, running), leaving=())
+        if (wanted, made) == (problem, running):
+            break
+        problem, running = wanted, made
+    return problem
+
+
+def asked(
+    problem: Problem, counts: Mapping[str, Mapping[str, int]], lowest: Mapping[str, int], running: Plan
+) -> Problem:
     """The problem with the replicas that the allocator gave, by model and place. A model that was given fewer
-    than its lowest count asks for that all the same, anywhere: the planner alone knows who has to make
-    room."""
+    than its lowest count asks for that all the same, anywhere: the planner alone knows who has to make room.
+
+    Where to give back a replica would leave the others lying as the model's own rules forbid (the spread over
+    pools, the share of spot), it asks for what it has: the planner would take away more than scaling meant
+    to, and scaling would ask for it again.
+    """
 
     def with_counts(model: Model) -> Model:
         given = counts.get(model.key)
         if given is None:
             return model
+        if not model.shared and not lies_as_it_may(problem, model, given):
+            given = running.replicas(model.key)
         total, least = sum(given.values()), lowest.get(model.key, 0)
         if model.shared or total < least:
             return replace(model, replicas=max(total, least), split={})
@@ -131,3 +163,12 @@ def asked(problem: Problem, counts: Mapping[str, Mapping[str, int]], lowest: Map
         return replace(model, replicas=total, split=split)
 
     return replace(problem, models=tuple(with_counts(one) for one in problem.models))
+
+
+def lies_as_it_may(problem: Problem, model: Model, counts: Mapping[str, int]) -> bool:
+    """Whether so many replicas by pool, and no others, are within the model's own rules."""
+    total = sum(counts.values())
+    if any(count > -(-total // max(model.spread, 1)) for count in counts.values()):
+        return False
+    on_spot = sum(count for pool, count in counts.items() if pool in problem.pool and problem.pool[pool].spot)
+    return on_spot <= total * model.spot_millis // 1000
