@@ -440,7 +440,10 @@ class World:
 
     def _run_server(self, deployment: Obj, report: dict[str, Any]) -> None:
         server, replicas = name(deployment), deployment["spec"]["replicas"]
-        config = self.objects[("ConfigMap", server)]["data"]["server.json"]
+        config_map = self.objects.get(("ConfigMap", server))
+        if config_map is None:
+            return  # What runs goes on, and new pods wait for it: nobody writes for a spec that is invalid.
+        config = config_map["data"]["server.json"]
         wanted = next(one["digest"] for one in json.loads(config)["models"])
         others = [pod for pod in self.pods if labels(pod).get(names.LABEL_SERVER) != server]
         mine = [pod for pod in self.pods if labels(pod).get(names.LABEL_SERVER) == server]
