@@ -176,7 +176,8 @@ Answers are those of transformers itself: labels and offsets those of its pipeli
 * **Probabilities** are a softmax, or one sigmoid for each label where the model has one label or its
   `problem_type` is multi_label_classification.
 * **Offsets** count Unicode code points of the text as it was sent, as Python and SQL do: 각 is one as a
-  syllable (NFC) and three as letters (NFD). JavaScript counts an emoji twice, and so may be ahead.
+  syllable (NFC) and three as letters (NFD), which stay together; the pipeline has the first letter alone.
+  JavaScript counts an emoji twice, and so may be ahead.
 * **generation_config.json** is obeyed: num_beams, length_penalty, early_stopping, bad_words_ids (of one
   token), forced_eos_token_id. A folder that asks for more (sampling, repetition_penalty, ...) is refused when
   it is built.

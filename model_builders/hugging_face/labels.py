@@ -33,6 +33,9 @@ from model_builders.texts import Texts
 ASKED = 48
 """Texts that the export is compared on."""
 
+REDUCED = {"SequenceClassification": ("probabilities",), "TokenClassification": ("token_start", "token_end")}
+"""Of answers that a near tie decides: what does not depend on it."""
+
 COMPARED = {
     "SequenceClassification": ("probabilities", "score", "truncated"),
     "TokenClassification": (
@@ -161,11 +164,18 @@ class LabelsModel:
 
     @cached_property
     def _asked(self) -> list[Question]:
-        """Those that are answered, and no near tie."""
+        """Those that are answered and no near tie; where there are none, the others."""
         texts = texts_to_ask([one.text for one in self.test], ASKED)
         questions = answerable([Question(text) for text in texts], self.eager.check)
-        answers = self.eager.answer(questions)
-        return [one for one, answer in zip(questions, answers, strict=True) if margin_of(answer) >= NEAR_TIE]
+        firm = [one for one in questions if self._is_firm([one])]
+        return firm if any(one.text.strip() for one in firm) else questions
+
+    def _is_firm(self, batch: list[Question]) -> bool:
+        return all(margin_of(answer) >= NEAR_TIE for answer in self.eager.answer(batch))
+
+    @property
+    def _compared(self) -> tuple[str, ...]:
+        return (COMPARED if self._is_firm(self._asked) else REDUCED)[self.parameters.task]
 
     def export(self, folder: Path) -> Exported:
         import torch
@@ -192,17 +202,19 @@ class LabelsModel:
     def check_export(self, folder: Path) -> float:
         """Ask the written files in a fresh process: each text alone, and all of them as one batch."""
         batches = [[question] for question in self._asked] + [self._asked]
-        names = COMPARED[self.parameters.task]
-        return compare_fresh(folder, batches, names, lambda batch: tensors(batch, self.eager.answer(batch)))
+        return compare_fresh(
+            folder, batches, self._compared, lambda batch: tensors(batch, self.eager.answer(batch))
+        )
 
     def _record(self) -> tuple[Example, ...]:
         first, last = self._asked[0], self._asked[-1]
+        recorded = None if self._is_firm(self._asked) else set(self._compared)
         batches = {"a text": [first], "another text": [last], "a batch of two": [last, first]}
         return tuple(
             Example(
                 name,
                 {"text": text_column([question.text for question in batch])},
-                tensors(batch, self.eager.answer(batch)),
+                tensors(batch, self.eager.answer(batch), recorded),
             )
             for name, batch in batches.items()
         )

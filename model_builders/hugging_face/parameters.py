@@ -12,6 +12,8 @@ LongTexts = Literal["Refuse", "Truncate"]
 WHERE = "spec.build.huggingFace"
 FIELDS = ("task", "maxTokens", "longTexts", "prefix")
 
+FEWEST_TOKENS = 8
+"""Special tokens are among them, and something has to be left for the text."""
 MAX_MAX_TOKENS = 8192
 MAX_PREFIX = 256
 
@@ -44,5 +46,10 @@ def parse_parameters(given: Json, export: Json) -> Parameters:
     )
     if parameters.prefix and parameters.task != "Translation":
         fields.problems.append(f"{WHERE}.prefix is set; only the task Translation puts one before its texts")
+    if 0 < parameters.max_tokens < FEWEST_TOKENS:
+        fields.problems.append(
+            f"{WHERE}.maxTokens is {parameters.max_tokens}; it must be 0 (what the folder says) or at least "
+            f"{FEWEST_TOKENS}"
+        )
     fields.refuse()
     return parameters

@@ -132,19 +132,20 @@ class TranslatorModel:
     @cached_property
     def _answered(self) -> list[tuple[Question, Written]]:
         """Questions of every kind whose answers are no near tie."""
-        texts = texts_to_ask([pair.source for pair in self.test], ASKED)
-        questions = [
-            Question(text, None, size, ASKED_TOKENS if self.folder.max_tokens > ASKED_TOKENS else 0)
-            for size in sorted({1, BEAM_SIZE, self.rules.beam_size})
-            for text in texts
-        ]
-        questions = answerable(questions, self.eager.check)
+        sizes = sorted({1, BEAM_SIZE, self.rules.beam_size})
+        questions = [question for size in sizes for question in self._questions(size)]
         answers = self.eager.answer(questions)
         return [
             (question, answer)
             for question, answer in zip(questions, answers, strict=True)
             if answer.found.margin >= NEAR_TIE
         ]
+
+    def _questions(self, size: int) -> list[Question]:
+        """With a beam of that size."""
+        texts = texts_to_ask([pair.source for pair in self.test], ASKED)
+        longest = ASKED_TOKENS if self.folder.max_tokens > ASKED_TOKENS else 0
+        return answerable([Question(text, None, size, longest) for text in texts], self.eager.check)
 
     def export(self, folder: Path) -> Exported:
         copy_served(served, folder)
@@ -199,13 +200,10 @@ class TranslatorModel:
         for question, answer in self._answered:
             self._check_generate(question, answer)
         questions = [question for question, _ in self._answered]
-        batches = [[question] for question in questions] + [questions]
-        return compare_fresh(
-            folder,
-            batches if questions else [],
-            COMPARED,
-            lambda batch: tensors(batch, self.eager.answer(batch)),
-        )
+        names = COMPARED if questions else ("truncated",)
+        asked = questions or self._questions(1)[:1]
+        batches = [[question] for question in asked] + [asked]
+        return compare_fresh(folder, batches, names, lambda batch: tensors(batch, self.eager.answer(batch)))
 
     def _check_generate(self, question: Question, answer: Written) -> None:
         wanted = self.generate(question)
@@ -233,7 +231,12 @@ class TranslatorModel:
         return tuple(given[: ends[0]] if ends else given)
 
     def _record(self) -> tuple[Example, ...]:
-        """Requests with the answers that must come back. Where every decision is a near tie there is none."""
+        """Requests with the answers that must come back. Of a model whose every decision is a near tie there
+        are but the tokens of a source."""
+        if not self._answered:
+            batch = self._questions(1)[:1]
+            given = tensors(batch, self.eager.answer(batch), {"source_tokens"})
+            return (Example("a text", _inputs(batch), given),)
         plain = [question for question, _ in self._answered if question.beam_size == 1]
         beams = [question for question, _ in self._answered if question.beam_size > 1]
         batches = {

@@ -3,6 +3,7 @@
 Dimensions: N questions, S tokens of the longest, L labels.
 """
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -177,10 +178,32 @@ class Labelling:
                 end,
                 float(ordered[place, -1] - ordered[place, -2]) if len(self._labels) > 1 else np.inf,
             )
-            for place, (start, end) in enumerate(row.offsets)
+            for place, (start, end) in enumerate(whole_offsets(text, row.offsets))
             if not row.special[place]
         ]
         return Tagged(tuple(tokens), tuple(entities_of(text, tokens)), row.truncated)
+
+
+def whole_offsets(text: str, offsets: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The same, with what belongs to a token's last character and to no token.
+
+    Where a tokenizer puts letters together first (NFC), tokenizers counts the first of them alone: of a
+    Korean syllable that macOS wrote the consonant, without vowel and final.
+    """
+    found = []
+    following = len(text)
+    for start, end in reversed(offsets):
+        before, following = following, start if start < end else following
+        while start < end < before and continues(text[end]):
+            end += 1
+        found.append((start, end))
+    return found[::-1]
+
+
+def continues(character: str) -> bool:
+    """It belongs to the character before it: a mark, or a vowel or final of a Korean syllable in letters."""
+    jamo = "\u1160" <= character <= "\u11ff" or "\ud7b0" <= character <= "\ud7fb"
+    return jamo or unicodedata.category(character)[0] == "M"
 
 
 def entities_of(text: str, tokens: Sequence[Piece]) -> list[Piece]:

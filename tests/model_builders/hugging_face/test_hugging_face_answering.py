@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from model_builders.hugging_face.served.generating import Rules, generate
-from model_builders.hugging_face.served.labelling import Piece, Tagged, entities_of
+from model_builders.hugging_face.served.labelling import Piece, Tagged, entities_of, whole_offsets
 from model_builders.hugging_face.served.tokens import Limit, Question, text_tensor
 from model_builders.hugging_face.served.writing import Writing
 from model_builders.served.search import Found, Integers, State, Step
@@ -144,6 +144,29 @@ def test_tokens_of_one_label_are_one_entity_until_another_begins() -> None:
     assert named == [("김민준", "PER", 0, 3), ("서울", "LOC", 4, 6), ("부산", "LOC", 6, 8)]
     assert entities_of(text, tokens)[0].score == pytest.approx(0.8)
     assert entities_of(text, []) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "offsets", "whole"),
+    [
+        pytest.param("\u110c\u116e\u11ab은", [(0, 1), (3, 4)], [(0, 3), (3, 4)], id="a syllable in letters"),
+        pytest.param(
+            "\u110c\u116e\u11ab", [(0, 1), (1, 2), (2, 3)], [(0, 1), (1, 2), (2, 3)], id="a token a letter"
+        ),
+        pytest.param("e\u0301te\u0301", [(0, 1), (2, 3), (3, 4)], [(0, 2), (2, 3), (3, 5)], id="accents"),
+        pytest.param(
+            "준은",
+            [(0, 0), (0, 1), (0, 1), (1, 2), (0, 0)],
+            [(0, 0), (0, 1), (0, 1), (1, 2), (0, 0)],
+            id="bytes",
+        ),
+        pytest.param("", [(0, 0), (0, 0)], [(0, 0), (0, 0)], id="nothing"),
+    ],
+)
+def test_a_token_ends_where_its_last_character_ends(
+    text: str, offsets: list[tuple[int, int]], whole: list[tuple[int, int]]
+) -> None:
+    assert whole_offsets(text, offsets) == whole
 
 
 def test_shorter_rows_are_filled_up_and_a_row_of_nothing_is_a_row() -> None:

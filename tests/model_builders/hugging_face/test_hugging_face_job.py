@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from tests.model_builders.hugging_face.folders import PARAMETERS, Kind, build, built, folder_of
 from tests.model_builders.hugging_face.rows import animal_pairs, mood_texts
 from tests.model_builders.made import Jobs, make_jobs
+from tests.model_builders.torch_jobs import python_with_torch
 
 pytestmark = [pytest.mark.jobs, pytest.mark.timeout(900)]  # the first time, torch is downloaded
 
@@ -99,6 +101,30 @@ def test_a_translation_that_is_not_the_tests_fails_the_build_with_the_number(tmp
     ran = build(make_jobs(tmp_path), inputs, PARAMETERS["animals"], quality)
     assert (ran.code, ran.result["reason"]) == (10, "QualityBelowFloor")
     assert "exactMatch is 0.9, at least 0.95 was asked for" in ran.result["message"]
+
+
+UNDECIDED = """
+import pathlib, sys
+from safetensors.torch import load_file, save_file
+path = pathlib.Path(sys.argv[1]) / "model.safetensors"
+weights = load_file(path)
+for name in ("classifier.weight", "classifier.bias"):
+    weights[name].zero_()
+save_file(weights, path, {"format": "pt"})
+"""
+
+
+def test_a_model_that_decides_nothing_is_held_to_what_does_not_depend_on_it(
+    jobs: Jobs, tmp_path: Path
+) -> None:
+    """All labels are equally probable: another processor may say another."""
+    folder = tmp_path / "undecided"
+    shutil.copytree(folder_of("names"), folder)
+    subprocess.run([str(python_with_torch()), "-c", UNDECIDED, str(folder)], check=True)
+    ran = build(jobs, {"weights": folder}, PARAMETERS["names"])
+    assert ran.code == 0, ran.log
+    examples = read(jobs.store / "artifacts" / ran.result["digest"] / "examples.json")["examples"]
+    assert {one["name"] for example in examples for one in example["outputs"]} == {"token_start", "token_end"}
 
 
 def rewritten(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[Path], None]:

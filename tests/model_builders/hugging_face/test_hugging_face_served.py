@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from tritonclient.utils import InferenceServerException
 
+from nlpctl.__main__ import main
 from tests.model_builders.asking import Asked, serving_all, texts
 from tests.model_builders.hugging_face.folders import Kind, built
 from tests.model_builders.hugging_face.rows import animal_pairs, mood_texts
@@ -126,3 +127,13 @@ def test_characters_that_the_tokenizer_has_never_seen_are_told_and_harm_nothing(
     assert "<unk>" in texts(given["source_tokens"][0])
     assert given["translation"][1, 0].decode() == "빨간 고양이가 늙은 강아지를 본다."
     assert len(ask["names"](text=["漢字는 서울에서 일한다."])["token"][0]) > 5
+
+
+def test_nlpctl_shows_entities_beside_their_labels(
+    server: RunningAgent, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main(["infer", "names", "김민준은 부산에서 태어났다.", "--address", f"127.0.0.1:{server.http}"])
+    shown = {line.split()[0]: line for line in capsys.readouterr().out.splitlines() if line.strip()}
+    assert "김민준" in shown["entity"]
+    assert "부산" in shown["entity"]
+    assert "PER" in shown["entity_label"]
