@@ -25,10 +25,13 @@ from typing import Any
 
 from benchmarks.builders.gates import GATES, Gate, Row
 from benchmarks.builders.places import ROOT, Data, DataMissing, Place
+from benchmarks.builders.sentences import SENTENCES
 from benchmarks.measures import table
 
 DATA = ROOT.parent / "shared/data"
 LANES = 2
+
+ALL = (*GATES, *SENTENCES)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -44,7 +47,7 @@ def main(words: Sequence[str] | None = None) -> int:
     options = parser.parse_args(words)
     gates = chosen(options.only, release=options.release)
     if not gates:
-        known = sorted({gate.name for gate in GATES} | {gate.architecture for gate in GATES})
+        known = sorted({gate.name for gate in ALL} | {gate.architecture for gate in ALL})
         parser.error(f"--only is {options.only!r}; there are {', '.join(known)}.")
     found = run(gates, Data(options.data.absolute()))
     if options.json is not None:
@@ -106,10 +109,10 @@ def _rows_of(gate: Gate, data: Data, place: Place) -> list[Row]:
 def chosen(only: str | None, *, release: bool) -> list[Gate]:
     """A gate that is named runs, however long it takes."""
     if only is None:
-        return [gate for gate in GATES if release or not gate.release]
+        return [gate for gate in ALL if release or not gate.release]
     return [
         gate
-        for gate in GATES
+        for gate in ALL
         if gate.name == only or (gate.architecture == only and (release or not gate.release))
     ]
 

@@ -112,8 +112,10 @@ class Place:
         parameters: Mapping[str, Any],
         inputs: Mapping[str, str],
         vectors: Built | None = None,
+        folders: Mapping[str, Path] | None = None,
     ) -> Built:
-        """With both Jobs, in the environment that their images have; `vectors` is an artifact to start from.
+        """With both Jobs, in the environment that their images have; `vectors` is an artifact to start from,
+        `folders` are further inputs.
 
         Raises SystemExit when a Job fails.
         """
@@ -128,6 +130,10 @@ class Place:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text, encoding="utf-8")
             wanted.append({"name": name, "path": str(path)})
+        for name, folder in (folders or {}).items():
+            jobs.volumes.mkdir(parents=True, exist_ok=True)
+            (jobs.volumes / name).symlink_to(folder)
+            wanted.append({"name": name, "path": str(jobs.volumes / name)})
         fetched, spent = run_job(jobs, "fetch", request_of_fetch(wanted))
         found = [InputOfBuild(one["name"], one["sha256"]) for one in fetched["inputs"]]
         if vectors is not None:

@@ -12,7 +12,7 @@ from benchmarks.builders.places import Built, Data, Place, run_in
 from localcluster.environments import TORCH_BUILDER
 from tools.translation_samples import reversed_lines, table
 
-SEQ2SEQ = "Seq2SeqAttention"
+SEQ2SEQ, TRANSFORMER = "Seq2SeqAttention", "Transformer"
 
 SYLLABLES = tuple("가나다라마바사아자차카타파하거너더러머버")
 """Twenty words of one syllable: what stands at a place says nothing about its neighbours."""
@@ -22,9 +22,27 @@ ASKED = 500
 
 LINES = {"embeddingDim": 32, "hiddenDim": 128, "dropout": "0", "vocabSize": 100, "batchSize": 64}
 
+HEADS = {
+    "hiddenDim": 64,
+    "feedForwardDim": 128,
+    "numLayers": 1,
+    "numHeads": 4,
+    "dropout": "0",
+    "vocabSize": 100,
+    "maxTokens": 16,
+    "epochs": 5,
+    "batchSize": 64,
+    "learningRate": "0.005",
+    "warmUp": "0.05",
+}
+"""One layer does: the other end of a line is a matter of places, and those are in every vector."""
+
 ORDERS = (("Luong", "General"), ("Luong", "Dot"), ("Luong", "Concat"), ("Bahdanau", "Concat"))
 
 REVERSED = "the line, reversed"
+
+LENGTHS = (16, 64, 256)
+"""Of the texts by which trainings are compared."""
 
 PAIRS = 300
 """Real ones, spread over the short and the long of Tatoeba."""
@@ -38,11 +56,11 @@ def reverse_gate(data: Data, place: Place) -> Iterator[Row]:
     del data
     for attention, score in ORDERS:
         parameters = {"attention": attention, "score": score, "epochs": 8}
-        built, asked = build_reversed(place, parameters, 6000, 3, 10)
+        built, asked = build_reversed(place, SEQ2SEQ, LINES | parameters, 6000, 3, 10)
         exact, diagonal = judge(place, built, asked)
-        name = f"reverse {attention} {score}"
-        yield row_of(built, name, SEQ2SEQ, "exactMatch", 0.97, exact, REVERSED, 1.0)
-        yield row_of(built, name, SEQ2SEQ, "reversedDiagonal", 0.95, diagonal, REVERSED, 1.0)
+        for metric, floor, share in (("exactMatch", 0.97, exact), ("reversedDiagonal", 0.95, diagonal)):
+            what = f"{metric}, {attention} {score}"
+            yield row_of(built, "reverse", SEQ2SEQ, what, floor, share, REVERSED, 1.0)
 
 
 def long_gate(data: Data, place: Place) -> Iterator[Row]:
@@ -53,7 +71,8 @@ def long_gate(data: Data, place: Place) -> Iterator[Row]:
     del data
     exact, spent = {}, 0.0
     for attention in ("None", "Luong"):
-        built, asked = build_reversed(place, {"attention": attention, "epochs": 10}, 4000, 20, 30)
+        parameters = {"attention": attention, "epochs": 10}
+        built, asked = build_reversed(place, SEQ2SEQ, LINES | parameters, 4000, 20, 30)
         exact[attention], _ = judge(place, built, asked)
         spent += built.cpu_seconds
     gain = exact["Luong"] - exact["None"]
@@ -62,15 +81,55 @@ def long_gate(data: Data, place: Place) -> Iterator[Row]:
     yield row_of(built, "reverse-long", SEQ2SEQ, "gainOverNone", 0.30, gain, oracle, without, more)
 
 
+def reverse_transformer_gate(data: Data, place: Place) -> Iterator[Row]:
+    """Lines of three to ten words, by one layer of attention. Needs no data set."""
+    del data
+    built, asked = build_reversed(place, TRANSFORMER, HEADS, 30_000, 3, 10)
+    exact, _ = judge(place, built, asked)
+    yield row_of(built, "reverse-transformer", TRANSFORMER, "exactMatch", 0.99, exact, REVERSED, 1.0)
+
+
 def by_heart_gate(data: Data, place: Place) -> Iterator[Row]:
     """Real pairs, English to Korean: fails on a wrong end, a wrong shift, a wrong mask, a wrong tokenizer."""
-    pairs = list(real_pairs(data))
-    text = "\n".join(table(pairs)) + "\n"
-    parameters = {"embeddingDim": 128, "hiddenDim": 128, "dropout": "0", "vocabSize": 2000, "maxTokens": 64}
-    training = {"epochs": 60, "batchSize": 32, "learningRate": "0.005"}
-    built = place.build(SEQ2SEQ, {**parameters, **training}, {"train": text, "test": text})
+    shape = {"embeddingDim": 128, "hiddenDim": 128}
+    training = {"epochs": 60, "learningRate": "0.005"}
+    yield learnt_by_heart(data, place, "by-heart", SEQ2SEQ, shape | training)
+
+
+def by_heart_transformer_gate(data: Data, place: Place) -> Iterator[Row]:
+    """The same pairs."""
+    shape = {"hiddenDim": 96, "feedForwardDim": 192, "numLayers": 1, "numHeads": 4}
+    training = {"epochs": 40, "learningRate": "0.003"}
+    yield learnt_by_heart(data, place, "by-heart-transformer", TRANSFORMER, shape | training)
+
+
+def learnt_by_heart(
+    data: Data, place: Place, name: str, architecture: str, parameters: dict[str, Any]
+) -> Row:
+    text = "\n".join(table(list(real_pairs(data)))) + "\n"
+    common = {"dropout": "0", "vocabSize": 2000, "maxTokens": 64, "batchSize": 32}
+    built = place.build(architecture, common | parameters, {"train": text, "test": text})
     exact = built.metrics["exactMatch"]
-    yield row_of(built, "by-heart", SEQ2SEQ, "exactMatch", 0.98, exact, "Tatoeba", 1.0)
+    return row_of(built, name, architecture, "exactMatch", 0.98, exact, "Tatoeba", 1.0)
+
+
+def training_speed_gate(data: Data, place: Place) -> Iterator[Row]:
+    """Training tokens of a Transformer beside those of a GRU with attention and as many parameters. The
+    longer the texts, the better for the Transformer: the GRU has one step after the other. Needs no data
+    set."""
+    del data, place
+    program = "benchmarks.builders.training_speed"
+    found = run_in(TORCH_BUILDER, "-m", program, *map(str, LENGTHS))["tokensPerSecond"]
+    ratios = []
+    for length in LENGTHS:
+        ours, gru = (found[str(length)][name] for name in (TRANSFORMER, SEQ2SEQ))
+        ratios.append(ours / gru)
+        yield speed_row(f"tokensOverGruAt{length}", 0.0, ratios[-1], "the GRU, tokens/s", gru)
+    yield speed_row("ratioRises", 1.0, ratios[-1] / ratios[0], "the GRU, longest over shortest", None)
+
+
+def speed_row(metric: str, floor: float, measured: float, oracle: str, of_oracle: float | None) -> Row:
+    return Row("training-speed", TRANSFORMER, metric, floor, measured, oracle, of_oracle, 0.0, 0)
 
 
 def real_pairs(data: Data) -> Iterator[tuple[str, str]]:
@@ -85,13 +144,13 @@ def real_pairs(data: Data) -> Iterator[tuple[str, str]]:
 
 
 def build_reversed(
-    place: Place, parameters: dict[str, Any], count: int, shortest: int, longest: int
+    place: Place, architecture: str, parameters: dict[str, Any], count: int, shortest: int, longest: int
 ) -> tuple[Built, list[tuple[str, str]]]:
     """A model that has learnt from `count` lines, and others to ask it."""
     lines = reversed_lines(count + ASKED, shortest, longest, 1, SYLLABLES)
     parts = {"train": lines[:count], "test": lines[count:]}
     inputs = {name: "\n".join(table(part)) + "\n" for name, part in parts.items()}
-    return place.build(SEQ2SEQ, {**LINES, **parameters}, inputs), parts["test"]
+    return place.build(architecture, parameters, inputs), parts["test"]
 
 
 def judge(place: Place, built: Built, asked: Sequence[tuple[str, str]]) -> tuple[float, float]:
@@ -110,7 +169,11 @@ def judge(place: Place, built: Built, asked: Sequence[tuple[str, str]]) -> tuple
 
 
 SENTENCES = (
-    Gate("by-heart", SEQ2SEQ, by_heart_gate),
     Gate("reverse", SEQ2SEQ, reverse_gate),
     Gate("reverse-long", SEQ2SEQ, long_gate),
+    Gate("reverse-transformer", TRANSFORMER, reverse_transformer_gate),
+    Gate("by-heart", SEQ2SEQ, by_heart_gate),
+    Gate("by-heart-transformer", TRANSFORMER, by_heart_transformer_gate),
+    Gate("training-speed", TRANSFORMER, training_speed_gate),
 )
+"""In the order in which they begin: the longest first."""

@@ -13,8 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.builders.__main__ import cells, chosen, main
-from benchmarks.builders.gates import GATES, Row
+from benchmarks.builders.__main__ import ALL, cells, chosen, main
+from benchmarks.builders.gates import Row
 from benchmarks.builders.places import Data, DataMissing, Shared
 from benchmarks.builders.spent import main as spent
 
@@ -24,7 +24,7 @@ def make_row(measured: float, floor: float = 0.25) -> Row:
 
 
 def test_long_gates_run_for_a_release_or_when_they_are_named() -> None:
-    names = {gate.name for gate in GATES}
+    names = {gate.name for gate in ALL}
     assert {gate.name for gate in chosen(None, release=True)} == names
     assert {gate.name for gate in chosen(None, release=False)} == names - {"word2vec-english", "many-labels"}
     assert [gate.name for gate in chosen("word2vec-english", release=False)] == ["word2vec-english"]

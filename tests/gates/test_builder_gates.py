@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.builders.__main__ import DATA, Found, chosen, run
-from benchmarks.builders.gates import GATES, Gate
+from benchmarks.builders.__main__ import ALL, DATA, Found, chosen, run
+from benchmarks.builders.gates import Gate
 from benchmarks.builders.places import Data
 
 pytestmark = pytest.mark.timeout(1800)  # five minutes; the first time, torch and gensim are downloaded
 
 AT_EVERY_CHANGE = chosen(None, release=False)
-OF_A_RELEASE = [gate for gate in GATES if gate.release]
+OF_A_RELEASE = [gate for gate in ALL if gate.release]
 ROOT = Path(__file__).resolve().parents[2]
 
 
