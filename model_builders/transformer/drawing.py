@@ -63,7 +63,7 @@ class HeadMaps:
                     for column, weight in enumerate(weights)
                 ]
         lines = -(-len(self.weights) // HEADS_A_ROW)
-        caption = "Read along the top, written downwards. Each head looks for something of its own."
+        caption = "Read along the top, written downwards. Each head may look for something of its own."
         svg = svg_of(parts, round(lines * high), f"Attention: {self.title}", "map", MAP_WIDTH)
         return figure(svg, caption)
 

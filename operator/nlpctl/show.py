@@ -5,7 +5,9 @@ rich measures text by terminal cells, so Korean (two cells a character) lines up
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -73,13 +75,17 @@ def title_of(name: str) -> str:
 
 
 def attention_of(answer: Answer) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Of one translation: its tokens, those of its source, and the matrix of how much the latter counted."""
+    """Of one translation: its tokens, those of its source, and the matrix of how much the latter counted; the
+    mean of all heads where there are several."""
     rows, columns, weights = (answer.output(name) for name in ("tokens", "source_tokens", "attention"))
-    if rows is None or columns is None or weights is None:
+    if rows is None or columns is None or weights is None or len(weights.shape) < 3:
         return None
-    if weights.shape != (1, len(rows.data), len(columns.data)) or len(columns.data) > WIDEST_ATTENTION:
+    one, *heads, words, read = weights.shape
+    if (one, words, read) != (1, len(rows.data), len(columns.data)) or read > WIDEST_ATTENTION:
         return None
-    return rows, columns, weights
+    size, many = words * read, math.prod(heads)
+    means = tuple(sum(weights.data[place::size]) / many for place in range(size))
+    return rows, columns, replace(weights, shape=(1, words, read), data=means)
 
 
 def attention_table(rows: Tensor, columns: Tensor, weights: Tensor) -> Table:

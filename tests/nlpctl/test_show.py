@@ -59,6 +59,17 @@ def test_attention_is_drawn_with_korean_lined_up() -> None:
     ]
 
 
+def test_attention_of_several_heads_is_drawn_as_their_mean() -> None:
+    *others, _ = TRANSLATED
+    nowhere, somewhere = (0.0,) * 9, (0.99, 0.01, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 1.0)
+    heads = Tensor("attention", "FP32", (1, 2, 2, 3, 3), nowhere + somewhere * 2 + nowhere)
+    assert drawn(Answer("m", "1", 0.1, (*others, heads)))[-3:] == [
+        "       ▁I  ▒▒",
+        "     ▁ate        ░░      ░░",
+        "   ▁bread                ▒▒",
+    ]
+
+
 def test_attention_of_several_sentences_or_without_its_words_is_a_vector() -> None:
     *others, weights = TRANSLATED
     several = (*others, Tensor("attention", "FP32", (3, 3, 1), weights.data))
