@@ -8,6 +8,7 @@ holds its devices meanwhile, but for a higher priority and for a limit that was 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from nlp_operator.planning.packing.insert import dedicated_cap
@@ -18,7 +19,7 @@ from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem, Se
 def keep(problem: Problem, current: Plan) -> Ledger:
     ledger = Ledger(problem)
     ledger.names |= {one.name for one in current.servers}
-    for server in current.servers:
+    for server in _cheapest_first(problem, current.servers):
         if not server.shared:
             _keep_dedicated(ledger, server)
             continue
@@ -77,6 +78,17 @@ def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
     if replicas != now.replicas:
         ledger.resize(now, replicas)
     ledger.join(now, model)
+
+
+def _cheapest_first(problem: Problem, servers: Iterable[Server]) -> list[Server]:
+    """So that a model that wants fewer replicas gives back the dearest."""
+    known = problem.pool
+
+    def rank(server: Server) -> tuple[bool, int, str]:
+        pool = known.get(server.pool)
+        return (pool is None, pool.price_micros if pool is not None else 0, server.name)
+
+    return sorted(servers, key=rank)
 
 
 def _keep_dedicated(ledger: Ledger, server: Server) -> None:

@@ -51,8 +51,9 @@ def repack(problem: Problem, current: Plan = NOTHING) -> Plan:
     stable = plan(problem, current)
     if not current.servers:
         return stable
-    drained = _drain(problem, stable)
-    anew = with_names_of(fresh(problem), stable)
+    candidates = [stable, _drain(problem, stable)]
+    if not stable.leaving:  # everything anew knows nothing of what still serves elsewhere
+        candidates.append(with_names_of(fresh(problem), stable))
     ledger = Ledger(problem)
 
     def cost(one: Plan) -> tuple[tuple[tuple[int, int], ...], int]:
@@ -62,7 +63,7 @@ def repack(problem: Problem, current: Plan = NOTHING) -> Plan:
         )
         return _missing(problem, one), price_micros(problem, one) * 1000 + moves
 
-    return min((stable, drained, anew), key=cost)
+    return min(candidates, key=cost)
 
 
 def _worth_micros(ledger: Ledger, model: Model) -> int:

@@ -202,6 +202,14 @@ def test_a_lowered_budget_takes_the_lowest_priority_first_and_elsewhere_if_it_ca
     assert places(found) == {"a": {"dear": 1}, "b": {"cheap": 1}}
 
 
+def test_a_model_that_wants_fewer_replicas_gives_back_the_dearest() -> None:
+    pools = [make_pool("a", price_micros=900_000), make_pool("b", price_micros=100_000, max_devices=2)]
+    running = plan(make_problem(pools, [make_model(replicas=4)]))
+    assert places(running) == {"words": {"a": 2, "b": 2}}
+    fewer = plan(make_problem(pools, [make_model(replicas=3)]), running)
+    assert places(fewer) == {"words": {"a": 1, "b": 2}}
+
+
 def test_a_pool_that_is_gone_is_left() -> None:
     model = make_shared("a")
     running = plan(make_problem([CHEAP], [model]))
