@@ -23,11 +23,14 @@ from nlp_operator.cluster.writer import controller_uid
 from nlp_operator.controllers.keys import Key, key_of_object, model_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
+from nlp_operator.planning import together
 from nlp_operator.planning.devices import devices_of_deployment
+from nlp_operator.planning.packing.feasible import room_for
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Advice, Known, Role, Told, tell
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling import Scaled, past, wanted_replicas
+from nlp_operator.planning.scaling.allocator import Fits
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
 from nlp_operator.planning.scaling.breaker import Starts, held, stuck
 from nlp_operator.planning.scaling.observed import (
@@ -99,6 +102,8 @@ class Seen:
     """Server pods that no node has taken yet."""
     pods: tuple[Obj, ...] = ()
     """All server pods, where something is measured."""
+    placed: together.Decision | None = None
+    """The last plan over all models."""
 
 
 class Autoscaler:
@@ -154,6 +159,7 @@ class Autoscaler:
             pools=tuple(stores[kinds.POOL.name]),
             waiting=tuple(filter(waits_for_node, stores[kinds.POD.name])),
             pods=() if self._read is no_signals else tuple(filter(is_of_server, stores[kinds.POD.name])),
+            placed=self._world.placing.decision,
         )
         if self._read is no_signals and seen == self._decided_over:
             return
@@ -227,7 +233,8 @@ class Autoscaler:
         if self._pasts is not None:
             self._recall(given, self._pasts)
         devices = self._devices(seen, given, now)
-        decided = decide(self._memory, list(given.values()), devices, now, self._settings)
+        fits = fits_in(seen.placed, given) if seen.placed is not None else None
+        decided = decide(self._memory, list(given.values()), devices, now, self._settings, fits)
         for key, decision in zip(given, decided, strict=True):
             self._windows[key] += isinstance(decision.signal, Window)
             wanted = sum(given[key].current.values())
@@ -261,6 +268,18 @@ class Autoscaler:
                 have = max(one.current.get(offer.pool, 0) - waits, 0)
                 held[offer.pool] = held.get(offer.pool, 0) + have * offer.devices
         return usable_devices(self._waiting, now, free_devices(seen, given), pending, held)
+
+
+def fits_in(placed: together.Decision, given: Mapping[Key, ModelInput]) -> Fits:
+    """What the planner could give, as the last plan left it: memory, namespaces and their limits, pools that
+    do not deliver."""
+    asked = placed.problem.model
+    room = room_for(placed.problem, placed.plan, {one.name for one in given.values() if one.name in asked})
+
+    def fits(name: str, pool: str, replicas: int, devices: int) -> bool:
+        return name not in asked or room.fits(name, pool, replicas, devices)
+
+    return fits
 
 
 def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, ModelInput]:

@@ -17,12 +17,14 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, kind, labels
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.caches import Caches
-from nlp_operator.controllers.autoscaler import Autoscaler, Pasts, Report
+from nlp_operator.controllers.autoscaler import Autoscaler, Pasts, Report, fits_in
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue
 from nlp_operator.engine.store import key_of
+from nlp_operator.planning import together
+from nlp_operator.planning.packing.reading import Ask
 from nlp_operator.planning.readings.advice import NOT_SERVING
 from nlp_operator.planning.readings.latency import EMPTY
 from nlp_operator.planning.readings.totals import Believed
@@ -30,7 +32,7 @@ from nlp_operator.planning.scaling.brain import Decision, decide
 from nlp_operator.planning.scaling.guard import GuardSettings
 from nlp_operator.planning.scaling.past import Past, Stretch
 from nlp_operator.planning.scaling.signals import FIELDS, Sample
-from tests.nlp_operator.making import NOW, SETTINGS, make_model
+from tests.nlp_operator.making import NOW, SETTINGS, make_model, make_pool
 from tests.nlp_operator.making import World as Making
 
 KEY = model_key("demo", "korean-novels")
@@ -425,3 +427,11 @@ async def test_the_loop_goes_on_while_it_decides(monkeypatch: pytest.MonkeyPatch
     asyncio.get_running_loop().call_soon(loop_went_on.set)
     await look
     assert cluster.autoscaler.decisions[KEY].total == 1
+
+
+def test_no_more_is_asked_for_than_the_planner_could_give() -> None:
+    pool = make_pool("cpu", maxDevices=5, namespaces=[{"name": "demo", "maxDevices": 2}])
+    placed = together.decide(together.Question((Ask("demo", "novels", 1),), (pool,)))
+    fits = fits_in(placed, {})
+    assert [fits("demo/novels", "cpu", count, count) for count in (2, 3)] == [True, False]
+    assert fits("demo/unknown", "cpu", 3, 3), "of a model that was never planned nothing is known"
