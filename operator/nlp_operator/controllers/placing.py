@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -57,6 +57,7 @@ PATIENCE_SECONDS = 5.0
 """How long a model waits for the plan that its ask needs before it is looked after without a place. A plan
 takes milliseconds; this is for one that fails."""
 
+LONGEST_PAUSE_SECONDS = 0.2
 LOOK_SECONDS = 10.0
 """How often pods that wait for devices are looked at, at least."""
 
@@ -175,8 +176,11 @@ class Placing:
     async def run(self) -> None:
         while True:
             await self._until_something_changes()
+            begun = self.clock.monotonic()
             try:
                 await self.look()
+                # A thousand models that come at once ask one after the other: half of the time is the loop's.
+                await asyncio.sleep(min(self.clock.monotonic() - begun, LONGEST_PAUSE_SECONDS))
             except Exception:
                 # What runs keeps running by the last plan; who has a place keeps it.
                 log.exception("No plan could be made; it is tried again in %g s.", PATIENCE_SECONDS)
@@ -251,7 +255,8 @@ def _is_of_a_server(pod: Obj) -> bool:
 
 def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:
     specs = readable_pools(seen.pools)
-    waiting = {pool: waiting_in(pool, seen.pods, seen.deployments) for pool in specs}
+    pods, deployments = _by_pool(seen.pods), _by_pool(seen.deployments)
+    waiting = {pool: waiting_in(pool, pods.get(pool, ()), deployments.get(pool, ())) for pool in specs}
     found = {
         pool: back_off(seen.back_offs.get(pool), spec, waiting[pool], seen.now)
         for pool, spec in specs.items()
@@ -262,6 +267,13 @@ def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:
     missed = {(model, pool): count for pool in backed_off for model, count in waiting[pool].replicas.items()}
     decision, there = _decide(seen, last, known, backed_off, missed)
     return Made(decision, there, back_offs, min((one for one in moments if one is not None), default=None))
+
+
+def _by_pool(objects: Iterable[Obj]) -> dict[str, list[Obj]]:
+    found: dict[str, list[Obj]] = {}
+    for one in objects:
+        found.setdefault(labels(one).get(names.LABEL_POOL, ""), []).append(one)
+    return found
 
 
 def _decide(
