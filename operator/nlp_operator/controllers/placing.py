@@ -108,6 +108,8 @@ class Placing:
     """Of pools that did not deliver; one that has passed is remembered until they do."""
     measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """By artifact and pool: the most mebibytes that a replica was seen to take, by its agent."""
+    _outdated: float | None = None
+    """Monotonic: since when pools are known to be others than those of the last plan."""
     _next: datetime | None = None
     _asks: dict[Key, Asked] = field(default_factory=dict)
     _known: frozenset[Where] = frozenset()
@@ -134,10 +136,13 @@ class Placing:
         if before is None or (before.uid, before.ask) != (of_uid, ask):
             before = self._asks[key] = Asked(of_uid, ask, self.clock.monotonic())
             self.look_soon()
-        share = self.share(key)
+        share, since = self.share(key), before.since
         if share is not None and share.ask == ask:
-            return 0.0
-        return max(0.0, before.since + PATIENCE_SECONDS - self.clock.monotonic())
+            if self._live_pools() == self.pools:
+                return 0.0
+            # A limit may have been lowered: nobody starts anything by the old one.
+            since = self._outdated = self._outdated or self.clock.monotonic()
+        return max(0.0, since + PATIENCE_SECONDS - self.clock.monotonic())
 
     def note_measured(self, artifact: str, pool: str, mebibytes: int) -> None:
         by_pool = self.measured.setdefault(artifact, {})
@@ -217,7 +222,7 @@ class Placing:
             if before.get(pool) != self.back_offs.get(pool):
                 self.queue.add(pool_key(pool), Priority.SIGNAL)
         if made.decision is not None and made.decision is not self.decision:
-            last, self.decision = self.decision, made.decision
+            last, self.decision, self._outdated = self.decision, made.decision, None
             self._wake(last, made.decision)
 
     def _wake(self, before: Decision | None, made: Decision) -> None:
