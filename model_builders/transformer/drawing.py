@@ -1,8 +1,9 @@
 """What a Transformer's report draws: where each head of each layer looked, for one sentence."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from typing import Any
 
 from model_builders.drawings import COLOURS, FAINT, MAP_WIDTH, SIZE, figure, svg_of, width_of, written
 from model_builders.messages import Json
@@ -40,12 +41,30 @@ class HeadMaps:
         }
 
     def render(self) -> str:
+        return figure(
+            self.svg(), "Read along the top, written downwards. Each head may look for something of its own."
+        )
+
+    @property
+    def height(self) -> int:
+        return round(-(-len(self.weights) // HEADS_A_ROW) * self._line_height)
+
+    @property
+    def _leaning(self) -> float:
+        """How high the words above the columns are."""
+        return 0.7 * max(width_of(word) for word in self.source)
+
+    @property
+    def _line_height(self) -> float:
+        """Of the maps side by side."""
+        return self._leaning + 28 + len(self.target) * CELL + 12
+
+    def svg(self) -> str:
         left = max(width_of(word) for word in self.target) + 12
-        leaning = 0.7 * max(width_of(word) for word in self.source)
+        leaning, high = self._leaning, self._line_height
         room = (MAP_WIDTH - left - leaning) / HEADS_A_ROW
         size = min(CELL * 1.5, (room - 12) / len(self.source))
         top = leaning + 28
-        high = top + len(self.target) * CELL + 12
         parts = []
         for head, matrix in enumerate(self.weights):
             line, place = divmod(head, HEADS_A_ROW)
@@ -62,10 +81,7 @@ class HeadMaps:
                     self._cell(x + column * size, y + top + row * CELL, size, weight, word, column)
                     for column, weight in enumerate(weights)
                 ]
-        lines = -(-len(self.weights) // HEADS_A_ROW)
-        caption = "Read along the top, written downwards. Each head may look for something of its own."
-        svg = svg_of(parts, round(lines * high), f"Attention: {self.title}", "map", MAP_WIDTH)
-        return figure(svg, caption)
+        return svg_of(parts, self.height, f"Attention: {self.title}", "map", MAP_WIDTH)
 
     def _cell(self, x: float, y: float, size: float, weight: float, word: str, column: int) -> str:
         return (
@@ -73,6 +89,11 @@ class HeadMaps:
             f'fill="{COLOURS[0]}" fill-opacity="{weight:.3f}" stroke="{FAINT}">'
             f"<title>{escape(word)} ← {escape(self.source[column])}: {weight:.2f}</title></rect>"
         )
+
+
+def heads_of(content: Mapping[str, Any]) -> HeadMaps:
+    """What `to_json` gave."""
+    return HeadMaps(content["title"], content["source"], content["target"], content["weights"])
 
 
 def head_maps(measured: Measured) -> list[HeadMaps]:

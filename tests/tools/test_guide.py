@@ -17,6 +17,7 @@ SAMPLES = {
     "2-term-document-matrix": "korean-novels",
     "3-word2vec": "korean-words",
     "4-transfer": "korean-people",
+    "5-attention": "english-korean",
 }
 LARGEST_PICTURE_BYTES = 60_000
 
@@ -70,6 +71,19 @@ def test_every_link_and_every_named_file_is_there(page: Path) -> None:
         files = re.findall(r"`([\w/]+\.py)`", said)
         assert files
         assert [one for one in files if not (ROOT / folder / one).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted(GUIDE.glob("*.md")), ids=lambda page: page.name)
+def test_code_beside_an_equation_stands_so_in_its_file(page: Path) -> None:
+    shown = re.findall(
+        r"<!-- lines of (\S+) -->\n\n```python\n(.*?)^```$",
+        page.read_text(encoding="utf-8"),
+        re.DOTALL | re.MULTILINE,
+    )
+    assert bool(shown) == (page.name == "5-attention.md")
+    for file, code in shown:
+        lines = [line.strip() for line in (ROOT / file).read_text(encoding="utf-8").splitlines()]
+        assert "\n".join(code.splitlines()) in "\n".join(lines), (file, code)
 
 
 def test_what_differs_elsewhere_is_left_out_of_an_answer() -> None:

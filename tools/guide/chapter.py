@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs/guide"
-CHAPTERS = ("1-one-hot", "2-term-document-matrix", "3-word2vec", "4-transfer")
+CHAPTERS = ("1-one-hot", "2-term-document-matrix", "3-word2vec", "4-transfer", "5-attention")
 """In the order in which the ideas came."""
 QUICK = CHAPTERS[:2]
 """Without torch."""

@@ -6,8 +6,10 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
-from model_builders.drawings import Curve, WordMap, drawing_of
+from model_builders.drawings import MAP_WIDTH, Curve, WordMap, drawing_of
+from model_builders.transformer.drawing import heads_of
 from tools.guide.running import Reader
 
 FONT = "'Noto Sans KR', 'Noto Sans CJK KR', sans-serif"
@@ -93,10 +95,21 @@ def transfer(reader: Reader) -> str:
     return standalone(drawing.svg(), drawing.width, drawing.height)
 
 
+def attention(reader: Reader) -> str:
+    """What the heads of the second layer looked at, from its report."""
+    drawing = heads_of(next(one for one in _drawn(reader, "english-korean") if "Layer 2," in one["title"]))
+    return standalone(drawing.svg(), MAP_WIDTH, drawing.height)
+
+
 def _drawing(reader: Reader, model: str, title: str) -> Curve | WordMap:
     """From the numbers that the artifact keeps of it."""
+    return drawing_of(next(one for one in _drawn(reader, model) if one["title"] == title))
+
+
+def _drawn(reader: Reader, model: str) -> list[Mapping[str, Any]]:
     numbers = json.loads((reader.artifact(model) / "metrics.json").read_text(encoding="utf-8"))
-    return drawing_of(next(one for one in numbers["drawings"] if one["title"] == title))
+    drawings: list[Mapping[str, Any]] = numbers["drawings"]
+    return drawings
 
 
 def _read(path: Path) -> list[str]:
@@ -109,4 +122,5 @@ PICTURES: Mapping[str, Callable[[Reader], str]] = {
     "2-term-document-matrix": term_document_matrix,
     "3-word2vec": word2vec,
     "4-transfer": transfer,
+    "5-attention": attention,
 }
