@@ -3,32 +3,20 @@ answers."""
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator
 
 import pytest
 
 from localcluster.cluster import Cluster
-from localcluster.demo.flow import overlay
-from localcluster.images import build_images, image_of
+from localcluster.images import build_images
 from localcluster.progress import Progress
-from tests.node.models.place import POOL, Place, make_pool
+from tests.node.models.install import install, make_place
+from tests.node.models.place import Place
 
 
 @pytest.fixture(scope="session")
 def installed(cluster: Cluster) -> Cluster:
-    """The three images in the node's containerd, and `kubectl apply -k` of an overlay that names them."""
-    images = build_images(progress=Progress())
-    for image in images.values():
-        if not cluster.containerd.has_image(image.reference):
-            cluster.containerd.import_image(image.archive)
-    # Only the tests of models that need it build and import the image with torch; its name is known before.
-    references = {name: image.reference for name, image in images.items()}
-    references["builder-torch"] = image_of("builder-torch").reference
-    with overlay(references) as folder:
-        cluster.kubectl("apply", "-k", folder)
-    cluster.kubectl("rollout", "status", "-n", "nlp-system", "deployment/nlp-operator", "--timeout=180s")
-    cluster.apply(make_pool(POOL))
+    install(cluster)
     return cluster
 
 
@@ -39,14 +27,6 @@ def with_torch(installed: Cluster) -> Cluster:
     if not installed.containerd.has_image(image.reference):
         installed.containerd.import_image(image.archive)
     return installed
-
-
-def make_place(cluster: Cluster) -> Place:
-    name = f"models-{secrets.token_hex(4)}"
-    modes = ("enforce", "warn", "audit")
-    labels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in modes}
-    cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}})
-    return Place(cluster, name)
 
 
 @pytest.fixture

@@ -162,6 +162,11 @@ class Place:
         items: list[Obj] = self.cluster.api.get(POD.path(self.namespace), labelSelector=labels)["items"]
         return items
 
+    def ready(self, name: str = MODEL) -> int:
+        """How many of its server pods take requests."""
+        conditions = (one for pod in self.pods(name=name) for one in pod["status"].get("conditions", []))
+        return sum((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+
     def server_pod(self) -> Obj:
         (pod,) = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
         return pod

@@ -11,7 +11,7 @@ import pytest
 from localcluster.cluster import Cluster
 from tests.faults.bad_input_page import row_of
 from tests.faults.plain_api import Obj
-from tests.node.models.conftest import make_place
+from tests.node.models.install import make_place
 from tests.node.models.place import MODEL, Place, until
 from tests.s3_server import ACCESS, BUCKET, PREFIX, SECRET, S3Server, s3_server
 

@@ -1,0 +1,330 @@
+"""Scaling on a running cluster, and what the simulator says of the same requests.
+
+    python -m benchmarks.autoscaling_live --json build/autoscaling_live.json     # root; about ten minutes
+
+Real kubelet, Triton, Envoy and operator (`localcluster`); the models sleep for a fixed time, so that replicas
+add capacity on two cores. Two models of different priority share a pool of four slots. Lateness is by the
+clients' clock. The simulator serves the same moments by the same brain, which remembers nothing at its start.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.autoscaling import queueing
+from benchmarks.autoscaling import world as simulator
+from benchmarks.autoscaling.ours import Ours
+from benchmarks.autoscaling.traces import Trace
+from localcluster import cluster as local
+from localcluster.cluster import Cluster, UpOptions
+from localcluster.progress import Progress
+from nlp_operator.planning.scaling.observed import cold_start_seconds
+from tests.faults.plain_api import Obj
+from tests.node.models.install import install, make_place, measuring_by
+from tests.node.models.place import POOL, Place, make_pool, until
+from tests.node.models.sleeper import SERVICE_SECONDS, Asked, Load, make_sleeper, put_sleeper
+
+SLOTS = 4
+TARGET_SECONDS = 1.0
+QUANTILE = 0.95
+QUIET, BUSY, STEADY = 6.0, 24.0, 3.0
+WARM_SECONDS = 240.0
+"""How long a model may take until it is scaled."""
+
+
+@dataclass(frozen=True)
+class Phase:
+    seconds: float
+    begin: float
+    """Requests a second; they change evenly to `end`."""
+    end: float
+
+    def rate(self, second: float) -> float:
+        return self.begin + (self.end - self.begin) * second / self.seconds
+
+
+SCENARIOS: Mapping[str, tuple[Phase, ...]] = {
+    "step": (Phase(30, QUIET, QUIET), Phase(90, BUSY, BUSY)),
+    "ramp": (Phase(30, QUIET, QUIET), Phase(60, QUIET, BUSY), Phase(45, BUSY, BUSY)),
+    "spike": (Phase(30, QUIET, QUIET), Phase(30, BUSY, BUSY), Phase(60, QUIET, QUIET)),
+}
+RISE_SECONDS = 30.0
+"""When the load begins to rise."""
+
+
+def moments(phases: Sequence[Phase], step: float = 0.01) -> Iterator[float]:
+    """When requests come, in seconds from the beginning: evenly, as the rate has it."""
+    begun, due = 0.0, 0.0
+    for phase in phases:
+        for number in range(round(phase.seconds / step)):
+            due += phase.rate(number * step) * step
+            if due >= 1.0:
+                due -= 1.0
+                yield begun + number * step
+        begun += phase.seconds
+
+
+@dataclass(frozen=True)
+class Story:
+    """One model of a scenario."""
+
+    name: str
+    priority: int
+    phases: tuple[Phase, ...]
+
+
+def stories(scenario: str) -> tuple[Story, Story]:
+    phases = SCENARIOS[scenario]
+    whole = sum(phase.seconds for phase in phases)
+    return Story("first", 200, phases), Story("second", 100, (Phase(whole, STEADY, STEADY),))
+
+
+@dataclass(frozen=True)
+class Decision:
+    at: float
+    """Seconds from the beginning of the scenario."""
+    replicas: int
+    reason: str
+
+
+@dataclass(frozen=True)
+class Row:
+    scenario: str
+    model: str
+    source: str
+    """`cluster` or `simulator`."""
+    requests: int
+    failures: int
+    late_share: float
+    late_until_seconds: float
+    """From the rise of the load until the last late request was sent; 0: none was late. The simulator knows
+    it to ten seconds."""
+    most_replicas: int
+    last_replicas: int
+    start_seconds: float
+    """What a replica took from the wish until it served, nine of ten at most."""
+    decisions: tuple[Decision, ...] = ()
+
+
+# --- on the cluster ---
+
+
+class Stage:
+    def __init__(self, place: Place) -> None:
+        self.place = place
+
+    def prepare(self, cast: Sequence[Story]) -> dict[str, Load]:
+        """Fresh models, one replica each, that are ready."""
+        target = {"quantile": str(QUANTILE), "milliseconds": int(1000 * TARGET_SECONDS)}
+        for story in cast:
+            scaling = {"minReplicas": 1, "maxReplicas": SLOTS, "priority": story.priority}
+            self.place.apply(make_sleeper(self.place, story.name, **scaling, latencyTarget=target))
+        for story in cast:
+            self.place.wait_ready(story.name)
+        return {story.name: Load(self.place, story.name) for story in cast}
+
+    def clear(self, cast: Sequence[Story]) -> None:
+        for story in cast:
+            self.place.kubectl("delete", f"nlp/{story.name}")
+        until(lambda: not any(self.place.pods(name=one.name) for one in cast), "no pod is left", 120.0)
+
+    def told(self, model: str) -> Obj:
+        return dict((self.place.model(model).get("status") or {}).get("scaling") or {})
+
+    def scaled(self, model: str) -> bool:
+        return str(self.told(model).get("reason", "")).endswith(("is wanted.", "replicas are wanted."))
+
+    async def warm(self, cast: Sequence[Story], loads: Mapping[str, Load]) -> None:
+        ended = asyncio.Event()
+        async with asyncio.TaskGroup() as group:
+            for story in cast:
+                rate = story.phases[0].begin
+                endless = (number / rate for number in range(10**6))
+                group.create_task(loads[story.name].offer(endless, ended))
+
+            def all_scaled() -> bool:
+                return all(self.scaled(story.name) for story in cast)
+
+            await asyncio.to_thread(until, all_scaled, "the models are scaled", WARM_SECONDS)
+            ended.set()
+        for load in loads.values():
+            load.asked.clear()
+
+    async def watch(self, begun: float, seen: Mapping[str, list[Decision]]) -> None:
+        """Until cancelled."""
+        while True:
+            for model, decisions in seen.items():
+                told = await asyncio.to_thread(self.told, model)
+                found = Decision(time.monotonic() - begun, told.get("desired", 0), told.get("reason", ""))
+                if not decisions or decisions[-1].replicas != found.replicas:
+                    decisions.append(found)
+            await asyncio.sleep(0.5)
+
+    async def play(self, scenario: str) -> list[Row]:
+        cast = stories(scenario)
+        loads = await asyncio.to_thread(self.prepare, cast)
+        await self.warm(cast, loads)
+        seen: dict[str, list[Decision]] = {story.name: [] for story in cast}
+        begun = time.monotonic()
+        watching = asyncio.create_task(self.watch(begun, seen))
+        await asyncio.gather(*(loads[story.name].offer(moments(story.phases)) for story in cast))
+        watching.cancel()
+        starts = {story.name: cold_start_seconds(self.place.pods(name=story.name)) for story in cast}
+        await asyncio.to_thread(self.clear, cast)
+        return [
+            measured(scenario, story.name, loads[story.name].asked, begun, seen[story.name], starts)
+            for story in cast
+        ]
+
+
+def measured(
+    scenario: str,
+    model: str,
+    asked: Sequence[Asked],
+    begun: float,
+    decisions: Sequence[Decision],
+    starts: Mapping[str, float],
+) -> Row:
+    late = [one for one in asked if one.failure or one.took > TARGET_SECONDS]
+    last = max((one.begun - begun for one in late), default=-math.inf)
+    return Row(
+        scenario,
+        model,
+        "cluster",
+        len(asked),
+        sum(bool(one.failure) for one in asked),
+        len(late) / max(len(asked), 1),
+        max(last - RISE_SECONDS, 0.0),
+        max(one.replicas for one in decisions),
+        decisions[-1].replicas,
+        starts[model],
+        tuple(decisions),
+    )
+
+
+# --- simulated ---
+
+
+def simulated(scenario: str, start_seconds: float) -> list[Row]:
+    cast = stories(scenario)
+    times = tuple(np.array(list(moments(story.phases))) for story in cast)
+    seconds = math.ceil(sum(phase.seconds for phase in cast[0].phases))
+    counts = np.stack([np.histogram(one, bins=seconds, range=(0, seconds))[0] for one in times], axis=1)
+    trace = Trace(tuple(story.name for story in cast), 1.0, counts.astype(float), times)
+    models = [
+        simulator.Model(
+            story.name,
+            base_seconds=0.001,
+            item_seconds=SERVICE_SECONDS,
+            max_batch=8,
+            floor_share=1.0,
+            sigma=0.0,
+            target_seconds=TARGET_SECONDS,
+            replica_limit=1000,
+            priority=story.priority,
+            quantile=QUANTILE,
+            highest=SLOTS,
+        )
+        for story in cast
+    ]
+    pools = [simulator.Pool(POOL, SLOTS, cold_start_seconds=start_seconds)]
+    run = simulator.run(
+        simulator.World(trace, models, pools, 1, simulator.Settings(metric_delay_seconds=2.0)),
+        Ours(),
+        1,
+        keep_ticks=True,
+    )
+    rows = []
+    for m, story in enumerate(cast):
+        late = [float(tick.counters[m][queueing.LATE]) for tick in run.ticks]
+        grew = [
+            tick.at
+            for tick, before, after in zip(run.ticks[1:], late, late[1:], strict=False)
+            if after > before
+        ]
+        rows.append(
+            Row(
+                scenario,
+                story.name,
+                "simulator",
+                len(times[m]),
+                0,
+                float(run.model_shares[m]),
+                max(max(grew, default=0.0) - RISE_SECONDS, 0.0),
+                max(tick.granted[m] for tick in run.ticks),
+                run.ticks[-1].granted[m],
+                start_seconds,
+            )
+        )
+    return rows
+
+
+# --- both ---
+
+
+def said(row: Row) -> str:
+    late = f"{100 * row.late_share:5.1f} % late, the last {row.late_until_seconds:3.0f} s after the rise"
+    replicas = f"{row.most_replicas} replicas at most, {row.last_replicas} at the end"
+    return (
+        f"{row.scenario:6} {row.model:7} {row.source:9} {row.requests:5} requests, {row.failures} failed; "
+        f"{late}; {replicas}; a start took {row.start_seconds:.0f} s"
+    )
+
+
+def play_all(cluster: Cluster, scenarios: Sequence[str]) -> list[Row]:
+    install(cluster)
+    pool = make_pool(POOL)
+    pool["spec"]["maxDevices"] = SLOTS
+    cluster.apply(pool)
+    place = make_place(cluster)
+    stage = Stage(place)
+    put_sleeper(place)
+    rows: list[Row] = []
+    with measuring_by(cluster, "Scrape"):
+        for scenario in scenarios:
+            played = asyncio.run(stage.play(scenario))
+            played += simulated(scenario, max(row.start_seconds for row in played))
+            for row in played:
+                print(said(row), flush=True)
+                for decision in row.decisions:
+                    print(f"    {decision.at:5.1f} s: {decision.replicas}: {decision.reason}", flush=True)
+            rows += played
+    cluster.api.delete(f"/api/v1/namespaces/{place.namespace}")
+    return rows
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.autoscaling_live", description=__doc__)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="some of them, with commas")
+    options = parser.parse_args(arguments)
+    scenarios = options.scenarios.split(",")
+    if unknown := set(scenarios) - set(SCENARIOS):
+        parser.error(f"{', '.join(sorted(unknown))}: it must be some of {', '.join(SCENARIOS)}")
+    running = local.find()
+    cluster = running or local.up(UpOptions(yes=True), Progress())
+    try:
+        rows = play_all(cluster, scenarios)
+    finally:
+        if running is None:
+            local.down(Progress())
+    if options.json is not None:
+        options.json.parent.mkdir(parents=True, exist_ok=True)
+        found: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
+        options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
