@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from benchmarks.autoscaling_live import Decision, Phase, measured, moments
@@ -12,7 +14,7 @@ def test_requests_come_evenly_and_as_many_as_the_rates_have() -> None:
     found = list(moments([Phase(10, 2, 2), Phase(10, 2, 6)]))
     assert len(found) == pytest.approx(20 + 40, abs=1)
     assert found == sorted(found)
-    steady = [late - early for early, late in zip(found[:15], found[1:16], strict=True)]
+    steady = [late - early for early, late in pairwise(found[:16])]
     assert steady == [pytest.approx(0.5, abs=0.02)] * 15
 
 
