@@ -17,9 +17,9 @@ from tests.model_builders.torch_jobs import (
     fetch,
     kept,
     killed_and_run_again,
-    run_build,
     with_torch,
 )
+from tests.model_builders.translation.samples import build as build_translator
 from tests.model_builders.translation.samples import sample
 from tools.translation_samples import DID, reversed_lines, table
 
@@ -32,8 +32,7 @@ ENGLISH = dict(DID)
 
 
 def build(jobs: Jobs, parameters: Mapping[str, Any], python: str = "", **files: str | bytes) -> Ran:
-    request = request_of_build(fetch(jobs, **files), "Seq2SeqAttention", parameters)
-    return run_build(jobs if python else with_torch(jobs), request)
+    return build_translator("Seq2SeqAttention", jobs if python else with_torch(jobs), parameters, **files)
 
 
 @cache

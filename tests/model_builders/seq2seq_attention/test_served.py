@@ -10,6 +10,7 @@ from tritonclient.utils import InferenceServerException
 
 from tests.model_builders.asking import Asked, asking, serving, texts
 from tests.model_builders.seq2seq_attention.test_seq2seq_job import without_attention
+from tests.model_builders.translation.asking import hold_beams_to_greedy, hold_rows_to_themselves_alone
 from tests.model_builders.translation.samples import sample
 from tests.nlp_agent.running import RunningAgent
 from tools.translation_samples import reversed_lines
@@ -78,25 +79,11 @@ def test_a_sentence_gets_its_translation_its_tokens_and_where_it_was_looked(tran
 
 def test_a_sentence_in_a_batch_is_the_sentence_alone(translate: Asked) -> None:
     asked = ["나는 책을 샀다.", "아침에 우리는 편지를 찾았다.", "너는 漢字를 보았다.", "그는 노래를 잊었다."]
-    together = translate(text=asked)
-    for row, text in enumerate(asked):
-        alone = translate(text=[text])
-        length, width = alone["attention"].shape[1:]
-        assert together["translation"][row, 0] == alone["translation"][0, 0]
-        assert together["token_ids"][row, :length].tolist() == alone["token_ids"][0].tolist()
-        assert not together["token_ids"][row, length:].any()
-        kept = together["attention"][row, :length, :width]
-        np.testing.assert_allclose(kept, alone["attention"][0], atol=1e-5)
-        assert together["attention"][row].sum() == pytest.approx(length, abs=1e-3)
-        np.testing.assert_allclose(together["score"][row], alone["score"][0], atol=1e-5)
+    hold_rows_to_themselves_alone(translate, asked)
 
 
 def test_a_beam_is_as_good_as_greedy_at_least(translate: Asked) -> None:
-    asked = ["어제 아이는 사과를 좋아했다.", "너는 신문을 잊었다."]
-    greedy = translate(text=asked)
-    beam = translate(text=asked, beam_size=[4, 16])
-    assert texts(beam["translation"]) == texts(greedy["translation"])
-    assert (beam["score"] >= greedy["score"] - 1e-5).all()
+    hold_beams_to_greedy(translate, ["어제 아이는 사과를 좋아했다.", "너는 신문을 잊었다."], [4, 16])
 
 
 def test_a_character_nobody_has_seen_is_told(translate: Asked) -> None:

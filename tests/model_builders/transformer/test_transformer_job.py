@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from tests.model_builders.made import Jobs, Ran, make_jobs, request_of_build
-from tests.model_builders.torch_jobs import fetch, killed_and_run_again, run_build, with_torch
+from tests.model_builders.torch_jobs import fetch, killed_and_run_again, with_torch
+from tests.model_builders.translation.samples import build as build_translator
 from tests.model_builders.translation.samples import sample
 from tools.translation_samples import DID, WHAT, reversed_lines, table
 
@@ -25,8 +26,7 @@ SAMPLE = "english-korean"
 
 
 def build(jobs: Jobs, parameters: Mapping[str, Any], **files: str | bytes) -> Ran:
-    request = request_of_build(fetch(jobs, **files), "Transformer", parameters)
-    return run_build(with_torch(jobs), request)
+    return build_translator("Transformer", with_torch(jobs), parameters, **files)
 
 
 def test_sentences_are_translated_that_were_never_learnt_from() -> None:

@@ -9,6 +9,7 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from tests.model_builders.asking import Asked, asking, serving, texts
+from tests.model_builders.translation.asking import hold_beams_to_greedy, hold_rows_to_themselves_alone
 from tests.model_builders.translation.samples import sample
 from tests.nlp_agent.running import RunningAgent
 
@@ -49,25 +50,12 @@ def test_a_sentence_gets_its_translation_its_tokens_and_what_each_head_looked_at
 
 def test_a_sentence_in_a_batch_is_the_sentence_alone(translate: Asked) -> None:
     asked = ["I bought the book.", "We found the letter in the morning.", "You saw 漢字.", "He forgot it."]
-    together = translate(text=asked)
-    for row, text in enumerate(asked):
-        alone = translate(text=[text])
-        length, width = alone["attention"].shape[-2:]
-        assert together["translation"][row, 0] == alone["translation"][0, 0]
-        assert together["token_ids"][row, :length].tolist() == alone["token_ids"][0].tolist()
-        assert not together["token_ids"][row, length:].any()
-        kept = together["attention"][row, ..., :length, :width]
-        np.testing.assert_allclose(kept, alone["attention"][0], atol=1e-5)
-        assert together["attention"][row].sum() == pytest.approx(8 * length, abs=1e-2)
-        np.testing.assert_allclose(together["score"][row], alone["score"][0], atol=1e-5)
+    hold_rows_to_themselves_alone(translate, asked, heads=8)
 
 
 def test_a_beam_is_as_good_as_greedy_at_least(translate: Asked) -> None:
     asked = ["The child liked the apple yesterday.", "You forgot the newspaper."]
-    greedy = translate(text=asked)
-    beam = translate(text=asked, beam_size=[4, 16])
-    assert texts(beam["translation"]) == texts(greedy["translation"])
-    assert (beam["score"] >= greedy["score"] - 1e-5).all()
+    hold_beams_to_greedy(translate, asked, [4, 16])
 
 
 def test_a_character_nobody_has_seen_is_told(translate: Asked) -> None:

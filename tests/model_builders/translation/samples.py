@@ -1,14 +1,21 @@
-"""The samples of translators, built by the real Job of their manifests; once for all tests."""
+"""Translators, built by the real Job: of any pairs, and the samples once for all tests."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
+from typing import Any
 
 import yaml
 
 from tests.model_builders.made import Jobs, Ran, request_of_build
 from tests.model_builders.torch_jobs import ROOT, Built, fetch, kept, run_build, with_torch
 from tools.translation_samples import SAMPLES
+
+
+def build(architecture: str, jobs: Jobs, parameters: Mapping[str, Any], **files: str | bytes) -> Ran:
+    """By the interpreter of `jobs`."""
+    return run_build(jobs, request_of_build(fetch(jobs, **files), architecture, parameters))
 
 
 @cache
