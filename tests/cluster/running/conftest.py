@@ -21,7 +21,7 @@ from nlp_operator.api.objects import Obj
 from tests.cluster.running.rig import ROOT, OperatorProcess, Scene, make_pool
 from tests.faults.agents import AgentsInThread
 
-STORES = 80
+STORES = 140
 """PersistentVolumes made beforehand: each namespace binds one as its store."""
 
 
