@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.builders.gates import GATES, Gate, Row
+from benchmarks.builders.hugging_face import HUGGING_FACE
 from benchmarks.builders.places import ROOT, Data, DataMissing, Place
 from benchmarks.builders.sentences import SENTENCES
 from benchmarks.measures import table
@@ -31,7 +32,7 @@ from benchmarks.measures import table
 DATA = ROOT.parent / "shared/data"
 LANES = 2
 
-ALL = (*GATES, *SENTENCES)
+ALL = (*GATES, *SENTENCES, *HUGGING_FACE)
 
 
 def main(words: Sequence[str] | None = None) -> int:

@@ -1,4 +1,7 @@
-"""What is served, held against transformers: pipelines, tokenizers and `generate`."""
+"""What is served, held against transformers: pipelines, tokenizers and `generate`.
+
+At every change the gates (`benchmarks/builders/hugging_face.py`) run what is marked for a release here.
+"""
 
 from __future__ import annotations
 
@@ -25,6 +28,7 @@ def compared(name: str, kind: Kind) -> Any:
     return json.loads(done.stdout.splitlines()[-1])
 
 
+@pytest.mark.release
 def test_probabilities_of_texts_are_those_of_the_pipeline_in_batches_of_every_size() -> None:
     found = compared("moods", "moods")
     assert found["texts"] > 60
@@ -37,6 +41,7 @@ def test_a_second_text_has_types_of_its_own() -> None:
     assert found["influence"] > 1e-4, "the second text says nothing"
 
 
+@pytest.mark.release
 def test_entities_of_korean_stand_where_the_pipeline_has_them_in_both_normal_forms() -> None:
     found = compared("names", "names")
     assert found["others"] == []
@@ -44,6 +49,7 @@ def test_entities_of_korean_stand_where_the_pipeline_has_them_in_both_normal_for
     assert found["difference"] <= 1e-5
 
 
+@pytest.mark.release
 @pytest.mark.parametrize("kind", ["animals", "digits"])
 def test_a_translation_is_what_generate_writes_greedy_and_by_beams_of_every_size(kind: Kind) -> None:
     found = compared(kind, kind)
