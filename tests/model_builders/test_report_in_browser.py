@@ -28,6 +28,7 @@ from model_builders.term_document_matrix.drawing import TITLE
 from model_builders.term_document_matrix.drawing import draw as draw_documents
 from model_builders.word2vec.analogies import Analogy
 from model_builders.word2vec.drawing import draw
+from tests.model_builders.hugging_face.folders import built
 from tests.model_builders.made import NOVELS, WORDS, build_artifact, make_jobs, make_novels
 from tests.model_builders.one_hot.test_build import build_sample as word_places
 from tests.model_builders.sentence_encoder.minilm import minilm
@@ -264,6 +265,7 @@ def test_a_report_of_labels_shows_three_curves_with_their_names_and_every_cell(
         pytest.param("TermDocumentMatrix", novels, id="TermDocumentMatrix"),
         pytest.param("OneHot", lambda folder: word_places(make_jobs(folder)), id="OneHot"),
         pytest.param("SentenceEncoder", lambda _: minilm().artifact, id="SentenceEncoder"),
+        pytest.param("HuggingFace", lambda _: built("names").artifact, id="HuggingFace"),
     ],
 )
 def test_a_report_of_what_is_not_trained_is_whole(
@@ -275,7 +277,11 @@ def test_a_report_of_what_is_not_trained_is_whole(
 ) -> None:
     seen = look(chromium, tmp_path, architecture, page_of(artifact(tmp_path)), width)
     check_page(seen, width)
-    own = {"TermDocumentMatrix": [TITLE], "OneHot": ["Beside a dense embedding"]}.get(architecture, [])
+    own = {
+        "TermDocumentMatrix": [TITLE],
+        "OneHot": ["Beside a dense embedding"],
+        "HuggingFace": ["Answers"],
+    }.get(architecture, [])
     assert seen["headings"] == [architecture, "Quality", *own, "Made from", "Parameters"]
     if architecture == "TermDocumentMatrix":
         assert seen["labels"] == [*NOVELS, *WORDS]
