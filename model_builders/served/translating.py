@@ -27,6 +27,10 @@ MAX_BEAM_SIZE = 16
 MAX_TOKENS_A_PASS = 1 << 14
 """Rows (of a beam, all of it) times the longest source: bounds the memory of a pass."""
 
+MAX_PAIRS_A_PASS = 1 << 21
+"""Rows times the square of the longest source: an encoder that is attention compares each token with each.
+With sixteen heads that are 134 MB."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -109,7 +113,8 @@ def passes(asked: Sequence[int], sources: Sequence[Sequence[int]], size: int) ->
     """Which of the sources go through the decoder together, the longest first."""
     order = sorted(asked, key=lambda row: len(sources[row]))
     while order:
-        share = max(1, MAX_TOKENS_A_PASS // (size * max(1, len(sources[order[-1]]))))
+        longest = max(1, len(sources[order[-1]]))
+        share = max(1, min(MAX_TOKENS_A_PASS // longest, MAX_PAIRS_A_PASS // longest**2) // size)
         yield order[-share:]
         del order[-share:]
 

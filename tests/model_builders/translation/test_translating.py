@@ -126,10 +126,16 @@ def test_attention_of_several_heads_keeps_them() -> None:
 
 
 def test_sources_of_about_the_same_length_share_a_pass_of_bounded_size() -> None:
-    sources = [[A] * length for length in (4000, 1, 2, 4001, 3, 9000)]
-    assert list(passes(range(6), sources, 1)) == [[5], [2, 4, 0, 3], [1]]
+    sources = [[A] * length for length in (400, 1, 2, 401, 3, 1500)]
+    assert list(passes(range(6), sources, 1)) == [[5], [1, 2, 4, 0, 3]]
     shared = list(passes(range(6), sources, 2))
     assert sorted(row for rows in shared for row in rows) == [0, 1, 2, 3, 4, 5]
     for rows in shared:
         longest = max(len(sources[row]) for row in rows)
         assert len(rows) == 1 or 2 * len(rows) * longest <= 1 << 14
+
+
+def test_long_sources_share_a_pass_with_few_for_attention_grows_with_the_square() -> None:
+    sources = [[A] * 512] * 20
+    assert [len(rows) for rows in passes(range(20), sources, 1)] == [8, 8, 4]
+    assert [len(rows) for rows in passes(range(20), [[A] * 128] * 20, 1)] == [20]
