@@ -42,16 +42,21 @@ class Passes(RuleBasedStateMachine):
 
     @rule(
         model=names,
-        replicas=st.integers(0, 4),
+        replicas=st.sampled_from([0, 1, 2, 3, 3]),
         priority=st.sampled_from([1, 100, 300]),
-        pools=st.sampled_from([[], ["cpu"], ["l4"], ["gone"]]),
+        pools=st.sampled_from([[], ["cpu"], ["cpu"], ["l4"], ["gone"]]),
+        planned=st.booleans(),
     )
-    def edit(self, model: str, replicas: int, priority: int, pools: list[str]) -> None:
+    def edit(self, model: str, replicas: int, priority: int, pools: list[str], *, planned: bool) -> None:
         spec: dict[str, Any] = {"scaling": {"priority": priority}, "placement": {"poolNames": pools}}
         parsed = parse_model(make_model(model, **spec))
         self.asks[model] = ask_of("demo", model, parsed, replicas)
+        self.one_pass(model)
+        if planned:
+            self.look()
+            self.one_pass(model)
 
-    @rule(pool=st.sampled_from(POOLS), devices=st.integers(0, 4))
+    @rule(pool=st.sampled_from(POOLS), devices=st.integers(1, 4))
     def limit(self, pool: str, devices: int) -> None:
         made = (
             make_pool(pool, maxDevices=devices) if pool == "cpu" else make_gpu_pool(pool, maxDevices=devices)
@@ -134,4 +139,4 @@ class Passes(RuleBasedStateMachine):
 
 
 TestPasses = Passes.TestCase
-TestPasses.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestPasses.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
