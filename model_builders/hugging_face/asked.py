@@ -23,6 +23,12 @@ def texts_to_ask(test: Sequence[str], most: int) -> list[str]:
     return list(dict.fromkeys([*test[::step], *SENTENCES[::-1]]))[:most]
 
 
+def texts_to_show(asked: Sequence[str], *, own: bool) -> list[str]:
+    """Of those asked, none of them blank: the first where they are the input's own, else of all languages."""
+    seen = [text for text in asked if text.strip()]
+    return seen[:SHOWN] if own else seen[:: max(1, -(-len(seen) // SHOWN))]
+
+
 def check_all(test: Sequence[tuple[str, str]], check: Callable[[Question], None]) -> None:
     """Raises Refused for a text of the input `test` (with where it stands) that the model would refuse."""
     for text, where in test:

@@ -13,7 +13,7 @@ from model_builders.contract import Example, text_column
 from model_builders.errors import Refused
 from model_builders.fresh import compare_fresh
 from model_builders.hugging_face import served
-from model_builders.hugging_face.asked import NEAR_TIE, SHOWN, answerable, check_all, texts_to_ask
+from model_builders.hugging_face.asked import NEAR_TIE, answerable, check_all, texts_to_ask, texts_to_show
 from model_builders.hugging_face.contract import contract_of
 from model_builders.hugging_face.drawing import Answers
 from model_builders.hugging_face.folder import Folder
@@ -220,8 +220,9 @@ class LabelsModel:
         )
 
     def _report(self) -> tuple[Section, ...]:
-        answers = self.eager.answer(self._asked[:SHOWN])
-        rows = [(question.text, said(answer)) for question, answer in zip(self._asked, answers, strict=False)]
+        texts = texts_to_show([one.text for one in self._asked], own=bool(self.test))
+        answers = self.eager.answer([Question(text) for text in texts])
+        rows = [(text, said(answer)) for text, answer in zip(texts, answers, strict=True)]
         shown = Answers("Answers", ("text", "label" if self._of_texts else "entities"), rows)
         if not self.test:
             return (shown,)

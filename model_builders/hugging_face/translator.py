@@ -14,7 +14,7 @@ from model_builders.contract import Example, text_column
 from model_builders.errors import Refused
 from model_builders.fresh import compare_fresh
 from model_builders.hugging_face import served
-from model_builders.hugging_face.asked import NEAR_TIE, SHOWN, answerable, check_all, texts_to_ask
+from model_builders.hugging_face.asked import NEAR_TIE, answerable, check_all, texts_to_ask, texts_to_show
 from model_builders.hugging_face.contract import contract_of
 from model_builders.hugging_face.drawing import Answers
 from model_builders.hugging_face.folder import TRANSLATORS, Folder
@@ -161,12 +161,13 @@ class TranslatorModel:
         }
         write_json(folder / "settings.json", settings)
         self._export_graphs(folder)
-        report = [
-            (question.text, answer.translation)
+        translated = {
+            question.text: answer.translation
             for question, answer in self._answered
             if question.beam_size == self.rules.beam_size
-        ]
-        shown = Answers("Answers", ("text", "translation"), report[:SHOWN])
+        }
+        texts = texts_to_show(list(translated), own=bool(self.test))
+        shown = Answers("Answers", ("text", "translation"), [(text, translated[text]) for text in texts])
         return Exported(contract_of(self.parameters.task), self._record(), report=(shown,))
 
     def _export_graphs(self, folder: Path) -> None:
