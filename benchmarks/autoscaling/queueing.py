@@ -22,14 +22,15 @@ ROUND_ROBIN, RANDOM, LEAST = 0, 1, 2
 """How a request finds its replica among those that have room."""
 
 ARRIVED, DONE, LATE, DROPPED, BATCHES, ITEMS, BUSY, LATENCY, FAILED, TOOK = range(10)
-"""Columns of the counters. LATE counts answers past the target, drops and failures. BUSY is what batches
+"""Columns of the counters. LATE counts answers past the target, drops, failures, and at the end of a run what
+has waited longer than the target. BUSY is what batches
 took, in seconds of the reference pool: a reader that knows the pools' speeds weighs each pod's time with
 its pool's. TOOK is the same for a reader who does not."""
 COUNTERS = 10
 
 LATENCIES = 81
 """Classes of latency, each 12 % longer than the one before; the first ends at 1.12 ms. The last but one has
-no end, and in the last is what was never answered: dropped, or lost with its replica."""
+no end, and in the last is what was never answered: dropped, lost with its replica, or late at the end."""
 CLASS_RATIO = 1.12
 LONGEST_SECONDS = 1e-3 * CLASS_RATIO ** (LATENCIES - 2)
 """What takes longer than this is told no further apart."""
@@ -286,3 +287,25 @@ def kill_replica(
             status[m, r] = OFF
             return r
     return -1
+
+
+@compiled
+def count_unanswered(
+    now: float,
+    arrivals: Floats, batch: Ints, batch_length: Ints, queue: Ints, queue_head: Ints, queue_length: Ints,
+    shared: Ints, shared_head: Ints, shared_length: Ints,
+    counters: Floats, late_blocks: Floats, latencies: Floats,
+    target: Floats, route_seconds: float, block_seconds: float,
+) -> None:  # fmt: skip
+    """At the end: what has waited longer than its target by now is late, whenever it would be answered."""
+    for m in range(batch_length.shape[0]):
+        held = [shared[m, (shared_head[m] + k) % shared.shape[1]] for k in range(shared_length[m])]
+        for r in range(batch_length.shape[1]):
+            held += [batch[m, r, k] for k in range(batch_length[m, r])]
+            held += [queue[m, r, (queue_head[m, r] + k) % queue.shape[2]] for k in range(queue_length[m, r])]
+        for request in held:
+            if now - arrivals[request] + route_seconds > target[m]:
+                block = int(arrivals[request] / block_seconds)
+                counters[m, LATE] += 1
+                late_blocks[m, block] += 1
+                latencies[m, block, LATENCIES - 1] += 1

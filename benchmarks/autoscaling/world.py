@@ -438,6 +438,27 @@ class World:
         )
         self.now = until
 
+    def close(self) -> None:
+        """The run is over: what waits by now longer than its target counts as late."""
+        q.count_unanswered(
+            self.now,
+            self._arrivals,
+            self._batch,
+            self._batch_length,
+            self._queue,
+            self._queue_head,
+            self._queue_length,
+            self._shared,
+            self._shared_head,
+            self._shared_length,
+            self.counters,
+            self.late,
+            self.latencies,
+            self._target,
+            self.settings.route_seconds,
+            BLOCK_SECONDS,
+        )
+
     def count_moves(self) -> None:
         """Changes of direction: a model that grew shrinks, or the other way round."""
         granted = self.granted().sum(1)
@@ -458,6 +479,7 @@ def run(world: World, policy: Policy, seed: int, *, keep_ticks: bool = False) ->
             desired = [int(n) for n in world.desired.sum(1)]
             ticks.append(Tick(world.now, granted, desired, world.counters.copy(), world.priced_seconds))
         world.run_until(min(world.now + policy.period_seconds, world.seconds))
+    world.close()
     return Result(
         policy.name,
         seed,

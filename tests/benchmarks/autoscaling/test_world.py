@@ -133,6 +133,19 @@ def test_what_is_never_answered_has_no_latency_and_counts_as_the_longest() -> No
     assert math.isnan(result.latency(0, block=1))
 
 
+def test_what_waits_at_the_end_longer_than_its_target_is_late() -> None:
+    """Of five requests one is being executed, one waits at the replica and three before it; the last one came
+    just before the end and may yet be in time."""
+    times = np.array([10.0, 11.0, 12.0, 13.0, 59.9])
+    trace = Trace(("m0",), 60.0, np.array([[5.0]]), (times,))
+    model = make_model(base_seconds=100.0, replica_limit=2, target_seconds=0.5)
+    world = World(trace, [model], [GPU], 1)
+    result = run(world, Always(1), 1)
+    assert (world.counters[0][q.DONE], world.counters[0][q.LATE]) == (0, 4)
+    assert result.late[0].tolist()[0] == 4
+    assert result.latency(0) == math.inf
+
+
 def test_what_takes_longer_than_the_last_class_is_told_no_further() -> None:
     trace = Trace(("m0",), 60.0, np.array([[1.0]]), (np.array([1.0]),))
     result = run(World(trace, [make_model(base_seconds=9.0)], [GPU], 1), Always(1), 1)
