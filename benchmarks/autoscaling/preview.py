@@ -17,13 +17,13 @@ from benchmarks.autoscaling import queueing as q
 from benchmarks.autoscaling.baselines import Hpa
 from benchmarks.autoscaling.ours import Ours, remember
 from benchmarks.autoscaling.traces import Floats, Trace
+from benchmarks.autoscaling.tuned import TARGETS, Between, Tuned, tune
 from benchmarks.autoscaling.world import BLOCK_SECONDS, Model, Policy, Pool, Result, Settings, World, run
 from nlp_operator.planning.scaling import brain
 
 START_SHARE = 0.7
 """Both begin with replicas that are busy for so much of the first minute, as far as there are devices: the
 models have been serving."""
-HPA_TARGETS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 FONTS = (
     "DejaVu Sans",
     "Noto Sans KR",
@@ -42,9 +42,8 @@ class Preview:
     trace: Trace
     models: tuple[Model, ...]
     ours: Result
-    hpa: Result
-    hpa_target: float
-    hpa_pool: str
+    tuned: Tuned
+    """The HPA."""
     missing: tuple[str, ...]
     """What the pools had no room for at the start, a sentence a model."""
     priced: bool
@@ -68,32 +67,78 @@ class Preview:
         ]
 
     def totals(self) -> list[dict[str, Any]]:
-        return [
-            {
-                "policy": name,
-                "late_share": result.late_share,
-                "device_hours": result.device_hours,
-            }
-            | ({"price": result.priced_seconds / 3600} if self.priced else {})
-            | {"flips_per_model_hour": result.flips_per_model_hour}
+        run = [
+            self._total(
+                name,
+                Between(result.late_share, result.priced_seconds / 3600, result.device_hours),
+                flips=result.flips_per_model_hour,
+            )
             for name, result in self.pairs()
         ]
+        return [*run, *(self._total(name, one) for name, one in self.between())]
+
+    def _total(self, name: str, what: Between, flips: float | None = None) -> dict[str, Any]:
+        return {
+            "policy": name,
+            "late_share": what.late_share,
+            "device_hours": what.device_hours,
+            **({"price": what.cost} if self.priced else {}),
+            "flips_per_model_hour": flips,
+            "interpolated": flips is None,
+        }
 
     def pairs(self) -> list[tuple[str, Result]]:
-        return [("nlp-operator", self.ours), (f"HPA, rate at {self.hpa_target:g}", self.hpa)]
+        best = self.tuned.best
+        return [("nlp-operator", self.ours), (f"HPA, rate at {best.target:g}", best.result)]
+
+    def between(self) -> list[tuple[str, Between]]:
+        """The HPA between its targets, where it is as late as ours, and where it costs as much."""
+        return [
+            ("HPA, as late (interpolated)", self.tuned.as_late_as(self.ours.late_share)),
+            ("HPA, as costly (interpolated)", self.tuned.as_costly_as(self.ours.priced_seconds / 3600)),
+        ]
 
     def notes(self) -> list[str]:
+        best = self.tuned.best
         return [
             *self.missing,
-            f"The HPA was tuned on this very trace: of the targets {HPA_TARGETS[0]:g} to {HPA_TARGETS[-1]:g} "
-            f"of what a replica bears, {self.hpa_target:g} is the cheapest with which it is no later than "
-            f"nlp-operator, or else the least late. It scales the pool {self.hpa_pool}. Both begin with "
+            f"The HPA was tuned on this very trace: of {len(self.tuned.tried)} targets of {TARGETS[0]:g} to "
+            f"{TARGETS[-1]:g} of what a replica bears, {best.target:g} is the cheapest with which it is at "
+            "most a tenth later than nlp-operator, or else the least late. Its interpolated rows are on the "
+            "line through those targets than which none is both cheaper and less late.",
+            *self._ends(),
+            *self._where(),
+            "Both begin with "
             f"replicas that are busy for {100 * START_SHARE:.0f} % of the first minute, where there is room: "
             "each model its minReplicas first, then the rest, both by priority and name.",
             "Late is what is answered after the model's latency target, refused or lost. p95 is the latency "
             "that one request in twenty exceeds, with the wait in queues, to within an eighth; each model is "
             "told by the quantile of its target. What is refused or lost exceeds any latency.",
         ]
+
+    def _ends(self) -> list[str]:
+        """Where the HPA's line does not reach ours."""
+        (_, late), (_, cost) = self.between()
+        said = []
+        if late.late_share > self.ours.late_share:
+            said.append("With no target the HPA is as little late as nlp-operator; its row has its least.")
+        elif late.late_share < self.ours.late_share:
+            said.append("With no target the HPA is as late as nlp-operator; its row has its most.")
+        paid = self.ours.priced_seconds / 3600
+        if cost.cost > paid and not math.isclose(cost.cost, paid):
+            said.append("With no target the HPA is as cheap as nlp-operator; its row has its cheapest.")
+        elif not math.isclose(cost.cost, paid):
+            said.append("For more than its row costs, up to what nlp-operator does, the HPA is no less late.")
+        return said
+
+    def _where(self) -> list[str]:
+        best, pools = self.tuned.best.pool.name, self.tuned.pools
+        if len(pools) > 1:
+            each = "; ".join(pool.name for pool in pools)
+            return [
+                f"The HPA scales one pool. It was tried in each alone ({each}), and is the best in {best}."
+            ]
+        return [f"To the HPA {best} are one pool."] if best.count(" + ") else []
 
 
 def preview(
@@ -105,23 +150,15 @@ def preview(
     priced: bool = True,
     seed: int = 24,
 ) -> Preview:
-    """Both over the same requests.
-
-    The HPA has the target with which it is about as late as the brain for the fewest device-hours, or else
-    the least late of all; it scales the pool with the cheapest work.
-    """
+    """Both over the same requests; the HPA with the target and in the pool that are best for it."""
     memory = remember(past, models, pools, brain.Settings()) if past is not None else None
     ours = _run(trace, models, pools, Ours(memory=memory), seed)
-    cheapest = min(pools, key=lambda pool: (pool.price / pool.speed, pool.name))
-    tuned = [(target, _run(trace, models, [cheapest], Hpa("rate", target), seed)) for target in HPA_TARGETS]
-    as_good = [one for one in tuned if one[1].late_share <= 1.1 * ours.late_share + 1e-4]
-    target, hpa = (
-        min(as_good, key=lambda one: one[1].priced_seconds)
-        if as_good
-        else min(tuned, key=lambda one: (one[1].late_share, one[1].priced_seconds))
-    )
+
+    def hpa(pool: Pool, target: float) -> Result:
+        return _run(trace, models, [pool], Hpa("rate", target), seed)
+
     missing = tuple(missing_at_start(trace, models, pools))
-    return Preview(trace, tuple(models), ours, hpa, target, cheapest.name, missing, priced)
+    return Preview(trace, tuple(models), ours, tune(hpa, pools, ours), missing, priced)
 
 
 def wanted_at_start(trace: Trace, models: Sequence[Model]) -> list[int]:
@@ -455,6 +492,8 @@ def _text(name: str, row: dict[str, Any]) -> str:
     value = row[name]
     if name == "latency_seconds":
         return f"{quantile_name(row['quantile'])} {_latency(value, row['latency_more_than_seconds'])}"
+    if value is None:
+        return "-"
     if not isinstance(value, float):
         return str(value)
     if name == "late_share":

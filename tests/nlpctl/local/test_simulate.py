@@ -30,6 +30,7 @@ kind: DevicePool
 metadata: {name: cpu}
 spec: {device: {type: Cpu, cpu: {cores: "1"}}, memoryMebibytes: 1024, maxDevices: 9, pricePerHour: "0.1"}
 """
+SPLIT = (("east", 3), ("west", 6))
 
 
 LOADED = re.compile(r"""(src|href)\s*=\s*["'](?!#)|url\((?!["']?#)|@import|<script""")
@@ -98,6 +99,43 @@ def test_a_model_without_a_maximum_is_shown_with_one_and_told(files: Path) -> No
     assert code == 0, output
     assert (
         "first has no spec.scaling.maxReplicas, which holds it at its 1; here it may have up to 64" in output
+    )
+
+
+@pytest.mark.brain
+def test_devices_in_two_pools_of_one_price_are_as_many_to_the_hpa(files: Path) -> None:
+    one = simulated(files)
+    parts = [POOL.replace("name: cpu", f"name: {name}").replace("s: 9", f"s: {n}") for name, n in SPLIT]
+    (files / "pool.yaml").write_text("---".join(parts))
+    two = simulated(files)
+    assert [row for row in two["totals"] if "HPA" in row["policy"]] == [
+        row for row in one["totals"] if "HPA" in row["policy"]
+    ]
+    assert "To the HPA east + west are one pool." in two["notes"]
+
+
+@pytest.mark.brain
+def test_the_hpa_is_shown_where_it_is_as_late_and_where_it_is_as_costly(files: Path) -> None:
+    said = simulated(files)
+    ours, _, as_late, as_costly = said["totals"]
+    assert [row["interpolated"] for row in said["totals"]] == [False, False, True, True]
+    assert as_late["late_share"] == pytest.approx(ours["late_share"])
+    assert as_costly["price"] == pytest.approx(ours["price"])
+    assert as_late["price"] > ours["price"]
+    assert as_costly["late_share"] > ours["late_share"]
+    assert not [note for note in said["notes"] if "its row" in note]
+    code, output = run(files, "-f", str(files / "pool.yaml"))
+    assert code == 0, output
+    assert re.search(r"^HPA, as late \(interpolated\) .* -$", output, re.MULTILINE)
+
+
+@pytest.mark.brain
+def test_of_pools_that_differ_the_hpa_has_each_alone_and_its_best_is_told(files: Path) -> None:
+    dear = POOL.replace("name: cpu", "name: dear").replace('"0.1"', '"0.3"')
+    (files / "pool.yaml").write_text(POOL.replace("s: 9", "s: 1") + "---" + dear)
+    assert (
+        "The HPA scales one pool. It was tried in each alone (cpu; dear), and is the best in dear."
+        in simulated(files)["notes"]
     )
 
 
