@@ -232,8 +232,13 @@ def _let_go(facts: Facts) -> frozenset[str]:
     """The servers with replicas for which the plan has no place, not even for now."""
     if facts.share is None or not facts.share.ask.replicas:
         return frozenset()  # where nothing is wanted, the empty server takes the place of all others
-    stays = {pool for pool, _ in facts.share.places} | set(facts.share.leaving)
-    return frozenset(one.name for one in facts.servers if one.pool not in stays and one.replicas)
+    placed, leaving = dict(facts.share.places), dict(facts.share.leaving)
+    # Of what leaves nothing is made smaller: where not all of it may stay, none of it does.
+    return frozenset(
+        one.name
+        for one in facts.servers
+        if one.pool not in placed and one.replicas > leaving.get(one.pool, 0)
+    )
 
 
 def _is_change(seen: ModelSnapshot, manifest: Obj) -> bool:

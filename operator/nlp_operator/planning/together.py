@@ -29,8 +29,9 @@ class Share:
     """What was asked when the plan was made."""
     places: tuple[tuple[str, int], ...] = ()
     """Replicas by pool, none of them 0."""
-    leaving: tuple[str, ...] = ()
-    """Pools that are no longer its own and where what runs stays until it runs elsewhere."""
+    leaving: tuple[tuple[str, int], ...] = ()
+    """Pools that are no longer its own and where what runs stays until it runs elsewhere, with the replicas
+    that may."""
     missing: Explanation | None = None
     """Of a model that found too few places."""
     undelivered: tuple[str, ...] = ()
@@ -108,9 +109,9 @@ def _models(question: Question, specs: Mapping[str, PoolSpec], last: Decision | 
 
 
 def _shares(question: Question, problem: Problem, made: Plan) -> dict[str, Share]:
-    leaving: dict[str, list[str]] = {}
+    leaving: dict[str, list[tuple[str, int]]] = {}
     for server in made.leaving:
-        leaving.setdefault(server.models[0], []).append(server.pool)
+        leaving.setdefault(server.models[0], []).append((server.pool, server.replicas))
     waiting = {(one.models[0], one.pool) for one in question.waiting}
     explainer = Explainer(problem, made) if made.missing else None
     shares = {}

@@ -85,7 +85,7 @@ def places(world: World, of_name: str) -> dict[str, int]:
 def leaving(world: World, of_name: str) -> tuple[str, ...]:
     share = world.placing.share(model_key("demo", of_name))
     assert share is not None
-    return share.leaving
+    return tuple(pool for pool, _ in share.leaving)
 
 
 async def woken(world: World) -> list[Key]:

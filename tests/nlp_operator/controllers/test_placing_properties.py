@@ -90,7 +90,8 @@ class Passes(RuleBasedStateMachine):
         self.world.reserve(self.model(model), placements, wants_more=False)
         whole = sum(wanted.values()) >= sum(count for _, count in share.places)
         for pool in POOLS:
-            stays = pool in share.leaving and not (wanted and whole)
+            may_stay = dict(share.leaving).get(pool, 0) >= running.get(pool, 0)
+            stays = may_stay and not (wanted and whole)
             if pool in wanted:
                 self.write(model, pool, wanted[pool])
             elif not stays:
@@ -134,7 +135,7 @@ class Passes(RuleBasedStateMachine):
             share = self.world.placing.share(model_key("demo", model))
             assert share is not None
             running = {pool: count for pool, count in self.running(model).items() if count}
-            stays = {pool: count for pool, count in running.items() if pool not in share.leaving}
+            stays = {pool: count for pool, count in running.items() if pool not in dict(share.leaving)}
             assert stays == dict(share.places)
 
 
