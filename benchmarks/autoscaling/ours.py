@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from benchmarks.autoscaling import queueing as q
 from benchmarks.autoscaling.traces import Trace
+from benchmarks.autoscaling.waiting import Waiting, usable_devices
 from benchmarks.autoscaling.world import Model, Pool, View
 from nlp_operator.planning.scaling import brain
 from nlp_operator.planning.scaling.allocator import Offer
 from nlp_operator.planning.scaling.capacity import ServiceCurve
 from nlp_operator.planning.scaling.observed import BELIEVED, BELIEVED_COLD_START_SECONDS
 from nlp_operator.planning.scaling.signals import Sample
-from nlp_operator.planning.scaling.waiting import Waiting, usable_devices
 
 
 @dataclass(frozen=True)

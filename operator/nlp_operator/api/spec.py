@@ -598,6 +598,11 @@ class Scaling(_Part):
             )
         return self
 
+    @property
+    def highest(self) -> int:
+        """Replicas that it may have; without `maxReplicas` nothing allows more than `minReplicas`."""
+        return self.min_replicas if self.max_replicas is None else self.max_replicas
+
 
 class Rollout(_Part):
     allow_disruption: bool = False

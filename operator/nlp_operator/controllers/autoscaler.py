@@ -42,7 +42,6 @@ from nlp_operator.planning.scaling.observed import (
 )
 from nlp_operator.planning.scaling.past import Past
 from nlp_operator.planning.scaling.signals import Sample, Window
-from nlp_operator.planning.scaling.waiting import Waiting, usable_devices
 from nlp_operator.planning.scaling.wanted import wanted_of
 
 log = logging.getLogger(__name__)
@@ -129,7 +128,6 @@ class Autoscaler:
         self._told: dict[Key, Told] = {}
         self._events: list[tuple[Obj, EventWanted]] = []
         self._memory = Memory()
-        self._waiting = Waiting()
         self._starts = Starts()
         self._stuck: Mapping[str, int] = {}
         self._settings = Settings()
@@ -190,7 +188,7 @@ class Autoscaler:
                     report.how,
                     report.trouble(),
                     self._role(key, spec),
-                    spec.scaling.max_replicas or spec.scaling.min_replicas,
+                    spec.scaling.highest,
                     self._stuck.get(decision.name, 0),
                 )
                 told[key] = tell(self._told.get(key), known, now)
@@ -232,7 +230,7 @@ class Autoscaler:
         given = {key: held(one) if one.name in self._stuck else one for key, one in given.items()}
         if self._pasts is not None:
             self._recall(given, self._pasts)
-        devices = self._devices(seen, given, now)
+        devices = free_devices(seen, given)
         fits = fits_in(seen.placed, given) if seen.placed is not None else None
         decided = decide(self._memory, list(given.values()), devices, now, self._settings, fits)
         for key, decision in zip(given, decided, strict=True):
@@ -255,19 +253,6 @@ class Autoscaler:
             found = pasts.take(key)
             if found is not None and past.recall(self._memory, one, found, now, self._settings):
                 log.info("The past of a model's load is remembered.", extra={"model": one.name})
-
-    def _devices(self, seen: Seen, given: Mapping[Key, ModelInput], now: float) -> dict[str, int]:
-        """What there is for the models that are decided here, less what pods have waited for in vain."""
-        pending: dict[tuple[str, str], int] = {}
-        held: dict[str, int] = {}
-        for one in given.values():
-            for offer in one.offers:
-                # Who has no other pool waits on: its pods call for nodes, and take one that comes back.
-                waits = one.pending_in.get(offer.pool, 0) if len(one.offers) > 1 else 0
-                pending[one.name, offer.pool] = waits
-                have = max(one.current.get(offer.pool, 0) - waits, 0)
-                held[offer.pool] = held.get(offer.pool, 0) + have * offer.devices
-        return usable_devices(self._waiting, now, free_devices(seen, given), pending, held)
 
 
 def fits_in(placed: together.Decision, given: Mapping[Key, ModelInput]) -> Fits:
@@ -321,7 +306,12 @@ def servers_of(seen: Seen) -> dict[str, list[Obj]]:
 
 
 def free_devices(seen: Seen, given: Mapping[Key, ModelInput]) -> dict[str, int]:
-    """Devices of each pool for the models that are decided here: what others hold is theirs."""
+    """Devices of each pool for the models that are decided here: what others hold is theirs.
+
+    As many at least as these models are to have there already. A pool that shrank, is gone or does not
+    deliver makes no model want less: who loses what, and where it goes, is the planner's to say, and `fits`
+    lets nothing grow there.
+    """
     devices = {pool: spec.max_devices for pool, spec in readable_pools(seen.pools).items()}
     own = {uid(model) for model in seen.models if key_of_object(model) in given}
     for deployment in seen.deployments:
@@ -329,4 +319,8 @@ def free_devices(seen: Seen, given: Mapping[Key, ModelInput]) -> dict[str, int]:
         owners = {one.get("uid") for one in deployment["metadata"].get("ownerReferences") or ()}
         if pool in devices and not owners & own:
             devices[pool] -= devices_of_deployment(deployment, seen.pools)
-    return {pool: max(count, 0) for pool, count in devices.items()}
+    held: Counter[str] = Counter()
+    for one in given.values():
+        for offer in one.offers:
+            held[offer.pool] += one.current.get(offer.pool, 0) * offer.devices
+    return {pool: max(devices.get(pool, 0), held[pool]) for pool in devices.keys() | held.keys()}

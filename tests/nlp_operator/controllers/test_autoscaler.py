@@ -245,6 +245,34 @@ async def test_pods_that_no_node_takes_are_seen_to_wait() -> None:
     assert decision.total == 3  # there is no other pool: they wait on
 
 
+@pytest.mark.parametrize("rate", [None, 25.0], ids=["blind", "with signals"])
+@pytest.mark.parametrize("becomes", [None, {"maxDevices": 1}, {"maxDevices": "many"}], ids=str)
+async def test_a_pool_that_is_gone_or_shrinks_makes_no_model_want_less(
+    rate: float | None, becomes: dict[str, Any] | None
+) -> None:
+    """Who loses what, and where it goes, is the planner's to say; what runs is counted whatever its pool."""
+    cluster = Cluster(scaling={"maxReplicas": 8, "minReplicas": 1, "latencyTarget": TARGET})
+    cluster.rate, runs = 25.0, 1
+    while cluster.now < 300:
+        await cluster.looks(10)
+        if runs != cluster.autoscaler.decisions[KEY].total:
+            runs = cluster.autoscaler.decisions[KEY].total
+            resize(cluster, runs, ready=runs)
+    assert runs >= 3
+    cluster.rate = rate
+    pools = cluster.stores[kinds.POOL.name]
+    for pool in list(pools):
+        if becomes is None:
+            pools.remove(key_of(pool))
+        else:
+            changed = copy.deepcopy(pool)
+            changed["spec"] |= becomes
+            changed["metadata"]["resourceVersion"] = "1001"
+            pools.put(changed)
+    await cluster.looks(100)
+    assert cluster.autoscaler.decisions[KEY].total == runs
+
+
 async def test_the_forecast_reaches_as_far_as_a_start_takes() -> None:
     cluster = Cluster(scaling={"maxReplicas": 8})
     cluster.rate = 5.0

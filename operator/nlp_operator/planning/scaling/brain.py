@@ -21,6 +21,8 @@ from nlp_operator.planning.scaling.demand import DemandSettings, DemandState, Fo
 from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen
 from nlp_operator.planning.scaling.signals import Counted, Sample, Unknown, Window
 
+MOST_REPLICAS = 10_000
+"""The API allows a thousand."""
 CLOCK_SECONDS = 300.0
 """A clock that is further back than this was set anew."""
 
@@ -70,9 +72,6 @@ class ModelInput:
     cold_start_seconds: float
     """From the wish for a replica until it serves: the 90 % quantile, as measured."""
     rolling_out: bool = False
-    pending_in: Mapping[str, int] = field(default_factory=dict)
-    """Of them, those that no node has taken, by pool. Nothing here reads it: who gives the devices does
-    (`waiting.usable_devices`)."""
     speeds_known: bool = True
     """The speeds of the offers were measured; else no running replica is replaced by those of another
     pool."""
@@ -165,6 +164,8 @@ def decide(
     `devices`: how many each pool has for these models. Updates the memory; models that are gone are
     forgotten.
     """
+    if not math.isfinite(now):
+        now = memory.looked or 0.0
     if memory.looked is not None and now < memory.looked:
         if memory.looked - now > CLOCK_SECONDS:
             # One of the two moments was wrong. By what was remembered every sample would be stale until the
@@ -173,7 +174,7 @@ def decide(
         else:
             now = memory.looked  # a clock that goes backwards teaches nothing
     memory.looked = now
-    inputs = [replace(given, offers=[_sound(offer) for offer in given.offers]) for given in inputs]
+    inputs = [_sound(given) for given in inputs]
     wanted = {given.name for given in inputs}
     for name in [name for name in memory.models if name not in wanted]:
         del memory.models[name]
@@ -198,13 +199,44 @@ def decide(
     )
 
 
-def _sound(offer: Offer) -> Offer:
+def _sound(given: ModelInput) -> ModelInput:
+    """What no spec and no measurement could be counts as the nearest that could. The API bounds all of it;
+    this is for who calls with what came another way, for no exception may take the other models along."""
+    return replace(
+        given,
+        current={pool: _within(count, 0, MOST_REPLICAS) for pool, count in given.current.items()},
+        lowest=_within(given.lowest, 0, MOST_REPLICAS),
+        highest=_within(given.highest, 0, MOST_REPLICAS),
+        target_seconds=_real(given.target_seconds, 1e-3, 86400.0, 1.0),
+        quantile=_real(given.quantile, 0.0, 0.99999, 0.95),
+        priority=_within(given.priority, 0, 1_000_000),
+        prior=_sound_curve(given.prior),
+        offers=[_sound_offer(one) for one in given.offers],
+        cold_start_seconds=_real(given.cold_start_seconds, 0.0, 86400.0, 60.0),
+    )
+
+
+def _sound_offer(offer: Offer) -> Offer:
     """A speed or a price that is none counts as that of the reference pool."""
-    speed = offer.speed if math.isfinite(offer.speed) and offer.speed > 0 else 1.0
-    price = offer.price if math.isfinite(offer.price) and offer.price >= 0 else 1.0
-    if (speed, price) == (offer.speed, offer.price) and offer.devices >= 0:
-        return offer
-    return Offer(offer.pool, max(offer.devices, 0), speed, price)
+    speed = offer.speed if offer.speed > 0 else math.nan
+    price = offer.price if offer.price >= 0 else math.nan
+    return Offer(offer.pool, max(offer.devices, 0), _real(speed, 1e-2, 1e2, 1.0), _real(price, 0.0, 1e9, 1.0))
+
+
+def _sound_curve(curve: ServiceCurve) -> ServiceCurve:
+    base, item = _real(curve.base_seconds, 0.0, 3600.0, 0.1), _real(curve.item_seconds, 0.0, 3600.0, 0.0)
+    if base + item < capacity.SHORTEST_SECONDS:
+        base = capacity.SHORTEST_SECONDS
+    variation = _real(curve.variation, 0.0, 10.0, 0.3)
+    return ServiceCurve(base, item, _within(curve.max_batch, 1, 1_000_000), variation)
+
+
+def _real(value: float, least: float, most: float, otherwise: float) -> float:
+    return min(max(value, least), most) if math.isfinite(value) else otherwise
+
+
+def _within(count: int, least: int, most: int) -> int:
+    return min(max(count, least), most)
 
 
 def recall(
@@ -259,7 +291,6 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
             load,
             max(now - kept.demand.last_seen, 0.0),
             bool(kept.leaving),
-            given.cold_start_seconds,
         ),
         now,
         settings.guard,
@@ -345,7 +376,8 @@ def _most(given: ModelInput, curve: ServiceCurve, forecast: Forecast, current: i
     """So many reference replicas that more could not matter."""
     load = forecast.rates[-1] / curve.throughput(given.target_seconds)
     fastest = max((offer.speed for offer in given.offers), default=1.0)
-    return int(min(max(1.3 * load + 8.0, current * fastest + 2), given.highest * max(fastest, 1.0) + 1)) + 1
+    most = min(max(1.3 * load + 8.0, current * fastest + 2), given.highest * max(fastest, 1.0) + 1)
+    return int(min(most, 2 * MOST_REPLICAS)) + 1
 
 
 def _costs(
@@ -403,6 +435,13 @@ def _decision(one: _Judged, counts: Mapping[str, int], moves: tuple[Move, ...], 
 
 
 def _reason(one: _Judged, total: int, moves: tuple[Move, ...], refused: str) -> str:
+    had = sum(one.given.current.values())
+    shed = sorted({move.pool for move in moves if move.kind == "Shed"})
+    if shed and total < had:
+        why = "no more are allowed"
+        if total < one.given.highest:
+            why = f"there is no room in {refused or ', '.join(shed)}"
+        return f"{total} of the {had} replicas that ran: {why}."
     if isinstance(one.signal, Unknown):
         return f"{total} replicas stay: {one.signal.message}"
     if one.forecast is None:

@@ -38,11 +38,12 @@ def wanted_replicas(spec: ModelSpec, scaled: Scaled | None = None) -> Replicas:
         return Replicas(scaling.min_replicas, "No signals are measured, so spec.scaling.minReplicas holds.")
     if scaling.mode == "Advisory":
         return Replicas(scaling.min_replicas, "spec.scaling.mode is Advisory, so minReplicas holds.")
-    count = scaled.running if scaled.decided is None else scaled.decided
-    highest = max(scaling.max_replicas or scaling.min_replicas, scaling.min_replicas)
+    count, why = scaled.decided, "As was decided from what is measured"
+    if count is None:
+        count, why = scaled.running, "Nothing is measured yet, so what runs stays"
     return Replicas(
-        min(max(count, scaling.min_replicas), highest),
-        "Nothing is measured yet, so what runs stays, between spec.scaling.minReplicas and maxReplicas.",
+        min(max(count, scaling.min_replicas), scaling.highest),
+        f"{why}, between spec.scaling.minReplicas and maxReplicas.",
     )
 
 

@@ -31,9 +31,6 @@ class GuardSettings:
     """After so long without signals the model goes to the most it had in the last hour, if that is more."""
     trusted_seconds: float = 60.0
     """For so long after the last observation of the load a forecast may still make a model larger."""
-    stuck_seconds: float = 300.0
-    """Where no pod became ready for so long, and for three cold starts, while some are starting, no more are
-    started."""
     useless_share: float = 0.5
     """More replicas are of no use when so many requests are late at less than half the load they can bear."""
 
@@ -52,9 +49,6 @@ class GuardState:
     worthy: deque[tuple[float, float]] = field(default_factory=deque)
     """When how much, in reference replicas, was worth its price."""
     useless_since: float = math.inf
-    ready_before: int = 0
-    progress: float = -math.inf
-    """When a pod last became ready, or none was starting."""
     recent_most: int = 0
     recent_until: float = -math.inf
 
@@ -78,8 +72,6 @@ class Seen:
     """For how long nothing was observed of the load; the past that was taught counts as observed."""
     succeeding: bool = False
     """A replica is to go once its successors in another pool serve."""
-    cold_start_seconds: float = 0.0
-    """What a pod takes to start, as a rule."""
 
 
 @dataclass(frozen=True)
@@ -130,9 +122,6 @@ def _remember(state: GuardState, seen: Seen, now: float, current: int) -> None:
     if state.before >= 0 and current > state.before:
         state.grew = now
     state.before = current
-    if seen.starting <= 0 or seen.ready > state.ready_before:
-        state.progress = now
-    state.ready_before = seen.ready
     if isinstance(seen.signal, Window):
         state.seen = now
         if now > state.recent_until or current >= state.recent_most:
@@ -171,10 +160,6 @@ def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, c
 def _caps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, current: int) -> list[Clip]:
     """Why the model may not grow, or not by so much."""
     clips = []
-    stuck = now - max(state.progress, state.started)
-    if stuck > max(settings.stuck_seconds, 3.0 * seen.cold_start_seconds):
-        why = f"None of its {seen.starting} starting pods became ready in {stuck:.0f} s; nor would more."
-        clips.append(Clip("stuck", "highest", current, why))
     if isinstance(seen.signal, Unknown):
         state.useless_since = math.inf
         if seen.blind_seconds > settings.trusted_seconds:

@@ -41,20 +41,22 @@ def observe_model(
     """What is to be decided for one model; `None` when there is nothing to decide.
 
     That is a model that is not scaled here (`wanted_of`), or that runs nowhere yet. It may have replicas
-    where it runs: where else it could go is the planner's to say.
+    where it runs: where else it could go is the planner's to say, and so is what becomes of those in a pool
+    that is gone.
+
+    `deployments`: its servers, each with the label of its pool.
 
     `waiting`: how many of its server pods no node has taken yet, by pool; `pods`: its server pods, whose
     starts tell how long one takes.
     """
     target = wanted_of(model)
-    running = [one for one in deployments if labels(one).get(names.LABEL_POOL) in pools]
-    if target is None or not running:
+    if target is None or not deployments:
         return None
     spec = parse_model(model)
-    current = _by_pool(model, running)
+    current = _by_pool(model, deployments)
     wanted = sum(current.values())
-    ready = sum(number(one, "status", "readyReplicas") for one in running)
-    made = sum(number(one, "status", "replicas") for one in running)
+    ready = sum(number(one, "status", "readyReplicas") for one in deployments)
+    made = sum(number(one, "status", "replicas") for one in deployments)
     pending = max(wanted - made, 0) + min(sum(waiting.values()), max(made - ready, 0))
     return ModelInput(
         name=f"{namespace(model)}/{name(model)}",
@@ -63,16 +65,15 @@ def observe_model(
         ready=ready,
         starting=max(wanted - ready - pending, 0),
         pending=pending,
-        pending_in=waiting,
         lowest=spec.scaling.min_replicas,
-        highest=spec.scaling.max_replicas or spec.scaling.min_replicas,
+        highest=spec.scaling.highest,
         target_seconds=target.target_seconds,
         quantile=target.quantile,
         priority=spec.scaling.priority,
         prior=replace(BELIEVED, max_batch=max(spec.serving.max_batch_size, 1)),
-        offers=_offers(spec, {pool: pools[pool] for pool in current}),
+        offers=_offers(spec, current, pools),
         cold_start_seconds=cold_start_seconds(pods),
-        rolling_out=any(_rolls(one) for one in running),
+        rolling_out=any(_rolls(one) for one in deployments),
         speeds_known=len(current) < 2,  # of pools that differ nothing is measured yet
     )
 
@@ -155,11 +156,11 @@ def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
     return found
 
 
-def _offers(spec: ModelSpec, pools: Mapping[str, PoolSpec]) -> list[Offer]:
+def _offers(spec: ModelSpec, where: Iterable[str], pools: Mapping[str, PoolSpec]) -> list[Offer]:
     """Prices are relative to the cheapest of these pools; of those without a price, every device costs
-    the same."""
+    the same. So it does in a pool whose spec cannot be read: what runs there is not gone."""
     each = spec.serving.devices_per_replica
-    prices = {pool: Decimal(one.price_per_hour) for pool, one in pools.items()}
+    prices = {pool: Decimal(pools[pool].price_per_hour if pool in pools else 0) for pool in where}
     cheapest = min((price for price in prices.values() if price > 0), default=Decimal(1))
     return [
         Offer(pool, each, 1.0, each * float(price / cheapest if price > 0 else 1))

@@ -1,7 +1,7 @@
 """What was measured of one model, checked. What cannot be trusted is unknown, and unknown is never zero.
 
-A sample is a set of counters summed over the pods that answered, as a scraper or Prometheus gives it:
-anything may be in it. `check` compares it with the sample before and gives a window, or the reason why
+A sample is a set of counters summed over all pods that ever answered (`readings/totals.py`): anything may be
+in it. `read` looks at one, `between` compares it with the one before and gives a window, or the reason why
 there is none.
 """
 
@@ -27,7 +27,9 @@ class Sample:
     """Not yet looked at: any field may hold anything."""
 
     series: Sequence[Mapping[str, object]]
-    """One entry is expected: two mean that two things answer to the model's name."""
+    """One entry is expected: two mean that two things answer to the model's name. The counters of a pod that
+    is not seen any more stay in the sum, as of the last time it was: a pod that comes back must not count as
+    load what it has counted before."""
     at: object
     """When it was taken, in seconds of the clock that `now` is of."""
     pods_up: object
@@ -90,7 +92,7 @@ def number(value: object) -> float | None:
 
 def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -> Counted | Unknown:
     """Whether this sample can be trusted. `oldest_seconds`: how old it may be."""
-    if sample is None or not sample.series:
+    if sample is None or not isinstance(sample.series, Sequence) or not sample.series:
         return Unknown("NoData", "No metrics of this model can be read.")
     if len(sample.series) > 1:
         return Unknown(

@@ -428,6 +428,49 @@ def test_whatever_happens_a_decision_stays_within_bounds(
         current = decision.total
 
 
+ODD = st.one_of(
+    st.sampled_from([math.nan, math.inf, -math.inf, 0.0, -1.0, 1e-12, 1e12, 1e300]), st.floats(0.001, 100.0)
+)
+COUNTS = st.one_of(st.integers(0, 20), st.sampled_from([-3, 10**6, 10**400]))
+BESIDE = make_input(None, name="beside", lowest=2, highest=4)
+odd_inputs = st.builds(
+    make_input,
+    sample=st.just(make_sample(20.0, 50.0)),
+    current=st.integers(-2, 30),
+    target_seconds=ODD,
+    quantile=ODD,
+    priority=COUNTS,
+    highest=COUNTS,
+    cold_start_seconds=ODD,
+    prior=st.builds(ServiceCurve, ODD, ODD, COUNTS, ODD),
+    offers=st.lists(st.builds(Offer, st.just("a"), st.just(1), ODD, ODD), min_size=1, max_size=1),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(odd=odd_inputs, moments=st.lists(ODD, max_size=3))
+def test_an_input_that_no_spec_could_be_takes_the_others_not_along(
+    odd: ModelInput, moments: list[float]
+) -> None:
+    memory = Memory()
+    for at in (0.0, 10.0, *moments, 20.0):
+        decisions = decide(memory, [odd, BESIDE], DEVICES, at, SETTINGS)
+        assert [one.name for one in decisions] == ["m", "beside"]
+        assert 0 <= decisions[0].total <= min(max(odd.highest, odd.lowest), DEVICES["a"])
+        assert decisions[1].total == 2
+
+
+@pytest.mark.parametrize(("blind", "devices"), [(True, 4), (False, 4), (True, 0)])
+def test_replicas_for_which_there_is_no_room_any_more_are_said_to_have_gone(
+    blind: bool, devices: int
+) -> None:
+    memory = Memory()
+    had = watch(memory, rate=50.0, seconds=600).total
+    sample = None if blind else make_sample(610, 50.0)
+    decision = decide(memory, [make_input(sample, had)], {"a": devices}, 610, SETTINGS)[0]
+    assert decision.reason == f"{devices} of the {had} replicas that ran: there is no room in a."
+
+
 def test_pods_of_which_none_is_ready_are_not_idle() -> None:
     """Unready pods get no requests and can still be read: their counters stand still."""
     memory = Memory()

@@ -96,19 +96,6 @@ def test_it_does_not_grow_when_more_replicas_do_not_help() -> None:
     assert judged(seen, now=1060.0, state=state).highest == 6
 
 
-def test_it_does_not_grow_while_no_pod_that_starts_becomes_ready() -> None:
-    state = GuardState(started=0.0, before=6)
-    seen = make_seen(ready=4, starting=2, cold_start_seconds=35.0)
-    assert judged(make_seen(), now=1000.0, state=state).highest == 12
-    assert judged(seen, now=1300.0, state=state).highest == 12
-    stuck = judged(seen, now=1301.0, state=state)
-    assert (stuck.highest, stuck.clips[-1].by) == (6, "stuck")
-    slow = make_seen(ready=4, starting=2, cold_start_seconds=200.0)
-    assert judged(slow, now=1302.0, state=state).highest == 12
-    better = make_seen(ready=5, starting=1, cold_start_seconds=35.0)
-    assert judged(better, now=1310.0, state=state).highest == 12
-
-
 def test_blind_for_long_it_goes_back_to_the_most_of_the_last_hour() -> None:
     state = GuardState(started=0.0, before=8)
     judged(make_seen(current=8), now=900.0, state=state)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nlp_operator.planning.scaling.waiting import (
+from benchmarks.autoscaling.waiting import (
     BACK_OFF_SECONDS,
     PATIENCE_SECONDS,
     Waiting,
