@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.autoscaling import queueing as q
+from benchmarks.autoscaling import shown_latency
 from benchmarks.autoscaling.baselines import Hpa
 from benchmarks.autoscaling.ours import Ours, remember
 from benchmarks.autoscaling.traces import Floats, Trace
@@ -56,9 +56,10 @@ class Preview:
                 "model": model.name,
                 "late_share": float(result.model_shares[m]),
                 "quantile": model.quantile,
-                "latency_seconds": _finite(result.latency(m, quantile=model.quantile)),
-                "latency_more_than_seconds": longer_than(result, m, model.quantile),
+                "latency_seconds": _finite(shown_latency.latency(result, m, model)),
+                "latency_more_than_seconds": shown_latency.longer_than(result, m, model),
                 "target_seconds": model.target_seconds,
+                "later_than_target": shown_latency.is_later(result, m, model),
                 "mean_replicas": float(np.mean([tick.granted[m] for tick in result.ticks])),
                 "most_replicas": int(np.max([tick.granted[m] for tick in result.ticks])),
             }
@@ -112,8 +113,9 @@ class Preview:
             f"replicas that are busy for {100 * START_SHARE:.0f} % of the first minute, where there is room: "
             "each model its minReplicas first, then the rest, both by priority and name.",
             "Late is what is answered after the model's latency target, refused or lost. p95 is the latency "
-            "that one request in twenty exceeds, with the wait in queues, to within an eighth; each model is "
-            "told by the quantile of its target. What is refused or lost exceeds any latency.",
+            "that one request in twenty exceeds, with the wait in queues, to within an eighth and never "
+            "on the wrong side of the target; each model is told by the quantile of its target. What is "
+            "refused or lost exceeds any latency.",
         ]
 
     def _ends(self) -> list[str]:
@@ -218,18 +220,6 @@ def _run(trace: Trace, models: Sequence[Model], pools: Sequence[Pool], policy: P
 
 def _finite(seconds: float) -> float | None:
     return seconds if math.isfinite(seconds) else None
-
-
-def longer_than(result: Result, model: int, quantile: float, block: int | None = None) -> float | None:
-    """Where the latency has no end or was never one: what it is longer than. That is the longest that was
-    measured, or the target where nothing was answered in time to be."""
-    if not math.isinf(result.latency(model, block, quantile)):
-        return None
-    classes = result.latencies[model] if block is None else result.latencies[model, [block]]
-    answered = np.flatnonzero(classes.sum(0)[: q.LATENCIES - 1])
-    if not len(answered):
-        return 0.0
-    return float(1e-3 * q.CLASS_RATIO ** int(answered[-1]))
 
 
 # --- the picture ---
@@ -343,7 +333,7 @@ def _draw_latency(axes: Any, shown: Preview, m: int) -> None:
         (
             result,
             colour,
-            np.array([1000 * result.latency(m, k, model.quantile) for k in range(len(edges) - 1)]),
+            np.array([1000 * shown_latency.latency(result, m, model, k) for k in range(len(edges) - 1)]),
         )
         for _, result, colour in _each(shown)
     ]
@@ -472,7 +462,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     body = "".join(
         "<tr>"
         + "".join(
-            cell("td", name, _text(name, row), name == "latency_seconds" and _is_later(row))
+            cell("td", name, _text(name, row), name == "latency_seconds" and row["later_than_target"])
             for name in row
             if name in HEADS
         )
@@ -482,16 +472,10 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return f'<div class="wide"><table><tr>{head}</tr>{body}</table></div>'
 
 
-def _is_later(row: dict[str, Any]) -> bool:
-    if row["latency_more_than_seconds"] is not None:
-        return True
-    return row["latency_seconds"] is not None and bool(row["latency_seconds"] > row["target_seconds"])
-
-
 def _text(name: str, row: dict[str, Any]) -> str:
     value = row[name]
     if name == "latency_seconds":
-        return f"{quantile_name(row['quantile'])} {_latency(value, row['latency_more_than_seconds'])}"
+        return f"{quantile_name(row['quantile'])} {_latency(row)}"
     if value is None:
         return "-"
     if not isinstance(value, float):
@@ -503,7 +487,11 @@ def _text(name: str, row: dict[str, Any]) -> str:
     return f"{value:.2f}" if name != "price" or value >= 1 else f"{value:.3g}"
 
 
-def _latency(seconds: float | None, more_than: float | None) -> str:
+def _latency(row: dict[str, Any]) -> str:
+    seconds, more_than = row["latency_seconds"], row["latency_more_than_seconds"]
     if more_than is not None:
         return f"> {1000 * more_than:,.0f} ms" if more_than > 0 else "never"
-    return "no request" if seconds is None else f"{1000 * seconds:,.0f} ms"
+    if seconds is None:
+        return "no request"
+    # What is past the target is not rounded down to it.
+    return f"{math.ceil(1000 * seconds) if row['later_than_target'] else round(1000 * seconds):,} ms"

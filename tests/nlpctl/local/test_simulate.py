@@ -363,6 +363,21 @@ def test_what_was_late_beyond_measure_is_told_as_more_than_what_was_measured(fil
 
 
 @pytest.mark.brain
+def test_who_is_late_as_often_as_may_be_is_not_called_later_than_the_target(files: Path) -> None:
+    """Its latency is in the class that holds the target, and that ends after it."""
+    models = MODEL.format(name="first").replace("milliseconds: 500", "milliseconds: 152")
+    (files / "models.yaml").write_text(models)
+    (files / "trace.csv").write_text("day,minute,first\n" + "".join(f"1,{m},60\n" for m in range(20)))
+    page = files / "page.html"
+    row = of_ours(said := simulated(files, "--html", str(page)), "first")
+    assert 0.02 < row["late_share"] < 0.05
+    assert 0.146 < row["latency_seconds"] <= 0.152
+    later = [row["later_than_target"] for row in said["models"]]
+    assert later == [row["late_share"] > 0.05 for row in said["models"]]
+    assert page.read_text(encoding="utf-8").count('class="later"') == sum(later)
+
+
+@pytest.mark.brain
 def test_who_never_asked_has_no_latency(files: Path) -> None:
     (files / "models.yaml").write_text(MODEL.format(name="first"))
     (files / "trace.csv").write_text("day,minute,first\n" + "".join(f"1,{m},0\n" for m in range(20)))
