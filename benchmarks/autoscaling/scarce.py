@@ -284,7 +284,7 @@ ALLOCATOR_ASKED = (
         lambda rows: max(float(row["milliseconds"]) for row in rows),
     ),
     Asked(
-        "allocator: share of the bound",
+        "allocator: share of the bound's saving over serving nothing",
         0.98,
         0.99,
         lambda rows: min(float(row["of_bound"]) for row in rows),

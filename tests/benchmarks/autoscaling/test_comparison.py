@@ -4,6 +4,7 @@ when blind."""
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ from benchmarks.autoscaling.scenarios import Scenario
 from benchmarks.autoscaling.tables import Asked, at_hours, at_lateness, judge, table, value
 from benchmarks.autoscaling.traces import Trace, TraceError
 from benchmarks.autoscaling.world import Model, Policy, Pool, Settings, World, run
+from nlp_operator.planning.scaling.allocator import Fits, Offer, Request
 
 pytestmark = pytest.mark.brain
 
@@ -84,7 +86,49 @@ def test_the_saturation_rule_adds_one_replica_at_a_time() -> None:
 def test_the_allocator_comes_near_to_the_bound() -> None:
     measured = allocator_bench.measure(24)
     assert measured["of_bound"] > 0.98
+    assert 0 < measured["over_bound"] < 0.4
     assert measured["used"] <= measured["devices"]
+
+
+def test_the_bound_of_fractions_lies_below_that_of_whole_replicas() -> None:
+    """A replica of speed 2 and price 3: half a one bears all, a whole one costs twice as much."""
+    asked = [Request("m", [10.0, 0.0], [10.0, 0.0], [Offer("a", 1, 2.0, 3.0)], {}, 0, 5)]
+    assert allocator_bench.bound(asked, {"a": 1}, 1.0) == pytest.approx(1.5)
+    assert allocator_bench.bound(asked, {"a": 1}, 1.0, whole=True) == pytest.approx(3.0)
+
+
+def test_the_allocator_is_measured_with_the_planners_answer_to_what_fits() -> None:
+    requests, devices = allocator_bench.make_problem(24)
+    fits = allocator_bench.fits_of(requests, devices)
+    one = next(request for request in requests if len(request.offers) < len(devices))
+    pool = one.offers[0].pool
+    (other, *_) = set(devices) - {offer.pool for offer in one.offers}
+    assert fits(one.name, pool, devices[pool], devices[pool])
+    assert not fits(one.name, pool, devices[pool] + 1, devices[pool] + 1)
+    assert not fits(one.name, other, 1, 1)
+
+
+def test_the_plan_is_made_as_the_operator_makes_it_and_timed_on_the_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Waiting for the processor counts for nothing, and `fits` is asked."""
+    asked: list[str] = []
+    real = allocator_bench.fits_of
+
+    def noting(requests: list[Request], devices: dict[str, int]) -> Fits:
+        fits = real(requests, devices)
+
+        def noted(name: str, pool: str, replicas: int, used: int) -> bool:
+            asked.append(name)
+            return fits(name, pool, replicas, used)
+
+        return noted
+
+    monkeypatch.setattr(allocator_bench, "fits_of", noting)
+    ticks = iter(range(100))
+    monkeypatch.setattr(time, "process_time", lambda: next(ticks))
+    assert allocator_bench.measure(24)["milliseconds"] == 1000
+    assert asked
 
 
 def test_every_policy_has_a_row_without_being_told_anything() -> None:
@@ -209,20 +253,26 @@ def test_less_is_late_than_with_a_tuned_hpa_and_no_less_than_with_the_optimum() 
 
 @needs_traces
 @pytest.mark.parametrize(
-    ("policy", "cap", "published", "tolerance"),
+    ("policy", "cap", "published", "bias"),
     [
-        pytest.param("aiad", 32, 0.1106, 0.013, id="AIAD at 32"),
-        pytest.param("aiad", 40, 0.0816, 0.006, id="AIAD at 40"),
-        pytest.param("fair-share", 32, 0.272, 0.02, id="fair share at 32"),
-        pytest.param("one-shot", 32, 0.411, 0.03, id="one-shot at 32"),
+        pytest.param("fair-share", 32, 27.2, -1.5, id="fair share at 32"),
+        pytest.param("fair-share", 36, 27.2, -1.5, id="fair share at 36"),
+        pytest.param("fair-share", 40, 1.92, -1.22, id="fair share at 40"),
+        pytest.param("one-shot", 32, 41.1, -2.1, id="one-shot at 32"),
+        pytest.param("one-shot", 36, 36.3, -3.4, id="one-shot at 36"),
+        pytest.param("one-shot", 40, 30.4, -4.5, id="one-shot at 40"),
+        pytest.param("aiad", 32, 11.06, -0.7, id="AIAD at 32"),
+        pytest.param("aiad", 36, 8.32, -0.0, id="AIAD at 36"),
+        pytest.param("aiad", 40, 8.16, -0.2, id="AIAD at 40"),
     ],
 )
-def test_the_simulator_agrees_with_the_published_one(
-    policy: str, cap: int, published: float, tolerance: float
+def test_the_simulator_differs_from_the_published_one_by_what_is_told(
+    policy: str, cap: int, published: float, bias: float
 ) -> None:
-    """Faro's simulator on the same day, from its artefact's results."""
+    """Faro's simulator on the same day, from its artefact's results: every pair of a policy and devices that
+    both have, in percent. Here less is late, the more so where there are more devices."""
     result = execute(Job(load(FARO, 11), policy, (Pool("gpu", cap),), 24))
-    assert result.late_share == pytest.approx(published, abs=tolerance)
+    assert 100 * result.late_share - published == pytest.approx(bias, abs=0.1)
 
 
 @needs_traces
