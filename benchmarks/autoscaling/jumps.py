@@ -71,6 +71,17 @@ class Watch:
         return self.last
 
 
+def back_after(points: Sequence[Point], looks: int) -> float:
+    """Seconds from the first point until no stretch of so many looks has more than 1 % late any more."""
+    bad = [
+        b.late - a.late > 0.01 * (b.arrived - a.arrived) for a, b in zip(points, points[looks:], strict=False)
+    ]
+    if not any(bad):
+        return 0.0
+    last = max(k for k, one in enumerate(bad) if one)
+    return points[last + 1].at - points[0].at if last + 1 < len(bad) else float("inf")
+
+
 @cache
 def needed(erlang: float) -> int:
     """Replicas with which, for ever, at most one request in a hundred is late."""
@@ -82,7 +93,8 @@ def needed(erlang: float) -> int:
 @dataclass(frozen=True)
 class Jumped:
     back_seconds: float
-    """From the moment until the first 30 s with at most 1 % late; infinite when they never came."""
+    """From the moment until every 30 s that begins later has at most 1 % late, to the end; infinite where the
+    last have more. A few good seconds before that are no return."""
     late: float
     """Requests late from then on, for twenty minutes."""
     before: int
@@ -109,13 +121,8 @@ def jumped(
     world = World(case.trace, case.models, pools, seed, settings or Settings(start_replicas=4))
     run(world, watch, seed)
     points = [point for point in watch.points if point.at >= at - 1e-9]
-    looks = int(30 / watch.period_seconds)
-    windows = zip(points[1:], points[1 + looks :], strict=False)
-    back = next(
-        (a.at - at for a, b in windows if b.late - a.late <= 0.01 * (b.arrived - a.arrived)), float("inf")
-    )
     return Jumped(
-        back,
+        back_after(points, int(30 / watch.period_seconds)),
         points[-1].late - points[0].late,
         points[0].have,
         max(point.have for point in points),
@@ -125,7 +132,8 @@ def jumped(
 
 def step(case: Case, seed_count: int, processes: int) -> Rows:
     """2 erlang for an hour, then 10 at once; and after 25 minutes, when little is known. `overshoot`: the
-    most replicas over what the new load needs (11), on median over the seeds."""
+    most replicas over what the new load needs (11), on median over the seeds. `over_cold_start`: of the worst
+    seed."""
     rows: Rows = []
     for watched, cold, policy in (
         *((WATCHED, cold, policy) for cold in COLD_STARTS for policy in COMPARED),
@@ -143,7 +151,7 @@ def step(case: Case, seed_count: int, processes: int) -> Rows:
                 "watched_minutes": watched,
                 "back_seconds": float(np.median(back)),
                 "worst_back_seconds": float(max(back)),
-                "over_cold_start": float(np.median(back)) - cold,
+                "over_cold_start": float(max(back)) - cold,
                 "before": float(np.median([each.before for each in own])),
                 "highest": highest,
                 "overshoot": highest / needed(HIGH) - 1,
@@ -205,11 +213,13 @@ def shocks(case: Case, seed_count: int, processes: int) -> Rows:
     for what, (load, pools, settings) in SHOCKS.items():
         for policy in COMPARED if len(pools) == 1 else (OURS,):
             own = [jumped(policy, load, seed, pools=pools, settings=settings) for seed in seeds(seed_count)]
+            back = [each.back_seconds for each in own]
             rows.append(
                 {
                     "what": what,
                     "policy": policy,
-                    "back_seconds": float(np.median([each.back_seconds for each in own])),
+                    "back_seconds": float(np.median(back)),
+                    "worst_back_seconds": float(max(back)),
                     "late_requests": float(np.mean([each.late for each in own])),
                     "before": float(np.median([each.before for each in own])),
                     "highest": float(np.median([each.highest for each in own])),
@@ -221,7 +231,9 @@ def shocks(case: Case, seed_count: int, processes: int) -> Rows:
 
 SHOCKS_ASKED = (
     *(
-        Asked(f"{what}: seconds until in time", 35.0 + 60.0, 35.0 + 30.0, value("back_seconds", **which))
+        Asked(
+            f"{what}: seconds until in time", 35.0 + 60.0, 35.0 + 30.0, value("worst_back_seconds", **which)
+        )
         for what, which in ((what, {"policy": OURS, "what": what}) for what in SHOCKS)
         if what != "the pool disappears"
     ),
@@ -229,7 +241,8 @@ SHOCKS_ASKED = (
         "the pool disappears: seconds until in time",
         60.0 + 35.0 + 60.0,
         60.0 + 35.0 + 30.0,
-        value("back_seconds", policy=OURS, what="the pool disappears"),
+        value("worst_back_seconds", policy=OURS, what="the pool disappears"),
     ),
 )
-"""Ours: the issue gives a bound for the step alone. A pool that is gone is found out after a minute."""
+"""Ours: the issue gives a bound for the step alone. They are held to the worst seed. A pool that is gone is
+found out after a minute."""

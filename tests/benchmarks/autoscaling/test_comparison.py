@@ -62,6 +62,38 @@ def test_a_jump_to_five_times_the_load_is_borne_a_minute_after_the_cold_start() 
     assert seen.highest <= 1.3 * jumps.needed(jumps.HIGH)
 
 
+@pytest.mark.parametrize(
+    ("late_looks", "back"),
+    [
+        pytest.param((), 0.0, id="nothing was ever late"),
+        pytest.param((0, 1, 2), 15.0, id="late at once"),
+        pytest.param((20, 21), 110.0, id="late after some good minutes"),
+        pytest.param((0, 1, 20), 105.0, id="late again"),
+        pytest.param((39,), float("inf"), id="late at the end"),
+    ],
+)
+def test_it_is_back_when_nothing_is_late_any_more(late_looks: tuple[int, ...], back: float) -> None:
+    """Looks of five seconds, in each a hundred requests or, where it is late, twenty of them late."""
+    late = np.cumsum([0.0] + [20.0 * (k in late_looks) for k in range(40)])
+    points = [jumps.Point(3600.0 + 5 * k, 100.0 * k, float(late[k]), 1) for k in range(41)]
+    assert jumps.back_after(points, 6) == back
+
+
+def test_a_shock_is_judged_by_the_worst_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    backs = {24: 0.0, 32: 0.0, 40: 400.0}
+
+    def jumped(_: str, __: object, seed: int, **___: object) -> jumps.Jumped:
+        return jumps.Jumped(backs[seed], 0.0, 1, 1, 1.0)
+
+    monkeypatch.setattr(jumps, "jumped", jumped)
+    rows = jumps.shocks(make_case(minutes=5), 3, 1)
+    assert {row["back_seconds"] for row in rows} == {0.0}
+    assert {row["holds"] for row in judge(jumps.SHOCKS_ASKED, rows)} == {"missed"}
+    rows = jumps.step(make_case(minutes=5), 3, 1)
+    beyond = [row for row in judge(jumps.STEP_ASKED, rows) if "seconds beyond" in row["row"]]
+    assert {row["holds"] for row in beyond} == {"missed"}
+
+
 def test_a_service_slower_than_believed_is_found_out_and_never_by_who_only_believes() -> None:
     case = make_case(minutes=30)
     slow = tuple(
