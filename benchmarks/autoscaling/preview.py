@@ -46,6 +46,7 @@ class Preview:
     """The HPA."""
     missing: tuple[str, ...]
     """What the pools had no room for at the start, a sentence a model."""
+    seed: int
     priced: bool
     """Whether the pools say what a device costs an hour; else cost is in device-hours."""
 
@@ -116,6 +117,11 @@ class Preview:
             "that one request in twenty exceeds, with the wait in queues, to within an eighth and never "
             "on the wrong side of the target; each model is told by the quantile of its target. What is "
             "refused or lost exceeds any latency.",
+            "Here nlp-operator knows what a request takes, all that wait, how fast the pools are and that a "
+            "model may be in any; in a cluster it measures the first, and does not know all of the rest. The "
+            "HPA knows what a request takes, too.",
+            f"All this is one run with seed {self.seed}: of the same load other requests, at other moments, "
+            "give other numbers.",
         ]
 
     def _ends(self) -> list[str]:
@@ -160,7 +166,7 @@ def preview(
         return _run(trace, models, [pool], Hpa("rate", target), seed)
 
     missing = tuple(missing_at_start(trace, models, pools))
-    return Preview(trace, tuple(models), ours, tune(hpa, pools, ours), missing, priced)
+    return Preview(trace, tuple(models), ours, tune(hpa, pools, ours), missing, seed, priced)
 
 
 def wanted_at_start(trace: Trace, models: Sequence[Model]) -> list[int]:

@@ -24,6 +24,9 @@ MODEL_NAME_LENGTH = 40
 
 DEFAULT_NAMESPACE = "default"
 
+ENDINGS = (".json", ".yaml", ".yml")
+"""Of the files that count in a folder."""
+
 
 @dataclass(frozen=True)
 class Model:
@@ -44,20 +47,25 @@ class Manifests:
     """In the order of the files; at least one."""
     config_maps: dict[tuple[str, str], Obj]
     """By namespace and name."""
-    left_out: tuple[str, ...]
-    """Objects that mean nothing without a cluster: `DevicePool cpu`."""
+    others: tuple[tuple[str, Obj], ...]
+    """The rest, each with its file."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Objects that mean nothing without a cluster: `DevicePool cpu`."""
+        return tuple(f"{kind(obj) or 'an object without kind'} {name(obj)}" for _, obj in self.others)
 
 
 def read_manifests(files: Sequence[str]) -> Manifests:
-    """Read the documents of all files; `-` is the standard input.
+    """Read the documents of all files; `-` is the standard input, and a folder its files, as for kubectl.
 
     Raises ManifestInvalid with everything that is wrong, each line beginning with the file.
     """
     models: list[Model] = []
     config_maps: dict[tuple[str, str], Obj] = {}
-    left_out: list[str] = []
+    others: list[tuple[str, Obj]] = []
     problems: list[str] = []
-    for file in files:
+    for file in (one for given in files for one in _files(given)):
         for obj in documents(file):
             metadata = obj.get("metadata")
             if not isinstance(metadata, dict):
@@ -72,18 +80,34 @@ def read_manifests(files: Sequence[str]) -> Manifests:
             elif kind(obj) == "ConfigMap":
                 config_maps[namespace(obj), name(obj)] = obj
             else:
-                left_out.append(f"{kind(obj) or 'an object without kind'} {name(obj)}")
+                others.append((file, obj))
+    found = Manifests(tuple(models), config_maps, tuple(others))
     given = [model.name for model in models]
     problems += [
         f"NLPModel {one} is in these files twice; a server has one model of a name."
         for one in sorted({one for one in given if given.count(one) > 1})
     ]
     if not models and not problems:
-        found = ", ".join(left_out) or "nothing"
-        problems.append(f"{', '.join(files)}: there is no {names.MODEL_KIND} in it, only {found}.")
+        rest = ", ".join(found.left_out) or "nothing"
+        problems.append(f"{', '.join(files)}: there is no {names.MODEL_KIND} in it, only {rest}.")
     if problems:
         raise ManifestInvalid("\n".join(problems))
-    return Manifests(tuple(models), config_maps, tuple(left_out))
+    return found
+
+
+def _files(given: str) -> list[str]:
+    """Of a folder those that are manifests by their ending, in the order of their names; else what is given.
+    Folders in it are not looked into."""
+    folder = Path(given)
+    if given == "-" or not folder.is_dir():
+        return [given]
+    try:
+        found = sorted(str(one) for one in folder.iterdir() if one.suffix in ENDINGS and one.is_file())
+    except OSError as error:
+        raise ManifestInvalid(f"{given}: it cannot be read: {error.strerror}.") from error
+    if not found:
+        raise ManifestInvalid(f"{given}: no file in this folder ends in {', '.join(ENDINGS)}.")
+    return found
 
 
 def documents(file: str) -> Iterator[Obj]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ import click
 from nlpctl.errors import ManifestInvalid, NotPossible, WrongUse
 
 if TYPE_CHECKING:
+    from benchmarks.autoscaling.traces import Trace
     from benchmarks.autoscaling.world import Model, Pool
     from nlpctl.local.manifests import Manifests
     from nlpctl.local.manifests import Model as Manifest
@@ -21,7 +23,15 @@ MOST_REPLICAS = 64
 
 
 @click.command(short_help="What scaling would do to these models on a trace of requests.")
-@click.option("-f", "--filename", "files", multiple=True, required=True, metavar="FILE", help="Manifests.")
+@click.option(
+    "-f",
+    "--filename",
+    "files",
+    multiple=True,
+    required=True,
+    metavar="FILE",
+    help="Manifests, as for kubectl apply: files, folders, or `-`.",
+)
 @click.option(
     "--trace",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -92,7 +102,7 @@ def simulate(
             f"({service_milliseconds:g}): a batch takes no longer than its requests one by one."
         )
     manifests = read_manifests(files)
-    pools, priced = _pools(files, cold_start_seconds)
+    pools, priced = _pools(manifests, cold_start_seconds)
     try:
         case = comparison.load(trace, day, minutes)
     except traces.TraceError as error:
@@ -100,6 +110,7 @@ def simulate(
     columns = _columns(manifests, case.trace.names, trace.name)
     models = [_model(one, service_milliseconds / 1000, further / 1000) for one in manifests.models]
     _check_room(models, pools)
+    _check_writable([path for path in (png, html) if path])
     shown = preview.preview(
         traces.choose(case.trace, columns),
         case.past and traces.choose(case.past, columns),
@@ -113,6 +124,7 @@ def simulate(
         f"The load is {trace.name}: "
         + ", ".join(f"{case.trace.names[c]} for {m.name}" for c, m in zip(columns, models, strict=True))
         + ".",
+        *_cut(case.trace, minutes),
         *(note for one in manifests.models for note in _told_apart(one)),
         *shown.notes(),
     ]
@@ -122,15 +134,44 @@ def simulate(
         if html:
             html.write_text(preview.page(shown, notes), encoding="utf-8")
     except OSError as error:
-        raise WrongUse(f"{error.filename} cannot be written: {error.strerror}.") from error
+        raise _unwritable(error) from error
     if as_json:
         click.echo(json.dumps({"totals": shown.totals(), "models": shown.rows(), "notes": notes}))
         return
     click.echo(f"{preview.text(shown.totals())}\n\n{preview.text(shown.rows())}\n\n" + "\n".join(notes))
 
 
+def _check_writable(paths: Sequence[Path]) -> None:
+    """Before the long run, by opening each; what was not there is not left behind."""
+    for path in paths:
+        there = os.path.lexists(path)
+        try:
+            with path.open("ab"):
+                pass
+        except OSError as error:
+            raise _unwritable(error) from error
+        if not there:
+            path.unlink()
+
+
+def _unwritable(error: OSError) -> WrongUse:
+    return WrongUse(f"{error.filename} cannot be written: {error.strerror}.")
+
+
+def _cut(trace: Trace, minutes: int | None) -> list[str]:
+    """Where the trace is not as long as was asked."""
+    if minutes is None or trace.seconds == 60 * minutes:
+        return []
+    return [
+        f"--minutes is {minutes}, and {trace.seconds / 60:g} minutes are run: the trace is in stretches of "
+        f"{trace.bin_seconds:g} s, and has no more than there are in it."
+    ]
+
+
 def _told_apart(one: Manifest) -> list[str]:
     """What differs here from what its manifest says, or would be in a cluster."""
+    from nlp_operator.planning.scaling.wanted import held_to
+
     spec, said = one.spec, []
     if spec.scaling.max_replicas is None:
         said.append(
@@ -141,6 +182,12 @@ def _told_apart(one: Manifest) -> list[str]:
         said.append(
             f"{one.name} may have {spec.scaling.max_replicas} replicas by spec.scaling.maxReplicas; the "
             f"simulator goes up to {MOST_REPLICAS}."
+        )
+    if spec.scaling.latency_target is None:
+        held = held_to(spec.scaling)
+        said.append(
+            f"{one.name} has no spec.scaling.latencyTarget; it is held to {1000 * held.target_seconds:g} ms "
+            f"for {100 * held.quantile:g} % of its requests, as the operator holds it."
         )
     if spec.scaling.mode == "External":
         said.append(f"{one.name} has spec.scaling.mode External: in a cluster somebody else scales it.")
@@ -167,10 +214,10 @@ def _columns(manifests: Manifests, names: Sequence[str], trace: str) -> list[int
 
 def _model(one: Manifest, first_seconds: float, further_seconds: float) -> Model:
     from benchmarks.autoscaling.world import Model
-    from nlp_operator.planning.scaling.wanted import UNDECLARED_QUANTILE, UNDECLARED_TARGET_SECONDS
+    from nlp_operator.planning.scaling.wanted import held_to
 
     scaling, batch = one.spec.scaling, one.spec.serving.max_batch_size
-    target = scaling.latency_target
+    held = held_to(scaling)
     item = further_seconds if batch > 1 else 0.0
     return Model(
         one.name,
@@ -178,10 +225,8 @@ def _model(one: Manifest, first_seconds: float, further_seconds: float) -> Model
         item_seconds=item,
         max_batch=batch,
         replica_limit=max(2 * batch, 4),
-        target_seconds=target.milliseconds / 1000
-        if target
-        else max(UNDECLARED_TARGET_SECONDS, 3 * first_seconds),
-        quantile=float(target.quantile) if target else UNDECLARED_QUANTILE,
+        target_seconds=held.target_seconds,
+        quantile=held.quantile,
         priority=scaling.priority,
         devices=one.spec.serving.devices_per_replica,
         lowest=min(scaling.min_replicas, MOST_REPLICAS),
@@ -201,7 +246,7 @@ def _check_room(models: Sequence[Model], pools: Sequence[Pool]) -> None:
             )
 
 
-def _pools(files: Sequence[str], cold_start_seconds: float) -> tuple[list[Pool], bool]:
+def _pools(manifests: Manifests, cold_start_seconds: float) -> tuple[list[Pool], bool]:
     """The pools, and whether they have prices. A pool without one among others that have one costs as much as
     the cheapest of them, as for the operator."""
     from benchmarks.autoscaling.world import Pool
@@ -209,11 +254,11 @@ def _pools(files: Sequence[str], cold_start_seconds: float) -> tuple[list[Pool],
     from nlp_operator.api.objects import kind, name
     from nlp_operator.api.spec import PoolSpec, parse_pool
     from nlp_operator.errors import SpecInvalid
-    from nlpctl.local.manifests import documents, misspelt
+    from nlpctl.local.manifests import misspelt
 
     specs: dict[str, PoolSpec] = {}
     problems = []
-    for file, obj in ((path, one) for path in files for one in documents(path)):
+    for file, obj in manifests.others:
         if kind(obj) != names.POOL_KIND:
             continue
         wrong = misspelt(PoolSpec, obj)

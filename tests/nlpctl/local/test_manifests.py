@@ -39,6 +39,27 @@ def test_standard_input_is_a_file_too(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [model.name for model in read_manifests(["-"]).models] == ["novels"]
 
 
+def test_a_folder_stands_for_the_manifests_in_it(tmp_path: Path) -> None:
+    for name in ("b.yaml", "a.json", "c.yml"):
+        write(tmp_path, make_model(name[0]), name=name)
+    (tmp_path / "notes.txt").write_text("not a manifest")
+    (tmp_path / "deeper.yaml").mkdir()
+    write(tmp_path / "deeper.yaml", make_model("d"), name="d.yaml")
+    assert [model.name for model in read_manifests([str(tmp_path)]).models] == ["a", "b", "c"]
+
+
+def test_in_a_folder_the_wrong_file_is_named(tmp_path: Path) -> None:
+    file = write(tmp_path, {**make_model(), "apiVersion": "v1"})
+    with pytest.raises(ManifestInvalid, match=f"^{file}: NLPModel novels: apiVersion is 'v1'"):
+        read_manifests([str(tmp_path)])
+
+
+def test_a_folder_without_manifests_is_told(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("not a manifest")
+    with pytest.raises(ManifestInvalid, match=r"no file in this folder ends in \.json, \.yaml, \.yml\."):
+        read_manifests([str(tmp_path)])
+
+
 def with_spec(**spec: Any) -> dict[str, Any]:
     model = make_model()
     return {**model, "spec": {**model["spec"], **spec}}

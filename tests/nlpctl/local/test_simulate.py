@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
+from benchmarks.autoscaling import preview
+from nlp_operator.planning.scaling.wanted import UNDECLARED_TARGET_SECONDS
 from nlpctl.__main__ import cli
 
 MODEL = """
@@ -287,6 +289,49 @@ def test_what_is_wrong_with_a_pool_is_said(files: Path, before: str, after: str,
     assert sentence in output
 
 
+@pytest.mark.parametrize("option", ["--html", "--png"])
+@pytest.mark.parametrize(
+    ("path", "why"),
+    [
+        pytest.param("no/page", "No such file or directory", id="no folder for it"),
+        pytest.param("pool.yaml/page", "Not a directory", id="a file is its folder"),
+    ],
+)
+def test_what_cannot_be_written_is_told_before_the_run(
+    files: Path, option: str, path: str, why: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preview, "preview", None)
+    code, output = run(files, "-f", str(files / "pool.yaml"), option, str(files / path))
+    assert code != 0
+    assert output == f"{files / path} cannot be written: {why}."
+
+
+def test_a_run_that_fails_leaves_no_empty_page_and_no_page_emptied(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("in the run")
+
+    monkeypatch.setattr(preview, "preview", fail)
+    (files / "old.html").write_text("an older page")
+    words = ("--png", str(files / "new.png"), "--html", str(files / "old.html"))
+    assert run(files, "-f", str(files / "pool.yaml"), *words)[1] == "in the run"
+    assert not (files / "new.png").exists()
+    assert (files / "old.html").read_text() == "an older page"
+
+
+def test_manifests_from_the_standard_input_may_have_the_pools(
+    files: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tell(*given: Any, **_: object) -> None:
+        raise AssertionError(" ".join(pool.name for pool in given[3]))
+
+    monkeypatch.setattr(preview, "preview", tell)
+    words = ["simulate", "-f", "-", "--trace", str(files / "trace.csv")]
+    result = CliRunner().invoke(cli, words, input=(files / "models.yaml").read_text() + POOL)
+    assert str(result.exception) == "cpu"
+
+
 def test_a_pool_that_is_there_twice_is_told(files: Path) -> None:
     pool = str(files / "pool.yaml")
     code, output = run(files, "-f", pool, "-f", pool)
@@ -421,6 +466,41 @@ def test_what_a_cluster_would_do_otherwise_is_told(files: Path) -> None:
     notes = "\n".join(simulated(files)["notes"])
     for part in ("mode External", "is suspended", "poolNames are not looked at", "goes up to 64"):
         assert part in notes
+
+
+@pytest.mark.brain
+def test_a_folder_has_the_models_and_the_pools(files: Path) -> None:
+    result = CliRunner().invoke(cli, ["simulate", "-f", str(files), "--trace", str(files / "trace.csv")])
+    assert result.exit_code == 0, result.output
+    assert "first for first, second for second" in result.output
+
+
+@pytest.mark.brain
+def test_what_is_not_as_in_a_cluster_is_told_and_that_it_is_one_run(files: Path) -> None:
+    notes = "\n".join(simulated(files)["notes"])
+    assert "Here nlp-operator knows what a request takes, all that wait" in notes
+    assert "All this is one run with seed 24" in notes
+
+
+@pytest.mark.brain
+def test_who_declares_no_target_is_held_to_the_operators_and_that_is_told(files: Path) -> None:
+    models = MODEL.format(name="first").replace(", latencyTarget: {milliseconds: 500}", "")
+    (files / "models.yaml").write_text(models)
+    said = simulated(files, "--service-milliseconds", "900")
+    assert of_ours(said, "first")["target_seconds"] == UNDECLARED_TARGET_SECONDS
+    assert (
+        "first has no spec.scaling.latencyTarget; it is held to 1000 ms for 95 % of its requests, as the "
+        "operator holds it."
+    ) in said["notes"]
+
+
+@pytest.mark.brain
+def test_more_minutes_than_were_asked_for_are_told(files: Path) -> None:
+    lines = [f"{model},{at},2" for model in ("first", "second") for at in (0, 600, 1200)]
+    (files / "trace.csv").write_text("\n".join(["model,t_s,rate_rps", *lines]) + "\n")
+    told = "--minutes is 5, and 10 minutes are run: the trace is in stretches of 600 s"
+    assert told in "\n".join(simulated(files, "--minutes", "5")["notes"])
+    assert "--minutes" not in "\n".join(simulated(files, "--minutes", "20")["notes"])
 
 
 @pytest.mark.brain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nlp_operator.api.objects import Obj, deleting
-from nlp_operator.api.spec import parse_model
+from nlp_operator.api.spec import Scaling, parse_model
 from nlp_operator.errors import SpecInvalid
 
 UNDECLARED_TARGET_SECONDS = 1.0
@@ -31,7 +31,12 @@ def wanted_of(model: Obj | None) -> Wanted | None:
         return None
     if spec.suspend or spec.scaling.mode == "External":
         return None
-    target = spec.scaling.latency_target
+    return held_to(spec.scaling)
+
+
+def held_to(scaling: Scaling) -> Wanted:
+    """What the spec declares, or what goes for those that declare nothing."""
+    target = scaling.latency_target
     if target is None:
         return Wanted(UNDECLARED_TARGET_SECONDS, UNDECLARED_QUANTILE)
     return Wanted(target.milliseconds / 1000, float(target.quantile))
