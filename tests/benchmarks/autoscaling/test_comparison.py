@@ -267,6 +267,15 @@ def test_a_large_model_and_small_ones_trade_places_as_their_loads_do() -> None:
     ) == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("devices", "whole"), [(3, False), (4, True)])
+def test_the_bound_tells_whether_its_replicas_are_whole(devices: int, whole: bool) -> None:
+    """A replica takes two devices; with three there is one and a half."""
+    trace = Trace(("m",), 60.0, np.full((15, 1), 1.4 / 0.1543 * 60))
+    case = Case(trace, None, (Model("m", devices=2),))
+    row = scarce.bound_row(case, (Pool("gpu", devices, cold_start_seconds=0.0),), 100.0)
+    assert row["whole_replicas"] is whole
+
+
 def run_with_34_devices(case: Case, policy: str) -> float:
     settings = Settings(start_replicas=(16, *(2,) * scarce.SMALL_MODELS))
     return execute(Job(case, policy, (Pool("gpu", 34),), 24, settings)).late_share
