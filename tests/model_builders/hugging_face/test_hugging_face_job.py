@@ -144,6 +144,7 @@ def rewritten(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[
             rewritten("config.json", lambda config: config.update(num_hidden_layers=3)),
             "the safetensors hold no 'bert.encoder.layer.2.",
             id="weights of another model",
+            marks=pytest.mark.release,
         ),
         pytest.param(
             "digits",
@@ -168,6 +169,7 @@ def rewritten(name: str, change: Callable[[dict[str, Any]], None]) -> Callable[[
             rewritten("generation_config.json", lambda settings: settings.update(repetition_penalty=1.5)),
             "asks for repetition_penalty: 1.5, which is not served.",
             id="settings that are not served",
+            marks=pytest.mark.release,
         ),
     ],
 )
