@@ -64,7 +64,7 @@ def test_each_model_takes_the_column_of_its_name_and_the_page_needs_nothing_else
     )
     assert code == 0, output
     said = json.loads(output)
-    assert "second for second" in said["notes"][1].replace("first for first", "second for second")
+    assert said["notes"][1] == "The load is trace.csv: first for first, second for second."
     assert next(row["policy"] for row in said["totals"]) == "nlp-operator"
     assert {"late_share", "device_hours", "price"} <= set(said["totals"][0])
     assert {"latency_seconds", "quantile", "target_seconds"} <= set(said["models"][0])

@@ -184,12 +184,20 @@ def test_the_convex_curve_lies_below_and_touches_the_ends(curve: list[float]) ->
 POOLS = ("a", "b", "c")
 
 
+def falling(steps: list[float]) -> list[float]:
+    """A curve that falls by these steps, the largest first."""
+    ordered = sorted(steps)
+    return [sum(ordered[: len(ordered) - k]) for k in range(len(ordered) + 1)]
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> list[Request]:
     made = []
     for number in range(draw(st.integers(1, 6))):
-        steps = sorted(draw(st.lists(st.floats(0, 50), min_size=1, max_size=10)))
-        curve = [sum(steps[: len(steps) - k]) for k in range(len(steps) + 1)]
+        count = draw(st.integers(1, 10))
+        soon, later = (
+            falling(draw(st.lists(st.floats(0, 50), min_size=count, max_size=count))) for _ in range(2)
+        )
         names = draw(st.sets(st.sampled_from(POOLS), min_size=1))
         offers = [
             Offer(pool, draw(st.integers(1, 4)), draw(st.floats(0.2, 4)), draw(st.floats(0.1, 8)))
@@ -200,13 +208,14 @@ def requests(draw: st.DrawFn) -> list[Request]:
         made.append(
             Request(
                 f"m{number}",
-                curve,
-                curve,
+                soon,
+                later,
                 offers,
                 current,
                 lowest,
                 lowest + draw(st.integers(0, 8)),
                 keep=draw(st.floats(0, 6)),
+                start_seconds=draw(st.floats(0, 1200)),
                 settled=draw(st.booleans()),
                 leaving=draw(st.sampled_from(["", *POOLS])),
             )
@@ -214,22 +223,41 @@ def requests(draw: st.DrawFn) -> list[Request]:
     return made
 
 
+def used_by(asked: list[Request], counts: Mapping[str, Mapping[str, int]], pool: str) -> int:
+    """Devices of a pool."""
+    return sum(
+        counts[one.name].get(pool, 0) * offer.devices
+        for one in asked for offer in one.offers if offer.pool == pool
+    )  # fmt: skip
+
+
 @given(asked=requests(), devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}))
 def test_a_plan_fits_the_pools_and_every_bound(asked: list[Request], devices: Mapping[str, int]) -> None:
     plan = allocate(asked, devices, SETTINGS)
+    running = {one.name: one.current for one in asked}
+    crowded = {pool for pool in POOLS if used_by(asked, running, pool) > devices[pool]}
     for pool in POOLS:
-        used = sum(
-            plan.counts[one.name].get(pool, 0) * offer.devices
-            for one in asked for offer in one.offers if offer.pool == pool
-        )  # fmt: skip
-        assert used <= devices[pool]
+        assert used_by(asked, plan.counts, pool) <= devices[pool]
     for one in asked:
         total = sum(plan.counts[one.name].values())
         assert all(count >= 0 for count in plan.counts[one.name].values())
         assert total <= one.highest
         if total < min(one.lowest, sum(one.current.values())):
-            # Only a pool without room takes a model below its minimum.
-            assert any(move.kind in ("Shed", "Give") for move in plan.moves)
+            # Only a pool in which less fits than runs takes a model below its minimum, and only who is in it.
+            assert any(
+                move.kind == "Shed" and move.model == one.name and move.pool in crowded for move in plan.moves
+            )
+
+
+@given(asked=requests(), devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}))
+def test_each_model_has_its_lowest_where_there_is_room(
+    asked: list[Request], devices: Mapping[str, int]
+) -> None:
+    plan = allocate(asked, devices, SETTINGS)
+    for one in asked:
+        if sum(plan.counts[one.name].values()) < one.lowest:
+            for offer in one.offers:
+                assert devices[offer.pool] - used_by(asked, plan.counts, offer.pool) < offer.devices
 
 
 @given(asked=requests(), devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}))
