@@ -81,8 +81,8 @@ def in_samples(kind: Kind) -> list[Obj]:
 
 @contextmanager
 def sample_volumes(plane: ControlPlane) -> Iterator[None]:
-    """A volume for each claim that the samples bring along."""
-    names = [f"of-sample-{claim['metadata']['name']}" for claim in in_samples(kinds.CLAIM)]
+    """A volume for each claim that the samples bring along, also where two have claims of one name."""
+    names = [f"of-sample-{number}" for number, _ in enumerate(in_samples(kinds.CLAIM))]
     spec = {"accessModes": ["ReadWriteOnce"], "capacity": {"storage": "20Gi"}}
     spec |= {"hostPath": {"path": "/nowhere"}}
     plane.apply(
