@@ -39,9 +39,14 @@ class Settings:
     evenness: float = 1.0
     """How much more a late request counts in a model that has had more than its share of late ones: 0 not
     at all."""
-    uneven_seconds: float = 1800.0
+    uneven_seconds: float = 3600.0
     """Half-life of what is remembered of that. Where devices are scarce a short one makes models take turns,
     and each turn costs a cold start."""
+    starving_share: float = 0.7
+    """A model starves when so many of its newest requests were late. Then only these count: who was well for
+    an hour would else starve for another before it counts as much as those who never were."""
+    starving_seconds: float = 300.0
+    """Half-life of what is remembered of the newest."""
     usual_quantile: float = 0.95
     """A latency target of this quantile values a late request at `late_price`; a stricter one values it
     higher."""
@@ -78,6 +83,23 @@ class ModelInput:
 
 
 @dataclass
+class Lately:
+    """Late and all requests, of which those long ago count less and less."""
+
+    late: float = 0.0
+    offered: float = 0.0
+
+    def add(self, window: Window, half_life_seconds: float) -> None:
+        fade = 0.5 ** (window.seconds / half_life_seconds)
+        self.late = self.late * fade + window.late
+        self.offered = self.offered * fade + window.offered
+
+    @property
+    def share(self) -> float:
+        return self.late / self.offered if self.offered > 0 else 0.0
+
+
+@dataclass
 class ModelMemory:
     guard: GuardState
     capacity: CapacityEstimate
@@ -86,9 +108,8 @@ class ModelMemory:
     leaving: str = ""
     """The pool of a replica that goes once its successors in another pool serve."""
     leaving_since: float = -math.inf
-    late: float = 0.0
-    """Late and all requests of the last while, for `evenness`."""
-    offered: float = 0.0
+    lately: Lately = field(default_factory=Lately)
+    newest: Lately = field(default_factory=Lately)
 
 
 @dataclass
@@ -342,9 +363,8 @@ def _learn(kept: ModelMemory, window: Window, settings: Settings) -> None:
         kept.capacity, Executions(window.batches, window.items, window.busy_seconds), window.seconds
     )
     demand.observe(kept.demand, window.start, window.end, window.offered)
-    fade = 0.5 ** (window.seconds / settings.uneven_seconds)
-    kept.late = kept.late * fade + window.late
-    kept.offered = kept.offered * fade + window.offered
+    kept.lately.add(window, settings.uneven_seconds)
+    kept.newest.add(window, settings.starving_seconds)
 
 
 def _forecast(
@@ -366,9 +386,10 @@ def _load_share(given: ModelInput, curve: ServiceCurve, signal: Window | Unknown
 
 def _weight(kept: ModelMemory, given: ModelInput, settings: Settings) -> float:
     strictness = (1.0 - settings.usual_quantile) / max(1.0 - given.quantile, 1e-4)
-    uneven = 0.0
-    if settings.evenness and kept.offered > 0:
-        uneven = settings.evenness * kept.late / kept.offered / max(1.0 - given.quantile, 1e-4)
+    share = kept.lately.share
+    if kept.newest.share >= settings.starving_share:
+        share = max(share, kept.newest.share)
+    uneven = settings.evenness * share / max(1.0 - given.quantile, 1e-4)
     return max(given.priority, 1) / 100.0 * strictness * (1.0 + uneven)
 
 

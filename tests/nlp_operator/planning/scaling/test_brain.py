@@ -170,6 +170,20 @@ def test_the_more_important_model_gets_what_is_scarce() -> None:
     assert sum(totals.values()) <= 8
 
 
+def test_a_model_that_starves_counts_by_its_newest_requests() -> None:
+    """An hour without a late request makes nobody wait an hour for help."""
+    memory = Memory()
+    watch(memory, rate=20.0, seconds=3600)
+    weights = []
+    for minute in range(12):
+        at = 3610.0 + 60.0 * minute
+        sample = make_sample(at, 20.0, late=20.0 * (at - 3600))
+        decide(memory, [make_input(sample)], DEVICES, at, SETTINGS)
+        weights.append(brain._weight(memory.models["m"], make_input(sample), SETTINGS))
+    assert weights[2] < 8, "a moment is no starving"
+    assert weights[-1] > 14
+
+
 def test_a_decision_explains_itself_as_plain_data() -> None:
     explained = watch(Memory(), rate=50.0, seconds=600).explain()
     assert json.loads(json.dumps(explained)) == explained
