@@ -332,7 +332,8 @@ def test_parameter_that_cannot_work_is_refused(
 def test_architecture_without_builder_is_refused(jobs: Jobs) -> None:
     ran = jobs.build(jobs.corpus(make_novels()), architecture="Oracle")
     assert (ran.code, ran.result["reason"]) == (10, "ParameterInvalid")
-    assert "spec.build.architecture is 'Oracle'; this builder builds OneHot, " in ran.result["message"]
+    sentence = "spec.build.architecture is 'Oracle'; this builder builds HuggingFace, OneHot, "
+    assert sentence in ran.result["message"]
 
 
 def test_metric_that_is_not_measured_is_refused(jobs: Jobs) -> None:

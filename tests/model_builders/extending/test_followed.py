@@ -213,7 +213,8 @@ def test_it_becomes_an_artifact(page: Page, tmp_path: Path) -> None:
         pytest.param(
             {"architecture": "NgramProfile", "ngramProfile": {}},
             "ParameterInvalid",
-            "spec.build.architecture is 'NgramProfile'; this builder builds NgramProfiles, OneHot, ",
+            "spec.build.architecture is 'NgramProfile'; "
+            "this builder builds HuggingFace, NgramProfiles, OneHot, ",
             id="a name that the image has not",
         ),
     ],
