@@ -112,7 +112,7 @@ def test_operator_reads_the_report_and_has_room_for_sixty_measured_models() -> N
     body = json.dumps(make_report(config, "", models, "", "2.51.0", "Running", measures))
     assert len(body) < LARGEST_ANSWER
     told = parse_agent_report(body, datetime.datetime.now(datetime.UTC)).of(specs[59].name)
-    assert told == ModelReport(specs[59].name, NEW.digest, NEW.digest, "Serving")
+    assert told == ModelReport(specs[59].name, NEW.digest, NEW.digest, "Serving", measured_mebibytes=288)
 
 
 def test_report_follows_the_contract() -> None:

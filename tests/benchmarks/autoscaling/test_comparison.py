@@ -80,15 +80,17 @@ def test_it_is_back_when_nothing_is_late_any_more(late_looks: tuple[int, ...], b
 
 
 def test_a_shock_is_judged_by_the_worst_seed(monkeypatch: pytest.MonkeyPatch) -> None:
-    backs = {24: 0.0, 32: 0.0, 40: 400.0}
+    backs = {24: 0.0, 32: 0.0, 40: 800.0}
 
     def jumped(_: str, __: object, seed: int, **___: object) -> jumps.Jumped:
-        return jumps.Jumped(backs[seed], 0.0, 1, 1, 1.0)
+        return jumps.Jumped(backs[seed], 100.0, 1, 1, 1.0)
 
     monkeypatch.setattr(jumps, "jumped", jumped)
     rows = jumps.shocks(make_case(minutes=5), 3, 1)
     assert {row["back_seconds"] for row in rows} == {0.0}
-    assert {row["holds"] for row in judge(jumps.SHOCKS_ASKED, rows)} == {"missed"}
+    judged = judge(jumps.SHOCKS_ASKED, rows)
+    assert {row["holds"] for row in judged if "seconds" in row["row"]} == {"missed"}
+    assert [row["reached"] for row in judged if "late requests" in row["row"]] == [1.0]
     rows = jumps.step(make_case(minutes=5), 3, 1)
     beyond = [row for row in judge(jumps.STEP_ASKED, rows) if "seconds beyond" in row["row"]]
     assert {row["holds"] for row in beyond} == {"missed"}
