@@ -21,7 +21,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -35,7 +34,7 @@ from localcluster.debian import Unpacked
 from localcluster.errors import ClusterError, CommandFailed, NotPossible
 from localcluster.locks import locked
 from localcluster.pip_settings import read_pip_settings
-from localcluster.processes import tied_to_us
+from localcluster.processes import end_group, tied_to_us
 from localcluster.progress import Progress
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -138,8 +137,7 @@ class Beside:
     def __exit__(self, *_: object) -> None:
         if self._process is not None and self._process.poll() is None:
             # What it started is in its group or tied to its life; its scratch files the next build sweeps.
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            end_group(self._process)
 
     def start(self) -> None:
         """Begin, unless everything is there, or this machine cannot build."""
@@ -499,8 +497,7 @@ def _ended(process: subprocess.Popen[str]) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        end_group(process)
         raise
 
 

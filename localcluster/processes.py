@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from localcluster.errors import StartFailed
 
@@ -85,6 +86,24 @@ def tied_to_us() -> list[str]:
     return ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
 
 
+GONE_SECONDS = 10.0
+"""A killed process is gone within milliseconds; more on a machine that has no time for it."""
+
+
+def end_group(process: subprocess.Popen[Any]) -> None:
+    """Kill what was started with a session of its own, and all that is in its group; back when they are gone,
+    so that nobody writes any more where somebody cleans up next."""
+    os.killpg(process.pid, signal.SIGKILL)  # not waited for yet, so the pid is still its own
+    process.wait()
+    until = time.monotonic() + GONE_SECONDS
+    while time.monotonic() < until:
+        try:
+            os.killpg(process.pid, 0)
+        except (ProcessLookupError, PermissionError):
+            return
+        time.sleep(0.01)
+
+
 def run_whole(
     argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
@@ -105,7 +124,7 @@ def run_whole(
         try:
             output, errors = process.communicate()
         except BaseException:
-            os.killpg(process.pid, signal.SIGKILL)  # not waited for yet, so the pid is still its own
+            end_group(process)
             raise
     return subprocess.CompletedProcess(list(argv), process.returncode, output, errors)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from localcluster.processes import identity_of, run_whole
+from localcluster.processes import end_group, identity_of, run_whole
 
 STARTER = """
 import sys
@@ -35,3 +36,15 @@ def test_a_command_ends_with_a_starter_that_cannot_end_it(tmp_path: Path, end: s
         assert starter.wait(30) == -end
     while sleeper.alive():
         pass
+
+
+def test_a_group_that_was_ended_is_gone_whole() -> None:
+    """Also those in it that are nobody's child any more."""
+    script = "sleep 600 & sleep 600 & echo $!; wait"
+    with subprocess.Popen(["sh", "-c", script], stdout=subprocess.PIPE, start_new_session=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        end_group(process)
+        with pytest.raises(ProcessLookupError):
+            os.killpg(process.pid, 0)
+        assert identity_of(child) is None
