@@ -23,6 +23,10 @@ OPERATOR_USER = service_account("nlp-system", "nlp-operator")
 T = TypeVar("T")
 
 
+COLLECTED = 90.0
+"""Seconds for the garbage collector: it looks for new kinds every 30 s, and ours is new in this cluster."""
+
+
 def until(condition: Callable[[], T | None], what: str, seconds: float = 30.0) -> T:
     """The first true value of `condition`; a clear failure when there is none in time."""
     deadline = time.monotonic() + seconds

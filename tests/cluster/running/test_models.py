@@ -11,13 +11,10 @@ import pytest
 
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
-from tests.cluster.running.rig import Scene, make_pool, until
+from tests.cluster.running.rig import COLLECTED, Scene, make_pool, until
 from tests.faults.agents import AgentsInThread
 from tests.faults.audit import count_by_kind
 from tests.faults.bad_input_page import assert_as_promised
-
-COLLECTED = 90.0
-"""Seconds for the garbage collector: it looks for new kinds every 30 s, and ours is new in this cluster."""
 
 
 def test_a_model_becomes_ready_with_all_its_children(scene: Scene) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
-from tests.cluster.running.rig import OperatorProcess, Scene, make_pool, until
+from tests.cluster.running.rig import COLLECTED, OperatorProcess, Scene, make_pool, until
 
 Pools = Callable[..., str]
 
@@ -86,6 +86,7 @@ def test_a_higher_priority_takes_the_last_device_and_the_lower_one_waits(scene: 
     assert (running(scene, "high"), running(scene, "low")) == ({pool: 1}, {})
     assert most_at_once(scene, pool) == 1, "no budget is passed on the way"
     scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "high")
+    until(lambda: not running(scene, "high"), "its server is collected", COLLECTED)
     scene.wait_ready("low")
 
 
@@ -151,6 +152,7 @@ def test_the_same_name_in_two_namespaces_is_two_models(scene: Scene, pools: Pool
     loser.wait_for("novels", "Placed", "False", "NoRoom")
     assert running(loser, "novels") == {}
     first.plane.kubectl("-n", first.namespace, "delete", "nlpmodel", "novels")
+    until(lambda: not running(first, "novels"), "its server is collected", COLLECTED)
     loser.wait_ready("novels")
     scene.plane.kubectl("delete", "namespace", other, "--wait=false")
 
