@@ -19,6 +19,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, labels, name, namespace, uid
 from nlp_operator.engine.clock import Clock
 from nlp_operator.planning.agent_report import AgentReport, parse_agent_report, with_peaks
+from nlp_operator.planning.pods import is_of_server
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +44,7 @@ class Target:
 def target_of(pod: Obj) -> Target | None:
     """The pod as a target; `None` when there is nobody to ask (not one of our servers, no address yet, ended,
     going away)."""
-    if labels(pod).get(names.LABEL_COMPONENT) != names.COMPONENT_SERVER or deleting(pod):
+    if not is_of_server(pod) or deleting(pod):
         return None
     address = str(dig(pod, "status", "podIP", default=""))
     if not address or dig(pod, "status", "phase") not in ("Running", "Pending"):

@@ -13,20 +13,22 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import shorten
 from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, uid
-from nlp_operator.api.spec import ModelSpec, parse_model
+from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.writer import controller_uid
-from nlp_operator.controllers.keys import Key, key_of_object, model_key
+from nlp_operator.controllers.keys import Key, key_of_label, key_of_object
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
 from nlp_operator.planning import together
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.packing.feasible import room_for
 from nlp_operator.planning.plan import EventWanted
+from nlp_operator.planning.pods import is_of_server, waits_for_node
 from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Advice, Known, Role, Told, tell
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling import Scaled, past, wanted_replicas
@@ -34,11 +36,9 @@ from nlp_operator.planning.scaling.allocator import Fits
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
 from nlp_operator.planning.scaling.breaker import Starts, held, stuck
 from nlp_operator.planning.scaling.observed import (
-    is_of_server,
     observe_model,
     readable_pools,
     replicas_running,
-    waits_for_node,
 )
 from nlp_operator.planning.scaling.past import Past
 from nlp_operator.planning.scaling.signals import Sample, Window
@@ -103,6 +103,20 @@ class Seen:
     """All server pods, where something is measured."""
     placed: together.Decision | None = None
     """The last plan over all models."""
+
+    @cached_property
+    def specs(self) -> dict[str, PoolSpec]:
+        """Of the pools that can be read."""
+        return readable_pools(self.pools)
+
+    @cached_property
+    def servers(self) -> dict[str, list[Obj]]:
+        """The Deployments of each model, by its uid."""
+        found: dict[str, list[Obj]] = {}
+        for deployment in sorted(self.deployments, key=lambda one: (namespace(one), name(one))):
+            if names.LABEL_POOL in labels(deployment) and not deleting(deployment):
+                found.setdefault(controller_uid(deployment), []).append(deployment)
+        return found
 
 
 class Autoscaler:
@@ -173,13 +187,14 @@ class Autoscaler:
     def _tell(self, seen: Seen, report: Report, now: float) -> dict[Key, Told]:
         """What is to be done with each model from now on, and said."""
         told = {}
-        servers = servers_of(seen)
         for model in seen.models:
             key, wanted = key_of_object(model), wanted_of(model)
             decision = self.decisions.get(key)
             if decision is not None and wanted is not None:
                 spec = parse_model(model)
-                keeps = wanted_replicas(spec, Scaled(replicas_running(model, servers.get(uid(model), []))))
+                keeps = wanted_replicas(
+                    spec, Scaled(replicas_running(model, seen.servers.get(uid(model), [])))
+                )
                 known = Known(
                     decision,
                     report.believed(key),
@@ -269,40 +284,24 @@ def fits_in(placed: together.Decision, given: Mapping[Key, ModelInput]) -> Fits:
 
 def observe(seen: Seen, samples: Mapping[Key, Sample | None]) -> dict[Key, ModelInput]:
     """What is to be decided for each model, in the order of their names."""
-    pools = readable_pools(seen.pools)
-    servers = servers_of(seen)
-    waiting: dict[Key, Counter[str]] = {}
-    for pod in seen.waiting:
-        own = labels(pod)
-        key = model_key(namespace(pod), own.get(names.LABEL_MODEL, ""))
-        waiting.setdefault(key, Counter())[own.get(names.LABEL_POOL, "")] += 1
+    waiting = Counter(map(key_of_label, seen.waiting))
     pods: dict[Key, list[Obj]] = {}
     for pod in seen.pods:
-        key = model_key(namespace(pod), labels(pod).get(names.LABEL_MODEL, ""))
-        pods.setdefault(key, []).append(pod)
+        pods.setdefault(key_of_label(pod), []).append(pod)
     found = {}
     for model in sorted(seen.models, key=lambda one: (namespace(one), name(one))):
         key = key_of_object(model)
         given = observe_model(
             model,
-            servers.get(uid(model), []),
-            pools,
+            seen.servers.get(uid(model), []),
+            seen.specs,
             samples.get(key),
-            waiting.get(key, Counter()),
+            waiting[key],
             pods.get(key, ()),
         )
         if given is not None:
             found[key] = given
     return found
-
-
-def servers_of(seen: Seen) -> dict[str, list[Obj]]:
-    """The Deployments of each model, by its uid."""
-    servers: dict[str, list[Obj]] = {}
-    for deployment in sorted(seen.deployments, key=lambda one: (namespace(one), name(one))):
-        if names.LABEL_POOL in labels(deployment) and not deleting(deployment):
-            servers.setdefault(controller_uid(deployment), []).append(deployment)
-    return servers
 
 
 def free_devices(seen: Seen, given: Mapping[Key, ModelInput]) -> dict[str, int]:
@@ -312,7 +311,7 @@ def free_devices(seen: Seen, given: Mapping[Key, ModelInput]) -> dict[str, int]:
     deliver makes no model want less: who loses what, and where it goes, is the planner's to say, and `fits`
     lets nothing grow there.
     """
-    devices = {pool: spec.max_devices for pool, spec in readable_pools(seen.pools).items()}
+    devices = {pool: spec.max_devices for pool, spec in seen.specs.items()}
     own = {uid(model) for model in seen.models if key_of_object(model) in given}
     for deployment in seen.deployments:
         pool = labels(deployment).get(names.LABEL_POOL, "")

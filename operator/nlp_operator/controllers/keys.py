@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from nlp_operator.api.objects import Obj, name, namespace
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, labels, name, namespace
 from nlp_operator.cluster.kinds import MODEL, POOL
 
 
@@ -26,6 +27,11 @@ def model_key(of_namespace: str, of_name: str) -> Key:
 
 def pool_key(of_name: str) -> Key:
     return Key(POOL.name, "", of_name)
+
+
+def key_of_label(obj: Obj) -> Key:
+    """Of the model that an object says it is of."""
+    return model_key(namespace(obj), labels(obj).get(names.LABEL_MODEL, ""))
 
 
 def key_of_object(obj: Obj) -> Key:

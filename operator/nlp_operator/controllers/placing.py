@@ -37,6 +37,7 @@ from nlp_operator.engine.store import Store
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.packing.planner import NOTHING
 from nlp_operator.planning.packing.reading import Ask, ask_of, measured_alone
+from nlp_operator.planning.pods import is_of_server
 from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.provision import BackOff, back_off, next_moment, waiting_in
 from nlp_operator.planning.scaling.observed import readable_pools
@@ -211,7 +212,7 @@ class Placing:
             deployments=tuple(self.stores[kinds.DEPLOYMENT.name]),
             pools=self._live_pools(),
             taken=self.ledger.held_without(one.uid for one in self._asks.values()),
-            pods=tuple(filter(_is_of_a_server, self.stores[kinds.POD.name])),
+            pods=tuple(filter(is_of_server, self.stores[kinds.POD.name])),
             back_offs=self.back_offs,
             now=self.clock.now(),
         )
@@ -252,10 +253,6 @@ class Placing:
 def facts_of(pool: Obj) -> tuple[int, int]:
     """What placement follows from."""
     return generation(pool), number(pool, "status", "memoryMebibytes")
-
-
-def _is_of_a_server(pod: Obj) -> bool:
-    return labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
 
 
 def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:

@@ -17,7 +17,7 @@ from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.events import reference_to
 from nlp_operator.cluster.writer import Writer, controller_uid
-from nlp_operator.controllers.keys import Key, model_key
+from nlp_operator.controllers.keys import Key, key_of_label, model_key
 from nlp_operator.controllers.ledger import Ledger
 from nlp_operator.controllers.placing import Placing
 from nlp_operator.engine.clock import Clock
@@ -28,6 +28,7 @@ from nlp_operator.planning.dependencies import sources_of
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.models import TAKEN_SECONDS
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
+from nlp_operator.planning.pods import is_of_server
 from nlp_operator.planning.readings.advice import LEFT_OUT, UNTOLD, Advice
 from nlp_operator.planning.scaling.wanted import wanted_of
 from nlp_operator.planning.snapshot import ModelSnapshot
@@ -216,11 +217,7 @@ class World:
         self.placing.ask(key, of_uid, None)
         self.writer.forget(of_uid)
         self.told.pop(of_uid, None)
-        servers = frozenset(
-            uid(pod)
-            for pod in self._pods_of(key)
-            if labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
-        )
+        servers = frozenset(uid(pod) for pod in self._pods_of(key) if is_of_server(pod))
         self.leaving[of_uid] = Leaver(key, servers)
 
     def let_go(self, key: Key) -> None:
@@ -266,7 +263,7 @@ class World:
         self.placing.seed()
 
     def _leaves_with(self, of_uid: str, deployment: Obj) -> None:
-        key = model_key(namespace(deployment), labels(deployment).get(names.LABEL_MODEL, ""))
+        key = key_of_label(deployment)
         known = self.leaving.get(of_uid, Leaver(key, frozenset()))
         pods = frozenset(
             uid(pod) for pod in self._pods_of(key) if labels(pod).get(names.LABEL_SERVER) == name(deployment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from datetime import datetime
 
+from nlp_operator.api import names
 from nlp_operator.api.conditions import parse_timestamp, shorten
 from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, namespace, number, text
 from nlp_operator.planning.violations import Violation
@@ -22,6 +23,15 @@ VOLUMES_SECONDS = 20.0
 volume; the kubelet says which in an event of the pod only."""
 LONGEST_QUOTE = 512
 """Characters of a foreign message that are quoted."""
+
+
+def is_of_server(pod: Obj) -> bool:
+    return labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
+
+
+def waits_for_node(pod: Obj) -> bool:
+    """Whether it is a server pod that no node has taken yet."""
+    return is_of_server(pod) and not deleting(pod) and not dig(pod, "spec", "nodeName", default="")
 
 
 def condition_status(obj: Obj, type_: str) -> str:

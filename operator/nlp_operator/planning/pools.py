@@ -6,7 +6,14 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from nlp_operator.api import names
-from nlp_operator.api.conditions import READY, STALLED, Condition, parse_timestamp, write_conditions
+from nlp_operator.api.conditions import (
+    READY,
+    STALLED,
+    Condition,
+    parse_timestamp,
+    timestamp,
+    write_conditions,
+)
 from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name, number
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
@@ -124,8 +131,7 @@ def _plan(
     if counts is not None:
         status["devices"] = counts
     if back_off is not None:
-        until = back_off.until.strftime("%Y-%m-%dT%H:%M:%SZ")
-        status["backOff"] = {"untilTime": until, "seconds": back_off.seconds}
+        status["backOff"] = {"untilTime": timestamp(back_off.until), "seconds": back_off.seconds}
     before = dig(pool, "status", default={})
     events: tuple[EventWanted, ...] = events_between(before if isinstance(before, dict) else {}, status)
     return PoolPlan(status, events)

@@ -102,8 +102,7 @@ class LoadMemory:
         wall, now, begun = self._clock.now().timestamp(), self._clock.monotonic(), time.monotonic()
         until = int(wall) - LAG_SECONDS
         parts: dict[Model, list[Stretch]] = {model: [] for model in models}
-        learn = False
-        for steps in stretches(until):
+        for steps, learn in zip(stretches(until), (False, True), strict=True):
             remembered = Remembered(steps, models)
             for chunk in steps.chunks(max(min(POINTS // len(models), STEPS), 1)):
                 for name, query in queries(models, steps.seconds).items():
@@ -113,7 +112,6 @@ class LoadMemory:
             counts = remembered.counts()
             for model in models:
                 parts[model].append(Stretch(steps.seconds, counts[model], learn))
-            learn = True
         return {
             model: Past(now - (wall - until), tuple(stretched))
             for model, stretched in parts.items()

@@ -68,7 +68,7 @@ def test_as_operated_is_told_what_the_operator_is(replicas: dict[str, int]) -> N
     ]
     scaling = {"maxReplicas": 64, "latencyTarget": {"milliseconds": 720}}
     model = make_model("m", scaling=scaling, serving={"maxBatchSize": 1})
-    operator = observe_model(model, deployments, pools, None, {}, [STARTED])
+    operator = observe_model(model, deployments, pools, None, 0, [STARTED])
     assert operator is not None
     ours = told(OPERATED, **replicas)
     assert (ours.prior, ours.cold_start_seconds) == (operator.prior, operator.cold_start_seconds)

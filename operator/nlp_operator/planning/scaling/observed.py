@@ -35,7 +35,7 @@ def observe_model(
     deployments: Sequence[Obj],
     pools: Mapping[str, PoolSpec],
     sample: Sample | None,
-    waiting: Mapping[str, int],
+    waiting: int,
     pods: Iterable[Obj] = (),
 ) -> ModelInput | None:
     """What is to be decided for one model; `None` when there is nothing to decide.
@@ -46,7 +46,7 @@ def observe_model(
 
     `deployments`: its servers, each with the label of its pool.
 
-    `waiting`: how many of its server pods no node has taken yet, by pool; `pods`: its server pods, whose
+    `waiting`: how many of its server pods no node has taken yet; `pods`: its server pods, whose
     starts tell how long one takes.
     """
     target = wanted_of(model)
@@ -57,7 +57,7 @@ def observe_model(
     wanted = sum(current.values())
     ready = sum(number(one, "status", "readyReplicas") for one in deployments)
     made = sum(number(one, "status", "replicas") for one in deployments)
-    pending = max(wanted - made, 0) + min(sum(waiting.values()), max(made - ready, 0))
+    pending = max(wanted - made, 0) + min(waiting, max(made - ready, 0))
     return ModelInput(
         name=f"{namespace(model)}/{name(model)}",
         sample=sample,
@@ -134,15 +134,6 @@ def _started_in(pod: Obj) -> float | None:
         return None
     seconds = (since - made).total_seconds()
     return max(seconds, SHORTEST_START_SECONDS) if 0 <= seconds <= LONGEST_START_SECONDS else None
-
-
-def waits_for_node(pod: Obj) -> bool:
-    """Whether it is a server pod that no node has taken yet."""
-    return is_of_server(pod) and not deleting(pod) and not dig(pod, "spec", "nodeName", default="")
-
-
-def is_of_server(pod: Obj) -> bool:
-    return labels(pod).get(names.LABEL_COMPONENT) == names.COMPONENT_SERVER
 
 
 def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
