@@ -18,6 +18,7 @@ from benchmarks.autoscaling.tables import (
     TUNED_HPA,
     Asked,
     Rows,
+    late_and_all,
     late_share_after_start,
     mean_flips,
     mean_hours,
@@ -165,21 +166,17 @@ ERROR_ASKED = (
 def cold_start(case: Case, seed_count: int, processes: int) -> Rows:
     """64 devices; a replica takes longer or shorter to start."""
     policies = (OURS, TUNED_HPA, "hpa-concurrency-1", "feed-forward", "clairvoyant")
-    numbers = seeds(min(seed_count, 2))
-    cases = [(policy, cold) for cold in (10.0, 35.0, 110.0, 300.0) for policy in policies]
-    jobs = [
-        Job(case, policy, (Pool("gpu", 64, cold_start_seconds=cold),), seed)
-        for policy, cold in cases
-        for seed in numbers
+    points = [
+        Point(policy, policy, cold, pools=(Pool("gpu", 64, cold_start_seconds=cold),))
+        for cold in (10.0, 35.0, 110.0, 300.0)
+        for policy in policies
     ]
-    results = iter(execute_all(jobs, processes))
     rows: Rows = []
-    for policy, cold in cases:
-        own = [next(results) for _ in numbers]
+    for point, own in run_all(case, points, seeds(min(seed_count, 2)), processes):
         rows.append(
             {
-                "policy": policy,
-                "cold_start_seconds": cold,
+                "policy": point.policy,
+                "cold_start_seconds": point.knob,
                 "late_share": float(np.mean([result.late_share for result in own])),
                 "late_share_after_10_minutes": late_share_after_start(own),
                 "gpu_hours": mean_hours(own),
@@ -194,21 +191,17 @@ DELAYS = (0.0, 15.0, 30.0, 60.0, 120.0)
 def metric_delay(case: Case, seed_count: int, processes: int) -> Rows:
     """40 devices; what is measured is so many seconds old when it is read."""
     policies = (OURS, TUNED_HPA, "keda", "feed-forward")
-    numbers = seeds(min(seed_count, 2))
-    cases = [(policy, delay) for delay in DELAYS for policy in policies]
-    jobs = [
-        Job(case, policy, (Pool("gpu", 40),), seed, Settings(metric_delay_seconds=delay))
-        for policy, delay in cases
-        for seed in numbers
+    points = [
+        Point(policy, policy, delay, pools=(Pool("gpu", 40),), settings=Settings(metric_delay_seconds=delay))
+        for delay in DELAYS
+        for policy in policies
     ]
-    results = iter(execute_all(jobs, processes))
     rows: Rows = []
-    for policy, delay in cases:
-        own = [next(results) for _ in numbers]
+    for point, own in run_all(case, points, seeds(min(seed_count, 2)), processes):
         rows.append(
             {
-                "policy": policy,
-                "delay_seconds": delay,
+                "policy": point.policy,
+                "delay_seconds": point.knob,
                 "late_share": float(np.mean([result.late_share for result in own])),
                 "late_share_after_10_minutes": late_share_after_start(own),
                 "gpu_hours": mean_hours(own),
@@ -240,8 +233,7 @@ def as_operated(case: Case, seed_count: int, processes: int) -> Rows:
             for what, (memory, knowing) in AS_OPERATED.items()
         ]
         for point, own in run_all(case, points, numbers, processes):
-            late = np.sum([result.late.sum(1) for result in own], axis=0)
-            total = np.sum([result.total.sum(1) for result in own], axis=0)
+            late, total = late_and_all(own)
             rows.append(
                 {
                     "known": point.label,

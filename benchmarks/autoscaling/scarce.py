@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.autoscaling import allocator_bench
-from benchmarks.autoscaling.comparison import Case, Job, execute_all, seeds
+from benchmarks.autoscaling.comparison import Case, seeds
 from benchmarks.autoscaling.oracle import solve
 from benchmarks.autoscaling.sweep import Point, run_all
 from benchmarks.autoscaling.tables import (
@@ -20,6 +20,7 @@ from benchmarks.autoscaling.tables import (
     Rows,
     at_lateness,
     chosen,
+    late_and_all,
     late_share_after_start,
     mean_flips,
     mean_hours,
@@ -147,28 +148,19 @@ def scarcity(case: Case, seed_count: int, processes: int) -> Rows:
     models = tuple(
         replace(model, priority=300 if k < IMPORTANT else 100) for k, model in enumerate(case.models)
     )
-    numbers = seeds(min(seed_count, 3))
-    cases = [
-        (cap, policy)
+    points = [
+        Point(policy, policy, cap, pools=(Pool("gpu", cap),))
         for cap in (18, 24, 28)
         for policy in (OURS, TUNED_HPA, "hpa-rate-0.8", "aiad", "fair-share", "clairvoyant")
     ]
-    jobs = [
-        Job(replace(case, models=models), policy, (Pool("gpu", cap),), seed)
-        for cap, policy in cases
-        for seed in numbers
-    ]
-    results = execute_all(jobs, processes)
     rows: Rows = []
-    for at, (cap, policy) in enumerate(cases):
-        own = results[at * len(numbers) : (at + 1) * len(numbers)]
-        late = np.sum([result.late for result in own], axis=0).sum(1)
-        total = np.sum([result.total for result in own], axis=0).sum(1)
+    for point, own in run_all(replace(case, models=models), points, seeds(min(seed_count, 3)), processes):
+        late, total = late_and_all(own)
         shares = late / total
         rows.append(
             {
-                "policy": policy,
-                "cap": cap,
+                "policy": point.policy,
+                "cap": point.knob,
                 "late_share": float(late.sum() / total.sum()),
                 "late_share_of_priority_300": float(late[:IMPORTANT].sum() / total[:IMPORTANT].sum()),
                 "worst_of_priority_300": float(shares[:IMPORTANT].max()),
@@ -234,20 +226,19 @@ def sizes(case: Case, seed_count: int, processes: int) -> Rows:
     all, when each has what it needs and no more."""
     case = of_different_size()
     start = Settings(start_replicas=(16,) + (2,) * SMALL_MODELS)
-    numbers = seeds(min(seed_count, 3))
     policies = (OURS, "hpa-rate-0.6", TUNED_HPA, "hpa-rate-0.8", "kpa", "aiad", "wva", "feed-forward")
-    cases = [(cap, policy) for cap in (31, 34, 37, 42) for policy in (*policies, "clairvoyant", "oracle")]
-    jobs = [Job(case, policy, (Pool("gpu", cap),), seed, start) for cap, policy in cases for seed in numbers]
-    results = execute_all(jobs, processes)
+    points = [
+        Point(policy, policy, cap, pools=(Pool("gpu", cap),), settings=start)
+        for cap in (31, 34, 37, 42)
+        for policy in (*policies, "clairvoyant", "oracle")
+    ]
     rows: Rows = []
-    for at, (cap, policy) in enumerate(cases):
-        own = results[at * len(numbers) : (at + 1) * len(numbers)]
-        late = np.sum([result.late for result in own], axis=0).sum(1)
-        total = np.sum([result.total for result in own], axis=0).sum(1)
+    for point, own in run_all(case, points, seeds(min(seed_count, 3)), processes):
+        late, total = late_and_all(own)
         rows.append(
             {
-                "policy": policy,
-                "cap": cap,
+                "policy": point.policy,
+                "cap": point.knob,
                 "late_share": float(late.sum() / total.sum()),
                 "late_share_of_large": float(late[0] / total[0]),
                 "late_share_of_small": float(late[1:].sum() / total[1:].sum()),

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from benchmarks.autoscaling.comparison import Case, Job, execute_all
 from benchmarks.autoscaling.tables import PLENTY, Options
-from benchmarks.autoscaling.world import Pool, Result
+from benchmarks.autoscaling.world import Pool, Result, Settings
 
 
 class Point(NamedTuple):
@@ -17,6 +17,7 @@ class Point(NamedTuple):
     knob: float
     options: Options = ()
     pools: tuple[Pool, ...] = PLENTY
+    settings: Settings = Settings()
 
 
 def run_all(
@@ -24,7 +25,7 @@ def run_all(
 ) -> Iterator[tuple[Point, list[Result]]]:
     """The runs of each point, a seed each."""
     jobs = [
-        Job(case, point.policy, point.pools, seed, options=point.options)
+        Job(case, point.policy, point.pools, seed, point.settings, point.options)
         for point in points
         for seed in seeds
     ]

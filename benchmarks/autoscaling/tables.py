@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.autoscaling.traces import Floats
 from benchmarks.autoscaling.world import Pool, Result
 from nlp_operator.planning.scaling import brain
 
@@ -41,6 +42,12 @@ def _cell(value: object) -> str:
 def with_price(late_price: float) -> Options:
     settings = brain.Settings()
     return (("settings", replace(settings, allocator=replace(settings.allocator, late_price=late_price))),)
+
+
+def late_and_all(results: Sequence[Result]) -> tuple[Floats, Floats]:
+    """Late and all requests of each model, of all runs together."""
+    late = np.sum([result.late for result in results], axis=0).sum(1)
+    return late, np.sum([result.total for result in results], axis=0).sum(1)
 
 
 def late_share_after_start(results: Sequence[Result]) -> float:
