@@ -141,3 +141,13 @@ def check_ids(tokenizer: Any, config: Mapping[str, Any]) -> None:
             f"Input 'weights': {TOKENIZER} has a token with the id {largest}, and config.json a vocab_size "
             f"of {config['vocab_size']}; the files are of two models.",
         )
+
+
+def check_special_tokens(tokenizer: Any, advice: str) -> None:
+    """Raises Refused when a Tokenizer of tokenizers has nothing to give for an empty text."""
+    if not tokenizer.encode("").ids:
+        raise Refused(
+            "InputInvalid",
+            f"Input 'weights': {TOKENIZER} adds no special tokens, so an empty text would have none at all. "
+            f"{advice}",
+        )

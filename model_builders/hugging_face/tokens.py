@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from model_builders.errors import Refused
-from model_builders.hub_folder import TOKENIZER, check_ids, read_json
+from model_builders.hub_folder import TOKENIZER, check_ids, check_special_tokens, read_json
 from model_builders.hugging_face.folder import MARIAN_FILES, VOCABULARY, Folder
 
 TARGET_VOCABULARY = "target_vocab.json"
@@ -50,12 +50,7 @@ def read_tokenizer(folder: Folder) -> ServedTokenizer:
             "written by AutoTokenizer.from_pretrained(...).save_pretrained(folder).",
         ) from error
     check_ids(backend, folder.config)
-    if not backend.encode("").ids:
-        raise Refused(
-            "InputInvalid",
-            f"Input {folder.source.name!r}: {TOKENIZER} adds no special tokens, so an empty text would "
-            "have none at all. Take a model whose tokenizer adds them.",
-        )
+    check_special_tokens(backend, "Take a model whose tokenizer adds them.")
     pad = tokenizer.pad_token_id
     if pad is None:
         pad = folder.config.get("pad_token_id") or 0

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from model_builders.errors import Refused
-from model_builders.hub_folder import TOKENIZER, check_ids
+from model_builders.hub_folder import TOKENIZER, check_ids, check_special_tokens
 from model_builders.sentence_encoder.weights import Weights
 
 
@@ -25,12 +25,9 @@ def write_tokenizer(weights: Weights, path: Path) -> int:
             "transformers.",
         ) from error
     check_ids(tokenizer, weights.config)
-    if not tokenizer.encode("").ids:
-        raise Refused(
-            "InputInvalid",
-            f"Input 'weights': {TOKENIZER} adds no special tokens, so an empty text would have none at all. "
-            "Take an encoder whose tokenizer adds them, as those of bert, roberta and mpnet do.",
-        )
+    check_special_tokens(
+        tokenizer, "Take an encoder whose tokenizer adds them, as those of bert, roberta and mpnet do."
+    )
     pad_token_id = weights.config.get("pad_token_id")
     tokenizer.no_padding()
     tokenizer.enable_truncation(weights.max_tokens)
