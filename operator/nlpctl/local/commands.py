@@ -14,6 +14,7 @@ import click
 
 from nlpctl import values
 from nlpctl.errors import NotPossible
+from nlpctl.local.options import files_option
 
 if (
     TYPE_CHECKING
@@ -26,15 +27,7 @@ if (
 def manifest_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for option in reversed(
         (
-            click.option(
-                "-f",
-                "--filename",
-                "files",
-                multiple=True,
-                required=True,
-                metavar="FILE",
-                help="Manifests, as for kubectl apply; `-` is the standard input. Repeatable.",
-            ),
+            files_option,
             click.option(
                 "--input",
                 "inputs",

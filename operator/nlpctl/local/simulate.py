@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from nlpctl.errors import ManifestInvalid, NotPossible, WrongUse
+from nlpctl.local.options import files_option
 
 if TYPE_CHECKING:
     from benchmarks.autoscaling.traces import Trace
@@ -23,15 +24,7 @@ MOST_REPLICAS = 64
 
 
 @click.command(short_help="What scaling would do to these models on a trace of requests.")
-@click.option(
-    "-f",
-    "--filename",
-    "files",
-    multiple=True,
-    required=True,
-    metavar="FILE",
-    help="Manifests, as for kubectl apply: files, folders, or `-`.",
-)
+@files_option
 @click.option(
     "--trace",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
