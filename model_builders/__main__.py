@@ -32,6 +32,7 @@ from model_builders.messages import (
     failure_of,
     parse_build_request,
     parse_fetch_request,
+    parse_recipe,
     success,
 )
 from model_builders.progress import tell_at
@@ -54,6 +55,7 @@ The artifact is then in /tmp/store/artifacts/<digest>, the whole result in /tmp/
 
 environment:
   NLP_REQUEST           the request of a Job, JSON
+  NLP_RECIPE            what is to be built of what is fetched, JSON: a fetch then tells whether it was
   NLP_STORE             where the store is mounted, or for pull and push s3://bucket/prefix; /store when unset
   NLP_SCRATCH           when the store is a bucket: the volume that the containers of a Job share
   NLP_INPUTS            where the inputs' volumes are mounted; /inputs when unset
@@ -165,7 +167,9 @@ def _work(parser: argparse.ArgumentParser, options: argparse.Namespace, store: S
     request = os.environ.get("NLP_REQUEST")
     if request is not None and not options.input:
         if options.command == "fetch":
-            return fetch(parse_fetch_request(request), store, volumes, max_bytes, reach).to_json()
+            told = os.environ.get("NLP_RECIPE")
+            recipe = parse_recipe(told) if told else None
+            return fetch(parse_fetch_request(request), store, volumes, max_bytes, reach, recipe).to_json()
         _tell_how_far()
         return _build(parse_build_request(request), store)
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import Protocol
 
 from model_builders.checkpoints import Checkpoints
-from model_builders.contract import Contract, Example, Sample
+from model_builders.contract import Contract, Example, Sample, StreamExample
 from model_builders.errors import Refused
 from model_builders.messages import Json
 from model_builders.report import Section
 from model_builders.source import Source
+from model_builders.triton import Native
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,10 @@ class Exported:
     """How it was exported, in a sentence, where there was a choice."""
     report: tuple[Section, ...] = ()
     """What report.html shows beside quality, inputs and parameters."""
+    streams: tuple[StreamExample, ...] = ()
+    """Of a model that can answer token by token (docs/decisions/0084-streaming.md)."""
+    native: Native | None = None
+    """Of a model that a full Triton can run without Python's backend for what computes."""
 
 
 def need(packages: Sequence[str], what: str) -> None:

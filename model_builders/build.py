@@ -16,7 +16,7 @@ from model_builders.artifact import VERSION_FOLDER, write_artifact
 from model_builders.checkpoints import Checkpoints
 from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused
-from model_builders.fetch import in_words, verify_artifact
+from model_builders.fetch import find_built, in_words, verify_artifact
 from model_builders.messages import ARTIFACT, BuildRequest, BuildResult, InputOfBuild, Json, failure_of
 from model_builders.progress import progress
 from model_builders.quality import as_text, check_metric_names, check_quality
@@ -33,7 +33,7 @@ def build(request: BuildRequest, store: Store) -> BuildResult:
     """
     store.prepare()
     store.sweep(time.time())
-    earlier = _find_earlier(request, store)
+    earlier = find_built(request.key, store)
     if earlier is not None:
         logger.info("already built as %s", earlier.digest)
         return earlier
@@ -96,19 +96,6 @@ def _build(
     shown = {name: as_text(value) for name, value in {**exported.measured, **measured}.items()}
     sentences = (model.summary, exported.note, f"Its artifact has {in_words(size)}.")
     return BuildResult(request.key, digest, size, shown, " ".join(filter(None, sentences)))
-
-
-def _find_earlier(request: BuildRequest, store: Store) -> BuildResult | None:
-    """The result of an earlier build of the same key whose artifact is whole."""
-    earlier = BuildResult.of(request.key, store.read_result(request.key) or {})
-    if earlier is None:
-        return None
-    try:
-        verify(store.artifact(earlier.digest), total=earlier.digest)
-    except Damaged as damage:
-        logger.warning("the artifact of the earlier build is damaged, building again: %s", damage)
-        return None
-    return earlier
 
 
 def _open(wanted: InputOfBuild, store: Store) -> Source:

@@ -101,10 +101,29 @@ class Example:
         return {
             "name": self.name,
             "inputs": [_tensor(contract.inputs, name, value) for name, value in self.inputs.items()],
-            "outputs": [
-                _tensor(contract.outputs, name, value, self.tolerance) for name, value in self.outputs.items()
-            ],
+            "outputs": _outputs(contract, self.outputs, self.tolerance),
         }
+
+
+@dataclass(frozen=True)
+class StreamExample:
+    """The same of a request that is answered by several responses, one after the other."""
+
+    name: str
+    inputs: Mapping[str, NDArray[Any]]
+    responses: Sequence[Mapping[str, NDArray[Any]]]
+    tolerance: float = EXAMPLE_TOLERANCE
+
+    def to_json(self, contract: Contract) -> dict[str, object]:
+        return {
+            "name": self.name,
+            "inputs": [_tensor(contract.inputs, name, value) for name, value in self.inputs.items()],
+            "responses": [_outputs(contract, response, self.tolerance) for response in self.responses],
+        }
+
+
+def _outputs(contract: Contract, given: Mapping[str, NDArray[Any]], tolerance: float) -> list[object]:
+    return [_tensor(contract.outputs, name, value, tolerance) for name, value in given.items()]
 
 
 def _tensor(

@@ -80,21 +80,17 @@ class Curve:
                 bottom - (value - low) / (high - low) * (bottom - top),
             )
 
-        parts = []
-        for level in levels:
-            y = place(1, level)[1]
-            parts.append(f'<path d="M{MARGIN} {y:.1f}H{right:.1f}" stroke="{FAINT}"/>')
-            parts.append(written(MARGIN - 8, y + 4, f"{level:.10g}", "end", PALE))
+        parts = levels_drawn({f"{level:.10g}": place(1, level)[1] for level in levels}, right)
         for epoch in epochs_named(longest):
             parts.append(written(place(epoch, low)[0], bottom + 19, str(epoch), "middle", PALE))
         parts.append(written(right, bottom + 40, "epoch", "end", PALE))
         what = self.what or ", ".join(self.series)
         parts.append(written(8, 20, what, "start", PALE))
         if len(self.series) > 1:
-            parts += _legend(list(self.series))
+            parts += legend(list(self.series))
         for number, one in enumerate(self.series.values()):
             points = [place(epoch, value) for epoch, value in enumerate(one, 1) if math.isfinite(value)]
-            parts += _line(points, number)
+            parts += curve_through(points, number)
         return svg_of(parts, self.height, self.caption or what, "fits")
 
 
@@ -102,7 +98,16 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _legend(names: Sequence[str]) -> list[str]:
+def levels_drawn(levels: Mapping[str, float], right: float) -> list[str]:
+    """A line across for each number at the axis, by its height."""
+    parts = []
+    for number, y in levels.items():
+        parts.append(f'<path d="M{MARGIN} {y:.1f}H{right:.1f}" stroke="{FAINT}"/>')
+        parts.append(written(MARGIN - 8, y + 4, number, "end", PALE))
+    return parts
+
+
+def legend(names: Sequence[str]) -> list[str]:
     parts, x = [], float(MARGIN)
     for number, name in enumerate(names):
         parts.append(_stroke(f"M{x:.1f} 41h28", number))
@@ -111,7 +116,7 @@ def _legend(names: Sequence[str]) -> list[str]:
     return parts
 
 
-def _line(points: Sequence[Point], number: int) -> list[str]:
+def curve_through(points: Sequence[Point], number: int) -> list[str]:
     if not points:
         return []
     colour = COLOURS[number % len(COLOURS)]
@@ -192,7 +197,7 @@ class WordMap:
         taken: list[_Box] = []
         leaders, words = [], []
         for place, (name, (x, y), colour) in enumerate(named):
-            label = _cut(name)
+            label = shortened(name)
             box = self._free_box(label, (x, y), taken, in_the_way, lines)
             taken.append(box)
             if box.far:
@@ -275,7 +280,7 @@ class WordMap:
         return min(boxes, key=in_its_way)
 
 
-def _cut(name: str) -> str:
+def shortened(name: str) -> str:
     """A label; what is longer stands whole in `metrics.json`."""
     while width_of(name) > LONGEST_LABEL:
         name = name.removesuffix("…")[:-1] + "…"
@@ -354,9 +359,11 @@ def written(
 
 def svg_of(parts: Sequence[str], height: int, what: str, kind: str = "", width: int = WIDTH) -> str:
     """Of the kind `fits`, a drawing is shrunk to a telephone's width, its letters less so; one of the kind
-    `map` is so narrow that it need not be; others scroll."""
+    `map` is so narrow that it need not be; others scroll, and keep their size where they are wider than a
+    page."""
     label, named = escape(what, quote=True), f' class="{kind}"' if kind else ""
-    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}"{named}>'
+    wide = f' style="min-width:{width}px"' if width > WIDTH else ""
+    head = f'<svg viewBox="0 0 {width} {height}" role="img" aria-label="{label}"{named}{wide}>'
     return f"{head}{''.join(parts)}</svg>"
 
 

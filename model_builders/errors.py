@@ -34,6 +34,7 @@ Reason = Literal[
     "TrainingDiverged",
     "QualityBelowFloor",
     "ExportDiffers",
+    "ExportUnproven",
     "BuildOutOfMemory",
     "BuildFailed",
 ]

@@ -19,10 +19,19 @@ from model_builders.digests import CHUNK_BYTES, FileDigest, digest_of_folder
 from model_builders.download import SOURCE, Download
 from model_builders.errors import Refused
 from model_builders.inputs import Input, changed_while_read, find_input, in_quotes
-from model_builders.messages import ARTIFACT, FetchedInput, FetchRequest, FetchResult, InputToFetch
+from model_builders.messages import (
+    ARTIFACT,
+    BuildResult,
+    FetchedInput,
+    FetchRequest,
+    FetchResult,
+    InputOfBuild,
+    InputToFetch,
+    Recipe,
+)
 from model_builders.sources import open_remote
 from model_builders.sources.network import Network, guarded
-from model_builders.store import DATA, MANIFEST, Damaged, Store, remove
+from model_builders.store import DATA, MANIFEST, Damaged, Store, remove, verify
 from model_builders.trust import FileCheck, Trust, check_name, check_zip, is_zip
 
 logger = logging.getLogger(__name__)
@@ -55,9 +64,14 @@ class Reach:
 
 
 def fetch(
-    request: FetchRequest, store: Store, volumes: Path, max_bytes: int, reach: Reach = Reach()
+    request: FetchRequest,
+    store: Store,
+    volumes: Path,
+    max_bytes: int,
+    reach: Reach = Reach(),
+    recipe: Recipe | None = None,
 ) -> FetchResult:
-    """Bring all inputs into the store.
+    """Bring all inputs into the store. `recipe`: what is to be built of them, to look whether it was.
 
     Raises JobError; inputs that were complete by then stay, and are found the next time.
     """
@@ -77,7 +91,27 @@ def fetch(
             fetched.append(_fetch_one(wanted, found, store, staging))
     files, size = sum(f.files for f in fetched), sum(f.bytes for f in fetched)
     noun = "file" if files == 1 else "files"
-    return FetchResult(tuple(fetched), f"Fetched {files:,} {noun}, {in_words(size)}.")
+    said = f"Fetched {files:,} {noun}, {in_words(size)}."
+    built = None
+    if recipe is not None:
+        inputs = [InputOfBuild(one.name, one.sha256, one.kind) for one in fetched]
+        built = find_built(recipe.key(inputs), store)
+    if built is not None:
+        logger.info("what is to be built of it is in the store already: artifact %s", built.digest)
+    return FetchResult(tuple(fetched), said, built)
+
+
+def find_built(key: str, store: Store) -> BuildResult | None:
+    """The result of an earlier build of this key whose artifact is whole."""
+    earlier = BuildResult.of(key, store.read_result(key) or {})
+    if earlier is None:
+        return None
+    try:
+        verify(store.artifact(earlier.digest), total=earlier.digest)
+    except Damaged as damage:
+        logger.warning("the artifact of the earlier build is damaged, building again: %s", damage)
+        return None
+    return earlier
 
 
 def _fetch_one(wanted: InputToFetch, found: Input, store: Store, staging: Path) -> FetchedInput:

@@ -1,7 +1,8 @@
 """Asks a written version folder in a process of its own, and compares its answers with the built model's.
 
-`python -m model_builders.fresh FOLDER`, batches of questions as JSON on stdin, answers as .npz on stdout.
-Loads answering.py from the folder, not the one of this package: what is checked is what will be served.
+`python -m model_builders.fresh FOLDER answering`, batches of questions as JSON on stdin, answers as .npz on
+stdout. Loads answering.py from the folder, not the one of this package: what is checked is what will be
+served.
 Nothing loaded or patched in the builder's own process can make the export look right.
 """
 
@@ -26,18 +27,23 @@ logger = logging.getLogger(__name__)
 
 CHECK_SECONDS = 600
 
+ANSWERING = "answering"
+"""The file of a version folder that answers."""
+
 Tensors = Mapping[str, NDArray[Any]]
 Q = TypeVar("Q")
 """A question, as answering.py has it."""
 
 
-def ask_fresh(folder: Path, batches: Sequence[Sequence[object]]) -> list[Tensors]:
+def ask_fresh(folder: Path, batches: Sequence[Sequence[object]], module: str = ANSWERING) -> list[Tensors]:
     """The tensors of every batch of questions (dataclasses as answering.py has them), but for texts.
+
+    `module` of the folder is asked, which has what answering.py has.
 
     Raises Refused (`ExportDiffers`) when the folder cannot be loaded. Questions and answers go through pipes:
     the store may be full and there may be no /tmp.
     """
-    command = [sys.executable, "-B", "-m", "model_builders.fresh", str(folder)]
+    command = [sys.executable, "-B", "-m", "model_builders.fresh", str(folder), module]
     questions = json.dumps([[vars(question) for question in batch] for batch in batches]).encode("ascii")
     try:
         done = subprocess.run(
@@ -102,10 +108,10 @@ def compare(names: Sequence[str], eager: Tensors, found: Tensors) -> float:
     return largest
 
 
-def main(folder: Path) -> None:
+def main(folder: Path, module: str) -> None:
     """Give the number tensors of every batch as `<index of the batch>/<tensor>`."""
     sys.path.insert(0, str(folder))  # as Triton has it: the files of the folder import each other
-    answering = importlib.import_module("answering")
+    answering = importlib.import_module(module)
     loaded = answering.load(folder)
     found = {}
     for index, asked in enumerate(json.load(sys.stdin.buffer)):
@@ -119,4 +125,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(Path(sys.argv[1]), sys.argv[2])

@@ -1,6 +1,6 @@
 """What the hand-written ONNX graphs share: how they are closed and checked."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ def make_model(
     constants: Mapping[str, NDArray[Any]],
 ) -> ModelProto:
     """A checked model; of the constants, those that a node reads. Raises onnx's ValidationError."""
-    used = {one for node in nodes for one in node.input}
+    used = set(_read(nodes))
     graph = helper.make_graph(
         list(nodes),
         name,
@@ -40,3 +40,12 @@ def make_model(
     model.ir_version = IR_VERSION
     checker.check_model(model, full_check=True)
     return model
+
+
+def _read(nodes: Iterable[NodeProto]) -> Iterator[str]:
+    """What nodes read, and those within them: the body of a loop sees what stands around it."""
+    for node in nodes:
+        yield from node.input
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _read(attribute.g.node)

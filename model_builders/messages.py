@@ -115,6 +115,19 @@ class BuildRequest:
 
 
 @dataclass(frozen=True)
+class Recipe:
+    """What is built, but for the inputs that it is built from."""
+
+    architecture: str
+    parameters: Json
+    quality: tuple[Json, ...]
+    export: Json
+
+    def key(self, inputs: Sequence[InputOfBuild]) -> str:
+        return build_key(self.architecture, self.parameters, self.quality, self.export, inputs)
+
+
+@dataclass(frozen=True)
 class FetchedInput:
     name: str
     sha256: str
@@ -136,10 +149,17 @@ def _kind(kind: str) -> dict[str, object]:
 class FetchResult:
     inputs: tuple[FetchedInput, ...]
     message: str
+    built: "BuildResult | None" = None
+    """What was built of these inputs before and is whole: no build has to find it."""
 
     def to_json(self) -> dict[str, object]:
+        """Without what was built where that has no room: a build finds it as well."""
         inputs = [i.to_json() for i in self.inputs]
-        return {"version": VERSION, "ok": True, "inputs": inputs, "message": self.message}
+        told = {"version": VERSION, "ok": True, "inputs": inputs, "message": self.message}
+        if self.built is None:
+            return told
+        whole = {**told, "built": self.built.found()}
+        return whole if len(_dumps(whole)) <= MAX_RESULT_BYTES else told
 
 
 @dataclass(frozen=True)
@@ -161,16 +181,13 @@ class BuildResult:
             return None
         return cls(key, str(digest), size, metrics, str(content.get("message", "")))
 
+    def found(self) -> dict[str, object]:
+        """As a fetch tells of it."""
+        metrics = dict(list(self.metrics.items())[:MAX_METRICS])
+        return {"key": self.key, "digest": self.digest, "bytes": self.bytes, "metrics": metrics}
+
     def to_json(self) -> dict[str, object]:
-        return {
-            "version": VERSION,
-            "ok": True,
-            "key": self.key,
-            "digest": self.digest,
-            "bytes": self.bytes,
-            "metrics": dict(list(self.metrics.items())[:MAX_METRICS]),
-            "message": self.message,
-        }
+        return {"version": VERSION, "ok": True, **self.found(), "message": self.message}
 
 
 def success(message: str) -> dict[str, object]:
@@ -357,14 +374,27 @@ def parse_build_request(text: str) -> BuildRequest:
     return request
 
 
-def _request(text: str) -> _Fields:
+def parse_recipe(text: str) -> Recipe:
+    """What a fetch is told of the build that follows. Raises TryAgain as the requests do."""
+    fields = _request(text, "NLP_RECIPE")
+    recipe = Recipe(
+        fields.text("architecture"),
+        fields.member("parameters"),
+        tuple(item.content for item in fields.members("quality")),
+        fields.member("export"),
+    )
+    _raise_problems(fields)
+    return recipe
+
+
+def _request(text: str, variable: str = "NLP_REQUEST") -> _Fields:
     try:
         content = json.loads(text)
     except json.JSONDecodeError as error:
-        raise TryAgain("BuildFailed", f"The Job's request in NLP_REQUEST is not JSON: {error}.") from error
+        raise TryAgain("BuildFailed", f"The Job's request in {variable} is not JSON: {error}.") from error
     if not isinstance(content, dict):
         raise TryAgain(
-            "BuildFailed", f"The Job's request in NLP_REQUEST is {content!r}; it must be an object."
+            "BuildFailed", f"The Job's request in {variable} is {content!r}; it must be an object."
         )
     fields = _Fields("", content)
     if content.get("version") != VERSION:

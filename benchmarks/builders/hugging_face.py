@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from benchmarks.builders.gates import Gate, Row, row_of
@@ -23,25 +23,50 @@ TRANSFORMERS = "transformers"
 
 TOLERANCE = 1e-5
 
+LEAST_TEXTS, LEAST_ENTITIES = 61, 400
+"""Compared by the pipelines of labels."""
+LEAST_TRANSLATIONS = 151
+"""Compared by each model, whatever the size of beam and batch."""
+LEAST_FIRM = 5 / 6
+"""Of the translations: the others are near ties, and compared with nothing."""
+
 
 def labels_gate(data: Data, place: Place) -> Iterator[Row]:
     """Of texts: probabilities. Of tokens: entities where the pipeline has them, and their scores."""
     del data
     kind: Kind
-    for kind, metric in (("moods", "probabilitiesEqual"), ("names", "entitiesEqual")):
-        built, found = judged(place, kind)
-        equal = found["difference"] <= TOLERANCE and not found.get("others")
-        yield row_of(built, LABELS, NAME, metric, 1.0, float(equal), TRANSFORMERS, 1.0)
+    for kind in ("moods", "names"):
+        yield from rows_of_labels(*judged(place, kind))
+
+
+def rows_of_labels(built: Built, found: Mapping[str, Any]) -> Iterator[Row]:
+    """Of what in_transformers found: that all is equal, and that there was enough of it."""
+    what, least = ("entities", LEAST_ENTITIES) if "places" in found else ("probabilities", LEAST_TEXTS)
+    equal = found["difference"] <= TOLERANCE and not found.get("others")
+    yield row_of(built, LABELS, NAME, f"{what}Equal", 1.0, float(equal), TRANSFORMERS, 1.0)
+    compared = found.get("places", found["texts"])
+    yield row_of(built, LABELS, NAME, f"{what}Compared", least, compared, TRANSFORMERS, None)
 
 
 def translators_gate(data: Data, place: Place) -> Iterator[Row]:
     """Marian and T5: ids of `generate`, greedy and by beams, in batches."""
     del data
     kind: Kind
-    for kind, metric in (("animals", "marianAsGenerate"), ("digits", "t5AsGenerate")):
-        built, found = judged(place, kind)
-        right = 1 - found["differ"] / found["compared"]
-        yield row_of(built, TRANSLATORS, NAME, metric, 1.0, right, TRANSFORMERS, 1.0)
+    for kind, model in (("animals", "marian"), ("digits", "t5")):
+        yield from rows_of_translator(model, *judged(place, kind))
+
+
+def rows_of_translator(model: str, built: Built, found: Mapping[str, Any]) -> Iterator[Row]:
+    """Of what in_transformers found: that all is equal, and that there was enough of it."""
+    compared, unfirm = found["compared"], found["unfirm"]
+    right = (compared - found["differ"]) / max(compared, 1)
+    firm = compared / max(compared + unfirm, 1)
+    for metric, floor, measured, of_oracle in (
+        ("AsGenerate", 1.0, right, 1.0),
+        ("Compared", LEAST_TRANSLATIONS, compared, None),
+        ("Firm", LEAST_FIRM, firm, None),
+    ):
+        yield row_of(built, TRANSLATORS, NAME, f"{model}{metric}", floor, measured, TRANSFORMERS, of_oracle)
 
 
 def judged(place: Place, kind: Kind) -> tuple[Built, dict[str, Any]]:

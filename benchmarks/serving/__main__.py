@@ -1,6 +1,8 @@
-"""MiniLM, text to vector, at concurrency 1, 8 and 32: our server beside what people would otherwise use.
+"""MiniLM, text to vector, or a Transformer, text to translation, at concurrency 1, 8 and 32: our server
+beside what people would otherwise use.
 
     python -m benchmarks.serving --json FILE                   # every server: 25 minutes with 5 rounds
+    python -m benchmarks.serving --model transformer --json FILE         # the same of a translator
     python -m benchmarks.serving --layouts --json FILE         # ways to run the model in Triton
     python -m benchmarks.serving --rounds 1 --seconds 1 --json FILE      # does it all run?
 
@@ -14,19 +16,22 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
-import json
 import os
 import platform
 import random
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from operator import eq
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks.measures import quantile
+import numpy as np
+
+from benchmarks.measures import quantile, write_json
+from benchmarks.serving import translator
 from benchmarks.serving.load import Window, ask_each, run_window
 from benchmarks.serving.processes import cpu_seconds, machine_cpu_seconds
 from benchmarks.serving.servers import (
@@ -95,6 +100,8 @@ def goals(servers: Mapping[str, Row]) -> Row:
     others = {name: row for name, row in at32.items() if not name.startswith("pod_")}
     if "pod_http" not in at32 or len(others) < 3:
         return {}
+    if "triton_http" not in at32:
+        return goals_without_triton(at32)
     pod = max((at32["pod_http"], at32["pod_grpc"]), key=lambda row: float(row["requests_per_second"]))
     found: Row = {}
     plain = [row["requests_per_second"] for name, row in others.items() if "sentence_transformers" in name]
@@ -113,11 +120,29 @@ def goals(servers: Mapping[str, Row]) -> Row:
     return found
 
 
+def goals_without_triton(at32: Mapping[str, Row]) -> Row:
+    """Of a translator: our pod, as it comes, against the best of the others, and against itself otherwise."""
+
+    def best(names: Sequence[str]) -> str:
+        return max(names, key=lambda name: float(at32[name]["requests_per_second"]))
+
+    pod = at32[best(["pod_http", "pod_grpc"])]["requests_per_second"]
+    groups = {"other": [name for name in at32 if not name.startswith("pod_")]}
+    for kind in ("batches_by_length", "without_batching"):
+        groups[f"pod_{kind}"] = [name for name in at32 if name.startswith(f"pod_{kind}")]
+    found: Row = {}
+    for group, names in groups.items():
+        if names:
+            found[f"best_{group}"] = best(names)
+            found[f"times_best_{group}"] = round(pod / at32[best(names)]["requests_per_second"], 3)
+    return found
+
+
 def table(servers: Mapping[str, Row]) -> str:
     lines = [
         "| server | "
         + " | ".join(f"c{c} req/s, p50/p99 ms" for c in CONCURRENCIES)
-        + " | CPU ms c32 | cosine |",
+        + " | CPU ms c32 | agrees |",
         "| --- |" + " --- |" * (len(CONCURRENCIES) + 2),
     ]
     for name, row in servers.items():
@@ -129,21 +154,24 @@ def table(servers: Mapping[str, Row]) -> str:
             one = row["concurrency"][str(concurrency)]
             cells.append(f"{one['requests_per_second']:.0f}, {one['p50_ms']:.0f}/{one['p99_ms']:.0f}")
         last = row["concurrency"]["32"]
-        lines.append(
-            f"| {name} | {' | '.join(cells)} | {last['cpu_ms_per_request']:.2f} | {row['cosine']:.6f} |"
-        )
+        agrees = f"{row['cosine']:.6f}" if "cosine" in row else f"{row['equal']:.0%}"
+        lines.append(f"| {name} | {' | '.join(cells)} | {last['cpu_ms_per_request']:.2f} | {agrees} |")
     return "\n".join(lines)
 
 
 async def measure(
-    running: Mapping[str, Running], texts: Sequence[str], eager: Any, rounds: int, seconds: float
+    running: Mapping[str, Running],
+    texts: Sequence[str],
+    agreement: Callable[[Sequence[Any]], Row],
+    rounds: int,
+    seconds: float,
 ) -> dict[str, Row]:
     servers: dict[str, Row] = {}
     requests = {name: [server.request(text) for text in texts] for name, server in running.items()}
     for name, server in running.items():
         answers = await ask_each(server.client(), requests[name][:COMPARED])
-        found = [server.vector(answer) for answer in answers]
-        servers[name] = {"cosine": worst_cosine(_stack(found), eager), "rounds": {}}
+        found = [server.answer(answer) for answer in answers]
+        servers[name] = {**agreement(found), "rounds": {}}
     order = random.Random(0)
     for number in range(rounds):
         for name in order.sample(sorted(running), len(running)):
@@ -170,23 +198,44 @@ async def measure(
     return servers
 
 
-def _stack(vectors: Sequence[Any]) -> Any:
-    import numpy as np
+def agreement_with(expected: Sequence[Any]) -> Callable[[Sequence[Any]], Row]:
+    """How near the answers to the first texts are to the right ones: vectors, or translations."""
+    if isinstance(expected[0], str):
+        return lambda found: {"equal": sum(map(eq, found, expected)) / len(expected)}
+    return lambda found: {"cosine": worst_cosine(np.stack(found), np.stack(expected))}
 
-    return np.stack(vectors)
+
+def of_minilm(
+    options: argparse.Namespace, scratch: Path
+) -> tuple[Mapping[str, Start], Given, list[str], Any]:
+    """Servers, what they are made from, texts, and the right answers to the first of them."""
+    starts: Mapping[str, Start] = layouts() if options.layouts else SERVERS
+    texts = make_texts(options.workload)
+    given = Given(minilm_folder(), minilm().artifact, scratch)
+    return starts, given, texts, eager_vectors(given, texts[:COMPARED])
+
+
+def of_transformer(
+    options: argparse.Namespace, scratch: Path
+) -> tuple[Mapping[str, Start], Given, list[str], Any]:
+    """The right answers are those of the artifact itself, without a server."""
+    del options
+    artifact = translator.built().artifact
+    given = Given(scratch / "weights", artifact, scratch)
+    translator.write_weights(artifact / "1", given.weights)
+    texts = translator.make_texts()
+    right = translator.right_answers(artifact / "1", texts[:COMPARED], scratch)
+    return translator.SERVERS, given, texts, right
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    starts: Mapping[str, Start] = layouts() if options.layouts else SERVERS
-    if options.servers:
-        starts = {name: starts[name] for name in options.servers.split(",")}
-    built = minilm()
-    texts = make_texts(options.workload)
     errors: dict[str, Row] = {}
     with contextlib.ExitStack() as stack:
         scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="nlp-benchmark-")))
-        given = Given(minilm_folder(), built.artifact, scratch)
-        eager = eager_vectors(given, texts[:COMPARED])
+        prepare = of_transformer if options.model == "transformer" else of_minilm
+        starts, given, texts, expected = prepare(options, scratch)
+        if options.servers:
+            starts = {name: starts[name] for name in options.servers.split(",")}
         running: dict[str, Running] = {}
         for name, start in starts.items():
             print(f"  starting {name}", file=sys.stderr, flush=True)
@@ -198,13 +247,16 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
                 errors[name] = {"error": f"{type(error).__name__}: {error}"}
                 continue
             running |= {f"{name}_{protocol}".rstrip("_"): row for protocol, row in rows.items()}
-        servers = asyncio.run(measure(running, texts, eager, options.rounds, options.seconds))
+        servers = asyncio.run(
+            measure(running, texts, agreement_with(expected), options.rounds, options.seconds)
+        )
     return {
         "machine": {
             "cores": os.cpu_count(),
             "kernel": platform.release(),
             "python": platform.python_version(),
         },
+        "model": options.model,
         "workload": options.workload,
         "rounds": options.rounds,
         "seconds": options.seconds,
@@ -222,6 +274,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, metavar="FILE", help="where the numbers go")
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured (%(default)s)")
     parser.add_argument("--seconds", type=float, default=5.0, help="of each measurement (%(default)s)")
+    parser.add_argument(
+        "--model", choices=("minilm", "transformer"), default="minilm", help="what is served (%(default)s)"
+    )
     workloads: tuple[Workload, ...] = ("short", "mixed")
     parser.add_argument("--workload", choices=workloads, default="short", help="which texts (%(default)s)")
     parser.add_argument(
@@ -234,8 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # through the blocks that end the servers
     found = run(options)
-    options.json.parent.mkdir(parents=True, exist_ok=True)
-    options.json.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    write_json(options.json, found)
     print(table(found["servers"]))
     for name, value in found["goals"].items():
         print(f"{name}: {value}")

@@ -65,7 +65,8 @@ class Running:
     """Its session holds all its processes."""
     client: Callable[[], Client]
     request: Callable[[str], bytes]
-    vector: Callable[[bytes], Vector]
+    answer: Callable[[bytes], Any]
+    """What it says, read from the bytes that came: a vector, or a translation."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,7 @@ class Given:
     """What every server is made from."""
 
     weights: Path
+    """The model as the opponents load it."""
     artifact: Path
     """The artifact's folder, in 32 bits."""
     scratch: Path
@@ -92,10 +94,6 @@ def post(port: int, path: str, body: object) -> bytes:
         f"Content-Length: {len(content)}\r\n\r\n"
     )
     return head.encode() + content
-
-
-def embed_request(port: int) -> Callable[[str], bytes]:
-    return lambda text: post(port, "/embed", {"text": text})
 
 
 def embed_vector(answer: bytes) -> Vector:
@@ -130,12 +128,16 @@ def triton_http_vector(answer: bytes) -> Vector:
 
 
 def triton_grpc_request(text: str) -> bytes:
+    return grpc_request(text, MODEL, "vector")
+
+
+def grpc_request(text: str, model: str, output: str) -> bytes:
     tensor = triton_grpc.InferInput("text", [1, 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[text.encode()]], dtype=np.object_))
     request = service_pb2.ModelInferRequest(
-        model_name=MODEL,
+        model_name=model,
         inputs=[tensor._get_tensor()],
-        outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name="vector")],
+        outputs=[service_pb2.ModelInferRequest.InferRequestedOutputTensor(name=output)],
         raw_input_contents=[tensor._get_content()],
     )
     made: bytes = request.SerializeToString()
@@ -189,8 +191,22 @@ def wait_for_answer(port: int, path: str, body: object, started: subprocess.Pope
         time.sleep(0.2)
 
 
+@dataclass(frozen=True)
+class Asking:
+    """How a FastAPI app is asked."""
+
+    path: str
+    answer: Callable[[bytes], Any]
+
+    def request(self, port: int) -> Callable[[str], bytes]:
+        return lambda text: post(port, self.path, {"text": text})
+
+
+EMBEDDING = Asking("/embed", embed_vector)
+
+
 def uvicorn(
-    app: str, workers: int, variables: Mapping[str, str], given: Given
+    app: str, workers: int, variables: Mapping[str, str], given: Given, asking: Asking = EMBEDDING
 ) -> contextlib.AbstractContextManager[Mapping[str, Running]]:
     @contextlib.contextmanager
     def start() -> Iterator[Mapping[str, Running]]:
@@ -208,8 +224,8 @@ def uvicorn(
             "--no-access-log",
         ]
         with process(command, variables, log) as started:
-            wait_for_answer(port, "/embed", {"text": "ready?"}, started, log)
-            running = Running(started.pid, lambda: HttpClient(port), embed_request(port), embed_vector)
+            wait_for_answer(port, asking.path, {"text": "ready?"}, started, log)
+            running = Running(started.pid, lambda: HttpClient(port), asking.request(port), asking.answer)
             yield {"": running}
 
     return start()
@@ -324,10 +340,10 @@ def start_pod(given: Given) -> Iterator[Mapping[str, Running]]:
                 agent.pid, lambda: GrpcClient(agent.grpc, MODEL), triton_grpc_request, triton_grpc_vector
             ),
         }
-        _quiet(agent)
+        quiet(agent)
 
 
-def _quiet(agent: RunningAgent) -> None:
+def quiet(agent: RunningAgent) -> None:
     """Its log is for failures; a benchmark's output is its table."""
     agent.log.unlink(missing_ok=True)
 

@@ -10,9 +10,6 @@ from model_builders.hugging_face.served.tokens import Question
 from model_builders.sentence_encoder.samples import SENTENCES
 from model_builders.served.vectors import BadQuestion
 
-NEAR_TIE = 1e-4
-"""A decision that was won by less may go the other way in another runtime or on another processor."""
-
 SHOWN = 12
 """Texts in the report."""
 

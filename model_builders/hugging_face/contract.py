@@ -6,6 +6,7 @@ from dataclasses import replace
 from model_builders.contract import Contract, Sample, Tensor
 from model_builders.hugging_face.parameters import Task
 from model_builders.served.translating import MAX_BEAM_SIZE
+from model_builders.translation.contract import HOW_MANY, STREAMS_AND_CANCEL
 
 NAME = "HuggingFace"
 MAX_BATCH_SIZE = 64
@@ -150,7 +151,7 @@ METRICS: Mapping[str, str] = {
     "accuracy": "SequenceClassification with an input test: share of its texts with the right label, 0 to 1",
     "macroF1": "SequenceClassification with an input test: F1 of each label, on average",
     "exactMatch": "Translation with an input test: share of its texts whose translation is, to the "
-    "character, one of the test's",
+    f"character, one of the test's. {HOW_MANY}",
     "maxTokens": "tokens of a text that are read, special ones included",
     "labels": "labels the model knows; not of the task Translation",
     "parameters": "numbers in the weights",
@@ -185,6 +186,7 @@ Answers are those of transformers itself: labels and offsets those of its pipeli
   of a special token (`[SEP]`) in a text is that token, as in transformers; of Marian it is its characters.
 * **beam_size** above {MAX_BEAM_SIZE}, a text to translate without a character, and bytes that are not UTF-8
   are refused likewise; other requests of the same batch are answered.
+{STREAMS_AND_CANCEL}
 * **Several rows in a request** (shape `[n, 1]`), and requests that Triton puts together: each text is
   answered as if it were alone. Shorter rows are filled up, with empty texts and zeros. An optional input is
   given for all rows or for none.

@@ -13,7 +13,7 @@ from model_builders.contract import Example, text_column
 from model_builders.errors import Refused
 from model_builders.fresh import compare_fresh
 from model_builders.hugging_face import served
-from model_builders.hugging_face.asked import NEAR_TIE, answerable, check_all, texts_to_ask, texts_to_show
+from model_builders.hugging_face.asked import answerable, check_all, texts_to_ask, texts_to_show
 from model_builders.hugging_face.contract import contract_of
 from model_builders.hugging_face.drawing import Answers
 from model_builders.hugging_face.folder import Folder
@@ -22,6 +22,7 @@ from model_builders.hugging_face.served.answering import Question, tensors
 from model_builders.hugging_face.served.labelling import Labelled, Labelling, Tagged
 from model_builders.hugging_face.served.tokens import Limit, Tokenizer
 from model_builders.hugging_face.tokens import ServedTokenizer, read_tokenizer
+from model_builders.near_ties import NEAR_TIE
 from model_builders.onnx_export import export_graph
 from model_builders.progress import progress
 from model_builders.report import Confusion, Section

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model_builders.architecture import Exported
-from model_builders.contract import Example, text_column
+from model_builders.contract import Example, StreamExample, text_column
 from model_builders.errors import Refused
 from model_builders.fresh import compare_fresh
 from model_builders.hugging_face import served
-from model_builders.hugging_face.asked import NEAR_TIE, answerable, check_all, texts_to_ask, texts_to_show
+from model_builders.hugging_face.asked import answerable, check_all, texts_to_ask, texts_to_show
 from model_builders.hugging_face.contract import contract_of
 from model_builders.hugging_face.drawing import Answers
 from model_builders.hugging_face.folder import TRANSLATORS, Folder
@@ -25,9 +25,11 @@ from model_builders.hugging_face.served.generating import Rules
 from model_builders.hugging_face.served.tokens import Limit
 from model_builders.hugging_face.served.writing import Marian, OneFile, Writing, Written
 from model_builders.hugging_face.tokens import cleans_up, read_marian, read_tokenizer
+from model_builders.near_ties import firm_ones, told_if_few
 from model_builders.onnx_export import export_graph
 from model_builders.progress import progress
 from model_builders.served import copy_served, write_json
+from model_builders.served.streaming import responses_to
 from model_builders.source import Source
 from model_builders.translation.measuring import MOST_MEASURED, comparable, spread
 from model_builders.translation.pairs import Pair, read_pairs
@@ -131,15 +133,13 @@ class TranslatorModel:
 
     @cached_property
     def _answered(self) -> list[tuple[Question, Written]]:
-        """Questions of every kind whose answers are no near tie."""
+        """Questions of every kind whose answers are no near tie. Raises Refused where there is none."""
+        return firm_ones(self._all_questions, self.eager.answer(self._all_questions))
+
+    @cached_property
+    def _all_questions(self) -> list[Question]:
         sizes = sorted({1, BEAM_SIZE, self.rules.beam_size})
-        questions = [question for size in sizes for question in self._questions(size)]
-        answers = self.eager.answer(questions)
-        return [
-            (question, answer)
-            for question, answer in zip(questions, answers, strict=True)
-            if answer.found.margin >= NEAR_TIE
-        ]
+        return [question for size in sizes for question in self._questions(size)]
 
     def _questions(self, size: int) -> list[Question]:
         """With a beam of that size."""
@@ -168,7 +168,13 @@ class TranslatorModel:
         }
         texts = texts_to_show(list(translated), own=bool(self.test))
         shown = Answers("Answers", ("text", "translation"), [(text, translated[text]) for text in texts])
-        return Exported(contract_of(self.parameters.task), self._record(), report=(shown,))
+        return Exported(
+            contract_of(self.parameters.task),
+            self._record(),
+            note=told_if_few(len(self._answered), len(self._all_questions)),
+            report=(shown,),
+            streams=self._record_streams(),
+        )
 
     def _export_graphs(self, folder: Path) -> None:
         import torch
@@ -201,10 +207,10 @@ class TranslatorModel:
         for question, answer in self._answered:
             self._check_generate(question, answer)
         questions = [question for question, _ in self._answered]
-        names = COMPARED if questions else ("truncated",)
-        asked = questions or self._questions(1)[:1]
-        batches = [[question] for question in asked] + [asked]
-        return compare_fresh(folder, batches, names, lambda batch: tensors(batch, self.eager.answer(batch)))
+        batches = [[question] for question in questions] + [questions]
+        return compare_fresh(
+            folder, batches, COMPARED, lambda batch: tensors(batch, self.eager.answer(batch))
+        )
 
     def _check_generate(self, question: Question, answer: Written) -> None:
         wanted = self.generate(question)
@@ -232,12 +238,7 @@ class TranslatorModel:
         return tuple(given[: ends[0]] if ends else given)
 
     def _record(self) -> tuple[Example, ...]:
-        """Requests with the answers that must come back. Of a model whose every decision is a near tie there
-        are but the tokens of a source."""
-        if not self._answered:
-            batch = self._questions(1)[:1]
-            given = tensors(batch, self.eager.answer(batch), {"source_tokens"})
-            return (Example("a text", _inputs(batch), given),)
+        """Requests with the answers that must come back."""
         plain = [question for question, _ in self._answered if question.beam_size == 1]
         beams = [question for question, _ in self._answered if question.beam_size > 1]
         batches = {
@@ -249,6 +250,14 @@ class TranslatorModel:
             Example(name, _inputs(batch), tensors(batch, self.eager.answer(batch)))
             for name, batch in batches.items()
             if batch
+        )
+
+    def _record_streams(self) -> tuple[StreamExample, ...]:
+        """A text token by token; nothing where all that is firm was written by a beam."""
+        plain = [question for question, _ in self._answered if question.beam_size == 1]
+        return tuple(
+            StreamExample("a stream", _inputs([question]), responses_to(self.eager, question))
+            for question in plain[:1]
         )
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from model_builders.architecture import Exported, need
 from model_builders.checkpoints import Checkpoints
+from model_builders.contract import Contract
 from model_builders.messages import Json
 from model_builders.seq2seq_attention import served
 from model_builders.seq2seq_attention.contract import CONTRACT, METRICS, PAGE, SAMPLE, contract_of
@@ -15,7 +16,8 @@ from model_builders.seq2seq_attention.steps import WORDS, StepsPicture, trace
 from model_builders.source import Source
 from model_builders.translation.building import Translator, train_translator
 from model_builders.translation.corpus import read_corpus
-from model_builders.translation.exporting import record
+from model_builders.translation.exporting import note_of, record, record_streams
+from model_builders.translation.native import native_of
 from model_builders.translation.report import sections_of
 
 NAME = "Seq2SeqAttention"
@@ -78,12 +80,15 @@ class Seq2SeqAttentionModel:
         translator = self.translator
         graphs = [build(translator.weights, self.parameters) for build in (build_encoder, build_decoder)]
         translator.write(served, folder, *graphs)
-        contract = contract_of(self.parameters.attention)
+        contract = self._contract
         return Exported(
             contract,
             record(translator.eager, translator.measured, contract),
             translator.speeds,
+            note=note_of(translator.measured),
             report=(*sections_of(translator.measured, translator.trained.history), *self._steps()),
+            streams=record_streams(translator.eager, translator.measured, contract),
+            native=native_of(contract, translator.max_tokens),
         )
 
     def _steps(self) -> list[StepsPicture]:
@@ -101,4 +106,8 @@ class Seq2SeqAttentionModel:
         return [trace(self.translator.network, source, measured.answers[place])]
 
     def check_export(self, folder: Path) -> float:
-        return self.translator.check(folder)
+        return self.translator.check(folder, self._contract)
+
+    @property
+    def _contract(self) -> Contract:
+        return contract_of(self.parameters.attention)

@@ -7,7 +7,8 @@ V target vocabulary.
 
 Departs from the papers: GRUs of one layer where Luong has LSTMs of four; the encoder reads in both
 directions, also in Luong's order; no input feeding (Luong, section 3.3), so that in training a GRU runs over
-the whole target at once; Bahdanau's maxout is the feed-forward layer that Luong has.
+the whole target at once; the decoder's first state is made of the last states of both directions (Bahdanau's
+of the backward one alone); Bahdanau's maxout is the feed-forward layer that Luong has, with a bias here.
 """
 
 from dataclasses import dataclass

@@ -67,7 +67,18 @@ class StepsPicture:
         ]
         return {"kind": "DecoderSteps", "title": self.title, "order": list(self.order), "columns": columns}
 
+    @property
+    def height(self) -> int:
+        return round(TOP + len(self.order) * ROW_HEIGHT + 20)
+
     def render(self) -> str:
+        caption = (
+            "Blue is above zero, brown below; of long vectors the first numbers. In the order of Bahdanau "
+            "step 3 comes before step 2."
+        )
+        return figure(self.svg(), caption)
+
+    def svg(self) -> str:
         room = (WIDTH - LABELS) / WORDS
         parts = [
             written(4, TOP + row * ROW_HEIGHT + 11, NAMES[name], "start")
@@ -79,11 +90,7 @@ class StepsPicture:
                 parts += self._cell(column, name, x, TOP + row * ROW_HEIGHT)
         again = TOP + len(self.order) * ROW_HEIGHT
         parts.append(written(4, again + 4, "7 again, with that word", "start"))
-        caption = (
-            "Blue is above zero, brown below; of long vectors the first numbers. In the order of Bahdanau "
-            "step 3 comes before step 2."
-        )
-        return figure(svg_of(parts, round(again + 20), f"Steps of the decoder: {self.title}"), caption)
+        return svg_of(parts, self.height, f"Steps of the decoder: {self.title}")
 
     def _cell(self, column: WordSteps, name: str, x: float, y: float) -> list[str]:
         if name == "word":
@@ -99,11 +106,19 @@ def strip(name: str, values: Sequence[float], x: float, y: float) -> str:
     most = 1.0 if name == "attention" else max(map(abs, values)) or 1.0
     cells = "".join(
         f'<rect x="{x + place * width:.1f}" y="{y:.1f}" width="{width:.1f}" height="{CELL_HEIGHT}" '
-        f'fill="{COLOURS[0] if value >= 0 else COLOURS[1]}" fill-opacity="{abs(value) / most:.2f}" '
-        f'stroke="{FAINT}" stroke-width="0.5"/>'
+        f'fill="{COLOURS[0] if value >= 0 else COLOURS[1]}" fill-opacity="{abs(value) / most:.2f}"/>'
         for place, value in enumerate(values)
     )
-    return f'<g class="strip {escape(name)}">{cells}</g>'
+    return f'<g class="strip {escape(name)}" stroke="{FAINT}" stroke-width="0.5">{cells}</g>'
+
+
+def steps_of(content: Mapping[str, Any]) -> StepsPicture:
+    """What `to_json` gave."""
+    columns = tuple(
+        WordSteps(**{**one, "tensors": {name: tuple(values) for name, values in one["tensors"].items()}})
+        for one in content["columns"]
+    )
+    return StepsPicture(content["title"], tuple(content["order"]), columns)
 
 
 def order_of(attention: str) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ architecture from outside (docs/extending.md) is read in the same way.
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 
@@ -24,13 +25,13 @@ _IMPORT = re.compile(rf"^(\s*)from {_PACKAGES}\.(?:\w+\.)?served\.(\w+) import "
 _OTHER = re.compile(rf"^\s*(?:from|import) ({_PACKAGES}\b[\w.]*)", re.MULTILINE)
 
 
-def copy_served(own: ModuleType, folder: Path) -> None:
-    """Copy model.py and answering.py of an architecture's `served/`, and all they import, into a version
-    folder.
+def copy_served(own: ModuleType, folder: Path, more: Sequence[str] = ()) -> None:
+    """Copy model.py and answering.py of an architecture's `served/`, `more` of it or of what is shared, and
+    all they import, into a version folder.
 
     Raises ValueError when one of them imports something of the builders' that no artifact has.
     """
-    for name, text in sorted(served_files(Path(own.__path__[0])).items()):
+    for name, text in sorted(served_files(Path(own.__path__[0]), more).items()):
         (folder / f"{name}.py").write_text(text, encoding="utf-8")
 
 
@@ -39,10 +40,10 @@ def write_json(path: Path, content: object) -> None:
     path.write_text(json.dumps(content, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
 
 
-def served_files(own: Path) -> dict[str, str]:
+def served_files(own: Path, more: Sequence[str] = ()) -> dict[str, str]:
     """The text of each file as it stands in an artifact, by its name without `.py`."""
     found: dict[str, str] = {}
-    wanted = ["model", "answering"]
+    wanted = ["model", "answering", *more]
     while wanted:
         name = wanted.pop()
         if name in found:

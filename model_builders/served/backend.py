@@ -3,7 +3,7 @@
 import json
 import locale
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,24 +36,33 @@ def respond(
     `parse` gives the questions of a request, or raises BadQuestion: that request then gets an error of its
     own.
     """
-    parsed = [_parsed(request, parse) for request in requests]
+    parsed = [parsed_or_refused(request, parse) for request in requests]
     answers = iter(answer([q for p in parsed if isinstance(p, list) for q in p]))
     responses = []
     for request, questions in zip(requests, parsed, strict=True):
         if not isinstance(questions, list):
-            error = pb_utils.TritonError(str(questions), pb_utils.TritonError.INVALID_ARG)
-            responses.append(pb_utils.InferenceResponse(error=error))
+            responses.append(refusal(questions))
             continue
-        given = tensors(questions, [next(answers) for _ in questions], set(request.requested_output_names()))
-        responses.append(pb_utils.InferenceResponse([pb_utils.Tensor(name, given[name]) for name in given]))
+        names = set(request.requested_output_names())
+        responses.append(response_of(tensors(questions, [next(answers) for _ in questions], names)))
     return responses
 
 
-def _parsed(request: Any, parse: Callable[[Any], list[Any]]) -> list[Any] | BadQuestion:
+def parsed_or_refused(request: Any, parse: Callable[[Any], list[Any]]) -> list[Any] | BadQuestion:
     try:
         return parse(request)
     except BadQuestion as error:
         return error
+
+
+def response_of(tensors: Mapping[str, Any]) -> Any:
+    return pb_utils.InferenceResponse([pb_utils.Tensor(name, tensors[name]) for name in tensors])
+
+
+def refusal(question: BadQuestion) -> Any:
+    """HTTP 400, gRPC INVALID_ARGUMENT."""
+    error = pb_utils.TritonError(str(question), pb_utils.TritonError.INVALID_ARG)
+    return pb_utils.InferenceResponse(error=error)
 
 
 def strings(request: Any, name: str) -> list[str] | None:

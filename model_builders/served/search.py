@@ -62,6 +62,22 @@ class Found:
     processor might decide otherwise."""
 
 
+class Asker:
+    """Who waits for a translation, and may look on while it is written. This one waits for all of it."""
+
+    def wrote(self, word: int, attention: Floats) -> None:
+        """One word more. Shape of attention (..., S): what was looked at for it. Not of a beam, which may
+        still change its mind."""
+
+    def gone(self) -> bool:
+        """Asked between two words: whether nobody waits any more. What is written so far is then the end of
+        it, and other rows go on."""
+        return False
+
+    def ended(self, found: Found) -> None:
+        """It came to its end, or was cut."""
+
+
 @dataclass(frozen=True)
 class _Begun:
     """A translation under way."""
@@ -71,13 +87,21 @@ class _Begun:
     total: float = 0.0
     """Of the logarithms."""
 
-    def end(self, score: float, margin: float, source: int, *, finished: bool = True) -> Found:
-        attention = np.stack(self.attention, axis=-2) if self.attention else np.zeros((0, source))
+    def end(self, score: float, margin: float, looked: Floats, *, finished: bool = True) -> Found:
+        """`looked`: at the source in any step, shape (..., S). Nothing has no row, but the same heads."""
+        none = looked[..., np.newaxis, :][..., :0, :]
+        attention = np.stack(self.attention, axis=-2) if self.attention else none
         return Found(self.words, attention.astype(np.float32), score, finished, margin)
 
 
-def greedy(decoder: Decoder, tokens: Integers, lengths: Integers, longest: int) -> list[Found]:
-    """The most probable word, again and again; at most `longest` of them. Rows that ended step no more."""
+def greedy(
+    decoder: Decoder, tokens: Integers, lengths: Integers, longest: int, askers: Sequence[Asker] = ()
+) -> list[Found]:
+    """The most probable word, again and again; at most `longest` of them. Rows that ended step no more.
+
+    `askers`: one for each row, or none at all.
+    """
+    askers = askers or [Asker()] * len(tokens)
     state = decoder.begin(tokens, lengths)
     rows, words = np.arange(len(tokens)), np.full(len(tokens), END, dtype=np.int64)
     begun = [_Begun() for _ in rows]
@@ -92,15 +116,17 @@ def greedy(decoder: Decoder, tokens: Integers, lengths: Integers, longest: int) 
         for index, row in enumerate(map(int, rows)):
             now = begun[row]
             total = now.total + float(best[index, 1])
-            source = int(lengths[row])
+            seen = step.attention[index][..., : int(lengths[row])]
             if words[index] == END:
-                found[row] = now.end(total / (place + 1), float(margins[row]), source)
-            elif place == longest:
-                found[row] = now.end(now.total / place, float(margins[row]), source, finished=False)
+                found[row] = now.end(total / (place + 1), float(margins[row]), seen)
+            elif place == longest or askers[row].gone():
+                found[row] = now.end(now.total / max(place, 1), float(margins[row]), seen, finished=False)
             else:
-                seen = step.attention[index][..., :source]
                 begun[row] = _Begun((*now.words, int(words[index])), (*now.attention, seen), total)
-        going = words != END
+                askers[row].wrote(int(words[index]), seen)
+            if row in found:
+                askers[row].ended(found[row])
+        going = np.array([row not in found for row in map(int, rows)])
         if not going.any():
             break
         rows, words = rows[going], words[going]
@@ -149,21 +175,36 @@ class _Beam:
         self.begun = begun
         return origins, words
 
-    def best(self, source: int) -> Found:
-        """What came to its end goes before what was cut, then the better score."""
+    def give_up(self) -> None:
+        """Nobody waits for it: the best so far is cut where it is."""
+        best = max(self.begun, key=lambda one: one.total)
+        self.done.append((best.total / max(len(best.words), 1), best, False))
+        self.begun = []
+
+    def best(self, looked: Floats) -> Found:
+        """What came to its end goes before what was cut, then the better score. `looked` as in `end`."""
         ranked = sorted(self.done, key=lambda one: (not one[2], -one[0]))
         gap = ranked[0][0] - ranked[1][0] if len(ranked) > 1 and ranked[0][2] == ranked[1][2] else np.inf
         score, begun, finished = ranked[0]
-        return begun.end(score, float(min(self.margin, gap)), source, finished=finished)
+        return begun.end(score, float(min(self.margin, gap)), looked, finished=finished)
 
 
-def beam(decoder: Decoder, tokens: Integers, lengths: Integers, longest: int, size: int) -> list[Found]:
+def beam(
+    decoder: Decoder,
+    tokens: Integers,
+    lengths: Integers,
+    longest: int,
+    size: int,
+    askers: Sequence[Asker] = (),
+) -> list[Found]:
     """The best of `size` translations that are followed side by side, by their score.
 
     One that comes to its end leaves its place in the beam empty (Sutskever et al. 2014).
     """
+    askers = askers or [Asker()] * len(tokens)
     state = decoder.begin(tokens, lengths)
     beams = [_Beam(size) for _ in tokens]
+    found: dict[int, Found] = {}
     owners = list(range(len(tokens)))
     words = np.full(len(tokens), END, dtype=np.int64)
     while owners:
@@ -174,15 +215,20 @@ def beam(decoder: Decoder, tokens: Integers, lengths: Integers, longest: int, si
         next_owners: list[int] = []
         for owner in dict.fromkeys(owners):
             rows = [row for row, of in enumerate(owners) if of == owner]
-            kept, chosen = beams[owner].advance(
-                logarithms[rows], step.attention[rows], int(lengths[owner]), longest
-            )
+            source, kept, chosen = int(lengths[owner]), list[int](), list[int]()
+            if askers[owner].gone():
+                beams[owner].give_up()
+            else:
+                kept, chosen = beams[owner].advance(logarithms[rows], step.attention[rows], source, longest)
             origins += [rows[row] for row in kept]
             next_words += chosen
             next_owners += [owner] * len(kept)
+            if not kept:
+                found[owner] = beams[owner].best(step.attention[rows[0]][..., :source])
+                askers[owner].ended(found[owner])
         state = {name: array[origins] for name, array in step.state.items()}
         words, owners = np.array(next_words, dtype=np.int64), next_owners
-    return [one.best(int(length)) for one, length in zip(beams, lengths, strict=True)]
+    return [found[row] for row in range(len(tokens))]
 
 
 def _allowed(log_probabilities: Floats) -> Floats:

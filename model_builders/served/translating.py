@@ -17,7 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from model_builders.served.search import Decoder, Found, Integers, State, Step, beam, greedy, pad
+from model_builders.served.search import Asker, Decoder, Found, Integers, State, Step, beam, greedy, pad
 from model_builders.served.vectors import CPU, BadQuestion, Floats, open_model
 
 GREEDY = 1
@@ -80,33 +80,47 @@ class Answering:
         if len(tokens) > self._max_tokens:
             raise BadQuestion(
                 f"text has {len(tokens):,} tokens; this model reads at most {self._max_tokens:,}. Ask "
-                "sentence "
-                "by sentence."
+                "sentence by sentence."
             )
 
-    def answer(self, questions: list[Question]) -> list[Answer]:
-        """Sources of about the same length share a pass; a text becomes what it becomes alone."""
+    def answer(self, questions: list[Question], askers: Sequence[Asker] = ()) -> list[Answer]:
+        """Sources of about the same length share a pass; a text becomes what it becomes alone.
+
+        `askers`: one for each question, or none at all.
+        """
         sources = self._source.encode([question.text for question in questions])
         found: dict[int, Found] = {}
         for size in sorted({question.beam_size for question in questions}):
             asked = [row for row, question in enumerate(questions) if question.beam_size == size]
             for rows in passes(asked, sources, size):
-                found.update(zip(rows, self._search([sources[row] for row in rows], size), strict=True))
-        return [
-            Answer(
-                self._target.decode(found[row].words),
-                self._source.spell(source),
-                self._target.spell(found[row].words),
-                found[row],
-            )
-            for row, source in enumerate(sources)
-        ]
+                looking_on = [askers[row] for row in rows] if askers else ()
+                texts = self._search([sources[row] for row in rows], size, looking_on)
+                found.update(zip(rows, texts, strict=True))
+        return [self._answer(source, found[row]) for row, source in enumerate(sources)]
 
-    def _search(self, sources: list[list[int]], size: int) -> list[Found]:
+    def _answer(self, source: Sequence[int], found: Found) -> Answer:
+        return Answer(
+            self._target.decode(found.words), self._source.spell(source), self.spell(found.words), found
+        )
+
+    def _search(self, sources: list[list[int]], size: int, askers: Sequence[Asker]) -> list[Found]:
         tokens, lengths = pad(sources)
         if size == GREEDY:
-            return greedy(self._decoder, tokens, lengths, self._max_tokens)
-        return beam(self._decoder, tokens, lengths, self._max_tokens, size)
+            return greedy(self._decoder, tokens, lengths, self._max_tokens, askers)
+        return beam(self._decoder, tokens, lengths, self._max_tokens, size, askers)
+
+    # -- what a stream of tokens asks (streaming.Voice) --
+
+    def spell(self, words: Sequence[int]) -> tuple[str, ...]:
+        return self._target.spell(words)
+
+    def text(self, words: Sequence[int]) -> str:
+        """A word more changes nothing of what is there: each token is characters of its own."""
+        return self._target.decode(words)
+
+    def whole(self, question: Question, found: Found) -> dict[str, NDArray[Any]]:
+        (source,) = self._source.encode([question.text])
+        return tensors([question], [self._answer(source, found)])
 
 
 def passes(asked: Sequence[int], sources: Sequence[Sequence[int]], size: int) -> Iterator[list[int]]:

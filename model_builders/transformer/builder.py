@@ -6,6 +6,7 @@ from pathlib import Path
 
 from model_builders.architecture import Exported, need
 from model_builders.checkpoints import Checkpoints
+from model_builders.contract import Contract
 from model_builders.messages import Json
 from model_builders.source import Source
 from model_builders.transformer import served
@@ -15,7 +16,8 @@ from model_builders.transformer.graph import build_decoder, build_encoder
 from model_builders.transformer.parameters import WHERE, Parameters, parse_parameters
 from model_builders.translation.building import Translator, train_translator
 from model_builders.translation.corpus import read_corpus
-from model_builders.translation.exporting import record
+from model_builders.translation.exporting import note_of, record, record_streams
+from model_builders.translation.native import native_of
 from model_builders.translation.report import sections_of
 
 NAME = "Transformer"
@@ -79,17 +81,24 @@ class TransformerModel:
             build(translator.weights, places, self.parameters) for build in (build_encoder, build_decoder)
         ]
         translator.write(served, folder, *graphs)
-        lengths = {"layers": self.parameters.num_layers, "heads": self.parameters.num_heads}
-        contract = CONTRACT.with_lengths(lengths)
+        contract = self._contract
         return Exported(
             contract,
             record(translator.eager, translator.measured, contract),
             translator.speeds,
+            note=note_of(translator.measured),
             report=(
                 *sections_of(translator.measured, translator.trained.history),
                 *head_maps(translator.measured),
             ),
+            streams=record_streams(translator.eager, translator.measured, contract),
+            native=native_of(contract, translator.max_tokens),
         )
 
     def check_export(self, folder: Path) -> float:
-        return self.translator.check(folder)
+        return self.translator.check(folder, self._contract)
+
+    @property
+    def _contract(self) -> Contract:
+        lengths = {"layers": self.parameters.num_layers, "heads": self.parameters.num_heads}
+        return CONTRACT.with_lengths(lengths)

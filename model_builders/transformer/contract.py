@@ -2,7 +2,7 @@
 
 from model_builders.contract import Contract, Sample, Tensor
 from model_builders.served.translating import MAX_BEAM_SIZE
-from model_builders.translation.contract import INPUTS, MAX_BATCH_SIZE, METRICS, OUTPUTS
+from model_builders.translation.contract import INPUTS, MAX_BATCH_SIZE, METRICS, OUTPUTS, STREAMS_AND_CANCEL
 
 __all__ = ["CONTRACT", "METRICS", "PAGE", "SAMPLE"]
 
@@ -35,6 +35,7 @@ computed of the words before is kept, so a word costs one pass through the layer
   text is five characters.
 * **beam_size** above {MAX_BEAM_SIZE} or below 1, a text without a character, and bytes that are not UTF-8 are
   refused likewise; other requests of the same batch are answered.
+{STREAMS_AND_CANCEL}
 * **Several rows in a request** (shape `[n, 1]`), and requests that Triton puts together: each text is
   translated as if it were alone. Shorter rows are filled up: `tokens` and `source_tokens` with empty texts,
   `token_ids` and `attention` with zeros.

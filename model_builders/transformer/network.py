@@ -5,7 +5,8 @@ Dimensions: N sentences, S source tokens, T target tokens, D model width, L laye
 before.
 
 Departs from the paper: source and target have a vocabulary each, so the matrix of word vectors is shared
-between the target and the output alone (section 3.4 shares all three).
+between the target and the output alone (section 3.4 shares all three); the projections of attention have
+biases (section 3.2.2 has matrices alone).
 """
 
 import math

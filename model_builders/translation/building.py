@@ -11,13 +11,17 @@ from numpy.typing import NDArray
 from onnx import ModelProto
 
 from model_builders.checkpoints import Checkpoints
+from model_builders.contract import Contract
 from model_builders.served import copy_served
 from model_builders.served.search import Decoder
 from model_builders.served.translating import Answering
+from model_builders.shared_weights import write_graphs
 from model_builders.translation.corpus import Corpus
 from model_builders.translation.exporting import check, write_tokenizers
 from model_builders.translation.measuring import Measured, measure
+from model_builders.translation.native import FILES, native_of
 from model_builders.translation.schedule import Schedule
+from model_builders.translation.search_graph import build_search
 
 Weights = Mapping[str, NDArray[np.float32]]
 """The parameters of a network by their names."""
@@ -70,15 +74,16 @@ class Translator:
         return {"tokensPerSecond": round(self.trained.tokens_per_second)}
 
     def write(self, served: ModuleType, folder: Path, encoder: ModelProto, decoder: ModelProto) -> None:
-        """The version folder: code, tokenizers, graphs."""
-        copy_served(served, folder)
+        """The version folder, for both flavours: code, tokenizers, graphs."""
+        copy_served(served, folder, FILES)
         write_tokenizers(self.corpus, folder, self.max_tokens)
-        for name, graph in (("encoder", encoder), ("decoder", decoder)):
-            (folder / f"{name}.onnx").write_bytes(graph.SerializeToString(deterministic=True))
+        search = build_search(encoder, decoder, self.max_tokens)
+        write_graphs(folder, {"encoder": encoder, "decoder": decoder, "search": search})
 
-    def check(self, folder: Path) -> float:
-        """Ask the written files in a fresh process: each text alone, and all of them as one batch."""
-        return check(folder, self.eager, self.measured)
+    def check(self, folder: Path, contract: Contract) -> float:
+        """Ask the written files in fresh processes: each text alone, and all of them as one batch."""
+        native = native_of(contract, self.max_tokens)
+        return check(folder, self.eager, self.measured, contract, native.max_batch_size)
 
 
 def train_translator(

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from model_builders.contract import Tensor
 from model_builders.served.translating import GREEDY, MAX_BEAM_SIZE
+from model_builders.translation.measuring import MOST_MEASURED
 
 MAX_BATCH_SIZE = 64
 
@@ -44,14 +45,17 @@ OUTPUTS = (
     ),
 )
 
+HOW_MANY = f"Of more than {MOST_MEASURED:,} different texts only so many at most are asked, spread over all"
+
 METRICS: Mapping[str, str] = {
-    "exactMatch": "share of the test texts whose greedy translation is, to the character, one of the test's",
+    "exactMatch": "share of the test texts whose greedy translation is, to the character, one of the "
+    f"test's. {HOW_MANY}",
     "tokenAccuracy": "share of the test tokens that are the most probable ones behind the right words "
     "before them",
     "testLoss": "mean loss of a test token behind the right words before it, in natural logarithms",
     "trainPairs": "pairs it was trained on",
-    "testPairs": "pairs it was measured on",
-    "finished": "share of the measured translations that came to their end",
+    "testPairs": "pairs to measure it by",
+    "finished": "share of the translations of exactMatch that came to their end",
     "pairsLeftOut": "pairs of both inputs that have a side of more than maxTokens tokens, which are not used",
     "sourceTokens": "tokens of the source vocabulary",
     "targetTokens": "tokens of the target vocabulary",
@@ -59,3 +63,11 @@ METRICS: Mapping[str, str] = {
     "parameters": "numbers that were learnt",
     "loss": "mean loss of a training token in the last epoch",
 }
+
+STREAMS_AND_CANCEL = """\
+* **Token by token**: a translator with `spec.serving.responses: Streamed` answers over gRPC alone
+  (`ModelStreamInfer`), one text a request. Each response has what one token adds: its characters in
+  `translation` (perhaps none), one of `tokens` and of `token_ids`, its row of `attention` where there is one;
+  the last has the rest of the text and the other outputs. Joined they are the whole answer. A beam gives all
+  of them at its end.
+* **Cancelled** over gRPC, streamed or not: the text is translated no further; the others of its batch are."""

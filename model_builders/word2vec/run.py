@@ -10,6 +10,7 @@ import mmap
 import multiprocessing
 import resource
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -187,9 +188,10 @@ def _forked(
         for share in filter(len, shares):
             receiver, sender = context.Pipe(duplex=False)
             process = context.Process(target=_work, args=(trainer, epoch, share, sender), daemon=True)
-            process.start()
+            with _sigterm_after():
+                process.start()
+                started.append((process, receiver, share))
             sender.close()
-            started.append((process, receiver, share))
         yield ((share, _answer(process, receiver)) for process, receiver, share in started)
     finally:
         for process, receiver, _ in started:
@@ -197,6 +199,23 @@ def _forked(
                 process.kill()
             process.join()
             receiver.close()
+
+
+@contextmanager
+def _sigterm_after() -> Iterator[None]:
+    """SIGTERM is handled after the block: what a handler raises in the hooks of a fork is ignored, and the
+    training would go on."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # handlers run in the main thread only
+        return
+    came: list[int] = []
+    handler = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        if came:
+            signal.raise_signal(signal.SIGTERM)
 
 
 def _work(trainer: Trainer, epoch: int, chunks: range, sender: Any) -> None:

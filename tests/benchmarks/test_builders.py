@@ -10,23 +10,34 @@ import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.builders.__main__ import ALL, cells, chosen, main
 from benchmarks.builders.gates import Row
-from benchmarks.builders.places import Data, DataMissing, Shared
+from benchmarks.builders.hugging_face import rows_of_labels, rows_of_translator
+from benchmarks.builders.places import Built, Data, DataMissing, Shared
 from benchmarks.builders.spent import main as spent
 
+BUILT = Built(Path("model"), {}, 12.34, 5678)
 
-def make_row(measured: float, floor: float = 0.25) -> Row:
+
+def make_row(measured: float, floor: float | None = 0.25) -> Row:
     return Row("gate", "Word2Vec", "analogyTop1", floor, measured, "gensim 4.4.0", 0.3, 12.34, 5678)
 
 
 def test_long_gates_run_for_a_release_or_when_they_are_named() -> None:
     names = {gate.name for gate in ALL}
     assert {gate.name for gate in chosen(None, release=True)} == names
-    assert {gate.name for gate in chosen(None, release=False)} == names - {"word2vec-english", "many-labels"}
+    assert names - {gate.name for gate in chosen(None, release=False)} == {
+        "word2vec-english",
+        "many-labels",
+        "libreoffice",
+        "libreoffice-transformer",
+        "python-docs",
+        "python-docs-transformer",
+    }
     assert [gate.name for gate in chosen("word2vec-english", release=False)] == ["word2vec-english"]
     assert [gate.name for gate in chosen("Word2Vec", release=False)] == ["word2vec-korean", "korean-words"]
     assert chosen("Word3Vec", release=True) == []
@@ -57,6 +68,51 @@ def test_a_row_holds_at_its_floor_and_not_below() -> None:
         "12",
         "5,678",
     )
+
+
+def test_a_row_without_a_floor_is_recorded_and_shows_none() -> None:
+    row = make_row(0.0, None)
+    assert row.holds
+    assert row.to_json()["floor"] is None
+    assert cells(row)[2:5] == ("", "0", "")
+
+
+LABELS_RIGHT = {"texts": 70, "difference": 1e-6}
+ENTITIES_RIGHT = {"texts": 60, "places": 500, "difference": 1e-6, "others": []}
+TRANSLATIONS_RIGHT = {"compared": 200, "unfirm": 10, "differ": 0}
+
+
+@pytest.mark.parametrize(
+    ("found", "missed"),
+    [
+        pytest.param(LABELS_RIGHT, [], id="probabilities"),
+        pytest.param(LABELS_RIGHT | {"difference": 1e-4}, ["probabilitiesEqual"], id="others"),
+        pytest.param(LABELS_RIGHT | {"texts": 0}, ["probabilitiesCompared"], id="no text"),
+        pytest.param(ENTITIES_RIGHT, [], id="entities"),
+        pytest.param(ENTITIES_RIGHT | {"others": [{}]}, ["entitiesEqual"], id="other entities"),
+        pytest.param(ENTITIES_RIGHT | {"places": 0}, ["entitiesCompared"], id="no entity"),
+    ],
+)
+def test_labels_are_held_to_be_equal_and_to_be_compared(found: dict[str, Any], missed: list[str]) -> None:
+    assert [row.metric for row in rows_of_labels(BUILT, found) if not row.holds] == missed
+
+
+@pytest.mark.parametrize(
+    ("found", "missed"),
+    [
+        pytest.param(TRANSLATIONS_RIGHT, [], id="right"),
+        pytest.param(TRANSLATIONS_RIGHT | {"differ": 1}, ["t5AsGenerate"], id="one is another"),
+        pytest.param(TRANSLATIONS_RIGHT | {"compared": 151, "unfirm": 40}, ["t5Firm"], id="many near ties"),
+        pytest.param(TRANSLATIONS_RIGHT | {"compared": 150}, ["t5Compared"], id="few"),
+        pytest.param(
+            {"compared": 0, "unfirm": 0, "differ": 0}, ["t5AsGenerate", "t5Compared", "t5Firm"], id="none"
+        ),
+    ],
+)
+def test_translations_are_held_to_be_equal_and_to_be_compared(
+    found: dict[str, Any], missed: list[str]
+) -> None:
+    assert [row.metric for row in rows_of_translator("t5", BUILT, found) if not row.holds] == missed
 
 
 def test_data_is_unpacked_and_read_by_its_header(tmp_path: Path) -> None:
@@ -128,6 +184,7 @@ def test_data_never_seen_goes_through_and_a_missed_floor_is_said(
     assert main(["--only", "one-hot", "--data", str(tmp_path), "--json", str(file)]) == 1
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found["missing"] == []
+    assert found["secondsByGate"].keys() == {"one-hot"}
     rows = {row["metric"]: row for row in found["rows"]}
     assert (rows["equalRows"]["measured"], rows["equalRows"]["holds"]) == (1.0, True)
     assert rows["linearAccuracy"]["measured"] < 0.65

@@ -5,14 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from benchmarks.serving.__main__ import goals, medians, summarise, table
+from benchmarks.serving import translator
+from benchmarks.serving.__main__ import agreement_with, goals, medians, summarise, table
 from benchmarks.serving.load import Failed, HttpClient, Window, run_window
 from benchmarks.serving.servers import triton_http_vector, worst_cosine
 from benchmarks.serving.texts import COUNT, make_texts
+from model_builders.transformer.graph import build_decoder, build_encoder
+from model_builders.transformer.parameters import parse_parameters
+from tools.translation_samples import diary_data
 
 
 def test_texts_are_distinct_and_the_same_in_every_run() -> None:
@@ -76,6 +82,82 @@ def test_goals_compare_with_the_best_of_the_others_and_take_envoy_out() -> None:
     }
     assert "| pod_http | 300, 1/2 |" in table(servers)
     assert goals({"pod_http": make_row(1), "pod_grpc": make_row(1)}) == {}
+
+
+def test_a_translators_pod_is_compared_with_the_best_of_the_others_and_with_itself_otherwise() -> None:
+    servers = {
+        "fastapi_torch_1_worker": make_row(40),
+        "fastapi_torch_2_workers": make_row(60),
+        "fastapi_torch_batcher": make_row(150),
+        "pod_http": make_row(300),
+        "pod_grpc": make_row(240),
+        "pod_batches_by_length_http": make_row(240),
+        "pod_without_batching_grpc": make_row(100),
+    }
+    assert goals(servers) == {
+        "best_other": "fastapi_torch_batcher",
+        "times_best_other": 2.0,
+        "best_pod_batches_by_length": "pod_batches_by_length_http",
+        "times_best_pod_batches_by_length": 1.25,
+        "best_pod_without_batching": "pod_without_batching_grpc",
+        "times_best_pod_without_batching": 3.0,
+    }
+
+
+def test_answers_agree_as_vectors_or_as_texts() -> None:
+    assert agreement_with(["가", "나"])(["가", "다"]) == {"equal": 0.5}
+    vector = np.array([1.0, 0.0], dtype=np.float32)
+    assert agreement_with([vector])([2 * vector]) == {"cosine": 1.0}
+
+
+def test_texts_to_translate_have_one_to_six_sentences_and_were_not_learnt_from() -> None:
+    texts = translator.make_texts()
+    assert texts == translator.make_texts()
+    assert len(set(texts)) == translator.COUNT
+    counts = {text.count(".") for text in texts}
+    assert counts == set(range(1, translator.MOST_SENTENCES + 1))
+    learnt = {english for _, english in diary_data()["train.tsv"]}
+    assert not learnt & {f"{one}." for text in texts for one in text.rstrip(".").split(". ")}
+
+
+def make_weights(width: int = 4, inner: int = 6) -> dict[str, NDArray[np.float32]]:
+    """Of a Transformer of one layer, by the names of its parameters; each number is another one."""
+    attention = [
+        f"{part}.{kind}" for part in ("query", "key", "value", "output") for kind in ("weight", "bias")
+    ]
+    norm = ("weight", "bias")
+    shapes: dict[str, tuple[int, ...]] = {
+        "source_embedding.weight": (7, width),
+        "target_embedding.weight": (9, width),
+    }
+    for side, parts in (("encoder", ("attention",)), ("decoder", ("attention", "source_attention"))):
+        for part in parts:
+            shapes |= {f"{side}.0.{part}.{one}": (width,) * (1 + one.endswith("weight")) for one in attention}
+        for one in ("attention_norm", "feed_forward_norm", *(["source_norm"] if side == "decoder" else [])):
+            shapes |= {f"{side}.0.{one}.{kind}": (width,) for kind in norm}
+        shapes |= {
+            f"{side}.0.feed_forward.0.weight": (inner, width),
+            f"{side}.0.feed_forward.0.bias": (inner,),
+        }
+        shapes |= {
+            f"{side}.0.feed_forward.2.weight": (width, inner),
+            f"{side}.0.feed_forward.2.bias": (width,),
+        }
+    choice = np.random.default_rng(1)
+    return {name: choice.random(shape, dtype=np.float32) for name, shape in shapes.items()}
+
+
+def test_the_opponents_weights_are_those_of_the_graphs_under_the_networks_names(tmp_path: Path) -> None:
+    shape = {"hiddenDim": 4, "feedForwardDim": 6, "numLayers": 1, "numHeads": 2, "maxTokens": 8}
+    parameters, weights = parse_parameters(shape, {}), make_weights()
+    places = np.zeros((9, 4), dtype=np.float32)
+    for name, build in (("encoder", build_encoder), ("decoder", build_decoder)):
+        graph = build(weights, places, parameters)
+        (tmp_path / f"{name}.onnx").write_bytes(graph.SerializeToString())
+    found = translator.weights_of(tmp_path)
+    assert set(found) == set(weights)
+    for name, tensor in weights.items():
+        np.testing.assert_array_equal(found[name], tensor)
 
 
 def test_a_vector_is_read_from_behind_the_json_whatever_its_bytes() -> None:

@@ -42,7 +42,7 @@ def test_gate_holds(found: Found, name: str) -> None:
 
 
 @pytest.mark.release
-@pytest.mark.timeout(3600)  # ten minutes
+@pytest.mark.timeout(7200)  # half an hour
 @pytest.mark.parametrize("name", [gate.name for gate in OF_A_RELEASE])
 def test_gate_of_a_release_holds(found_for_a_release: Found, name: str) -> None:
     hold(found_for_a_release, name)

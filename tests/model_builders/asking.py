@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,59 @@ class Asked:
         given = response["outputs"] if isinstance(response, dict) else response.outputs
         names = [one["name"] if isinstance(one, dict) else one.name for one in given]
         return {name: answer.as_numpy(name) for name in names}
+
+
+class Streamed:
+    """Streams of one model over gRPC, by the name of its Service."""
+
+    def __init__(self, server: RunningAgent, model: str) -> None:
+        self._model = model
+        self._arrived: Queue[tuple[Any, Any]] = Queue()
+        self.client = grpcclient.InferenceServerClient(
+            f"127.0.0.1:{server.grpc}", channel_args=[("grpc.default_authority", f"{model}.demo.svc")]
+        )
+
+    def begin(self, text: str | bytes, beam_size: int | None = None, rows: int = 1) -> None:
+        """Send one request, on a stream of its own."""
+        arrived = self._arrived = Queue()  # what still comes of an earlier one is not looked at
+        self.client.start_stream(lambda result, error: arrived.put((result, error)))
+        content = text if isinstance(text, bytes) else text.encode()
+        inputs = [grpcclient.InferInput("text", [rows, 1], "BYTES")]
+        inputs[0].set_data_from_numpy(np.full((rows, 1), content, dtype=np.object_))
+        if beam_size is not None:
+            inputs.append(grpcclient.InferInput("beam_size", [rows, 1], "INT32"))
+            inputs[1].set_data_from_numpy(np.full((rows, 1), beam_size, dtype=np.int32))
+        self.client.async_stream_infer(self._model, inputs, enable_empty_final_response=True)
+
+    def next(self) -> tuple[dict[str, Any], bool]:
+        """The next response, and whether it is the last. Raises InferenceServerException."""
+        result, error = self._arrived.get(timeout=60)
+        if error is not None:
+            raise error
+        response = result.get_response()
+        given = {one.name: result.as_numpy(one.name) for one in response.outputs}
+        return given, response.parameters["triton_final_response"].bool_param
+
+    def cancel(self) -> None:
+        self.client.stop_stream(cancel_requests=True)
+
+    def all(self, text: str | bytes, beam_size: int | None = None, rows: int = 1) -> list[dict[str, Any]]:
+        """Every response to one request."""
+        self.begin(text, beam_size, rows)
+        try:
+            found = [self.next()]
+            while not found[-1][1]:
+                found.append(self.next())
+        finally:
+            self.client.stop_stream()
+        return [given for given, _ in found]
+
+
+@contextmanager
+def streaming(server: RunningAgent, model: str) -> Iterator[Streamed]:
+    streamed = Streamed(server, model)
+    with streamed.client:
+        yield streamed
 
 
 @contextmanager

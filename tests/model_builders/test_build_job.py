@@ -130,6 +130,30 @@ def build_here(jobs: Jobs, digest: str) -> str:
     return build(request, Store(jobs.store)).digest
 
 
+def test_a_fetch_tells_of_what_was_built_of_the_same_inputs(jobs: Jobs) -> None:
+    digest = jobs.corpus(make_novels())
+    request = jobs.build_request(digest, DOCUMENT_EXAMPLE)
+    built = build(parse_build_request(json.dumps(request)), Store(jobs.store))
+
+    def found(**other: Any) -> Any:
+        recipe = {one: request[one] for one in ("version", "architecture", "parameters", "quality", "export")}
+        wanted = {"name": "corpus", "path": str(jobs.volumes / "corpus" / "novels.tsv")}
+        ran = jobs.fetch(wanted, NLP_RECIPE=json.dumps(recipe | other))
+        assert ran.code == 0, ran.log
+        assert ran.result["inputs"][0]["sha256"] == digest
+        return ran.result.get("built")
+
+    assert found() == {
+        "key": request["key"],
+        "digest": built.digest,
+        "bytes": built.bytes,
+        "metrics": built.to_json()["metrics"],
+    }
+    assert found(parameters={"weighting": "TfIdf"}) is None
+    (jobs.store / "artifacts" / built.digest / "1/model.onnx").unlink()
+    assert found() is None, "it is not whole any more"
+
+
 @pytest.mark.parametrize("damage", ["changed", "missing", "added", "manifest"])
 def test_damaged_artifact_is_built_again(jobs: Jobs, damage: str, caplog: pytest.LogCaptureFixture) -> None:
     digest = jobs.corpus(make_novels())

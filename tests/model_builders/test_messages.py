@@ -4,12 +4,16 @@ import pytest
 
 from model_builders.errors import TryAgain
 from model_builders.messages import (
+    BuildResult,
+    FetchedInput,
+    FetchResult,
     InputOfBuild,
     build_key,
     encode_result,
     failure,
     parse_build_request,
     parse_fetch_request,
+    parse_recipe,
 )
 
 
@@ -29,6 +33,23 @@ def test_long_message_is_cut_at_a_character() -> None:
     encoded = encode_result(failure("InputMissing", "막걸리\x01" * 3000))
     assert 3000 < len(encoded) <= 4096
     assert json.loads(encoded)["message"].endswith("…")
+
+
+@pytest.mark.parametrize(("inputs", "told"), [(1, True), (33, False)], ids=["it has room", "it has none"])
+def test_what_was_built_is_told_with_what_was_fetched_where(inputs: int, told: bool) -> None:
+    fetched = tuple(FetchedInput(f"corpus-{number}", "ab" * 32, 1, 10) for number in range(inputs))
+    built = BuildResult("cd" * 32, "ef" * 32, 4567, {"documents": "4"}, "Counted.")
+    encoded = encode_result(FetchResult(fetched, "Fetched.", built).to_json())
+    assert len(encoded) <= 4096
+    assert len(json.loads(encoded)["inputs"]) == inputs
+    assert ("built" in json.loads(encoded)) == told
+
+
+def test_a_recipe_that_does_not_fit_names_every_field() -> None:
+    with pytest.raises(TryAgain) as caught:
+        parse_recipe(json.dumps({"version": 1, "architecture": 3, "parameters": [], "quality": {}}))
+    for part in ("architecture is 3", "parameters is []", "quality is {}"):
+        assert part in caught.value.message
 
 
 def test_request_that_does_not_fit_names_every_field() -> None:

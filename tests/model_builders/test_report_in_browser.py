@@ -61,7 +61,11 @@ const ink = text => {
 const all = (query, from = document) => [...from.querySelectorAll(query)];
 const inside = all("svg").every(svg => {
   const [, , width, height] = svg.getAttribute("viewBox").split(" ").map(Number);
+  const page = svg.getBoundingClientRect();
+  const leaning = all(".column text", svg).map(one => one.getBoundingClientRect());
+  if (leaning.some(box => box.left < page.left || box.right > page.right || box.top < page.top)) return false;
   return all("text,circle,rect,line,path:not(marker path)", svg).every(one => {
+    if (one.closest(".column")) return true;
     const box = one.getBBox();
     return box.x >= 0 && box.y >= 0 && box.x + box.width <= width && box.y + box.height <= height;
   });
@@ -94,7 +98,8 @@ const covered = (a, b) => {
   return across > 1 && along > 1;  // lines of text are higher than their letters
 };
 const overlapping = all("svg").flatMap(svg => {
-  const texts = all("text", svg).map(one => [one.textContent, one.getBoundingClientRect()]);
+  const level = all("text", svg).filter(one => !one.closest(".column"));  // the boxes of leaning ones overlap
+  const texts = level.map(one => [one.textContent, one.getBoundingClientRect()]);
   return texts.flatMap(([word, box], place) =>
     texts.slice(place + 1).filter(([, other]) => covered(box, other)).map(([other]) => word + " " + other));
 });
@@ -109,6 +114,12 @@ const seen = {
   arrows, crossing, outside, broken, labels: all("svg.map text").map(one => one.textContent),
   curves: all("svg").map(svg => all(".curve", svg).map(one => one.getTotalLength())),
   keys: all("svg").map(svg => all(".key", svg).map(one => one.nextElementSibling.textContent)),
+  looked: all("svg").filter(svg => svg.querySelector(".weight")).map(svg => ({
+    dark: all(".weight", svg).filter(one => one.getBoundingClientRect().width > 2)
+      .map(one => Number(getComputedStyle(one).fillOpacity)),
+    rows: all(".row", svg).map(one => one.textContent),
+    columns: all(".column", svg).map(one => one.textContent),
+  })),
   cells: all(".confusion td.cell").map(one => one.textContent),
   metrics: all(".quality tr").length - 1,
 };

@@ -2,11 +2,7 @@
 here."""
 
 import json
-import os
 import shutil
-import signal
-import subprocess
-import time
 import unicodedata
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,13 +17,10 @@ import tritonclient.grpc as grpcclient
 import tritonclient.http as httpclient
 from tritonclient.utils import InferenceServerException
 
-from localcluster.ports import Ports
-from localcluster.serving_env import serving_environment
+from tests.model_builders.bare_triton import bare_triton
 from tests.model_builders.made import COUNTS, DOCUMENT_EXAMPLE, WORDS, build_artifact, make_novels
 
 pytestmark = pytest.mark.triton
-
-START_SECONDS = 120
 
 WORDY = "document\ttext\n" + "".join(
     f"document {d}\t{' '.join(f'word{(d * k * k) % 97}' for k in range(1, 40))}\n" for d in range(30)
@@ -55,53 +48,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         shutil.copytree(artifacts[name] / "1", model / "1")
         config = (artifacts[name] / "configs/cpu-2.51.pbtxt").read_text(encoding="utf-8")
         (model / "config.pbtxt").write_text(f'name: "{name}"\n{config}', encoding="utf-8")
-    environment = serving_environment()
-    ports = Ports()
-    http, grpc, metrics = (ports.take() for _ in range(3))
-    log = (root / "triton.log").open("wb")
-    process = subprocess.Popen(
-        [
-            environment.variables["NLP_TRITON_BINARY"],
-            f"--model-repository={root / 'repository'}",
-            f"--backend-directory={environment.variables['NLP_TRITON_BACKENDS']}",
-            "--disable-auto-complete-config",
-            "--http-address=127.0.0.1",
-            "--grpc-address=127.0.0.1",
-            "--metrics-address=127.0.0.1",
-            f"--http-port={http}",
-            f"--grpc-port={grpc}",
-            f"--metrics-port={metrics}",
-            "--exit-timeout-secs=5",
-            "--backend-config=python,shm-region-prefix-name=h5_test_" + str(os.getpid()),
-        ],
-        env={**os.environ, **environment.variables, "LC_ALL": "C"},
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
-    try:
-        with httpclient.InferenceServerClient(f"127.0.0.1:{http}") as client:
-            deadline = time.monotonic() + START_SECONDS
-            while not is_ready(client):
-                text = (root / "triton.log").read_text(encoding="utf-8", errors="replace")
-                assert process.poll() is None, text
-                assert time.monotonic() < deadline, text
-                time.sleep(0.05)
-        yield Server(f"127.0.0.1:{http}", f"127.0.0.1:{grpc}", artifacts)
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        log.close()
-
-
-def is_ready(client: httpclient.InferenceServerClient) -> bool:
-    try:
-        return bool(client.is_server_ready())
-    except OSError:
-        return False
+    with bare_triton(root / "repository") as triton:
+        yield Server(triton.http, triton.grpc, artifacts)
 
 
 @pytest.fixture(params=["http", "grpc"])

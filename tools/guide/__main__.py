@@ -7,18 +7,19 @@ python -m tools.guide 1-one-hot      only those
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tools.guide.chapter import CHAPTERS, GUIDE, QUICK, Chapter, read_chapter
 from tools.guide.pictures import PICTURES
 from tools.guide.running import reader
 
 
-def follow(chapter: Chapter) -> tuple[Chapter, str]:
-    """The chapter with what its commands give now, and its picture."""
+def follow(chapter: Chapter) -> tuple[Chapter, Mapping[str, str]]:
+    """The chapter with what its commands give now, and its pictures by the names of their files."""
     with reader(torch=chapter.name not in QUICK) as one:
         filled = chapter.with_manifests().with_answers(one.run)
-        return filled, PICTURES[chapter.name](one)
+        drawn = [draw(one) for draw in PICTURES[chapter.name]]
+        return filled, dict(zip(chapter.pictures, drawn, strict=True))
 
 
 def main(names: Sequence[str]) -> int:
@@ -27,10 +28,11 @@ def main(names: Sequence[str]) -> int:
         print(f"There is no chapter {unknown[0]!r}; there are {', '.join(CHAPTERS)}.", file=sys.stderr)
         return 2
     for name in names or CHAPTERS:
-        chapter, picture = follow(read_chapter(name))
+        chapter, pictures = follow(read_chapter(name))
         chapter.path.write_text(chapter.text, encoding="utf-8")
-        (GUIDE / chapter.picture).write_text(picture, encoding="utf-8")
-        print(f"{chapter.path.name}: {len(chapter.commands)} commands, {chapter.picture}")
+        for file, picture in pictures.items():
+            (GUIDE / file).write_text(picture, encoding="utf-8")
+        print(f"{chapter.path.name}: {len(chapter.commands)} commands, {', '.join(pictures)}")
     return 0
 
 

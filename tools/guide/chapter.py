@@ -19,7 +19,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 GUIDE = ROOT / "docs/guide"
-CHAPTERS = ("1-one-hot", "2-term-document-matrix", "3-word2vec", "4-transfer", "5-attention")
+CHAPTERS = (
+    "1-one-hot",
+    "2-term-document-matrix",
+    "3-word2vec",
+    "4-transfer",
+    "5-attention",
+    "6-transformer",
+)
 """In the order in which the ideas came."""
 QUICK = CHAPTERS[:2]
 """Without torch."""
@@ -28,7 +35,8 @@ _MANIFEST = re.compile(
     r"(?<=<!-- NLPModel of )(\S+)( -->\n\n```yaml\n)(.*?)(?=^```$)", re.MULTILINE | re.DOTALL
 )
 _CONSOLE = re.compile(r"(?<=^```console\n)(.*?)(?=^```$)", re.MULTILINE | re.DOTALL)
-_PICTURE = re.compile(r"!\[[^\]]+\]\((\S+)\)")
+_PICTURE = re.compile(r"!\[[^\]]+\]\(([^\s/]+)\)")
+"""Beside the page. Those of docs/ are drawn by benchmarks."""
 PROMPT = "$ "
 
 
@@ -52,10 +60,9 @@ class Chapter:
         return [words_of(line) for block in _CONSOLE.findall(self.text) for line in _asked(block)]
 
     @property
-    def picture(self) -> str:
-        """The name of its file, beside the page."""
-        (found,) = _PICTURE.findall(self.text)
-        return str(found)
+    def pictures(self) -> list[str]:
+        """The names of their files, beside the page, in the order in which they stand there."""
+        return [str(found) for found in _PICTURE.findall(self.text)]
 
     def with_manifests(self) -> Chapter:
         def fill(found: re.Match[str]) -> str:

@@ -1,4 +1,4 @@
-"""The picture of each chapter: an SVG from what its models answered, or from the numbers of their reports."""
+"""The pictures of each chapter: SVGs from what its models answered, or from the numbers of their reports."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from model_builders.drawings import MAP_WIDTH, Curve, WordMap, drawing_of
+from model_builders.drawings import WIDTH, Curve, WordMap, drawing_of
+from model_builders.seq2seq_attention.steps import steps_of
 from model_builders.transformer.drawing import heads_of
+from model_builders.translation.drawing import LengthCurve
 from tools.guide.running import Reader
 
 FONT = "'Noto Sans KR', 'Noto Sans CJK KR', sans-serif"
@@ -95,10 +97,31 @@ def transfer(reader: Reader) -> str:
     return standalone(drawing.svg(), drawing.width, drawing.height)
 
 
-def attention(reader: Reader) -> str:
+def lengths(reader: Reader) -> str:
+    """How many lines are right by how long they are: a fixed vector, and attention. Of both reports."""
+    names = {"attention": "reversed-words", "a fixed vector": "fixed-vector"}
+    series = {name: exact_by_length(reader.artifact(model)) for name, model in names.items()}
+    drawing = LengthCurve("Length", series)
+    return standalone(drawing.svg(), drawing.width, drawing.height)
+
+
+def exact_by_length(artifact: Path) -> Mapping[int, float]:
+    """Of a translator: the share of the test texts that are right, by the number of their tokens."""
+    drawn = next(one for one in drawings_in(artifact) if one["kind"] == "LengthCurve")
+    return {int(length): share for length, share in drawn["series"]["exact"].items()}
+
+
+def decoder_steps(reader: Reader) -> str:
+    """What the named tensors of the first words were, from the report."""
+    kind = "DecoderSteps"
+    drawing = steps_of(next(one for one in _drawn(reader, "reversed-words") if one["kind"] == kind))
+    return standalone(drawing.svg(), WIDTH, drawing.height)
+
+
+def heads(reader: Reader) -> str:
     """What the heads of the second layer looked at, from its report."""
     drawing = heads_of(next(one for one in _drawn(reader, "english-korean") if "Layer 2," in one["title"]))
-    return standalone(drawing.svg(), MAP_WIDTH, drawing.height)
+    return standalone(drawing.svg(), drawing.width, drawing.height)
 
 
 def _drawing(reader: Reader, model: str, title: str) -> Curve | WordMap:
@@ -107,7 +130,12 @@ def _drawing(reader: Reader, model: str, title: str) -> Curve | WordMap:
 
 
 def _drawn(reader: Reader, model: str) -> list[Mapping[str, Any]]:
-    numbers = json.loads((reader.artifact(model) / "metrics.json").read_text(encoding="utf-8"))
+    return drawings_in(reader.artifact(model))
+
+
+def drawings_in(artifact: Path) -> list[Mapping[str, Any]]:
+    """What its report draws, as numbers."""
+    numbers = json.loads((artifact / "metrics.json").read_text(encoding="utf-8"))
     drawings: list[Mapping[str, Any]] = numbers["drawings"]
     return drawings
 
@@ -117,10 +145,12 @@ def _read(path: Path) -> list[str]:
     return found
 
 
-PICTURES: Mapping[str, Callable[[Reader], str]] = {
-    "1-one-hot": one_hot,
-    "2-term-document-matrix": term_document_matrix,
-    "3-word2vec": word2vec,
-    "4-transfer": transfer,
-    "5-attention": attention,
+PICTURES: Mapping[str, Sequence[Callable[[Reader], str]]] = {
+    "1-one-hot": (one_hot,),
+    "2-term-document-matrix": (term_document_matrix,),
+    "3-word2vec": (word2vec,),
+    "4-transfer": (transfer,),
+    "5-attention": (lengths, decoder_steps),
+    "6-transformer": (heads,),
 }
+"""In the order in which they stand on the page."""

@@ -2,14 +2,18 @@
 
     WEIGHTS=folder THREADS=1 uvicorn fastapi_sentence_transformers:app --workers 2
 
-THREADS=0 leaves torch as it comes: a thread a core.
+THREADS=0 leaves torch as it comes: a thread a core. A worker encodes one text at a time: FastAPI's
+forty threads would stand in each other's way.
 """
 
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch
+from anyio.to_thread import current_default_thread_limiter
 from fastapi import FastAPI
 from pydantic import BaseModel
 from sentence_transformers import SentenceTransformer
@@ -17,7 +21,15 @@ from sentence_transformers import SentenceTransformer
 if int(os.environ["THREADS"]):
     torch.set_num_threads(int(os.environ["THREADS"]))
 model = SentenceTransformer(os.environ["WEIGHTS"], device="cpu")
-app = FastAPI()
+
+
+@asynccontextmanager
+async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    current_default_thread_limiter().total_tokens = 1
+    yield
+
+
+app = FastAPI(lifespan=lifespan)
 
 
 class Request(BaseModel):

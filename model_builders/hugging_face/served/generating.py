@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from model_builders.served.search import Decoder, Found, Integers
+from model_builders.served.search import Asker, Decoder, Found, Integers
 from model_builders.served.vectors import Floats
 
 NOTHING = np.zeros((0, 0), dtype=np.float32)
@@ -57,18 +57,34 @@ class Rules:
 
 
 def generate(
-    decoder: Decoder, tokens: Integers, lengths: Integers, rules: Rules, size: int, longest: int
+    decoder: Decoder,
+    tokens: Integers,
+    lengths: Integers,
+    rules: Rules,
+    size: int,
+    longest: int,
+    askers: Sequence[Asker] = (),
 ) -> list[Found]:
-    """The text for each row of tokens; at most `longest` tokens, the end counted."""
+    """The text for each row of tokens; at most `longest` tokens, the end counted. `askers`: one for each row,
+    or none at all."""
+    askers = askers or [Asker()] * len(tokens)
     if size == 1:
-        return _greedy(decoder, tokens, lengths, rules, longest)
-    return _beam(decoder, tokens, lengths, rules, size, longest)
+        return _greedy(decoder, tokens, lengths, rules, longest, askers)
+    return _beam(decoder, tokens, lengths, rules, size, longest, askers)
 
 
-def _greedy(decoder: Decoder, tokens: Integers, lengths: Integers, rules: Rules, longest: int) -> list[Found]:
+def _greedy(
+    decoder: Decoder,
+    tokens: Integers,
+    lengths: Integers,
+    rules: Rules,
+    longest: int,
+    askers: Sequence[Asker],
+) -> list[Found]:
     state = decoder.begin(tokens, lengths)
     rows, words = np.arange(len(tokens)), np.full(len(tokens), rules.start, dtype=np.int64)
     written: list[tuple[int, ...]] = [()] * len(tokens)
+    found: dict[int, Found] = {}
     totals, margins = np.zeros(len(tokens)), np.full(len(tokens), np.inf)
     for place in range(longest):
         step = decoder.step(words, state)
@@ -79,17 +95,21 @@ def _greedy(decoder: Decoder, tokens: Integers, lengths: Integers, rules: Rules,
         margins[rows] = np.minimum(margins[rows], best[:, 1] - best[:, 0])
         for row, word in zip(map(int, rows), map(int, words), strict=True):
             written[row] += (word,)
-        going = ~np.isin(words, rules.ends)
+            ended = word in rules.ends
+            if not ended:
+                askers[row].wrote(word, NOTHING)
+            if ended or place + 1 == longest or askers[row].gone():
+                score = rules.scored(float(totals[row]), len(written[row]))
+                found[row] = rules.found(written[row], score, float(margins[row]), longest)
+                askers[row].ended(found[row])
+        going = np.array([row not in found for row in map(int, rows)])
         if not going.any():
             break
         state = step.state
         if not going.all():
             rows, words = rows[going], words[going]
             state = {name: array[going] for name, array in state.items()}
-    return [
-        rules.found(one, rules.scored(float(total), len(one)), float(margin), longest)
-        for one, total, margin in zip(written, totals, margins, strict=True)
-    ]
+    return [found[row] for row in range(len(tokens))]
 
 
 @dataclass
@@ -156,6 +176,12 @@ class _Beam:
         self.margin = min(self.margin, abs(gap))
         return gap > 0
 
+    def give_up(self) -> None:
+        """Nobody waits for it: the best so far is cut where it is."""
+        total, words = self.running[0]
+        self.finished = self.finished or [(self.rules.scored(total, max(len(words), 1)), words)]
+        self.done = True
+
     def best(self) -> Found:
         score, words = self.finished[0]
         if len(self.finished) > 1:
@@ -171,10 +197,17 @@ def _best(flat: Floats, wanted: int) -> Integers:
 
 
 def _beam(
-    decoder: Decoder, tokens: Integers, lengths: Integers, rules: Rules, size: int, longest: int
+    decoder: Decoder,
+    tokens: Integers,
+    lengths: Integers,
+    rules: Rules,
+    size: int,
+    longest: int,
+    askers: Sequence[Asker],
 ) -> list[Found]:
     state = decoder.begin(tokens, lengths)
     beams: Sequence[_Beam] = [_Beam(rules, size, longest) for _ in tokens]
+    found: dict[int, Found] = {}
     owners = list(range(len(tokens)))
     words = np.full(len(tokens), rules.start, dtype=np.int64)
     for place in range(longest):
@@ -185,7 +218,12 @@ def _beam(
         for owner in dict.fromkeys(owners):
             rows = [row for row, of in enumerate(owners) if of == owner]
             kept = beams[owner].advance(logarithms[rows], place)
-            if not beams[owner].done:
+            if not beams[owner].done and askers[owner].gone():
+                beams[owner].give_up()
+            if beams[owner].done:
+                found[owner] = beams[owner].best()
+                askers[owner].ended(found[owner])
+            else:
                 origins += [rows[row] for row in kept]
                 next_owners += [owner] * len(kept)
         if not origins:
@@ -196,4 +234,4 @@ def _beam(
         )
         owners = next_owners
         state = {name: array[origins] for name, array in step.state.items()}
-    return [one.best() for one in beams]
+    return [found[row] for row in range(len(tokens))]

@@ -8,17 +8,22 @@ from collections.abc import Sequence
 from typing import Any
 
 from model_builders.hugging_face.served.answering import Question, load, tensors
-from model_builders.served.backend import integers, respond, start, strings
+from model_builders.hugging_face.served.labelling import Labelling
+from model_builders.served.backend import integers, respond, strings
+from model_builders.served.translator import TranslatorModel
 from model_builders.served.vectors import BadQuestion
 
 
-class TritonPythonModel:
-    def initialize(self, args: dict[str, str]) -> None:
-        self._answering = start(args, load)
+class TritonPythonModel(TranslatorModel):
+    load = staticmethod(load)
+    tensors = staticmethod(tensors)
 
-    def execute(self, requests: Sequence[Any]) -> list[Any]:
-        answers: list[Any] = respond(requests, self._parse, self._answering.answer, tensors)
-        return answers
+    def execute(self, requests: Sequence[Any]) -> list[Any] | None:
+        """A label comes at once: nobody leaves before, and nothing can be streamed."""
+        if isinstance(self._answering, Labelling):
+            answers: list[Any] = respond(requests, self._parse, self._answering.answer, tensors)
+            return answers
+        return super().execute(requests)
 
     def _parse(self, request: Any) -> list[Question]:
         """A model has those of the optional inputs that its task knows."""

@@ -19,7 +19,7 @@ from model_builders.hugging_face.served.tokens import (
     open_tokenizer,
     text_tensor,
 )
-from model_builders.served.search import Decoder, Found
+from model_builders.served.search import Asker, Decoder, Found
 from model_builders.served.translating import MAX_BEAM_SIZE, pad_words, passes
 from model_builders.served.vectors import BadQuestion
 
@@ -40,6 +40,9 @@ class Subwords(Protocol):
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text that they are."""
+
+    def settled(self, text: str) -> str:
+        """Of a decoded text, as much as tokens behind it leave as it is."""
 
 
 class OneFile:
@@ -63,6 +66,11 @@ class OneFile:
         for untidy, tidy in UNTIDY if self._cleans_up else ():
             text = text.replace(untidy, tidy)
         return text
+
+    def settled(self, text: str) -> str:
+        """What is tidied up is around a blank; of a character that is several tokens, the first ones are
+        U+FFFD."""
+        return text.rpartition(" ")[0] if self._cleans_up else text.rstrip("\ufffd")
 
 
 class Marian:
@@ -97,6 +105,9 @@ class Marian:
     def decode(self, ids: Sequence[int]) -> str:
         pieces = [piece for piece in self.spell(ids) if piece not in self._special]
         return "".join(pieces).replace("▁", " ").strip()
+
+    def settled(self, text: str) -> str:
+        return text
 
 
 @dataclass(frozen=True)
@@ -163,8 +174,11 @@ class Writing:
         most = self._limit.max_tokens
         return ids if len(ids) <= most else [*ids[: most - 1], ids[-1]]
 
-    def answer(self, questions: list[Question]) -> list[Written]:
-        """Sources of about the same length share a pass; a text becomes what it becomes alone."""
+    def answer(self, questions: list[Question], askers: Sequence[Asker] = ()) -> list[Written]:
+        """Sources of about the same length share a pass; a text becomes what it becomes alone.
+
+        `askers`: one for each question, or none at all.
+        """
         whole = self._encode(questions)
         sources = [self._cut(ids) for ids in whole]
         asked = [
@@ -175,19 +189,35 @@ class Writing:
         for size, longest in sorted(set(asked)):
             same = [row for row, one in enumerate(asked) if one == (size, longest)]
             for rows in passes(same, sources, size):
-                texts = self._generate([sources[row] for row in rows], size, longest)
+                looking_on = [askers[row] for row in rows] if askers else ()
+                texts = self._generate([sources[row] for row in rows], size, longest, looking_on)
                 found.update(zip(rows, texts, strict=True))
-        return [
-            Written(
-                self._subwords.decode(found[row].words),
-                self._subwords.spell(source),
-                self._subwords.spell(found[row].words),
-                found[row],
-                len(whole[row]) > len(source),
-            )
-            for row, source in enumerate(sources)
-        ]
+        return [self._written(whole[row], found[row]) for row in range(len(questions))]
 
-    def _generate(self, sources: list[list[int]], size: int, longest: int) -> list[Found]:
+    def _written(self, whole: list[int], found: Found) -> Written:
+        source = self._cut(whole)
+        return Written(
+            self._subwords.decode(found.words),
+            self._subwords.spell(source),
+            self.spell(found.words),
+            found,
+            len(whole) > len(source),
+        )
+
+    def _generate(
+        self, sources: list[list[int]], size: int, longest: int, askers: Sequence[Asker]
+    ) -> list[Found]:
         lengths = np.array([len(source) for source in sources], dtype=np.int64)
-        return generate(self._decoder, fill_up(sources, 0), lengths, self._rules, size, longest)
+        return generate(self._decoder, fill_up(sources, 0), lengths, self._rules, size, longest, askers)
+
+    # -- what a stream of tokens asks (streaming.Voice) --
+
+    def spell(self, words: Sequence[int]) -> tuple[str, ...]:
+        return self._subwords.spell(words)
+
+    def text(self, words: Sequence[int]) -> str:
+        return self._subwords.settled(self._subwords.decode(words))
+
+    def whole(self, question: Question, found: Found) -> dict[str, NDArray[Any]]:
+        (whole,) = self._encode([question])
+        return Written.together([self._written(whole, found)])

@@ -11,8 +11,9 @@ from model_builders.hugging_face.served.generating import Rules, generate
 from model_builders.hugging_face.served.labelling import Piece, Tagged, entities_of, whole_offsets
 from model_builders.hugging_face.served.tokens import Limit, Question, text_tensor
 from model_builders.hugging_face.served.writing import Writing
-from model_builders.served.search import Found, Integers, State, Step
+from model_builders.served.search import Asker, Found, Integers, State, Step
 from model_builders.served.vectors import BadQuestion
+from tests.model_builders.translation.impatient import Impatient
 
 START, END, A, B = 0, 1, 2, 3
 
@@ -42,6 +43,9 @@ class Words:
 
     def decode(self, ids: Sequence[int]) -> str:
         return " ".join(map(str, ids))
+
+    def settled(self, text: str) -> str:
+        return text
 
 
 TABLE = Table(
@@ -124,6 +128,21 @@ def test_requests_with_limits_and_beams_of_their_own_share_a_batch() -> None:
     alone = [writing().answer([question])[0] for question in asked]
     assert [one.found.words for one in together] == [one.found.words for one in alone]
     assert together[0].found.words == (A, A)
+
+
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("longest", [1, 2, 3, 6])
+def test_a_row_whose_asker_leaves_is_cut_there_and_its_neighbours_go_on(size: int, longest: int) -> None:
+    """At every step, that on which it ends with nothing left to go on with among them."""
+    given = TABLE, np.array([[5], [6], [7]]), np.array([1, 1, 1]), RULES, size, longest
+    patient = generate(*given)
+    for looks in range(longest + 1):
+        leaving = Impatient(looks)
+        first, second, third = generate(*given, [Asker(), leaving, Asker()])
+        assert leaving.told == [second]
+        assert second.finished or len(second.words) == min(looks + 1, longest)
+        for neighbour, alone in ((first, patient[0]), (third, patient[2])):
+            assert (neighbour.words, neighbour.score) == (alone.words, alone.score)
 
 
 def piece(text: str, label: str, start: int, score: float = 1.0) -> Piece:

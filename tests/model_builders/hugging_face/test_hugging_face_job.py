@@ -103,6 +103,38 @@ def test_a_translation_that_is_not_the_tests_fails_the_build_with_the_number(tmp
     assert "exactMatch is 0.9, at least 0.95 was asked for" in ran.result["message"]
 
 
+@pytest.mark.parametrize(
+    ("row", "sentence"),
+    [
+        pytest.param(
+            ("", "고양이"),
+            "line 10 has nothing in the column source; a pair needs both of its sides.",
+            id="no source",
+        ),
+        pytest.param(
+            ("The cat.", " "),
+            "line 10 has nothing in the column target; a pair needs both of its sides.",
+            id="no target",
+        ),
+        pytest.param(
+            ("The red cat sees the old dog. " * 100, "고양이"),
+            "line 10: text has 2,201 tokens; this model reads at most 64. Ask part by part, or build "
+            "the model with longTexts: Truncate.",
+            id="a hundred times longer",
+        ),
+    ],
+)
+def test_bad_pairs_to_measure_by_are_refused_with_their_line(
+    tmp_path: Path, row: tuple[str, str], sentence: str
+) -> None:
+    test = tmp_path / "test.tsv"
+    test.write_text(table([*animal_pairs()[-8:], row], "source\ttarget"), encoding="utf-8")
+    inputs = {"weights": folder_of("animals"), "test": test}
+    ran = build(make_jobs(tmp_path), inputs, PARAMETERS["animals"])
+    assert (ran.code, ran.result["reason"]) == (10, "InputInvalid")
+    assert sentence in ran.result["message"]
+
+
 UNDECIDED = """
 import pathlib, sys
 from safetensors.torch import load_file, save_file

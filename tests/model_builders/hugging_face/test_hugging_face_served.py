@@ -11,19 +11,29 @@ import pytest
 from tritonclient.utils import InferenceServerException
 
 from nlpctl.__main__ import main
-from tests.model_builders.asking import Asked, serving_all, texts
+from tests.model_builders.asking import Asked, asking, serving_all, streaming, texts
 from tests.model_builders.hugging_face.folders import Kind, built
 from tests.model_builders.hugging_face.rows import animal_pairs, mood_texts
-from tests.nlp_agent.running import RunningAgent
+from tests.model_builders.translation.test_streaming import assert_same, joined
+from tests.nlp_agent.running import RunningAgent, make_wanted
 
 pytestmark = [pytest.mark.triton, pytest.mark.timeout(900)]  # the first time, torch is downloaded
 
 KINDS: tuple[Kind, ...] = ("moods", "names", "animals", "digits")
 
 
+STREAMED: dict[Kind, str] = {"animals": "animals-live", "digits": "digits-live", "moods": "moods-live"}
+"""Of the same artifacts; labels cannot be streamed."""
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[RunningAgent]:
     with serving_all({kind: built(kind).artifact for kind in KINDS}, batch=64) as agent:
+        digests = {kind: built(kind).digest for kind in KINDS}
+        streamed = [make_wanted(live, digests[kind], responses="Streamed") for kind, live in STREAMED.items()]
+        agent.want(*(make_wanted(kind, digest, batch=64) for kind, digest in digests.items()), *streamed)
+        for live in ("animals-live", "digits-live"):
+            agent.wait_model(live, state="Serving")
         yield agent
 
 
@@ -127,6 +137,28 @@ def test_characters_that_the_tokenizer_has_never_seen_are_told_and_harm_nothing(
     assert "<unk>" in texts(given["source_tokens"][0])
     assert given["translation"][1, 0].decode() == "빨간 고양이가 늙은 강아지를 본다."
     assert len(ask["names"](text=["漢字는 서울에서 일한다."])["token"][0]) > 5
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        pytest.param("animals", "The red cat sees the old dog.", id="Marian"),
+        pytest.param("animals", "The red 漢字 sees the old dog.", id="Marian, unknown characters"),
+        pytest.param("digits", "3 7 0 2", id="T5"),
+    ],
+)
+def test_a_stream_joined_is_the_answer_of_who_waits(server: RunningAgent, kind: Kind, text: str) -> None:
+    with asking(server, "grpc", kind) as ask, streaming(server, STREAMED[kind]) as stream:
+        for size in (1, 3):
+            whole, responses = ask(text=[text], beam_size=[size]), stream.all(text, beam_size=size)
+            assert len(responses) == whole["tokens"].shape[1] + 1
+            assert_same(joined(responses), whole)
+
+
+def test_labels_are_not_streamed_and_a_sentence_says_so(server: RunningAgent) -> None:
+    found = server.wait_model("moods-live", state="Quarantined")
+    assert (found["reason"], server.model("moods")["state"]) == ("TargetMissing", "Serving")
+    assert "HuggingFace with the task Translation" in found["message"]
 
 
 def test_nlpctl_shows_entities_beside_their_labels(

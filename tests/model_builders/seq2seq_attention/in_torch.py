@@ -9,7 +9,7 @@ import json
 import sys
 import tempfile
 import unicodedata
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
@@ -126,6 +126,42 @@ def steps() -> dict[str, Any]:
     return found
 
 
+def beginning() -> dict[str, Any]:
+    """What the decoder begins with, written out once more; and what hangs on it alone."""
+    found = {}
+    for attention in ("Luong", "Bahdanau", "None"):
+        network = make_network(make_parameters(attention=attention))
+        with torch.inference_mode():
+            memory = network.encode(*map(torch.from_numpy, pad(SOURCES)))
+            last = torch.cat([read_by_hand(network, source) for source in SOURCES])
+            wanted = torch.tanh(last @ network.bridge.weight.T + network.bridge.bias)
+            words = torch.full((len(SOURCES),), END)
+            step = network.step(words, memory.hidden, memory)
+            # The same last states behind other texts: the rows of the memory are turned round.
+            others = replace(memory, states=memory.states.flip(0), keys=memory.keys.flip(0))
+            elsewhere = network.step(words, memory.hidden, replace(others, allowed=memory.allowed.flip(0)))
+            source, lengths = map(torch.from_numpy, pad(SOURCES))
+            logits = network(source, lengths, words.unsqueeze(1))[:, 0]
+            found[attention] = {
+                "initial state": (memory.hidden - wanted).abs().max().item(),
+                "first word": (step.logits - logits).abs().max().item(),
+                "other states": (elsewhere.logits - step.logits).abs().max().item(),
+            }
+    return found
+
+
+def read_by_hand(network: Seq2Seq, source: Sequence[int]) -> torch.Tensor:
+    """The last states of both directions, side by side. Shape (1, H)."""
+    embedded = network.source_embedding.weight[list(source)]
+    ends = []
+    for suffix, vectors in (("", embedded), ("_reverse", embedded.flip(0))):
+        state = embedded.new_zeros((1, network.encoder.hidden_size))
+        for vector in vectors:
+            state = gru_by_hand(network.encoder, vector.unsqueeze(0), state, suffix)
+        ends.append(state)
+    return torch.cat(ends, dim=1)
+
+
 def attention_by_hand(network: Seq2Seq, score: str, query: torch.Tensor, memory: Memory) -> torch.Tensor:
     scores = torch.full(memory.allowed.shape, float("-inf"))
     for row, column in memory.allowed.nonzero().tolist():
@@ -142,9 +178,13 @@ def attention_by_hand(network: Seq2Seq, score: str, query: torch.Tensor, memory:
     return exponents / exponents.sum(dim=1, keepdim=True)
 
 
-def gru_by_hand(gru: torch.nn.GRU, read: torch.Tensor, before: torch.Tensor) -> torch.Tensor:
-    ours = (read @ gru.weight_ih_l0.T + gru.bias_ih_l0).chunk(3, 1)
-    theirs = (before @ gru.weight_hh_l0.T + gru.bias_hh_l0).chunk(3, 1)
+def gru_by_hand(
+    gru: torch.nn.GRU, read: torch.Tensor, before: torch.Tensor, direction: str = ""
+) -> torch.Tensor:
+    weights = {name: getattr(gru, f"weight_{name}_l0{direction}") for name in ("ih", "hh")}
+    biases = {name: getattr(gru, f"bias_{name}_l0{direction}") for name in ("ih", "hh")}
+    ours = (read @ weights["ih"].T + biases["ih"]).chunk(3, 1)
+    theirs = (before @ weights["hh"].T + biases["hh"]).chunk(3, 1)
     reset, update = (torch.sigmoid(ours[gate] + theirs[gate]) for gate in (0, 1))
     new = torch.tanh(ours[2] + reset * theirs[2])
     return (1 - update) * new + update * before

@@ -47,16 +47,24 @@ def test_lines_are_reversed_and_sentences_translated_that_were_never_learnt_from
     assert {path.name for path in (sample("korean-english").artifact / "1").iterdir()} == {
         "answering.py",
         "backend.py",
+        "callers.py",
         "decoder.onnx",
+        "detokenizer.py",
         "encoder.onnx",
+        "ends.py",
         "model.py",
+        "native.py",
+        "search.onnx",
         "search.py",
         "settings.json",
         "source.json",
+        "streaming.py",
         "target.json",
+        "tokenizer.py",
         "translating.py",
         "translator.py",
         "vectors.py",
+        "weights.bin",
     }
 
 

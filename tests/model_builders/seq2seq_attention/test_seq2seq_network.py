@@ -32,6 +32,16 @@ def test_each_step_of_the_decoder_is_its_equation() -> None:
     assert max(found.values()) <= 1e-5, found
 
 
+def test_the_decoder_begins_with_end_and_the_last_states_and_without_attention_has_nothing_else() -> None:
+    found = run("beginning")
+    for what, one in found.items():
+        assert one["initial state"] <= 1e-5, what
+        assert one["first word"] <= 1e-5, what
+    assert found["None"]["other states"] == 0
+    assert found["Luong"]["other states"] > 0.01
+    assert found["Bahdanau"]["other states"] > 0.01
+
+
 def test_training_sees_what_answers_and_no_later_word_no_other_row_no_filling() -> None:
     found = run("teaching")
     assert set(found) == {"Luong", "Bahdanau", "None"}

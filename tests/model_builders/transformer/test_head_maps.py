@@ -5,11 +5,13 @@ from __future__ import annotations
 from xml.etree import ElementTree
 
 import numpy as np
+import pytest
 
 from model_builders.drawings import MAP_WIDTH
 from model_builders.served.search import Found
 from model_builders.served.translating import Answer, Question
-from model_builders.transformer.drawing import MOST_WORDS, HeadMaps, head_maps
+from model_builders.transformer.drawing import FEW_WORDS, MOST_WORDS, HeadMaps, head_maps, heads_of
+from model_builders.translation.drawing import SMALLEST_CELL
 from model_builders.translation.measuring import Measured
 
 SOURCE, TARGET = ("▁I", "▁ate", "▁<bread>", "."), ("▁나는", "▁빵을", "▁먹었다", ".")
@@ -51,7 +53,7 @@ def test_there_is_a_section_for_each_layer_with_a_map_for_each_head() -> None:
 
 
 def test_maps_lie_within_the_page_and_not_over_each_other() -> None:
-    for length in (1, MOST_WORDS):
+    for length in (1, FEW_WORDS):
         words = ("▁기억했다",) * length
         weights = np.full((4, length, length), 1 / length).tolist()
         svg = svg_of(HeadMaps("Layer 1", words, words, weights))
@@ -63,10 +65,42 @@ def test_maps_lie_within_the_page_and_not_over_each_other() -> None:
         assert max(x for x, _ in first) + width < min(x for x, _ in second)
 
 
-def test_the_longest_right_sentence_that_is_legible_is_drawn() -> None:
-    short, long = make_answer(SOURCE[:2], TARGET[:2]), make_answer(("▁a",) * 9)
+def test_the_longest_right_sentence_whose_maps_fit_beside_each_other_is_drawn() -> None:
+    short, long = make_answer(SOURCE[:2], TARGET[:2]), make_long(9)
     (layer, _) = head_maps(make_measured(short, make_answer(), long, right=(True, False, True)))
     assert layer.target == ["나는", "빵을"]
     (layer, _) = head_maps(make_measured(short, make_answer(), right=(True, True)))
     assert layer.target == ["나는", "빵을", "먹었다", "."]
-    assert head_maps(make_measured(long)) == []
+    assert head_maps(make_measured(make_answer(target=TARGET[:1]))) == []
+
+
+def make_long(words: int) -> Answer:
+    attention = np.full((2, 3, words, words), 1 / words, dtype=np.float32)
+    found = Found((3,) * words, attention, 0.0, True, 1.0)
+    return Answer("", ("▁remembered",) * words, ("▁기억했다",) * words, found)
+
+
+@pytest.mark.parametrize("words", [FEW_WORDS + 1, MOST_WORDS])
+def test_heads_of_longer_sentences_lie_below_each_other(words: int) -> None:
+    longest = make_long(MOST_WORDS + 9)
+    (layer, _) = head_maps(make_measured(longest, make_long(words), right=(True, True)))
+    svg = svg_of(layer)
+    cells = [(float(cell.attrib["x"]), float(cell.attrib["y"])) for cell in svg.findall("rect")]
+    size = float(svg.findall("rect")[0].attrib["width"])
+    assert len(set(cells)) == len(cells) == 3 * words**2
+    assert size >= SMALLEST_CELL
+    assert max(x for x, _ in cells) + size <= float(svg.attrib["viewBox"].split()[2])
+    first, second = cells[: words**2], cells[words**2 : 2 * words**2]
+    assert max(y for _, y in first) < min(y for _, y in second)
+    assert layer.left_out == ""
+
+
+def test_of_a_very_long_sentence_the_beginning_is_drawn_and_a_sentence_says_so() -> None:
+    (layer, _) = head_maps(make_measured(make_long(MOST_WORDS + 9)))
+    assert np.array(layer.weights).shape == (3, MOST_WORDS, MOST_WORDS)
+    said = (
+        "Drawn are the first 24 of 33 tokens of the source and the first 24 of 33 tokens of the translation; "
+        "an answer has all of them."
+    )
+    assert said in layer.render()
+    assert heads_of(layer.to_json()) == layer

@@ -81,3 +81,8 @@ def test_a_bad_request_is_refused_with_a_sentence(
         translate(text=[text], beam_size=[beam_size])
     assert sentence in str(refused.value)
     assert texts(translate(text=["I bought the bread."])["translation"]) == ["나는 빵을 샀다."]
+
+
+def test_bytes_that_are_no_text_are_refused(translate: Asked) -> None:
+    with pytest.raises(InferenceServerException, match="text is not UTF-8: byte 0 is 0xba"):
+        translate(text=[b"\xba\xf1"])

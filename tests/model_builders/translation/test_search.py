@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-from model_builders.served.search import END, PAD, UNK, Found, Integers, beam, greedy, pad
+from model_builders.served.search import END, PAD, UNK, Asker, Found, Integers, beam, greedy, pad
 from tests.model_builders.translation.chains import GREEDY_GOES_WRONG, VOCABULARY, A, B, C, Chain
+from tests.model_builders.translation.impatient import Impatient
 
 Table = Mapping[int, Mapping[int, float]]
 
@@ -118,6 +119,33 @@ def test_the_margin_is_that_of_the_nearest_decision() -> None:
     table: Table = {END: {A: 0.9, B: 0.1}, A: {B: 0.51, C: 0.49}, B: {END: 1.0}}
     (found,) = greedy(Chain({C: table}), *pad([[C]]), 5)
     assert found.margin == pytest.approx(math.log(0.51 / 0.49))
+
+
+def test_a_row_whose_asker_leaves_is_cut_there_and_its_neighbours_go_on() -> None:
+    rows = [[C], [A, B], [C]]
+    for size in (1, 2):
+
+        def search(askers: list[Asker], size: int = size) -> tuple[list[Found], int]:
+            chain = Chain({A: SPELLS_AB, C: {**NEVER_ENDS, C: {C: 0.9, A: 0.1}, A: {C: 1.0}}})
+            given = chain, *pad(rows), 50
+            found = greedy(*given, askers) if size == 1 else beam(*given, size, askers)
+            return found, chain.rows_stepped
+
+        patient, all_steps = search([])
+        (first, second, third), steps = search([Impatient(3), Asker(), Impatient(7)])
+        assert (len(first.words), first.finished) == (3, False)
+        assert (len(third.words), third.finished) == (7, False)
+        assert (second.words, second.score) == (patient[1].words, patient[1].score)
+        assert steps < all_steps / 4
+
+
+def test_who_looks_on_sees_each_word_of_a_greedy_search_and_of_a_beam_the_end() -> None:
+    looking = Impatient(99)
+    (found,) = greedy(Chain({A: SPELLS_AB}), *pad([[A]]), 9, [looking])
+    assert (tuple(looking.seen), looking.told) == (found.words, [found])
+    looking = Impatient(99)
+    (found,) = beam(Chain({A: SPELLS_AB}), *pad([[A]]), 9, 2, [looking])
+    assert (looking.seen, looking.told) == ([], [found])
 
 
 def test_rows_are_filled_up_behind_their_ends() -> None:

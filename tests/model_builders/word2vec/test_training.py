@@ -103,3 +103,36 @@ def test_training_computes_what_the_papers_say(program: str, word: str) -> None:
     command = [str(python_with_torch()), "-W", "error", "-c", PRELUDE + program, word]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, "equal\n"), done.stderr
+
+
+TERMINATED = """
+# SIGTERM comes within the hooks of a fork, where what a handler raises is ignored.
+import os, signal
+from model_builders.word2vec import run
+
+class Ended(BaseException): pass
+
+def end(*_):
+    raise Ended
+
+class Slow:
+    def train(self, epoch, chunk): signal.pause()
+
+signal.signal(signal.SIGTERM, end)
+os.register_at_fork(after_in_parent=lambda: os.kill(os.getpid(), signal.SIGTERM))
+try:
+    with run._forked(Slow(), 0, [range(1), range(1, 2)]) as answers:
+        print("goes on")
+except Ended:
+    print("ended", signal.getsignal(signal.SIGTERM) is end)
+try:
+    print(os.waitpid(-1, os.WNOHANG))
+except ChildProcessError:
+    print("no worker left")
+"""
+
+
+def test_a_training_ends_when_it_is_told_to_while_it_starts_a_worker() -> None:
+    command = [str(python_with_torch()), "-W", "error", "-c", PRELUDE + TERMINATED]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "ended True\nno worker left\n"), done.stderr
