@@ -23,6 +23,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measures import write_json
 from benchmarks.serving.load import Failed, HttpClient, Send
 from nlp_operator.agents.poller import target_of
 from nlp_operator.api import names
@@ -314,8 +315,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found: list[dict[str, Any]] = [
             asdict(row) | {"worst": row.worst, "worst_of_the_seen": row.worst_of_the_seen} for row in rows
         ]
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(found, indent=2) + "\n")
+        write_json(options.json, found)
     return 0
 
 

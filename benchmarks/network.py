@@ -25,6 +25,16 @@ class NetworkUnavailableError(Exception):
     """The machine does not allow a network namespace, or lacks the tools for it."""
 
 
+def in_own_namespace(module: str, arguments: Sequence[str]) -> bool:
+    """True inside; else False, and why is on standard error."""
+    try:
+        enter_own_namespace(module, arguments)
+    except NetworkUnavailableError as error:
+        print(f"This benchmark needs a network namespace of its own. {error}", file=sys.stderr)
+        return False
+    return True
+
+
 def enter_own_namespace(module: str, arguments: Sequence[str]) -> None:
     """Replace this process by itself inside a new network namespace, unless it already is inside.
 

@@ -26,8 +26,8 @@ import aiohttp
 
 from nlp_agent import decisions
 from nlp_agent.artifact import drop_unused
-from nlp_agent.backends import find_dead, find_stubs
-from nlp_agent.decisions import Bring, GiveUp, Heal, Model, Remove, Rest
+from nlp_agent.backends import cores_used, find_dead, find_stubs
+from nlp_agent.decisions import Bring, GiveUp, Heal, Model, Remove, Rest, Restart
 from nlp_agent.envoy import Envoy, replace_file
 from nlp_agent.errors import (
     UNDECIDED,
@@ -40,7 +40,8 @@ from nlp_agent.errors import (
     TritonGone,
 )
 from nlp_agent.examples import Example, find_difference
-from nlp_agent.loader import Loader, Proof, RefusedAndLost, with_growth_of
+from nlp_agent.hold import Hold, wait_for
+from nlp_agent.loader import Late, Loader, Proof, RefusedAndLost, StillLoading, with_growth_of
 from nlp_agent.log import log
 from nlp_agent.measures import Measures, ModelMeasures
 from nlp_agent.meter import Meter
@@ -49,8 +50,9 @@ from nlp_agent.processes import Child, Processes
 from nlp_agent.profiler import Profiler
 from nlp_agent.profiles import Profiles
 from nlp_agent.report import Health, TritonState, make_report
-from nlp_agent.server_config import ServerConfig, Spec, parse_server_config
+from nlp_agent.server_config import ServerConfig, Spec, only_instances, parse_server_config
 from nlp_agent.settings import Settings
+from nlp_agent.traffic import Traffic, read_pages
 from nlp_agent.triton import (
     TRITON_TMP,
     TritonClient,
@@ -59,15 +61,22 @@ from nlp_agent.triton import (
     new_key,
     pick_ports,
     triton_arguments,
+    widen_stacks,
 )
 from nlp_agent.web import Pages
+from nlp_agent.work import Work, busy_seconds
 
 # A process that lived this long was well; its next end is not held against it.
 LONG_LIFE_SECONDS = 60.0
 LONGEST_RESTART_DELAY = 15.0
 REPORT = "report.html"
 PROFILES = "profiles.json"
+TRAFFIC = "traffic.json"
 START_SECONDS = 60.0
+LATE_SECONDS = 10.0
+"""So long a new version waits for a change of instances to end, before Triton is started anew for it."""
+HOLD_SECONDS = 20.0
+"""How long a request waits for its backend to come back; a reload takes a second or two."""
 
 
 class Agent:
@@ -80,6 +89,7 @@ class Agent:
         self.draining = False
         self._last_content: bytes | None = None
         self._proofs: dict[str, Proof] = {}
+        self._late: dict[str, Late] = {}
         self._leaving: dict[int, float] = {}
         self._entry: tuple[str, ...] | None = None
         self._settled = False
@@ -87,10 +97,14 @@ class Agent:
         self._profile_until: float | None = None
         self._profiles_ended = False
         self._meter = Meter(settings)
+        self._traffic = Traffic()
+        self._work = Work()
+        self._noting = asyncio.Lock()
         self._measure_soon = asyncio.Event()
         self._busy = ""
         self._turned = self.loop.time()
-        self._published: tuple[list[str], list[str]] | None = None
+        self._published: tuple[list[str], list[str], list[str]] | None = None
+        self._hold = Hold(settings.run, self._wait_until_well)
         self._wake = asyncio.Event()
         self._canary_numbers = itertools.count()
         self._processes = Processes()
@@ -144,8 +158,14 @@ class Agent:
         for name, model in self.models.items():
             if model.live is not None:
                 profile = self._profiles.of(name, model.live.digest, pool)
-                models[name] = replace(measured.models.get(name, ModelMeasures()), profile=profile)
-        return replace(measured, models=models)
+                models[name] = replace(
+                    measured.models.get(name, ModelMeasures()),
+                    profile=profile,
+                    profile_seconds=self._profiles.seconds_of(name),
+                    traffic=self._traffic.of(name),
+                )
+        server = replace(measured.server, cores_each=self._work.cores_each)
+        return replace(measured, server=server, models=models)
 
     def page_of(self, name: str) -> bytes | None:
         """`report.html` of the artifact by which a model serves; None when there is none."""
@@ -180,6 +200,7 @@ class Agent:
         for number in (signal.SIGTERM, signal.SIGINT):
             self.loop.add_signal_handler(number, on_signal)
         self._prepare()
+        await self._hold.start()
         code = 0
         loops = [
             self.loop.create_task(work, name=name)
@@ -216,6 +237,7 @@ class Agent:
         work = self.settings.work
         check_writable(work, "NLP_WORK is the folder the agent works in")
         check_writable(TRITON_TMP, "Triton's Python backend makes a folder there, or ends itself")
+        widen_stacks(self.settings.limits)
         self._lock = (work / "lock").open("w")
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -229,7 +251,8 @@ class Agent:
         removed = clean_shared_memory(work)
         self._recall()
         self._profiles.recall()
-        self._envoy.write_routes("", [], [])
+        self._recall_traffic()
+        self._envoy.write_routes("", [], [], [])
         log("agent started", server=self.config.server if self.config else "", sharedMemoryRemoved=removed)
 
     async def _drain(self, hurry: asyncio.Event) -> None:
@@ -243,6 +266,7 @@ class Agent:
             await self._unless(hurry, asyncio.sleep(timing.drain_delay))
             await self._unless(hurry, self._envoy.close_door(timing.drain_requests))
             await self._envoy.stop(2.0)
+        await self._hold.stop()
         self._triton_state = "Stopping"
         if self._triton is not None and self._triton.running:
             # Envoy is gone and with it every connection into Triton, so nothing is lost when it takes too
@@ -308,6 +332,7 @@ class Agent:
             self._triton_state = "Restarting"
             self._proofs.clear()
             self._leaving.clear()
+            self._late.clear()
             self.models = {name: decisions.triton_ended(model) for name, model in self.models.items()}
             await self._publish(self.models)
             short = self.loop.time() - started < LONG_LIFE_SECONDS
@@ -379,13 +404,26 @@ class Agent:
         config = self.config
         wanted = config.wanted() if config else {}
         serving = sorted(name for name, model in models.items() if model.live is not None)
-        waiting = sorted(wanted.keys() - set(serving))
-        if config is None or self._published == (serving, waiting):
+        returning = sorted(name for name in wanted if name in models and decisions.returns(models[name]))
+        waiting = sorted(wanted.keys() - set(serving) - set(returning))
+        if config is None or self._published == (serving, waiting, returning):
             return
-        versions = self._envoy.write_routes(config.namespace, serving, waiting)
-        self._published = (serving, waiting)
+        versions = self._envoy.write_routes(config.namespace, serving, waiting, returning)
+        self._published = (serving, waiting, returning)
         if self._envoy_ready:
             await self._envoy.wait_for_routes(versions)
+
+    async def _wait_until_well(self, name: str) -> None:
+        """Of a request whose backend died."""
+        # Two looks, for one may have begun just before.
+        await wait_for(lambda: self._is_well(name), 2 * self.settings.timing.look, HOLD_SECONDS)
+
+    def _is_well(self, name: str) -> bool | None:
+        """`None`: it will not be."""
+        model = self.models.get(name)
+        if self.draining or model is None or (model.live is None and not decisions.returns(model)):
+            return None
+        return model.live is not None and not model.sick and self._client is not None
 
     # -- loop: looking ---------------------------------------------------------------------------------------
 
@@ -412,7 +450,7 @@ class Agent:
             return
         self._last_content = content
         try:
-            config = parse_server_config(content)
+            config = parse_server_config(content, self.settings.pod)
         except ConfigInvalid as error:
             self.config_fault = str(error)
             self.metrics.config_faults.inc()
@@ -435,7 +473,7 @@ class Agent:
         for name, pids in find_dead(
             self._triton.pid, {n: p.stubs for n, p in self._proofs.items() if p.stubs}
         ).items():
-            if name != self._busy:
+            if name != self._busy and not decisions.shrinks(self._known(name)):
                 self._fall_ill(name, f"{len(pids)} of its processes died (pids {sorted(pids)}).")
         self._end_leftovers(self._triton.pid)
 
@@ -531,6 +569,31 @@ class Agent:
         )
         on_gpu = self.config is not None and self.config.device == "gpu"
         await self._meter.measure(envoy, triton, self._proofs, on_gpu)
+        await self._note_traffic()
+
+    async def _note_traffic(self) -> None:
+        async with self._noting:  # in the order in which the pages were read
+            pages = await asyncio.gather(self._envoy.metrics(), self._triton_page())
+            if pages[1]:
+                self._work.note(self.loop.time(), cores_used(self._pids()), busy_seconds(pages[1]))
+            serving = {name: model.live.digest for name, model in self.models.items() if model.live}
+            if all(pages) and self._traffic.note(self.loop.time(), serving, read_pages(pages)):
+                document = {"version": 1, "models": self._traffic.remembered()}
+                replace_file(self.settings.work / TRAFFIC, document)
+
+    def _pids(self) -> set[int]:
+        """Of all processes that take of the slot's cores."""
+        children = [child.pid for child in (self._envoy.child, self._triton) if child and child.running]
+        return {os.getpid(), *children, *(pid for proof in self._proofs.values() for pid in proof.stubs)}
+
+    def _recall_traffic(self) -> None:
+        try:
+            document = json.loads((self.settings.work / TRAFFIC).read_text(encoding="utf-8"))
+            self._traffic.recall(document["models"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            log("what callers had before cannot be read", level="warning", error=str(error))
 
     # -- profiles --------------------------------------------------------------------------------------------
 
@@ -550,8 +613,7 @@ class Agent:
         spec, proof = self._known(name).live, self._proofs.get(name)
         if config is None or spec is None or proof is None:
             return False
-        instances = spec.instances * config.devices
-        profiler = Profiler(client, name, proof.examples, proof.max_batch_size, instances)
+        profiler = Profiler(client, name, proof.examples, proof.max_batch_size, config.at_a_time(spec))
         share = (self._profile_until - self.loop.time()) / len(names)
         work = self.loop.create_task(profiler.run(share))
         try:
@@ -606,7 +668,14 @@ class Agent:
             self._busy = action.name
             stop = partial(self._is_urgent, action, client)
             loader = Loader(
-                self.settings, config, client, triton.pid, self._triton_version, self._meter.devices, stop
+                self.settings,
+                config,
+                client,
+                triton.pid,
+                self._triton_version,
+                self._meter.devices,
+                stop,
+                self._late,
             )
             try:
                 await self._act(action, loader)
@@ -636,7 +705,7 @@ class Agent:
         self._profiles_ended = True
         self._settle()
 
-    def _is_urgent(self, action: Bring | Heal | GiveUp | Remove, client: TritonClient) -> bool:
+    def _is_urgent(self, action: Bring | Heal | GiveUp | Restart | Remove, client: TritonClient) -> bool:
         """Asked from the thread of a download, so it only reads."""
         wanted = self.config.wanted() if self.config is not None else {}
         return self._client is not client or decisions.put_off(action, wanted, dict(self.models))
@@ -648,7 +717,7 @@ class Agent:
         except TimeoutError:
             return
 
-    async def _act(self, action: Bring | Heal | GiveUp | Remove, loader: Loader) -> None:
+    async def _act(self, action: Bring | Heal | GiveUp | Restart | Remove, loader: Loader) -> None:
         if isinstance(action, Remove):
             await self._forget(action.name, loader)
         elif isinstance(action, GiveUp):
@@ -659,6 +728,8 @@ class Agent:
             self._proofs.pop(action.name, None)
             self._remember()
             await loader.remove(action.name)
+        elif isinstance(action, Restart):
+            await self._restart(action, loader)
         elif isinstance(action, Heal):
             log("reloading a backend", model=action.name, why=action.why)
             self.metrics.reloads.labels(action.name).inc()
@@ -672,17 +743,43 @@ class Agent:
             )
             await self._try(loader, action.spec, action.beside, loader.bring(action.spec, action.beside))
 
+    async def _restart(self, action: Restart, loader: Loader) -> None:
+        """Whoever asks waits in Envoy until what was proven is back."""
+        fault = f"Triton had not ended the change to {action.late.instances} instances. {action.why}"
+        refused = Refused("LoadFailed", f"{fault} It was started anew with what was proven.")
+        live = self._known(action.name).live
+        self.models[action.name] = self._refuse(action.late, refused, live, harmful=True)
+        if self._triton is not None and self._client is loader.client:
+            self._triton.signal(signal.SIGKILL, group=True)
+            await self._triton.exited
+        raise TritonGone("Triton was ended, for it was held by a change of instances.")
+
+    def _end_late(self, name: str, spec: Spec, loading: asyncio.Task[None]) -> None:
+        if not loading.cancelled():
+            loading.exception()  # the next try reads it
+        model = self._known(name)
+        if model.late == spec:
+            self.models[name] = replace(model, late_over=True)
+            self._wake.set()
+
     async def _try(
         self, loader: Loader, spec: Spec, before: Spec | None, work: Coroutine[Any, Any, Proof]
     ) -> None:
         name = spec.name
         try:
             proof = await work
+        except StillLoading:
+            model = decisions.is_late(self._known(name), spec, self.loop.time() + LATE_SECONDS)
+            self.models[name] = model
+            self._late[name].loading.add_done_callback(partial(self._end_late, name, spec))
+            log("a change of instances goes on", model=name, instances=spec.instances)
+            return
         except RefusedAndLost as refused:
             model = self._refuse(spec, refused, None)
             self._proofs.pop(name, None)
         except Refused as refused:
-            model = self._refuse(spec, self._explain(refused), before)
+            harmful = before is not None and before != spec and only_instances(spec, before)
+            model = self._refuse(spec, self._explain(refused), before, harmful=harmful)
         except OSError as error:
             fault = f"Its files cannot be handled here: {error.strerror or error} ({error.filename})."
             model = self._refuse(spec, Refused("LoadFailed", fault), before)
@@ -709,15 +806,16 @@ class Agent:
             raise TritonGone("Triton ended meanwhile; the model will be brought back.")
         self.models[name] = model
         self._remember()
+        await self._note_traffic()
         self._measure_soon.set()
 
     def _known(self, name: str) -> Model:
         return self.models.get(name, Model(name))
 
-    def _refuse(self, spec: Spec, refused: Refused, live: Spec | None) -> Model:
-        now = self.loop.time()
+    def _refuse(self, spec: Spec, refused: Refused, live: Spec | None, *, harmful: bool = False) -> Model:
+        now, timing = self.loop.time(), self.settings.timing
         model = decisions.refused(
-            self._known(spec.name), spec, refused.reason, refused.message, live, now, self.settings.timing
+            self._known(spec.name), spec, refused.reason, refused.message, live, now, timing, harmful=harmful
         )
         self.metrics.refusals.labels(spec.name, refused.reason).inc()
         log(
@@ -746,11 +844,12 @@ class Agent:
             await loader.remove(name)
         self.models.pop(name, None)
         self._proofs.pop(name, None)
+        self._late.pop(name, None)
         self._remember()
         log("model removed", model=name)
 
     async def _after_triton_went(
-        self, action: Bring | Heal | GiveUp | Remove, triton: Child, gone: TritonGone
+        self, action: Bring | Heal | GiveUp | Restart | Remove, triton: Child, gone: TritonGone
     ) -> None:
         """No model is to blame, unless Triton ended while it loaded one: then that one waits, or it would end
         it again.
@@ -760,7 +859,8 @@ class Agent:
             said = [line.strip() for line in triton.lines if "what():" in line]
             last = f" Its last words: {said[-1].removeprefix('what():').strip()}" if said else ""
             refused = Refused("LoadFailed", f"{gone}{last}")
-            self.models[action.name] = self._refuse(action.spec, refused, None)
+            neighbours = self.config is not None and len(self.config.models) > 1
+            self.models[action.name] = self._refuse(action.spec, refused, None, harmful=neighbours)
         log("triton went away during an action", level="warning", model=action.name, error=str(gone))
         if triton.running:
             await asyncio.sleep(1.0)

@@ -7,19 +7,39 @@ processes belong to a model once it is proven, and looks whether they still live
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from nlp_agent.memory import PROC
 
 DEAD = ("Z", "X")
+TICKS = os.sysconf("SC_CLK_TCK")
+"""In which the kernel counts the time of processes, a second."""
 
 
 def parse_stat(text: str) -> tuple[str, int]:
     """State and parent's pid from `/proc/<pid>/stat`; the command in it may hold blanks and parentheses."""
     after = text[text.rindex(")") + 2 :].split()
     return after[0], int(after[1])
+
+
+def parse_used(text: str) -> float:
+    """Core-seconds from `/proc/<pid>/stat`: of all threads, in the kernel and outside."""
+    after = text[text.rindex(")") + 2 :].split()
+    return (int(after[11]) + int(after[12])) / TICKS
+
+
+def cores_used(pids: Iterable[int]) -> dict[int, float]:
+    """Core-seconds of each process since its start; one that has ended meanwhile is left out."""
+    used = {}
+    for pid in pids:
+        try:
+            used[pid] = parse_used((PROC / str(pid) / "stat").read_text(errors="replace"))
+        except (OSError, ValueError, IndexError):
+            continue
+    return used
 
 
 def list_children(parent: int) -> dict[int, str]:

@@ -5,6 +5,8 @@ first. The rules, in order:
 
 1. A model that is no longer wanted leaves.
 2. A sick backend is reloaded; one that keeps dying is given up, alone.
+   While Triton changes its instances no load of it can be begun: then Triton is started anew, with what was
+   proven, unless others are in it.
 3. A model that does not serve is brought in. What served last comes back first: after a crash of Triton
    the proven version is the one to trust, the update follows once it serves.
 4. A model that serves another spec than the wanted one is updated beside it.
@@ -18,7 +20,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from nlp_agent.errors import UNDECIDED, Reason
-from nlp_agent.server_config import Spec
+from nlp_agent.server_config import Spec, only_instances
 from nlp_agent.settings import Timing
 
 
@@ -47,6 +49,21 @@ class Model:
     examples: int = 0
     load_seconds: float = 0.0
     memory_bytes: int = 0
+    late: Spec | None = None
+    """Another number of instances that Triton was told: the load goes on, and nothing is proven of it."""
+    late_over: bool = False
+    """It has ended, well or not."""
+    late_until: float = 0.0
+    """So long a new version waits for it."""
+
+
+@dataclass(frozen=True)
+class Restart:
+    """End Triton, for it is held by a change of instances: what was proven is brought back."""
+
+    name: str
+    late: Spec
+    why: str
 
 
 @dataclass(frozen=True)
@@ -88,7 +105,7 @@ class Rest:
     until: float | None
 
 
-Action = Remove | Heal | GiveUp | Bring | Rest
+Action = Remove | Heal | GiveUp | Restart | Bring | Rest
 
 
 def next_action(
@@ -102,6 +119,8 @@ def next_action(
         if model.live is not None and model.sick:
             if len(recent_deaths(model, now, timing)) >= timing.deaths_limit:
                 return GiveUp(name, model.live, give_up_message(model, now, timing))
+            if _held_by_change(model) and model.late is not None and len(wanted) == 1:
+                return Restart(name, model.late, model.sick)
             return Heal(name, model.live, model.sick)
     for name, model in known.items():
         if model.live is None:
@@ -110,9 +129,38 @@ def next_action(
             if may_try(model, wanted[name], now):
                 return Bring(name, wanted[name], beside=None)
     for name, model in known.items():
-        if model.live is not None and model.live != wanted[name] and may_try(model, wanted[name], now):
+        if model.live is None:
+            continue
+        if model.late is not None and model.late_over:
+            return Bring(name, model.late, beside=model.live)
+        if model.live == wanted[name] or not may_try(model, wanted[name], now):
+            continue
+        if model.late is None:
             return Bring(name, wanted[name], beside=model.live)
-    return Rest(_next_retry(known.values()))
+        if _is_due(model, wanted[name]) and now >= model.late_until and len(wanted) == 1:
+            return Restart(name, model.late, "A new version waits for it.")
+    due = [one.late_until for name, one in known.items() if _is_due(one, wanted[name])]
+    moments = [one for one in due if one > now]
+    retry = _next_retry(known.values())
+    return Rest(min(moments + ([retry] if retry is not None else []), default=None))
+
+
+def _held_by_change(model: Model) -> bool:
+    return model.late is not None and not model.late_over
+
+
+def _is_due(model: Model, wanted: Spec) -> bool:
+    """Whether a new version waits for a change of instances."""
+    return _held_by_change(model) and model.live is not None and not only_instances(wanted, model.live)
+
+
+def shrinks(model: Model) -> bool:
+    """Whether processes of it end because they were told to."""
+    return model.late is not None and model.live is not None and model.late.instances < model.live.instances
+
+
+def is_late(model: Model, spec: Spec, until: float) -> Model:
+    return replace(model, late=spec, late_over=False, late_until=until)
 
 
 def put_off(action: Action, wanted: Mapping[str, Spec], models: Mapping[str, Model]) -> bool:
@@ -151,8 +199,11 @@ def fell_ill(model: Model, why: str, now: float, timing: Timing) -> Model:
 
 
 def proven(model: Model, spec: Spec, examples: int, load_seconds: float, memory_bytes: int) -> Model:
-    """The model after a proof; a refusal of another spec stays, so that its reason stays in the report."""
+    """The model after a proof; a refusal of another spec stays, so that its reason stays in the report,
+    unless it was of another number of instances of the version that was replaced."""
     kept = model.refusal if model.refusal is not None and model.refusal.spec != spec else None
+    if kept is not None and model.good is not None and model.good.digest == kept.spec.digest != spec.digest:
+        kept = None
     return replace(
         model,
         live=spec,
@@ -162,13 +213,24 @@ def proven(model: Model, spec: Spec, examples: int, load_seconds: float, memory_
         examples=examples,
         load_seconds=load_seconds,
         memory_bytes=memory_bytes,
+        late=None,
+        late_over=False,
     )
 
 
 def refused(
-    model: Model, spec: Spec, reason: Reason, message: str, live: Spec | None, now: float, timing: Timing
+    model: Model,
+    spec: Spec,
+    reason: Reason,
+    message: str,
+    live: Spec | None,
+    now: float,
+    timing: Timing,
+    *,
+    harmful: bool = False,
 ) -> Model:
-    """The model after a refusal of `spec`; `live` is what still serves, if anything does."""
+    """The model after a refusal of `spec`; `live` is what still serves, if anything does. `harmful`: its
+    neighbours were ended with it, so it is not tried again soon."""
     again = model.refusal is not None and model.refusal.spec == spec
     attempts = model.refusal.attempts + 1 if again and model.refusal is not None else 1
     if reason == "BackendDied":
@@ -176,7 +238,7 @@ def refused(
         # on.
         attempts = max(attempts, len(recent_deaths(model, now, timing)) - timing.deaths_limit + 1)
     longest = timing.longest_wait if reason in UNDECIDED else timing.longest_retry
-    delay = min(timing.first_retry * 2.0 ** min(attempts - 1, 30), longest)
+    delay = longest if harmful else min(timing.first_retry * 2.0 ** min(attempts - 1, 30), longest)
     # A version that was proven once and is refused now is no longer the one to go back to.
     good = model.good if live is not None or model.good != spec else None
     return replace(
@@ -184,13 +246,25 @@ def refused(
         live=live,
         good=good,
         sick="",
+        late=None,
+        late_over=False,
         refusal=Refusal(spec, reason, message, attempts, now + delay),
     )
 
 
 def triton_ended(model: Model) -> Model:
     """Nothing is loaded any more; what was proven will be brought back."""
-    return replace(model, live=None, sick="", memory_bytes=0)
+    return replace(model, live=None, sick="", memory_bytes=0, late=None, late_over=False)
+
+
+def returns(model: Model) -> bool:
+    """Whether it was proven and will be brought back by itself: Triton, or the container, ended."""
+    if model.live is not None or model.good is None:
+        return False
+    if model.refusal is None:
+        return True
+    # Another number of its instances was refused, which says nothing of it.
+    return model.refusal.spec != model.good and only_instances(model.refusal.spec, model.good)
 
 
 def settled(wanted: Iterable[str], models: Mapping[str, Model]) -> bool:

@@ -46,15 +46,18 @@ class Envoy:
             self._triton,
             str(self._settings.run),
             str(self.socket),
+            self._settings.traces,
         )
         replace_file(path, bootstrap)
         return path
 
-    def write_routes(self, namespace: str, serving: list[str], waiting: list[str]) -> dict[str, str]:
+    def write_routes(
+        self, namespace: str, serving: list[str], waiting: list[str], returning: list[str]
+    ) -> dict[str, str]:
         """Write both route tables; their versions by name."""
         tables = {
-            HTTP_ROUTES: make_http_routes(self._settings.limits, serving, waiting),
-            GRPC_ROUTES: make_grpc_routes(self._settings.limits, namespace, serving, waiting),
+            HTTP_ROUTES: make_http_routes(self._settings.limits, serving, waiting, returning),
+            GRPC_ROUTES: make_grpc_routes(self._settings.limits, namespace, serving, waiting, returning),
         }
         for name, table in tables.items():
             replace_file(self._settings.run / f"{name}.json", table)

@@ -17,7 +17,8 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from nlp_agent.settings import Limits, Ports
+from nlp_agent.hold import AGAIN, GRPC_SOCKET
+from nlp_agent.settings import HOLD_HTTP_SOCKET, Limits, Ports, Traces
 from nlp_agent.triton import TritonPorts
 
 Json = dict[str, Any]
@@ -25,6 +26,9 @@ Json = dict[str, Any]
 HTTP_ROUTES = "http_routes"
 GRPC_ROUTES = "grpc_routes"
 UNATTRIBUTED = "unattributed"
+COLLECTOR = "traces"
+ENVOY_SERVICE = "nlp-envoy"
+"""`service.name` of its spans."""
 # Milliseconds; Envoy counts whole ones. From 10 ms to 1 s, where latency targets lie, a bound is about a
 # tenth above the one below it, so a quantile is wrong by that at most (docs/decisions/0090-signals.md).
 # Envoy keeps two digits of a time: a bound with three would count what it has to guess.
@@ -41,7 +45,14 @@ INFERENCE_SERVICE = "/inference.GRPCInferenceService/"
 GRPC_METADATA = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata")
 
 
-def make_bootstrap(ports: Ports, limits: Limits, triton: TritonPorts, folder: str, admin: str) -> Json:
+def make_bootstrap(
+    ports: Ports,
+    limits: Limits,
+    triton: TritonPorts,
+    folder: str,
+    admin: str,
+    traces: Traces | None = None,
+) -> Json:
     """`folder` holds the route files, `admin` is the path of the admin page's socket."""
     return {
         "node": {"id": "nlp-agent", "cluster": "nlp-agent"},
@@ -68,12 +79,13 @@ def make_bootstrap(ports: Ports, limits: Limits, triton: TritonPorts, folder: st
         },
         "static_resources": {
             "listeners": [
-                _listener("http", ports.address, ports.http, limits, folder, HTTP_ROUTES),
-                _listener("grpc", ports.address, ports.grpc, limits, folder, GRPC_ROUTES),
+                _listener("http", ports.address, ports.http, limits, folder, HTTP_ROUTES, traces),
+                _listener("grpc", ports.address, ports.grpc, limits, folder, GRPC_ROUTES, traces),
             ],
             "clusters": [
-                _cluster("triton_http", triton.http, limits, http2=False),
-                _cluster("triton_grpc", triton.grpc, limits, http2=True),
+                *_clusters("http", triton.http, f"{folder}/{HOLD_HTTP_SOCKET}", limits, http2=False),
+                *_clusters("grpc", triton.grpc, f"{folder}/{GRPC_SOCKET}", limits, http2=True),
+                *([] if traces is None else [_collector(traces)]),
             ],
         },
     }
@@ -83,7 +95,9 @@ def _seconds(value: float) -> str:
     return f"{value:g}s"
 
 
-def _listener(name: str, address: str, port: int, limits: Limits, folder: str, routes: str) -> Json:
+def _listener(
+    name: str, address: str, port: int, limits: Limits, folder: str, routes: str, traces: Traces | None
+) -> Json:
     return {
         "name": name,
         "address": {"socket_address": {"address": address, "port_value": port}},
@@ -93,7 +107,7 @@ def _listener(name: str, address: str, port: int, limits: Limits, folder: str, r
                 "filters": [
                     {
                         "name": "envoy.filters.network.http_connection_manager",
-                        "typed_config": _connection_manager(name, limits, folder, routes),
+                        "typed_config": _connection_manager(name, limits, folder, routes, traces),
                     }
                 ]
             }
@@ -101,12 +115,13 @@ def _listener(name: str, address: str, port: int, limits: Limits, folder: str, r
     }
 
 
-def _connection_manager(name: str, limits: Limits, folder: str, routes: str) -> Json:
+def _connection_manager(name: str, limits: Limits, folder: str, routes: str, traces: Traces | None) -> Json:
     return {
         "@type": f"{TYPE}.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": name,
         "codec_type": "AUTO",
         "generate_request_id": False,
+        **({} if traces is None else _tracing(traces)),
         "server_header_transformation": "PASS_THROUGH",
         "strip_any_host_port": True,
         # A path is matched as Triton will read it: no `..`, no `//`, no escaped slashes.
@@ -150,7 +165,79 @@ def _connection_manager(name: str, limits: Limits, folder: str, routes: str) -> 
     }
 
 
-def _cluster(name: str, port: int, limits: Limits, http2: bool) -> Json:
+def _tracing(traces: Traces) -> Json:
+    """A caller's own decision is followed; of the others a share is drawn from the trace's id."""
+    kind = f"{TYPE}.extensions.tracers.opentelemetry"
+    share = {
+        "name": "envoy.tracers.opentelemetry.samplers.trace_id_ratio_based",
+        "typed_config": {
+            "@type": f"{kind}.samplers.v3.TraceIdRatioBasedSamplerConfig",
+            "sampling_percentage": {"numerator": round(1e6 * traces.share), "denominator": "MILLION"},
+        },
+    }
+    return {
+        # Without this, a request without an id is not traced whatever the sampler says.
+        "request_id_extension": {
+            "typed_config": {
+                "@type": f"{TYPE}.extensions.request_id.uuid.v3.UuidRequestIdConfig",
+                "use_request_id_for_trace_sampling": False,
+            }
+        },
+        "tracing": {
+            "provider": {
+                "name": "envoy.tracers.opentelemetry",
+                "typed_config": {
+                    "@type": f"{TYPE}.config.trace.v3.OpenTelemetryConfig",
+                    "service_name": ENVOY_SERVICE,
+                    "http_service": {"http_uri": {"uri": traces.url, "cluster": COLLECTOR, "timeout": "5s"}},
+                    "resource_detectors": [
+                        {
+                            "name": "envoy.tracers.opentelemetry.resource_detectors.environment",
+                            "typed_config": {
+                                "@type": f"{kind}.resource_detectors.v3.EnvironmentResourceDetectorConfig"
+                            },
+                        }
+                    ],
+                    "sampler": {
+                        "name": "envoy.tracers.opentelemetry.samplers.parent_based",
+                        "typed_config": {
+                            "@type": f"{kind}.samplers.v3.ParentBasedSamplerConfig",
+                            "wrapped_sampler": share,
+                        },
+                    },
+                },
+            },
+        },
+    }
+
+
+def _collector(traces: Traces) -> Json:
+    address = {"socket_address": {"address": traces.host.strip("[]"), "port_value": traces.port}}
+    return {
+        "name": COLLECTOR,
+        "type": "STRICT_DNS",
+        # Requests do not wait for its name.
+        "wait_for_warm_on_init": False,
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": COLLECTOR,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": address}}]}],
+        },
+    }
+
+
+def _clusters(protocol: str, port: int, hold: str, limits: Limits, http2: bool) -> list[Json]:
+    """Triton first and the place to wait second, and the other way round for models that are coming back."""
+    triton: Json = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
+    waiting: Json = {"pipe": {"path": hold}}
+    return [
+        _cluster(f"triton_{protocol}", (triton, waiting), limits, http2),
+        _cluster(f"back_{protocol}", (waiting, triton), limits, http2),
+    ]
+
+
+def _cluster(name: str, places: Sequence[Json], limits: Limits, http2: bool) -> Json:
+    """Places after the first are for what is tried again."""
     protocol: Json = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
     return {
         "name": name,
@@ -162,6 +249,7 @@ def _cluster(name: str, port: int, limits: Limits, http2: bool) -> Json:
                     "max_connections": limits.active_requests,
                     "max_pending_requests": limits.active_requests,
                     "max_requests": limits.active_requests,
+                    "max_retries": limits.active_requests,
                 }
             ]
         },
@@ -176,22 +264,18 @@ def _cluster(name: str, port: int, limits: Limits, http2: bool) -> Json:
         "load_assignment": {
             "cluster_name": name,
             "endpoints": [
-                {
-                    "lb_endpoints": [
-                        {
-                            "endpoint": {
-                                "address": {"socket_address": {"address": "127.0.0.1", "port_value": port}}
-                            }
-                        }
-                    ]
-                }
+                {"priority": number, "lb_endpoints": [{"endpoint": {"address": place}}]}
+                for number, place in enumerate(places)
             ],
         },
     }
 
 
-def make_http_routes(limits: Limits, serving: Sequence[str], waiting: Sequence[str]) -> Json:
-    """`serving` are proven; `waiting` are wanted and answer 503, so that a client tries again."""
+def make_http_routes(
+    limits: Limits, serving: Sequence[str], waiting: Sequence[str], returning: Sequence[str] = ()
+) -> Json:
+    """`serving` are proven; `waiting` are wanted and answer 503, so that a client tries again. Requests for
+    those that are `returning`, after an end of Triton, wait until they serve."""
     routes = [
         _route({"path": "/v2"}, "GET", "triton_http", limits),
         _route({"path": "/v2/health/live"}, "GET", "triton_http", limits),
@@ -204,7 +288,10 @@ def make_http_routes(limits: Limits, serving: Sequence[str], waiting: Sequence[s
             _route(_regex(f"{model}/generate_stream"), "POST", "triton_http", limits, name, stream=True),
             _route(_regex(f"{model}(/ready)?"), "GET", "triton_http", limits),
         ]
-    for name in sorted(waiting):
+    for name in sorted(returning):
+        match = _regex(f"/v2/models/{name}(/versions/[0-9]+)?/(infer|generate)")
+        routes.append(_route(match, "POST", "back_http", limits, name))
+    for name in sorted([*waiting, *returning]):
         routes.append(
             {
                 "match": {"path_separated_prefix": f"/v2/models/{name}"},
@@ -215,22 +302,31 @@ def make_http_routes(limits: Limits, serving: Sequence[str], waiting: Sequence[s
     return _versioned(HTTP_ROUTES, [{"name": "http", "domains": ["*"], "routes": routes}])
 
 
-def make_grpc_routes(limits: Limits, namespace: str, serving: Sequence[str], waiting: Sequence[str]) -> Json:
+def make_grpc_routes(
+    limits: Limits,
+    namespace: str,
+    serving: Sequence[str],
+    waiting: Sequence[str],
+    returning: Sequence[str] = (),
+) -> Json:
     hosts = []
-    alone = len(serving) == 1 and not waiting
+    alone = len(serving) == 1 and not waiting and not returning
     for name in sorted(serving):
         domains = ["*"] if alone else _authorities(name, namespace)
         hosts.append({"name": name, "domains": domains, "routes": _grpc_model_routes(limits, name)})
-    for name in sorted(waiting):
+    only = len(returning) == 1 and not serving and not waiting
+    for name in sorted([*waiting, *returning]):
         message = f"Model '{name}' does not serve yet; GET :8003/v1/status says why."
+        back = [_grpc_infer_route(limits, name, "back_grpc")] if name in returning else []
+        refusal = {"match": {"prefix": INFERENCE_SERVICE}, **_say(503, message)}
         hosts.append(
             {
                 "name": name,
-                "domains": _authorities(name, namespace),
-                "routes": [{"match": {"prefix": INFERENCE_SERVICE}, **_say(503, message)}, _no_such_method()],
+                "domains": ["*"] if only else _authorities(name, namespace),
+                "routes": [*back, refusal, _no_such_method()],
             }
         )
-    if not alone:
+    if not alone and not only:
         routes = _grpc_model_routes(limits, UNATTRIBUTED) if serving else _grpc_common_routes(limits)
         hosts.append({"name": UNATTRIBUTED, "domains": ["*"], "routes": routes})
     return _versioned(GRPC_ROUTES, hosts)
@@ -252,8 +348,11 @@ def _grpc_model_routes(limits: Limits, name: str) -> list[Json]:
             "disabled": True,
         }
     }
-    infer = _route({"path": f"{INFERENCE_SERVICE}ModelInfer"}, "POST", "triton_grpc", limits, name)
-    return [infer, stream, *_grpc_common_routes(limits)]
+    return [_grpc_infer_route(limits, name, "triton_grpc"), stream, *_grpc_common_routes(limits)]
+
+
+def _grpc_infer_route(limits: Limits, name: str, cluster: str) -> Json:
+    return _route({"path": f"{INFERENCE_SERVICE}ModelInfer"}, "POST", cluster, limits, name)
 
 
 def _grpc_common_routes(limits: Limits) -> list[Json]:
@@ -279,8 +378,7 @@ def _route(
     action: Json = {
         "cluster": cluster,
         "timeout": "0s" if stream else _seconds(limits.request_seconds),
-        # Only what Triton never saw is tried again.
-        "retry_policy": {"retry_on": "connect-failure,refused-stream", "num_retries": 2},
+        "retry_policy": _tried_again() if model and not stream else _tried_again_unseen(),
     }
     route: Json = {
         "match": {**match, "headers": [{"name": ":method", "string_match": {"exact": method}}]},
@@ -289,6 +387,27 @@ def _route(
     if model:
         route["stat_prefix"] = model
     return route
+
+
+def _tried_again_unseen() -> Json:
+    """Only what Triton never saw."""
+    return {"retry_on": "connect-failure,refused-stream", "num_retries": 2}
+
+
+def _tried_again() -> Json:
+    """What a dead backend, or a dead Triton, left: see `hold.py`. A refusal of the model's own is 400."""
+    return {
+        "retry_on": "connect-failure,refused-stream,reset,retriable-status-codes,internal",
+        "retriable_status_codes": [AGAIN],
+        "num_retries": 2,
+        "retry_priority": {
+            "name": "envoy.retry_priorities.previous_priorities",
+            "typed_config": {
+                "@type": f"{TYPE}.extensions.retry.priority.previous_priorities.v3.PreviousPrioritiesConfig",
+                "update_frequency": 1,
+            },
+        },
+    }
 
 
 def _say(status: int, message: str) -> Json:

@@ -4,6 +4,7 @@ AgentError
 ├── SettingsInvalid   the environment is wrong: say so and exit 2
 ├── ConfigInvalid     server.json is wrong: keep the last good one, say so in the report
 ├── Refused           this model, as wanted, may not serve: quarantine it or keep the old version, try later
+│   └── Slow          it gave no answer in time: no offence of a model that serves others meanwhile
 ├── TritonGone        Triton did not answer: no model is to blame; the supervisor restarts it
 ├── RequestFailed     Triton answered a request with an error: in a proof a refusal, later a sick backend
 ├── DevicesUnknown    the driver says nothing of the GPUs: on a GPU server no model is brought
@@ -51,6 +52,10 @@ class Refused(AgentError):
         super().__init__(message)
         self.reason: Reason = reason
         self.message = message
+
+
+class Slow(Refused):
+    """It did not answer a recorded question in time."""
 
 
 class DevicesUnknown(AgentError):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -31,6 +31,11 @@ DTYPES: Mapping[str, type[np.generic]] = {
     "BYTES": np.object_,
 }
 FLOATS = ("FP16", "BF16", "FP32", "FP64")
+CANNOT_STREAM = (
+    "spec.serving.responses is Streamed, and the artifact has no recorded stream: its architecture answers "
+    "whole, or it was built by an older release. Set responses to Whole, or, for Seq2SeqAttention, "
+    "Transformer and HuggingFace with the task Translation, build again (spec.build.trigger)."
+)
 # A message is read by a person: this much of a tensor is enough to see what is wrong.
 SHOWN_CHARACTERS = 60
 
@@ -55,21 +60,30 @@ class Example:
     name: str
     inputs: tuple[Tensor, ...]
     outputs: tuple[Tensor, ...]
+    """Of a stream: of its last response."""
+    earlier: tuple[tuple[Tensor, ...], ...] | None = None
+    """Of a stream the outputs of the responses before the last; None of a request that has one response."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of all outputs that come."""
+        tensors = [tensor for response in (*(self.earlier or ()), self.outputs) for tensor in response]
+        return tuple(dict.fromkeys(tensor.name for tensor in tensors))
 
 
-def parse_examples(content: bytes) -> tuple[Example, ...]:
-    """Raises `Refused`: an artifact whose examples cannot be read, or that has none, cannot be proven."""
+def parse_examples(content: bytes, streams: bool = False) -> tuple[Example, ...]:
+    """`streams`: those of the model as it answers token by token.
+
+    Raises `Refused`: an artifact whose examples cannot be read, or that has none, cannot be proven.
+    """
     try:
         document = json.loads(content)
         if document["version"] != 1:
             raise ValueError(f"version is {document['version']!r}; this agent reads version 1")
+        if streams and not document.get("streams"):
+            raise Refused("TargetMissing", CANNOT_STREAM)
         examples = tuple(
-            Example(
-                name=str(item["name"]),
-                inputs=tuple(_parse_tensor(tensor) for tensor in item["inputs"]),
-                outputs=tuple(_parse_tensor(tensor) for tensor in item["outputs"]),
-            )
-            for item in document["examples"]
+            map(_parse_stream if streams else _parse_example, document["streams" if streams else "examples"])
         )
         if not examples or not all(example.inputs and example.outputs for example in examples):
             raise ValueError("it must hold at least one example, each with inputs and outputs")
@@ -77,6 +91,19 @@ def parse_examples(content: bytes) -> tuple[Example, ...]:
         detail = f"{error} is missing" if isinstance(error, KeyError) else str(error)
         raise Refused("ArtifactDamaged", f"examples.json cannot be used: {detail}.") from error
     return examples
+
+
+def _parse_example(item: Mapping[str, Any]) -> Example:
+    return Example(str(item["name"]), _parse_tensors(item["inputs"]), _parse_tensors(item["outputs"]))
+
+
+def _parse_stream(item: Mapping[str, Any]) -> Example:
+    *earlier, last = map(_parse_tensors, item["responses"])
+    return Example(str(item["name"]), _parse_tensors(item["inputs"]), last, tuple(earlier))
+
+
+def _parse_tensors(items: Sequence[Mapping[str, Any]]) -> tuple[Tensor, ...]:
+    return tuple(map(_parse_tensor, items))
 
 
 def _parse_tensor(item: Mapping[str, Any]) -> Tensor:
@@ -98,13 +125,26 @@ def _parse_tensor(item: Mapping[str, Any]) -> Tensor:
     )
 
 
+def fitting(examples: Sequence[Example], max_batch_size: int) -> tuple[Example, ...]:
+    """Those that a server takes which answers so many rows at once; 0 is a model without batches. All of them
+    where none fits: then the model's refusal says why."""
+    small = (
+        example
+        for example in examples
+        if not max_batch_size or all(tensor.shape[0] <= max_batch_size for tensor in example.inputs)
+    )
+    return tuple(small) or tuple(examples)
+
+
 def double(example: Example, max_batch_size: int) -> Example | None:
-    """The example twice in one batch, or None for a model that has no batches.
+    """The example twice in one batch, or None for a model that has no batches, and of a stream.
 
     Both rows must come back as the single one did: this finds a model that mixes rows or answers only the
     first.
     """
     tensors = (*example.inputs, *example.outputs)
+    if example.earlier is not None:
+        return None  # a stream is of one row
     if max_batch_size < 2 or any(not tensor.shape or tensor.shape[0] != 1 for tensor in tensors):
         return None
 
@@ -118,12 +158,21 @@ def double(example: Example, max_batch_size: int) -> Example | None:
     )
 
 
-def find_difference(example: Example, answers: Mapping[str, Array | None]) -> str:
+Answers = Sequence[Mapping[str, Array | None]]
+"""The responses to one request, each by the names of its outputs; but for streams there is one."""
+
+
+def find_difference(example: Example, answers: Answers) -> str:
     """A sentence on the first output that is not as recorded; empty when all are."""
-    for expected in example.outputs:
-        fault = _tensor_difference(expected, answers.get(expected.name))
-        if fault:
-            return f"Example {example.name!r}, output {expected.name!r}: {fault}"
+    wanted = (*(example.earlier or ()), example.outputs)
+    if len(answers) != len(wanted):
+        return f"Example {example.name!r}: {len(answers)} responses; {len(wanted)} were recorded."
+    for place, (outputs, answer) in enumerate(zip(wanted, answers, strict=True), start=1):
+        for expected in outputs:
+            fault = _tensor_difference(expected, answer.get(expected.name))
+            if fault:
+                which = f", response {place}" if example.earlier is not None else ""
+                return f"Example {example.name!r}{which}, output {expected.name!r}: {fault}"
     return ""
 
 

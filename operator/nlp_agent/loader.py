@@ -18,17 +18,19 @@ from nlp_agent import device_check, repository
 from nlp_agent.artifact import Stop, fetch
 from nlp_agent.backends import all_pids, find_dead, find_stubs
 from nlp_agent.devices import Device, Devices, look_in_thread
-from nlp_agent.errors import DevicesUnknown, Refused, RequestFailed, TooSlow
-from nlp_agent.examples import Example, double, find_difference, parse_examples
+from nlp_agent.errors import AgentError, DevicesUnknown, Refused, RequestFailed, Slow, TooSlow
+from nlp_agent.examples import Example, double, find_difference, fitting, parse_examples
 from nlp_agent.log import log
 from nlp_agent.memory import held_by, maps_library
 from nlp_agent.model_config import check_device, read_built_config, write_model_config
-from nlp_agent.server_config import ServerConfig, Spec
+from nlp_agent.server_config import ServerConfig, Spec, only_instances
 from nlp_agent.settings import Settings
 from nlp_agent.triton import TritonClient
 
 # After a change of the instances only, surplus ones end within 4 s (measured).
 INSTANCES_SECONDS = 10.0
+BUSY_SECONDS = 5.0
+"""A change of the instances that takes longer starts slowly, or waits for the queue of the model."""
 
 
 @dataclass(frozen=True)
@@ -69,6 +71,19 @@ class RefusedAndLost(Refused):
     """Refused, and what served before could not be brought back."""
 
 
+class StillLoading(AgentError):
+    """Triton has not said yet what became of a change of the instances."""
+
+
+@dataclass(frozen=True)
+class Late:
+    """A change of the instances that nobody stands and waits for."""
+
+    spec: Spec
+    loading: asyncio.Task[None]
+    undo: Callable[[], None]
+
+
 @dataclass(frozen=True)
 class Loader:
     settings: Settings
@@ -79,12 +94,17 @@ class Loader:
     devices: Devices
     stop: Stop
     """Asked during a download: whether something more urgent waits."""
+    late: dict[str, Late] = field(default_factory=dict)
+    """By model; of one start of Triton."""
 
     async def bring(self, spec: Spec, beside: Spec | None) -> Proof:
-        """Raises `Refused` with the old version serving, `RefusedAndLost` without, `PutOff`, `TritonGone`."""
+        """Raises `Refused` with the old version serving, `RefusedAndLost` without, `PutOff`, `TritonGone`;
+        `StillLoading` with the old number proven: to be called again when `late` has ended."""
+        if beside is not None and only_instances(spec, beside):
+            return await self._change_instances(spec, beside)
         started = asyncio.get_running_loop().time()
         artifact, built = await asyncio.to_thread(self._fetch, spec, self.stop)
-        examples = parse_examples((artifact / "examples.json").read_bytes())
+        examples = parse_examples((artifact / "examples.json").read_bytes(), spec.streams)
         fetched = asyncio.get_running_loop().time() - started
         if beside is None:
             proof = await self._bring_first(spec, artifact, built, examples)
@@ -104,8 +124,14 @@ class Loader:
         """
         artifact = self.settings.work / "artifacts" / spec.digest
         try:
-            examples = parse_examples((artifact / "examples.json").read_bytes())
+            examples = parse_examples((artifact / "examples.json").read_bytes(), spec.streams)
             before = self._stubs(spec.name)
+            self.late.pop(spec.name, None)
+            built = read_built_config(artifact, self.config.device, self.triton_version)
+            # With the number that was proven, whatever was tried since.
+            repository.rewrite_config(
+                self.settings.repository, spec.name, self._config_text(built, spec, spec.name)
+            )
             repository.renew(self.settings.repository / spec.name)
             proof = await self._load_and_prove(spec, spec.name, examples, before)
         except Refused as refused:
@@ -144,21 +170,53 @@ class Loader:
         self, spec: Spec, beside: Spec, artifact: Path, built: str, examples: tuple[Example, ...]
     ) -> Proof:
         text = self._config_text(built, spec, spec.name)
-        same_process = (beside.digest, beside.max_batch_size) == (spec.digest, spec.max_batch_size)
-        undo: Callable[[], None]
-        if same_process:
-            undo = repository.rewrite_config(self.settings.repository, spec.name, text)
-        else:
-            undo = repository.place(self.settings.repository, spec.name, artifact, text)
-        before = frozenset() if same_process else self._stubs(spec.name)
+        undo = repository.place(self.settings.repository, spec.name, artifact, text)
+        proof = await self._load_or_back(spec, beside, examples, self._stubs(spec.name), undo)
+        repository.keep(self.settings.repository, spec.name)
+        return proof
+
+    async def _change_instances(self, spec: Spec, beside: Spec) -> Proof:
+        """Of what is loaded: Triton adds or ends some, and the others go on. It needs nothing that is not in
+        the folder of the model, so nothing is fetched or looked at anew."""
+        artifact = self.settings.work / "artifacts" / spec.digest
         try:
-            proof = await self._load_and_prove(spec, spec.name, examples, before)
+            examples = parse_examples((artifact / "examples.json").read_bytes(), spec.streams)
+            built = read_built_config(artifact, self.config.device, self.triton_version)
+        except OSError as error:
+            raise _unreadable(error) from error
+        late = self.late.pop(spec.name, None)
+        if late is None:
+            text = self._config_text(built, spec, spec.name)
+            undo = repository.rewrite_config(self.settings.repository, spec.name, text)
+            loading = asyncio.create_task(self.client.load(spec.name, self.settings.timing.load))
+            late = Late(spec, loading, undo)
+        # Processes that run prove nothing: each may still fail. Only Triton's word does.
+        await asyncio.wait([late.loading], timeout=BUSY_SECONDS)
+        if not late.loading.done():
+            self.late[spec.name] = late
+            raise StillLoading(f"Triton still changes the instances of {spec.name!r}.")
+        try:
+            await late.loading
+        except Refused:
+            late.undo()
+            raise
+        return await self._load_or_back(spec, beside, examples, frozenset(), late.undo, serves=True)
+
+    async def _load_or_back(
+        self,
+        spec: Spec,
+        beside: Spec,
+        examples: tuple[Example, ...],
+        before: frozenset[int],
+        undo: Callable[[], None],
+        serves: bool = False,
+    ) -> Proof:
+        try:
+            return await self._load_and_prove(spec, spec.name, examples, before, serves=serves)
         except Refused as refused:
             undo()
             await self._back_to(beside, refused)
             raise
-        repository.keep(self.settings.repository, spec.name)
-        return proof
 
     async def _back_to(self, spec: Spec, refused: Refused) -> None:
         """The folder is as before; make Triton follow and prove it, for its backend may have gone with the
@@ -167,7 +225,7 @@ class Loader:
         log("going back to the version before", model=spec.name, digest=spec.digest, reason=refused.reason)
         try:
             artifact, _ = await asyncio.to_thread(self._fetch, spec)
-            examples = parse_examples((artifact / "examples.json").read_bytes())
+            examples = parse_examples((artifact / "examples.json").read_bytes(), spec.streams)
             await self._load_and_prove(spec, spec.name, examples, frozenset())
         except Refused as second:
             await self.remove(spec.name)
@@ -181,8 +239,7 @@ class Loader:
             artifact = fetch(self.settings.store, spec.digest, work / "artifacts", partial, stop)
             built = read_built_config(artifact, self.config.device, self.triton_version)
         except OSError as error:
-            message = f"Its files cannot be handled here: {error.strerror or error} ({error.filename})."
-            raise Refused("LoadFailed", message) from error
+            raise _unreadable(error) from error
         if not (artifact / "examples.json").is_file():
             raise Refused(
                 "ArtifactDamaged", "The artifact has no examples.json, so nothing can prove the model."
@@ -202,31 +259,27 @@ class Loader:
         examples: tuple[Example, ...],
         before: frozenset[int],
         fresh: bool = False,
+        serves: bool = False,
     ) -> Proof:
         """`before` are the processes of the version that this load replaces; `fresh` says that it replaces
-        nothing."""
+        nothing, `serves` that it is loaded already, and its callers may keep it busy."""
         loop = asyncio.get_running_loop()
         devices = await self._look_at_devices()
         triton = held_by([self.triton_pid]).private
         started = loop.time()
-        await self.client.load(name, self.settings.timing.load)
+        if not serves:
+            await self.client.load(name, self.settings.timing.load)
         loaded_at = loop.time()
         loaded = await self.client.loaded_config(name)
         check_device(loaded, self.config.device)
+        examples = fitting(examples, loaded.max_batch_size)
         # Before the proof: one that dies during it is missed, and known as dead, not as absent.
         stubs = self._stubs(name) - before
-        try:
-            await prove(self.client, name, examples, loaded.max_batch_size, self.settings.timing.answer)
-        except Refused as refused:
-            gone = find_dead(self.triton_pid, {name: stubs})
-            if not gone:
-                raise
-            message = f"A process of the backend died during the proof. {refused.message}"
-            raise Refused("BackendDied", message) from refused
+        await self._prove(name, examples, loaded.max_batch_size, stubs, serves)
         proven_at = loop.time()
         inside = not stubs
         if not before:
-            stubs = await self._settle(name, spec.instances, stubs)
+            stubs = await self._settle(name, self.config.at_a_time(spec), stubs)
         grew = await self._check_work(devices, stubs, inside, fresh) if devices and (stubs or inside) else {}
         return Proof(
             examples=examples,
@@ -238,6 +291,23 @@ class Loader:
             inside_triton=max(0, held_by([self.triton_pid]).private - triton) if fresh else 0,
             grew=grew if fresh else {},
         )
+
+    async def _prove(
+        self,
+        name: str,
+        examples: tuple[Example, ...],
+        max_batch_size: int,
+        stubs: frozenset[int],
+        serves: bool,
+    ) -> None:
+        try:
+            await prove(self.client, name, examples, max_batch_size, self.settings.timing.answer)
+        except Refused as refused:
+            if find_dead(self.triton_pid, {name: stubs}):
+                message = f"A process of the backend died during the proof. {refused.message}"
+                raise Refused("BackendDied", message) from refused
+            if not (serves and isinstance(refused, Slow)):
+                raise
 
     async def _look_at_devices(self) -> tuple[Device, ...]:
         """The GPUs of a GPU server; nothing on another one."""
@@ -273,15 +343,20 @@ class Loader:
             raise Refused("RunsOnCpu", why)
         return device_check.growth(before, after)
 
-    async def _settle(self, name: str, instances: int, stubs: frozenset[int]) -> frozenset[int]:
+    async def _settle(self, name: str, processes: int, stubs: frozenset[int]) -> frozenset[int]:
         """Wait for surplus instances to end: their end must not look like a death."""
         deadline = asyncio.get_running_loop().time() + INSTANCES_SECONDS
-        while len(stubs) > instances * self.config.devices:
+        while len(stubs) > processes:
             if asyncio.get_running_loop().time() > deadline:
                 return frozenset()
             await asyncio.sleep(0.1)
             stubs = self._stubs(name)
         return stubs
+
+
+def _unreadable(error: OSError) -> Refused:
+    message = f"Its files cannot be handled here: {error.strerror or error} ({error.filename})."
+    return Refused("LoadFailed", message)
 
 
 async def prove(
@@ -306,5 +381,5 @@ async def ask(client: TritonClient, name: str, example: Example, patience: float
     except RequestFailed as error:
         return f"Example {example.name!r} failed: {error}"
     except TooSlow as error:
-        raise Refused("LoadFailed", f"Example {example.name!r}: {error}") from error
+        raise Slow("LoadFailed", f"Example {example.name!r}: {error}") from error
     return find_difference(example, answers)

@@ -15,6 +15,7 @@ from nlp_agent.device_check import held_on, numbers_are_ours
 from nlp_agent.devices import Device
 from nlp_agent.memory import Held
 from nlp_agent.profile import Profile, to_json
+from nlp_agent.traffic import Told, traffic_json
 
 NOTHING = Held()
 
@@ -29,6 +30,8 @@ class ServerMeasures:
     """Bytes of that process before the first model."""
     devices: tuple[Device, ...] = ()
     device_fault: str = ""
+    cores_each: float | None = None
+    """Cores in use for each execution at a time, of all models; `None` where that is not known."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,10 @@ class ModelMeasures:
     fetch_seconds: float = 0.0
     proof_seconds: float = 0.0
     profile: Profile | None = None
+    profile_seconds: float = 0.0
+    """That this very pod spent on it; 0: it was measured elsewhere."""
+    traffic: tuple[Told | None, Told | None] = (None, None)
+    """Of the version that serves, and of the one before it."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +83,7 @@ def on_devices(
 
 
 def server_json(server: ServerMeasures) -> dict[str, Any]:
-    """For `/v1/status`: the members `memory`, `devices` and `deviceFault`."""
+    """For `/v1/status`: the members `memory`, `devices`, `deviceFault` and `coresEach`."""
     return {
         "memory": {
             "agentBytes": server.agent.total,
@@ -94,11 +101,13 @@ def server_json(server: ServerMeasures) -> dict[str, Any]:
             for device in server.devices
         ],
         "deviceFault": server.device_fault,
+        "coresEach": None if server.cores_each is None else round(server.cores_each, 3),
     }
 
 
 def model_json(measures: ModelMeasures) -> dict[str, Any]:
-    """For a model of `/v1/status`: the members `fetchSeconds`, `proofSeconds`, `memory` and `profile`."""
+    """For a model of `/v1/status`: the members `fetchSeconds`, `proofSeconds`, `memory`, `profile`,
+    `profileSeconds`, `traffic` and `trafficBefore`."""
     return {
         "fetchSeconds": round(measures.fetch_seconds, 3),
         "proofSeconds": round(measures.proof_seconds, 3),
@@ -113,4 +122,6 @@ def model_json(measures: ModelMeasures) -> dict[str, Any]:
             ],
         },
         "profile": None if measures.profile is None else to_json(measures.profile),
+        "profileSeconds": round(measures.profile_seconds, 3),
+        **traffic_json(measures.traffic),
     }

@@ -56,6 +56,8 @@ def write_model_config(built: str, spec: Spec, name: str, device: str, devices: 
     config.name = name
     if spec.max_batch_size:
         config.max_batch_size = min(config.max_batch_size, spec.max_batch_size)
+    if spec.streams:
+        config.model_transaction_policy.decoupled = True
     del config.instance_group[:]
     group = config.instance_group.add()
     group.count = spec.instances

@@ -44,7 +44,7 @@ class Profiler:
     name: str
     examples: tuple[Example, ...]
     max_batch_size: int
-    """Of the loaded model; 0 without a batch dimension."""
+    """Of the loaded model; 0 without a batch dimension, and of streams, which are of one row each."""
     instances: int
     """On all devices of the server together."""
     batches: list[Batch] = field(default_factory=list)
@@ -52,6 +52,8 @@ class Profiler:
     """Why it ended before its plan."""
 
     def __post_init__(self) -> None:
+        if any(example.earlier is not None for example in self.examples):
+            self.max_batch_size = 0
         self._rows = recorded_rows(self.examples) if self.max_batch_size else ()
         self._plan = steps(self.max_batch_size, self.instances)
         self._started = asyncio.get_running_loop().time()

@@ -19,7 +19,8 @@ class Profiles:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._known: dict[str, Profile] = {}
-        self._tried: set[str] = set()
+        self._tried: dict[str, float] = {}
+        """How long each was measured here."""
 
     def recall(self) -> None:
         try:
@@ -34,6 +35,10 @@ class Profiles:
         """What was measured for this artifact on this pool."""
         found = self._known.get(name)
         return found if found is not None and (found.digest, found.pool) == (digest, pool) else None
+
+    def seconds_of(self, name: str) -> float:
+        """By which its profile made this pod's first Ready later; 0 where it was measured elsewhere."""
+        return self._tried.get(name, 0.0)
 
     def learn(self, config: ServerConfig) -> None:
         """What `server.json` brings need not be measured."""
@@ -56,7 +61,7 @@ class Profiles:
 
     def keep(self, name: str, profile: Profile) -> None:
         """Once is enough, however it ended: a model that died of it would die of it again."""
-        self._tried.add(name)
+        self._tried[name] = profile.seconds
         self._known[name] = profile
         models = {name: to_json(profile) for name, profile in sorted(self._known.items())}
         replace_file(self._path, {"version": 1, "models": models})

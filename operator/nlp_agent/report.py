@@ -90,6 +90,7 @@ def model_report(
         "reason": refusal.reason if refusal else "",
         "message": refusal.message if refusal else "",
         "attempts": refusal.attempts if refusal else 0,
+        "instances": model.live.instances if model.live else 0,
         "examples": model.examples if model.live else 0,
         "loadSeconds": round(model.load_seconds, 3),
         "memoryMebibytes": round(model.memory_bytes / MEBIBYTE),

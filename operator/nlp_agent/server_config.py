@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nlp_agent.errors import ConfigInvalid
@@ -26,6 +26,8 @@ class Spec:
     digest: str
     max_batch_size: int
     instances: int
+    streams: bool = False
+    """A request has a response for each token (gRPC), in place of one with all of them."""
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,17 @@ class ServerConfig:
     """Models to be measured before the first Ready, by name, with what is known of them already: that is not
     measured again. It is no part of a `Spec`, for it changes nothing in how a model is served."""
 
+    def at_a_time(self, spec: Spec) -> int:
+        """Executions of a model: Triton runs its instances on each GPU, and on cores once."""
+        return spec.instances * (1 if self.device == "cpu" else self.devices)
+
     def wanted(self) -> dict[str, Spec]:
         return {spec.name: spec for spec in self.models}
 
 
-def parse_server_config(content: bytes) -> ServerConfig:
-    """Raises `ConfigInvalid` with every fault, each with its path in the file."""
+def parse_server_config(content: bytes, pod: str = "") -> ServerConfig:
+    """As the pod of that name is to read it. Raises `ConfigInvalid` with every fault, each with its path in
+    the file."""
     try:
         document = json.loads(content)
     except ValueError as error:
@@ -76,6 +83,12 @@ def parse_server_config(content: bytes) -> ServerConfig:
         faults.append(f"{where}{key} is {value!r}; it must be a whole number of at least {lowest}")
         return lowest
 
+    def streams_of(where: str, entry: dict[str, Any]) -> bool:
+        value = entry.get("responses", "Whole")
+        if value not in ("Whole", "Streamed"):
+            faults.append(f"{where}responses is {value!r}; it must be 'Whole' or 'Streamed'")
+        return bool(value == "Streamed")
+
     def profile_of(where: str, entry: dict[str, Any]) -> tuple[Profile | None] | None:
         value = entry.get("profile", False)
         if isinstance(value, bool):
@@ -86,6 +99,15 @@ def parse_server_config(content: bytes) -> ServerConfig:
             return (parse_profile(value),)
         except ValueError:
             return (None,)  # of another release, perhaps: then it is measured again
+
+    def digest_here(where: str, entry: dict[str, Any]) -> str:
+        """A version on its way serves in a few pods first, which are named with what they are to serve."""
+        of_pods = entry.get("pods", {})
+        if not isinstance(of_pods, dict):
+            faults.append(f"{where}pods is {of_pods!r}; it must be an object: a digest by the name of a pod")
+            of_pods = {}
+        others = text(where, entry, "digest", DIGEST)
+        return text(f"{where}pods.", of_pods, pod, DIGEST) if pod and pod in of_pods else others
 
     specs: list[Spec] = []
     to_profile: dict[str, Profile | None] = {}
@@ -101,9 +123,10 @@ def parse_server_config(content: bytes) -> ServerConfig:
         specs.append(
             Spec(
                 name=text(where, entry, "name", NAME),
-                digest=text(where, entry, "digest", DIGEST),
+                digest=digest_here(where, entry),
                 max_batch_size=whole(where, entry, "maxBatchSize", 0),
                 instances=whole(where, entry, "instances", 1),
+                streams=streams_of(where, entry),
             )
         )
         asked = profile_of(where, entry)
@@ -129,3 +152,8 @@ def parse_server_config(content: bytes) -> ServerConfig:
     if faults:
         raise ConfigInvalid("server.json is wrong: " + "; ".join(faults) + ".")
     return config
+
+
+def only_instances(spec: Spec, beside: Spec) -> bool:
+    """Whether they differ in that alone, if at all."""
+    return replace(beside, instances=spec.instances) == spec

@@ -7,6 +7,7 @@ therefore knows nothing of image flavours.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +17,12 @@ from nlp_bucket.address import Address, AddressInvalid, address_in
 
 MEBIBYTE = 1024 * 1024
 
+OTLP_PORT = 4318
+"""Of OTLP over HTTP."""
+TRACES_SHARE = 1.0
+
+HOLD_HTTP_SOCKET = "hold-http.sock"
+"""In the folder `run`; the longest name of a socket there."""
 # sun_path holds 108 bytes with the closing zero.
 LONGEST_SOCKET_PATH = 107
 
@@ -100,6 +107,21 @@ class Timing:
 
 
 @dataclass(frozen=True)
+class Traces:
+    """Spans of requests go to an OpenTelemetry collector, as OTLP over HTTP."""
+
+    host: str
+    port: int
+    share: float
+    """Of the requests, from 0 to 1. Envoy draws it by the trace's identifier, of those whose caller has not
+    decided; Triton counts by itself, whatever its caller decided (2.51)."""
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}/v1/traces"
+
+
+@dataclass(frozen=True)
 class Settings:
     config: Path
     """`server.json`."""
@@ -111,6 +133,10 @@ class Settings:
     ports: Ports = field(default_factory=Ports)
     limits: Limits = field(default_factory=Limits)
     timing: Timing = field(default_factory=Timing)
+    traces: Traces | None = None
+    """`None`: no spans are made."""
+    pod: str = ""
+    """Its name: `server.json` may want another version of this very pod than of the others."""
     visible_devices: str = ""
     """`NVIDIA_VISIBLE_DEVICES`, which the device plugin or the container runtime sets."""
     envoy_workers: int = 1
@@ -168,6 +194,17 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
             wrong.append(str(error).rstrip("."))
             return Path()
 
+    def traces() -> Traces | None:
+        url = env.get("NLP_TRACES_URL", "")
+        share = number("NLP_TRACES_SHARE", TRACES_SHARE, 0, 1)
+        if not url:
+            return None
+        found = re.fullmatch(r"http://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(?::([0-9]{1,5}))?/?", url)
+        if found is None:
+            wrong.append(f"NLP_TRACES_URL is {url!r}; it must be http://host:port of a collector")
+            return None
+        return Traces(found[1], int(found[2] or OTLP_PORT), share)
+
     default = Timing()
     limits = Limits()
     settings = Settings(
@@ -202,10 +239,12 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
             measure=number("NLP_MEASURE_SECONDS", default.measure, 0.1, 3600),
             profile=number("NLP_PROFILE_SECONDS", default.profile, 0.1, default.profile),
         ),
+        traces=traces(),
+        pod=env.get("NLP_POD", ""),
         visible_devices=env.get("NVIDIA_VISIBLE_DEVICES", ""),
         envoy_workers=int(number("NLP_ENVOY_WORKERS", 1, 1, 256)),
     )
-    socket = str(settings.run / "envoy.sock")
+    socket = str(settings.run / HOLD_HTTP_SOCKET)
     if len(socket.encode()) > LONGEST_SOCKET_PATH:
         wrong.append(f"NLP_WORK is too long: {socket!r} must fit in {LONGEST_SOCKET_PATH} bytes")
     if wrong:

@@ -12,21 +12,23 @@ import contextlib
 import hashlib
 import os
 import random
+import resource
 import secrets
 import socket
-from collections.abc import Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import grpc
 import numpy as np
 import tritonclient.grpc
 import tritonclient.grpc.aio
 from tritonclient.utils import InferenceServerException
 
 from nlp_agent.errors import Refused, RequestFailed, SettingsInvalid, TooSlow, TritonGone
-from nlp_agent.examples import Array, Example
-from nlp_agent.settings import Settings
+from nlp_agent.examples import Answers, Example
+from nlp_agent.settings import MEBIBYTE, Limits, Settings, Traces
 
 KEY_HEADER = "nlp-agent-key"
 # Everything but health, metadata and inference needs the key.
@@ -49,6 +51,13 @@ CALL_SECONDS = 10.0
 # An orderly unload takes 1.3 s, that of a dead backend up to 10 s (measured); one that was killed in the
 # middle of a request may hang for ever, while a new load of the same name works.
 UNLOAD_SECONDS = 15.0
+
+
+USUAL_STACK = 8 * MEBIBYTE
+TRITON_SERVICE = "nlp-triton"
+"""`service.name` of its spans."""
+# One of so many requests is as good as none.
+SELDOM = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -123,16 +132,49 @@ def triton_arguments(settings: Settings, ports: TritonPorts, key: str) -> list[s
         f"--backend-config=python,shm-region-prefix-name={shm_prefix(settings.work)}",
         f"--backend-config=python,stub-timeout-seconds={round(settings.timing.load)}",
         "--metrics-config=summary_latencies=true",
+        *(trace_arguments(settings.traces) if settings.traces is not None else ()),
+    ]
+
+
+def widen_stacks(limits: Limits) -> None:
+    """Of the threads of children that are started from now on.
+
+    Triton (2.51) copies a request in JSON onto the stack of a thread, more than once: with the usual 8 MiB
+    one of 4 MiB ends it by a fault of memory. Room that nobody uses costs address space alone.
+    """
+    wanted = USUAL_STACK + 3 * limits.body_bytes
+    soft, hard = resource.getrlimit(resource.RLIMIT_STACK)
+    if hard != resource.RLIM_INFINITY:
+        wanted = min(wanted, hard)
+    if soft == resource.RLIM_INFINITY or soft < wanted:
+        # Without a limit a thread would get 2 MiB, which is not what unlimited says.
+        resource.setrlimit(resource.RLIMIT_STACK, (wanted, hard))
+
+
+def trace_arguments(traces: Traces) -> list[str]:
+    """Its spans go on where Envoy's are; recorded questions, which do not pass Envoy, are traces of their
+    own."""
+    rate = min(round(1 / traces.share), SELDOM) if traces.share > 0 else SELDOM
+    return [
+        "--trace-config=mode=opentelemetry",
+        f"--trace-config=opentelemetry,url={traces.url}",
+        f"--trace-config=opentelemetry,resource=service.name={TRITON_SERVICE}",
+        "--trace-config=level=TIMESTAMPS",
+        f"--trace-config=rate={rate}",
     ]
 
 
 def child_environment(settings: Settings, env: Mapping[str, str] | None = None) -> dict[str, str]:
     """What Triton and Envoy get: ours, with temporary files in the work folder."""
     return {
+        **({"OTEL_RESOURCE_ATTRIBUTES": f"k8s.pod.name={settings.pod}"} if settings.traces else {}),
         **(os.environ if env is None else env),
         "TMPDIR": str(settings.tmp),
         "PYTHONDONTWRITEBYTECODE": "1",
     }
+
+
+Found = TypeVar("Found")
 
 
 class TritonClient:
@@ -143,6 +185,7 @@ class TritonClient:
     """
 
     def __init__(self, ports: TritonPorts, key: str) -> None:
+        self._closed = False
         self._client = tritonclient.grpc.aio.InferenceServerClient(
             f"127.0.0.1:{ports.grpc}", channel_args=CHANNEL
         )
@@ -150,7 +193,19 @@ class TritonClient:
         self._headers = {f"triton-grpc-protocol-{KEY_HEADER}": key}
 
     async def close(self) -> None:
+        self._closed = True
         await self._client.close()
+
+    async def _call(self, call: Awaitable[Found]) -> Found:
+        try:
+            return await call
+        except (asyncio.CancelledError, grpc.aio.UsageError) as error:
+            # gRPC cancels what is under way when its connection is closed, and takes no more: that is no
+            # wish that the task should end.
+            task = asyncio.current_task()
+            if not self._closed or (task is not None and task.cancelling()):
+                raise
+            raise TritonGone("Triton ended, and the connection to it was closed.") from error
 
     async def is_live(self, patience: float) -> bool:
         try:
@@ -160,7 +215,7 @@ class TritonClient:
 
     async def version(self) -> str:
         try:
-            metadata = await self._client.get_server_metadata(client_timeout=CALL_SECONDS)
+            metadata = await self._call(self._client.get_server_metadata(client_timeout=CALL_SECONDS))
         except InferenceServerException as error:
             raise TritonGone(str(error)) from error
         return str(metadata.version)
@@ -168,7 +223,7 @@ class TritonClient:
     async def load(self, name: str, patience: float) -> None:
         """Load, or load anew when the folder changed. Raises `Refused` (LoadFailed)."""
         try:
-            await self._client.load_model(name, headers=self._headers, client_timeout=patience)
+            await self._call(self._client.load_model(name, headers=self._headers, client_timeout=patience))
         except InferenceServerException as error:
             if error.status() in GONE:
                 raise TritonGone(f"Triton ended while it loaded {name!r}.") from error
@@ -179,7 +234,9 @@ class TritonClient:
     async def unload(self, name: str) -> None:
         """Unload and wait until it is gone: its memory is needed by what comes next."""
         try:
-            await self._client.unload_model(name, headers=self._headers, client_timeout=CALL_SECONDS)
+            await self._call(
+                self._client.unload_model(name, headers=self._headers, client_timeout=CALL_SECONDS)
+            )
         except InferenceServerException as error:
             if error.status() in GONE:
                 raise TritonGone(str(error)) from error
@@ -192,8 +249,8 @@ class TritonClient:
 
     async def _state(self, name: str) -> str:
         try:
-            index = await self._client.get_model_repository_index(
-                headers=self._headers, client_timeout=CALL_SECONDS
+            index = await self._call(
+                self._client.get_model_repository_index(headers=self._headers, client_timeout=CALL_SECONDS)
             )
         except InferenceServerException as error:
             raise TritonGone(str(error)) from error
@@ -202,8 +259,8 @@ class TritonClient:
     async def loaded_config(self, name: str) -> Any:
         """The ModelConfig as Triton completed it."""
         try:
-            answer = await self._client.get_model_config(
-                name, headers=self._headers, client_timeout=CALL_SECONDS
+            answer = await self._call(
+                self._client.get_model_config(name, headers=self._headers, client_timeout=CALL_SECONDS)
             )
         except InferenceServerException as error:
             if error.status() in GONE:
@@ -213,23 +270,40 @@ class TritonClient:
             ) from error
         return answer.config
 
-    async def ask(self, model: str, example: Example, patience: float) -> dict[str, Array | None]:
-        """The recorded request's outputs. Raises `RequestFailed`, `TooSlow`."""
+    async def ask(self, model: str, example: Example, patience: float) -> Answers:
+        """The responses to the recorded request. Raises `RequestFailed`, `TooSlow`."""
         inputs = []
         for tensor in example.inputs:
             one = tritonclient.grpc.InferInput(tensor.name, list(tensor.shape), tensor.datatype)
             one.set_data_from_numpy(np.ascontiguousarray(tensor.value))
             inputs.append(one)
-        outputs = [tritonclient.grpc.InferRequestedOutput(tensor.name) for tensor in example.outputs]
+        outputs = [tritonclient.grpc.InferRequestedOutput(name) for name in example.names]
+        request = {"model_name": model, "inputs": inputs, "outputs": outputs}
         try:
-            result = await self._client.infer(model, inputs, outputs=outputs, client_timeout=patience)
+            if example.earlier is None:
+                results = [await self._call(self._client.infer(**request, client_timeout=patience))]
+            else:
+                results = await self._call(self._stream(request, patience))
         except InferenceServerException as error:
             if error.status() in SLOW:
                 raise TooSlow(f"No answer within {patience:g} s.") from error
             if error.status() in GONE:
                 raise TritonGone(str(error)) from error
             raise RequestFailed(str(error.message())) from error
-        return {tensor.name: result.as_numpy(tensor.name) for tensor in example.outputs}
+        return [{name: result.as_numpy(name) for name in example.names} for result in results]
+
+    async def _stream(self, request: dict[str, Any], patience: float) -> list[Any]:
+        """All responses to one request."""
+
+        async def requests() -> AsyncIterator[dict[str, Any]]:
+            yield request
+
+        results = []
+        async for result, error in self._client.stream_infer(requests(), stream_timeout=patience):
+            if error is not None:
+                raise error
+            results.append(result)
+        return results
 
 
 def new_key() -> str:

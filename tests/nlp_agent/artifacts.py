@@ -22,9 +22,20 @@ GREETING = {greeting!r}
 class TritonPythonModel:
     def initialize(self, args):
         wrong = {right_only_as!r} not in ("", args["model_name"])
-        self.held = bytearray(os.urandom(4096) * (256 * {holds_mebibytes!r}))
+        self.held = [b"x" * 2**20 for _ in range({holds_mebibytes!r})]
         time.sleep({start_seconds!r})
+        if {only_first_in!r}:
+            try:
+                open(os.path.join({only_first_in!r}, "first"), "x").close()
+            except FileExistsError:
+                time.sleep({later_seconds!r})
+                raise RuntimeError("no memory for a second one")
         self.error = 1 if wrong else 0
+        if {dies_at_load!r}:
+            os.kill(os.getpid(), 9)
+        if {ends_triton!r}:
+            os.kill(os.getppid(), 9)
+            time.sleep(60)
         if {fails_to_start!r}:
             raise RuntimeError("the weights are of another shape")
 
@@ -94,10 +105,14 @@ def make_artifact(
     greeting: str = "",
     examples: list[dict[str, Any]] | None = None,
     fails_to_start: bool = False,
+    ends_triton: bool = False,
     right_only_as: str = "",
     start_seconds: float = 0,
     holds_mebibytes: int = 0,
     dies_from_rows: int = 1000,
+    dies_at_load: bool = False,
+    only_first_in: str = "",
+    later_seconds: float = 0,
     targets: tuple[str, ...] = ("cpu-2.51", "cpu-2.70"),
     config: str = CONFIG,
 ) -> str:
@@ -109,10 +124,14 @@ def make_artifact(
         "1/model.py": MODEL.format(
             greeting=greeting,
             fails_to_start=fails_to_start,
+            ends_triton=ends_triton,
             right_only_as=right_only_as,
             start_seconds=start_seconds,
             holds_mebibytes=holds_mebibytes,
             dies_from_rows=dies_from_rows,
+            dies_at_load=dies_at_load,
+            only_first_in=only_first_in,
+            later_seconds=later_seconds,
         ),
         "contract.json": json.dumps({"version": 1}),
         "metrics.json": json.dumps({"metrics": {}}),

@@ -17,6 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from localcluster.ports import Ports
 from localcluster.serving_env import serving_environment
 from nlp_agent.triton import clean_shared_memory
@@ -152,6 +154,11 @@ class RunningAgent:
         found: list[dict[str, Any]] = [model for model in json.loads(body)["models"] if model["name"] == name]
         return found[0] if found else {}
 
+    def cores_each(self) -> float | None:
+        """Cores that the server keeps busy for each execution; `None` while it does not know."""
+        found: float | None = json.loads(self.get("/v1/status")[1])["coresEach"]
+        return found
+
     def wait_ready(self) -> None:
         wait_until("the agent is ready", self.ready_or_fail)
 
@@ -194,6 +201,17 @@ def call(url: str, body: Mapping[str, Any] | None = None, timeout: float = 30.0)
             return error.code, error.read().decode()
     except OSError:
         return 0, ""
+
+
+def metric(agent: RunningAgent, name: str, **labels: str) -> float:
+    """The sum of the samples of this name and these labels on the metrics page."""
+    _, page = agent.get("/metrics", agent.metrics)
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(page)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
 
 
 def state(pid: int) -> str:

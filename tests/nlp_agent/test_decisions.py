@@ -1,17 +1,30 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from nlp_agent import decisions
-from nlp_agent.decisions import Action, Bring, GiveUp, Heal, Model, Refusal, Remove, Rest, next_action
+from nlp_agent.decisions import (
+    Action,
+    Bring,
+    GiveUp,
+    Heal,
+    Model,
+    Refusal,
+    Remove,
+    Rest,
+    Restart,
+    next_action,
+)
 from nlp_agent.server_config import Spec
 from nlp_agent.settings import Timing
 
 TIMING = Timing()
 OLD = Spec("words", "a" * 64, 8, 1)
 NEW = Spec("words", "b" * 64, 8, 1)
+THREE = Spec("words", "a" * 64, 8, 3)
 OTHER = Spec("other", "c" * 64, 8, 1)
 NOW = 1000.0
 
@@ -91,6 +104,64 @@ def test_next_action(wanted: list[Spec], models: list[Model], expected: Action) 
         {spec.name: spec for spec in wanted}, {model.name: model for model in models}, NOW, TIMING
     )
     assert found == expected
+
+
+LATE = serving(OLD, late=THREE, late_until=NOW + 10)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "model", "expected"),
+    [
+        pytest.param([THREE], LATE, Rest(None), id="it goes on"),
+        pytest.param([OLD], LATE, Rest(None), id="nobody wants it any more: it cannot be ended"),
+        pytest.param([NEW], LATE, Rest(NOW + 10), id="a new version waits a little"),
+        pytest.param(
+            [NEW],
+            replace(LATE, late_until=NOW),
+            Restart("words", THREE, "A new version waits for it."),
+            id="and no longer",
+        ),
+        pytest.param([NEW, OTHER], LATE, Bring("other", OTHER, None), id="another model does not wait"),
+        pytest.param([THREE], replace(LATE, sick="x"), Restart("words", THREE, "x"), id="a heal cannot wait"),
+        pytest.param(
+            [THREE, OTHER],
+            replace(LATE, sick="x"),
+            Heal("words", OLD, "x"),
+            id="but others in the server are not ended for it",
+        ),
+        pytest.param([THREE], replace(LATE, late_over=True), Bring("words", THREE, OLD), id="it is over"),
+        pytest.param(
+            [OLD],
+            replace(LATE, late_over=True),
+            Bring("words", THREE, OLD),
+            id="it is over, and what was wanted since comes after it",
+        ),
+        pytest.param(
+            [THREE], replace(LATE, late_over=True, sick="x"), Heal("words", OLD, "x"), id="over, and sick"
+        ),
+    ],
+)
+def test_a_change_of_instances_that_goes_on(wanted: list[Spec], model: Model, expected: Action) -> None:
+    assert next_action({spec.name: spec for spec in wanted}, {"words": model}, NOW, TIMING) == expected
+
+
+def test_a_change_of_instances_is_over_with_whatever_ends_it() -> None:
+    proven = decisions.proven(LATE, THREE, 1, 1.0, 1)
+    refused = decisions.refused(LATE, THREE, "LoadFailed", "No.", OLD, NOW, TIMING, harmful=True)
+    for model in (proven, refused, decisions.triton_ended(LATE)):
+        assert (model.late, model.late_over) == (None, False)
+    assert (refused.live, refused.good) == (OLD, OLD)
+    assert decisions.proven(refused, OLD, 1, 1.0, 1).refusal is not None
+    assert decisions.proven(refused, NEW, 1, 1.0, 1).refusal is None, "that version is no more"
+    gone = decisions.triton_ended(refused)
+    assert decisions.returns(gone), "its callers are held"
+    assert next_action({"words": THREE}, {"words": gone}, NOW, TIMING) == Bring("words", OLD, None)
+
+
+def test_only_fewer_instances_end_processes() -> None:
+    assert not decisions.shrinks(LATE)
+    assert not decisions.shrinks(serving(THREE))
+    assert decisions.shrinks(serving(THREE, late=OLD))
 
 
 def test_backend_that_keeps_dying_is_given_up_alone() -> None:
@@ -202,3 +273,19 @@ def test_download_waits_for_what_is_more_urgent(
 ) -> None:
     named = {spec.name: spec for spec in wanted}
     assert decisions.put_off(action, named, {model.name: model for model in models}) is waits
+
+
+@pytest.mark.parametrize(
+    ("model", "returns"),
+    [
+        pytest.param(decisions.triton_ended(serving(OLD)), True, id="one that served when Triton ended"),
+        pytest.param(Model("words", good=OLD), True, id="one that served when the container ended"),
+        pytest.param(serving(OLD), False, id="not one that serves"),
+        pytest.param(Model("words"), False, id="not one that never did"),
+        pytest.param(
+            Model("words", good=OLD, refusal=make_refusal(OLD)), False, id="not one that is refused"
+        ),
+    ],
+)
+def test_a_model_comes_back(model: Model, returns: bool) -> None:
+    assert decisions.returns(model) == returns

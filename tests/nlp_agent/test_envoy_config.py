@@ -19,7 +19,7 @@ from nlp_agent.envoy_config import (
     make_grpc_routes,
     make_http_routes,
 )
-from nlp_agent.settings import Limits, Ports
+from nlp_agent.settings import Limits, Ports, Traces
 from nlp_agent.triton import TritonPorts
 
 LIMITS = Limits()
@@ -76,10 +76,13 @@ def route_http(table: dict[str, Any], method: str, path: str) -> str:
         ("GET", "/metrics", "404"),
         ("POST", "/v2/models/slow/infer", "503"),
         ("GET", "/v2/models/slow/ready", "503"),
+        ("POST", "/v2/models/back/versions/1/infer", "back"),
+        ("POST", "/v2/models/back/generate_stream", "503"),
+        ("GET", "/v2/models/back/ready", "503"),
     ],
 )
 def test_only_inference_metadata_and_health_pass(method: str, path: str, expected: str) -> None:
-    assert route_http(make_http_routes(LIMITS, ["words"], ["slow"]), method, path) == expected
+    assert route_http(make_http_routes(LIMITS, ["words"], ["slow"], ["back"]), method, path) == expected
 
 
 def test_grpc_models_are_told_apart_by_authority() -> None:
@@ -92,6 +95,46 @@ def test_grpc_models_are_told_apart_by_authority() -> None:
         "slow": None,
         UNATTRIBUTED: UNATTRIBUTED,
     }
+
+
+def test_a_model_that_is_coming_back_has_its_requests_wait() -> None:
+    (http,) = (
+        route
+        for route in hosts(make_http_routes(LIMITS, [], ["slow"], ["back"]))["http"]["routes"]
+        if route.get("stat_prefix") == "back"
+    )
+    assert http["route"]["cluster"] == "back_http"
+    several = hosts(make_grpc_routes(LIMITS, "demo", ["words"], ["slow"], ["back"]))
+    assert several["back"]["routes"][0]["route"]["cluster"] == "back_grpc"
+    assert several["back"]["domains"][0] == "back"
+    assert UNATTRIBUTED in several
+    alone = hosts(make_grpc_routes(LIMITS, "demo", [], [], ["back"]))
+    assert {name: host["domains"] for name, host in alone.items()} == {"back": ["*"]}
+
+
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+def test_what_is_tried_again_goes_elsewhere_first(protocol: str) -> None:
+    bootstrap = make_bootstrap(Ports(), LIMITS, TritonPorts(1, 2, 3), "/run", "/run/a.sock")
+    clusters = {one["name"]: one["load_assignment"] for one in bootstrap["static_resources"]["clusters"]}
+
+    def places(cluster: str) -> list[str]:
+        found = clusters[f"{cluster}_{protocol}"]["endpoints"]
+        assert [one["priority"] for one in found] == [0, 1]
+        return [next(iter(one["lb_endpoints"][0]["endpoint"]["address"])) for one in found]
+
+    assert places("triton") == ["socket_address", "pipe"]
+    assert places("back") == ["pipe", "socket_address"]
+
+
+def test_a_stream_is_tried_again_only_where_triton_never_saw_it() -> None:
+    table = hosts(make_grpc_routes(LIMITS, "demo", ["words"], []))
+    policies = {
+        route["match"]["path"].rpartition("/")[2]: route["route"]["retry_policy"]["retry_on"]
+        for route in table["words"]["routes"]
+        if "route" in route
+    }
+    assert policies["ModelStreamInfer"] == policies["ModelReady"] == "connect-failure,refused-stream"
+    assert "internal" in policies["ModelInfer"]
 
 
 def test_any_authority_counts_for_the_only_model() -> None:
@@ -129,9 +172,14 @@ def test_version_of_routes_changes_with_their_content() -> None:
 
 
 @pytest.mark.triton
-def test_envoy_accepts_the_configuration(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "traces", [None, Traces("collector.monitoring", 4318, 0.25), Traces("[::1]", 1, 1.0)]
+)
+def test_envoy_accepts_the_configuration(tmp_path: Path, traces: Traces | None) -> None:
     environment = serving_environment().variables
-    bootstrap = make_bootstrap(Ports(), LIMITS, TritonPorts(1, 2, 3), str(tmp_path), str(tmp_path / "a.sock"))
+    bootstrap = make_bootstrap(
+        Ports(), LIMITS, TritonPorts(1, 2, 3), str(tmp_path), str(tmp_path / "a.sock"), traces
+    )
     (tmp_path / f"{HTTP_ROUTES}.json").write_text(json.dumps(make_http_routes(LIMITS, ["words"], ["slow"])))
     (tmp_path / f"{GRPC_ROUTES}.json").write_text(
         json.dumps(make_grpc_routes(LIMITS, "demo", ["words"], ["slow"]))

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from nlp_agent.errors import Refused
-from nlp_agent.examples import Array, Example, double, find_difference, parse_examples
+from nlp_agent.examples import Array, Example, double, find_difference, fitting, parse_examples
 
 
 def make_example(datatype: str, data: list[Any], shape: list[int] | None = None, **more: Any) -> Example:
@@ -67,9 +68,42 @@ def objects(*values: bytes) -> Array:
 def test_answers_are_held_against_the_recorded_ones(
     example: Example, answer: Array | None, said: str
 ) -> None:
-    difference = find_difference(example, {"out": answer})
+    difference = find_difference(example, [{"out": answer}])
     assert bool(difference) == bool(said)
     assert said in difference
+
+
+def make_stream(*words: str) -> Example:
+    def out(word: str) -> dict[str, Any]:
+        return {"name": "out", "datatype": "BYTES", "shape": [1, 1], "data": [word]}
+
+    stream = {"name": "s", "inputs": [out("in")], "responses": [[out(word)] for word in words]}
+    document = {"version": 1, "examples": [], "streams": [stream]}
+    return parse_examples(json.dumps(document).encode(), streams=True)[0]
+
+
+@pytest.mark.parametrize(
+    ("words", "difference"),
+    [
+        pytest.param(["가", "나"], "", id="equal"),
+        pytest.param(["가", "다"], "Example 's', response 2, output 'out': '다' at [0, 0]", id="another"),
+        pytest.param(["가"], "Example 's': 1 responses; 2 were recorded.", id="too few"),
+        pytest.param(["가", "나", ""], "Example 's': 3 responses; 2 were recorded.", id="too many"),
+    ],
+)
+def test_a_stream_is_held_against_every_recorded_response(words: list[str], difference: str) -> None:
+    example = make_stream("가", "나")
+    given = [{"out": np.array([[word.encode()]], dtype=np.object_)} for word in words]
+    found = find_difference(example, given)
+    assert found.startswith(difference) if difference else found == ""
+    assert double(example, 8) is None
+
+
+def test_an_artifact_without_a_stream_is_not_served_as_one() -> None:
+    with pytest.raises(Refused) as caught:
+        parse_examples(json.dumps({"version": 1, "examples": [{}]}).encode(), streams=True)
+    assert caught.value.reason == "TargetMissing"
+    assert "has no recorded stream" in caught.value.message
 
 
 @pytest.mark.parametrize(
@@ -94,6 +128,14 @@ def test_unusable_examples_are_damage(document: Any, said: str) -> None:
 def test_wrong_count_of_values_is_damage() -> None:
     with pytest.raises(Refused, match="reshape"):
         make_example("INT32", [1, 2, 3], [1, 2])
+
+
+def test_a_server_of_small_batches_is_asked_what_it_takes() -> None:
+    one, two = make_example("INT32", [1]), make_example("INT32", [1, 2])
+    pair = replace(two, inputs=(replace(two.inputs[0], value=np.array([[1], [2]], np.int32)),))
+    assert fitting([one, pair], 1) == (one,)
+    assert fitting([one, pair], 2) == fitting([one, pair], 0) == (one, pair)
+    assert fitting([pair], 1) == (pair,)
 
 
 def test_doubled_example_has_two_equal_rows() -> None:

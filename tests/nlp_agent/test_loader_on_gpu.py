@@ -63,11 +63,11 @@ class FakeTriton:
     async def loaded_config(self, name: str) -> Any:
         return parse_model_config(CONFIG.replace("KIND_CPU", self.kind))
 
-    async def ask(self, model: str, example: Example, patience: float) -> dict[str, Array | None]:
+    async def ask(self, model: str, example: Example, patience: float) -> list[dict[str, Array | None]]:
         for _ in range(self.ends):
             self.stubs.pop().communicate()
         self.ends = 0
-        return {tensor.name: tensor.value for tensor in example.outputs}
+        return [{tensor.name: tensor.value for tensor in example.outputs}]
 
 
 @dataclass

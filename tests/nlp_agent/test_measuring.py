@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from nlp_operator.planning.agent_report import parse_profile
+from nlp_operator.planning.profiles import speed_of
 from tests.nlp_agent import nvml
 from tests.nlp_agent.artifacts import CONFIG, make_artifact, make_example
 from tests.nlp_agent.running import (
@@ -169,6 +171,8 @@ def test_first_ready_waits_for_the_profile_that_is_asked_for(agent: RunningAgent
     assert agent.model("not-asked")["profile"] is None
     profile = agent.model("asked")["profile"]
     assert (profile["state"], profile["message"]) == ("Complete", "")
+    late = [agent.model(name)["profileSeconds"] for name in ("asked", "not-asked")]
+    assert late == [profile["seconds"], 0.0]
     assert (profile["digest"], profile["pool"], profile["instances"]) == (digest, "cpu", 2)
     batches = {(one["rows"], one["inFlight"]): one for one in profile["batches"]}
     assert list(batches) == [(1, 1), (1, 2), (2, 1), (2, 2), (4, 1), (4, 2), (8, 1), (8, 2)]
@@ -177,6 +181,17 @@ def test_first_ready_waits_for_the_profile_that_is_asked_for(agent: RunningAgent
     assert gauges(agent, "nlp_agent_profile_rows_per_second")[("2", "asked", "1")] > 0
     median = gauges(agent, "nlp_agent_profile_latency_seconds")[("1", "asked", "0.5", "1")]
     assert median == batches[1, 1]["medianSeconds"]
+
+
+def test_what_is_measured_foretells_a_request_of_a_size_that_was_not_asked(agent: RunningAgent) -> None:
+    """As the operator reads it. A row sleeps for 20 ms, whatever else the machine does."""
+    agent.want(make_wanted("asked", make_artifact(agent.store, examples=SLOW), profile=True))
+    agent.start()
+    agent.wait_ready()
+    speed = speed_of(parse_profile(agent.model("asked")["profile"]))
+    assert speed is not None
+    assert 0.015 < speed.row_seconds < 0.06
+    assert 0.1 < speed.curve(rows=6).seconds(1) < 0.36
 
 
 def test_profile_is_measured_once_for_an_artifact_on_a_pool(agent: RunningAgent) -> None:

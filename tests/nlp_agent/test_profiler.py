@@ -214,3 +214,12 @@ def test_each_is_tried_once(profiles: Profiles) -> None:
     """Also where it is another artifact that serves by then."""
     profiles.keep("words", make_profile(digest="c" * 64))
     assert missing(profiles, make_config(words=None)) == []
+
+
+def test_only_where_it_was_measured_it_took_time(profiles: Profiles, tmp_path: Path) -> None:
+    profiles.learn(make_config(other=make_profile()))
+    profiles.keep("words", make_profile())
+    assert [profiles.seconds_of(name) for name in ("words", "other")] == [0.5, 0.0]
+    later = Profiles(tmp_path / "profiles.json")
+    later.recall()
+    assert later.seconds_of("words") == 0.0, "a container that starts anew measures nothing"

@@ -9,13 +9,16 @@ import pytest
 
 from nlp_agent.decisions import Model, Refusal
 from nlp_agent.devices import Device
+from nlp_agent.envoy_config import LATENCY_BUCKETS
 from nlp_agent.measures import Measures, ModelMeasures, OnDevice, ServerMeasures
 from nlp_agent.memory import Held
-from nlp_agent.profile import Batch, Profile
+from nlp_agent.profile import Batch, Profile, to_json
 from nlp_agent.report import Health, make_report, model_report, why_not_alive, why_not_ready
 from nlp_agent.server_config import ServerConfig, Spec
+from nlp_agent.traffic import Counts, Told
 from nlp_operator.agents.poller import LARGEST_ANSWER
 from nlp_operator.planning.agent_report import ModelReport, parse_agent_report
+from nlp_operator.resources.manifests import canonical_json
 
 OLD = Spec("words", "a" * 64, 8, 1)
 NEW = Spec("words", "b" * 64, 8, 1)
@@ -98,6 +101,8 @@ MEASURED = ModelMeasures(
     devices=(OnDevice("GPU-1", 300_000_000, estimated=True),),
     fetch_seconds=0.02,
     proof_seconds=0.1,
+    profile_seconds=0.5,
+    traffic=(Told("b" * 64, 12.0, Counts(40, 1, {10.0: 30, 11.0: 9})), None),
     profile=Profile("b" * 64, "cpu", "Complete", "", 0.5, 2, (Batch(1, 1, 300, 0.0015, 0.003, 600.0),)),
 )
 
@@ -108,11 +113,23 @@ def test_operator_reads_the_report_and_has_room_for_sixty_measured_models() -> N
     assert MEASURED.profile is not None
     profile = replace(MEASURED.profile, batches=MEASURED.profile.batches * 12)
     models = {spec.name: Model(spec.name, live=spec) for spec in specs}
-    measures = Measures(models={spec.name: replace(MEASURED, profile=profile) for spec in specs})
+    busy = Told("b" * 64, 600.0, Counts(9_999_999, 9, dict.fromkeys(map(float, LATENCY_BUCKETS), 99_999)))
+    measured = replace(MEASURED, profile=profile, traffic=(busy, busy))
+    measures = Measures(models={spec.name: measured for spec in specs})
     body = json.dumps(make_report(config, "", models, "", "2.51.0", "Running", measures))
     assert len(body) < LARGEST_ANSWER
     told = parse_agent_report(body, datetime.datetime.now(datetime.UTC)).of(specs[59].name)
-    assert told == ModelReport(specs[59].name, NEW.digest, NEW.digest, "Serving", measured_mebibytes=288)
+    assert told == ModelReport(
+        specs[59].name,
+        NEW.digest,
+        NEW.digest,
+        "Serving",
+        instances=NEW.instances,
+        measured_mebibytes=288,
+        profile=canonical_json(to_json(profile)),
+        profiled="b" * 64,
+        profile_seconds=0.5,
+    )
 
 
 def test_report_follows_the_contract() -> None:
@@ -125,6 +142,7 @@ def test_report_follows_the_contract() -> None:
             triton=Held(36_000_000, 30_000_000, 1),
             triton_base=35_000_000,
             devices=(Device("GPU-1", "NVIDIA L4", 24_000_000_000, 1_000_000_000),),
+            cores_each=0.98765,
         ),
         {"words": MEASURED},
     )
@@ -149,6 +167,7 @@ def test_report_follows_the_contract() -> None:
             }
         ],
         "deviceFault": "",
+        "coresEach": 0.988,
         "models": [
             {
                 "name": "words",
@@ -158,6 +177,7 @@ def test_report_follows_the_contract() -> None:
                 "reason": "",
                 "message": "",
                 "attempts": 0,
+                "instances": NEW.instances,
                 "examples": 5,
                 "loadSeconds": 0.4,
                 "memoryMebibytes": 61,
@@ -171,6 +191,15 @@ def test_report_follows_the_contract() -> None:
                     "estimatedInTritonBytes": 1_000_000,
                     "devices": [{"uuid": "GPU-1", "bytes": 300_000_000, "estimated": True}],
                 },
+                "traffic": {
+                    "digest": "b" * 64,
+                    "seconds": 12.0,
+                    "requests": 40,
+                    "failed": 1,
+                    "latencyMilliseconds": [[10.0, 30], [11.0, 9]],
+                },
+                "trafficBefore": None,
+                "profileSeconds": 0.5,
                 "profile": {
                     "digest": "b" * 64,
                     "pool": "cpu",

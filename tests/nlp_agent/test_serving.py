@@ -30,6 +30,7 @@ from tests.nlp_agent.running import (
     RunningAgent,
     call,
     make_wanted,
+    metric,
     running_agent,
     session_members,
     state,
@@ -54,6 +55,14 @@ def echo() -> Iterator[RunningAgent]:
         started.start()
         started.wait_ready()
         yield started
+
+
+def test_the_largest_request_in_json_ends_nothing(echo: RunningAgent) -> None:
+    text = "x" * (15 * 2**20)
+    status, answer = echo.infer("echo", text)
+    assert status == 200, answer
+    assert answer["length"] == [len(text)]
+    assert metric(echo, "nlp_agent_restarts_total", process="triton") == 0
 
 
 @pytest.fixture
@@ -359,6 +368,11 @@ def test_new_version_replaces_the_old_one_without_a_failed_request(agent: Runnin
     wait_until("only the new backend runs", lambda: len(agent.stubs("echo")) == 1)
     wait_until("the candidate is gone", lambda: agent.stubs("echo_candidate") == [])
     assert agent.get("/readyz")[0] == 200
+    before = agent.model("echo")["trafficBefore"]
+    assert (before["digest"], before["failed"]) == (old, 0)
+    assert 20 < before["requests"] < len(load.answers)
+    # Envoy tells latencies up to five seconds later than it counts requests.
+    assert 0 < sum(count for _, count in before["latencyMilliseconds"]) <= before["requests"]
 
 
 def sorted_by_version(answers: list[tuple[int, str]]) -> list[tuple[int, str]]:
@@ -420,6 +434,25 @@ def test_old_version_comes_back_in_a_new_container(agent: RunningAgent) -> None:
     assert agent.infer("echo", "x")[1]["echo"] == ["old x"]
 
 
+def test_version_on_its_way_serves_in_the_pods_that_are_named(agent: RunningAgent) -> None:
+    old, new = make_artifact(agent.store, greeting="old "), make_artifact(agent.store, greeting="new ")
+    agent.settings = {**agent.settings, "NLP_POD": "echo-1", "NLP_MEASURE_SECONDS": "0.2"}
+    agent.want(make_wanted("echo", old, pods={"echo-2": new}))
+    agent.start()
+    agent.wait_ready()
+    assert agent.model("echo")["serving"] == old
+    agent.want(make_wanted("echo", old, pods={"echo-1": new}))
+    agent.wait_model("echo", wanted=new, serving=new)
+    assert agent.infer("echo", "x")[1]["echo"] == ["new x"]
+    assert agent.infer("echo", "y")[0] == 200
+    wait_until("its requests are counted", lambda: agent.model("echo")["traffic"]["requests"] == 2)
+    agent.want(make_wanted("echo", old))
+    agent.wait_model("echo", wanted=old, serving=old)
+    found = agent.model("echo")
+    assert (found["trafficBefore"]["digest"], found["trafficBefore"]["requests"]) == (new, 2)
+    assert agent.infer("echo", "x")[1]["echo"] == ["old x"]
+
+
 def test_more_instances_keep_the_running_one(agent: RunningAgent) -> None:
     digest = make_artifact(agent.store)
     agent.want(make_wanted("echo", digest))
@@ -468,17 +501,6 @@ def test_unreadable_configuration_changes_nothing(agent: RunningAgent) -> None:
 
 
 # -- what breaks ---------------------------------------------------------------------------------------------
-
-
-def metric(agent: RunningAgent, name: str, **labels: str) -> float:
-    """The sum of the samples of this name and these labels on the metrics page."""
-    _, page = agent.get("/metrics", agent.metrics)
-    return sum(
-        sample.value
-        for family in text_string_to_metric_families(page)
-        for sample in family.samples
-        if sample.name == name and labels.items() <= sample.labels.items()
-    )
 
 
 def reload_count(agent: RunningAgent) -> float:
@@ -538,6 +560,41 @@ def test_backend_that_keeps_dying_is_quarantined_alone(agent: RunningAgent) -> N
     assert agent.infer("steady", "x")[0] == 200
     assert agent.stubs("steady") == steady
     assert agent.get("/readyz")[0] == 200
+
+
+def test_model_that_kills_its_process_when_loaded_is_quarantined_alone(agent: RunningAgent) -> None:
+    digest = make_artifact(agent.store)
+    neighbours = [make_wanted(f"steady-{number}", digest) for number in range(3)]
+    agent.want(*neighbours)
+    agent.start()
+    agent.wait_ready()
+    agent.want(*neighbours, make_wanted("killer", make_artifact(agent.store, dies_at_load=True)))
+    found = agent.wait_model("killer", state="Quarantined", reason="LoadFailed")
+    assert found["message"], "it says what happened"
+    assert [agent.infer(one["name"], "x")[0] for one in neighbours] == [200, 200, 200]
+    assert metric(agent, "nlp_agent_restarts_total", process="triton") == 0
+    assert agent.infer("killer", "x")[0] == 503
+    assert agent.get("/readyz")[0] == 200
+
+
+def answers(agent: RunningAgent, model: str) -> bool:
+    return agent.infer(model, "x")[0] == 200
+
+
+def test_model_that_ends_triton_when_it_is_loaded_is_quarantined_alone(agent: RunningAgent) -> None:
+    digest = make_artifact(agent.store)
+    neighbours = [make_wanted("echo", digest), make_wanted("steady", digest)]
+    agent.want(*neighbours)
+    agent.start()
+    agent.wait_ready()
+    agent.want(*neighbours, make_wanted("killer", make_artifact(agent.store, ends_triton=True)))
+    found = agent.wait_model("killer", state="Quarantined", reason="LoadFailed")
+    assert found["attempts"] == 1
+    for model in ("echo", "steady"):
+        wait_until(f"{model} answers", functools.partial(answers, agent, model))
+    agent.wait_ready()
+    assert metric(agent, "nlp_agent_restarts_total", process="triton") == 1, "it is not tried again soon"
+    assert agent.get("/livez")[0] == 200
 
 
 def test_triton_comes_back_with_every_model_and_no_zombie_stays(agent: RunningAgent) -> None:

@@ -9,7 +9,8 @@ import pytest
 from nlp_agent.errors import ConfigInvalid, SettingsInvalid
 from nlp_agent.profile import Profile
 from nlp_agent.server_config import Spec, parse_server_config
-from nlp_agent.settings import read_settings
+from nlp_agent.settings import Traces, read_settings
+from nlp_agent.triton import trace_arguments
 
 PROGRAMS = {"NLP_TRITON_BINARY": "/t", "NLP_TRITON_BACKENDS": "/b", "NLP_ENVOY_BINARY": "/e"}
 MODEL = {"name": "words", "digest": "a" * 64, "maxBatchSize": 32, "instances": 1}
@@ -36,11 +37,61 @@ def test_every_wrong_variable_is_named_at_once() -> None:
         assert said in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("variables", "expected", "url"),
+    [
+        pytest.param({}, None, "", id="no collector, no traces"),
+        pytest.param({"NLP_TRACES_SHARE": "0.1"}, None, "", id="a share of nothing"),
+        pytest.param(
+            {"NLP_TRACES_URL": "http://otel.monitoring/"},
+            Traces("otel.monitoring", 4318, 1.0),
+            "http://otel.monitoring:4318/v1/traces",
+            id="all, at the usual port",
+        ),
+        pytest.param(
+            {"NLP_TRACES_URL": "http://[::1]:8080", "NLP_TRACES_SHARE": "0.25"},
+            Traces("[::1]", 8080, 0.25),
+            "http://[::1]:8080/v1/traces",
+            id="a quarter of them",
+        ),
+    ],
+)
+def test_where_traces_go_is_read(variables: dict[str, str], expected: Traces | None, url: str) -> None:
+    traces = read_settings(PROGRAMS | variables).traces
+    assert traces == expected
+    assert (traces.url if traces is not None else "") == url
+
+
+@pytest.mark.parametrize("url", ["otel:4318", "https://otel:4318", "http://otel/v1/traces", "http://a b"])
+def test_a_collector_that_cannot_be_is_named(url: str) -> None:
+    with pytest.raises(SettingsInvalid) as caught:
+        read_settings(PROGRAMS | {"NLP_TRACES_URL": url})
+    assert f"NLP_TRACES_URL is {url!r}; it must be http://host:port of a collector" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("share", "rate"), [(1.0, 1), (0.3, 3), (0.01, 100), (1e-12, 2**31 - 1), (0, 2**31 - 1)]
+)
+def test_triton_traces_one_of_so_many(share: float, rate: int) -> None:
+    assert trace_arguments(Traces("otel", 4318, share))[-1] == f"--trace-config=rate={rate}"
+
+
 def test_server_config_is_read() -> None:
     config = parse_server_config(make_document())
     assert config.models == (Spec("words", "a" * 64, 32, 1),)
     assert len(config.hash) == 64
     assert (config.pool, config.to_profile) == ("p", {})
+
+
+def test_how_a_model_answers_is_read() -> None:
+    entries = [MODEL, {**MODEL, "name": "live", "responses": "Streamed"}]
+    assert [spec.streams for spec in parse_server_config(make_document(models=entries)).models] == [
+        False,
+        True,
+    ]
+    with pytest.raises(ConfigInvalid) as caught:
+        parse_server_config(make_document(models=[{**MODEL, "responses": "Some"}]))
+    assert "models[0].responses is 'Some'; it must be 'Whole' or 'Streamed'" in str(caught.value)
 
 
 PROFILE = {"digest": "a" * 64, "pool": "p", "state": "Failed", "message": "No.", "seconds": 1, "instances": 1}
@@ -66,6 +117,24 @@ def test_profile_is_asked_for_in_the_entry_of_a_model(asked: Any, expected: dict
 
 
 @pytest.mark.parametrize(
+    ("pod", "digest"),
+    [
+        pytest.param("words-1", "b" * 64, id="named"),
+        pytest.param("words-2", "a" * 64, id="another"),
+        pytest.param("", "a" * 64, id="without a name"),
+    ],
+)
+def test_a_pod_that_is_named_serves_another_version_than_the_others(pod: str, digest: str) -> None:
+    content = make_document(models=[{**MODEL, "pods": {"words-1": "b" * 64, "": "c" * 64}}])
+    assert parse_server_config(content, pod).models == (Spec("words", digest, 32, 1),)
+    assert parse_server_config(content, pod).hash == parse_server_config(content).hash
+
+
+def test_name_of_the_pod_is_read_from_the_environment() -> None:
+    assert read_settings({**PROGRAMS, "NLP_POD": "words-1"}).pod == "words-1"
+
+
+@pytest.mark.parametrize(
     ("content", "said"),
     [
         pytest.param(b"{", "not JSON", id="half a file"),
@@ -86,9 +155,15 @@ def test_profile_is_asked_for_in_the_entry_of_a_model(asked: Any, expected: dict
         pytest.param(
             make_document(models=[{**MODEL, "profile": "yes"}]), "models[0].profile is 'yes'", id="a profile"
         ),
+        pytest.param(
+            make_document(models=[{**MODEL, "pods": ["p-1"]}]), "models[0].pods is ['p-1']", id="pods"
+        ),
+        pytest.param(
+            make_document(models=[{**MODEL, "pods": {"p-1": "A"}}]), "pods.p-1 is 'A'", id="a pod's digest"
+        ),
     ],
 )
 def test_wrong_server_config_says_where(content: bytes, said: str) -> None:
     with pytest.raises(ConfigInvalid) as caught:
-        parse_server_config(content)
+        parse_server_config(content, "p-1")
     assert said in str(caught.value)

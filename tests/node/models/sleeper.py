@@ -9,10 +9,10 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from tests.faults.plain_api import Obj
 from tests.nlp_agent.artifacts import make_artifact
+from tests.nlp_agent.open_loop import Asked, ask, request_of
 from tests.node.models.place import MODEL, Place
 
 SERVICE_SECONDS = 0.1
@@ -38,24 +38,13 @@ def make_sleeper(place: Place, name: str, **scaling: object) -> Obj:
     return model
 
 
-@dataclass(frozen=True)
-class Asked:
-    begun: float
-    """On the monotonic clock."""
-    took: float
-    failure: str = ""
-
-
 class Load:
     """Requests at given moments, whatever becomes of those before; each on a connection of its own, so that
     every pod behind the Service gets its share."""
 
     def __init__(self, place: Place, model: str) -> None:
         self._host, _, self._port = place.address(8000, model).partition(":")
-        tensor = {"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": [f"sleep {SERVICE_SECONDS}"]}
-        body = json.dumps({"inputs": [tensor]}).encode()
-        head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: {model}\r\nConnection: close\r\n"
-        self._request = head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
+        self._request = request_of(model, f"sleep {SERVICE_SECONDS}")
         self.asked: list[Asked] = []
         """Those that ended."""
 
@@ -64,17 +53,7 @@ class Load:
         return [one.failure for one in self.asked if one.failure]
 
     async def _ask(self) -> None:
-        begun, failure = time.monotonic(), ""
-        try:
-            reader, writer = await asyncio.open_connection(self._host, int(self._port))
-            writer.write(self._request)
-            answer = await reader.read()
-            writer.close()
-            if b" 200 " not in answer[:20]:
-                failure = answer[:200].decode(errors="replace") or "no answer"
-        except OSError as error:
-            failure = str(error)
-        self.asked.append(Asked(begun, time.monotonic() - begun, failure))
+        self.asked.append(await ask(self._host, int(self._port), self._request))
 
     async def offer(self, moments: Iterable[float], ended: asyncio.Event | None = None) -> None:
         """`moments`: seconds from now, rising."""

@@ -1,0 +1,89 @@
+"""How many cores a model takes while it works, measured. Pure.
+
+All of the server's processes count, for all of them take of the cores of its slot: with one more instance of
+the model Envoy and Triton have more to do, too. At little load they idle for longer than the model works, so
+the number is too large then, never too small.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+WINDOW_SECONDS = 600.0
+LEAST_BUSY_SECONDS = 2.0
+"""Of executions in the window; with less nothing is known."""
+COMPUTE = ("input", "infer", "output")
+_LINE = re.compile(r'^nv_inference_(\w+)\{[^}]*\bmodel="([^"]*)"[^}]*\} ([0-9.e+]+)$')
+_COMPUTE = tuple(f"compute_{part}_duration_us" for part in COMPUTE)
+_READ = (*_COMPUTE, "exec_count", "request_success")
+
+
+def busy_seconds(page: str) -> dict[str, float]:
+    """By model, since Triton's start: how long its executions took together. Triton adds the time of one to
+    each request in it, so a request's mean time stands for each."""
+    numbers: dict[str, dict[str, float]] = {}
+    for line in page.splitlines():
+        found = _LINE.match(line) if line.startswith("nv_inference_") else None
+        if found is not None and found[1] in _READ:
+            of_model = numbers.setdefault(found[2], {})
+            of_model[found[1]] = of_model.get(found[1], 0.0) + float(found[3])
+    return {model: _busy(of_model) for model, of_model in numbers.items()}
+
+
+def _busy(numbers: Mapping[str, float]) -> float:
+    answered = numbers.get("request_success", 0.0)
+    if not answered > 0:
+        return 0.0
+    micros = sum(numbers.get(name, 0.0) for name in _COMPUTE)
+    return micros / 1e6 * numbers.get("exec_count", 0.0) / answered
+
+
+@dataclass(frozen=True)
+class _Reading:
+    at: float
+    cores: float
+    """Core-seconds that were used, as far as they were seen."""
+    busy: float
+    """Seconds of executions, of all models."""
+
+
+@dataclass
+class Work:
+    """Of one server. Moments are seconds of one monotonic clock."""
+
+    _used: dict[int, float] = field(default_factory=dict)
+    """Core-seconds by pid, at the last reading."""
+    _worked: dict[str, float] = field(default_factory=dict)
+    """Likewise busy seconds by model."""
+    _readings: deque[_Reading] = field(default_factory=deque)
+
+    def note(self, now: float, used: Mapping[int, float], worked: Mapping[str, float]) -> None:
+        """`used`: core-seconds of each process of the server since its start; `worked`: as `busy_seconds`."""
+        last = self._readings[-1] if self._readings else _Reading(now, 0.0, 0.0)
+        cores = sum(_rises(self._used, used))
+        busy = sum(_rises(self._worked, worked))
+        self._used, self._worked = dict(used), dict(worked)
+        self._readings.append(_Reading(now, last.cores + cores, last.busy + busy))
+        while now - self._readings[0].at > WINDOW_SECONDS:
+            self._readings.popleft()
+
+    @property
+    def cores_each(self) -> float | None:
+        """Cores in use for each execution at a time; `None` where nothing is known."""
+        if not self._readings:
+            return None
+        first, last = self._readings[0], self._readings[-1]
+        busy = last.busy - first.busy
+        return (last.cores - first.cores) / busy if busy >= LEAST_BUSY_SECONDS else None
+
+
+Key = TypeVar("Key", int, str)
+
+
+def _rises(before: Mapping[Key, float], now: Mapping[Key, float]) -> Iterable[float]:
+    """What was there at the last reading, too: of what is new nobody knows since when."""
+    return (max(value - before[key], 0.0) for key, value in now.items() if key in before)
