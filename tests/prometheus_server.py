@@ -7,10 +7,11 @@ import json
 import shutil
 import subprocess
 import tempfile
+import threading
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ class Target:
     pod: str
     namespace: str = "demo"
     job: str = "servers"
+    pool: str = "cpu"
 
 
 @dataclass
@@ -39,6 +41,8 @@ class PrometheusServer:
     port: int
     targets: list[Target] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
+    every: float = SCRAPE_SECONDS
+    """How often it scrapes, in seconds."""
 
     @property
     def url(self) -> str:
@@ -47,7 +51,10 @@ class PrometheusServer:
     def scrape(self, *targets: Target) -> None:
         """From now on these; it looks at the file by itself."""
         groups = [
-            {"targets": [one.address], "labels": {"namespace": one.namespace, "pod": one.pod, "via": one.job}}
+            {
+                "targets": [one.address],
+                "labels": {"namespace": one.namespace, "pod": one.pod, "via": one.job, "pool": one.pool},
+            }
             for one in targets
         ]
         partial = self.root / "targets.new"
@@ -75,10 +82,14 @@ class PrometheusServer:
         program = debian.unpack(["prometheus"], ["prometheus"]).find("prometheus")
         assert program is not None
         configuration = {
-            "global": {"scrape_interval": f"{SCRAPE_SECONDS * 1000:.0f}ms", "scrape_timeout": "400ms"},
+            "global": {
+                "scrape_interval": f"{self.every * 1000:.0f}ms",
+                "scrape_timeout": f"{self.every * 800:.0f}ms",
+            },
             "scrape_configs": [
                 {
                     "job_name": "servers",
+                    "honor_labels": True,
                     "file_sd_configs": [
                         {"files": [str(self.root / "targets.json")], "refresh_interval": "1s"}
                     ],
@@ -129,10 +140,10 @@ class PrometheusServer:
 
 
 @contextlib.contextmanager
-def prometheus(*targets: Target, past: str = "") -> Iterator[PrometheusServer]:
+def prometheus(*targets: Target, past: str = "", every: float = SCRAPE_SECONDS) -> Iterator[PrometheusServer]:
     """`past`: see `backfill`."""
     ports, root = Ports(), Path(tempfile.mkdtemp(prefix="prometheus-"))
-    server = PrometheusServer(root, ports.take())
+    server = PrometheusServer(root, ports.take(), every=every)
     server.scrape(*targets)
     try:
         if past:
@@ -143,3 +154,25 @@ def prometheus(*targets: Target, past: str = "") -> Iterator[PrometheusServer]:
         server.end()
         ports.release()
         shutil.rmtree(root)
+
+
+@contextlib.contextmanager
+def following(server: PrometheusServer, targets: Callable[[], Sequence[Target]]) -> Iterator[None]:
+    """Once a second these are what is scraped, as discovery by the API server would have it."""
+    ended = threading.Event()
+
+    def follow() -> None:
+        known: Sequence[Target] = ()
+        while not ended.wait(1.0):
+            found = targets()
+            if found != known:
+                server.scrape(*found)
+                known = found
+
+    thread = threading.Thread(target=follow, name="targets", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()

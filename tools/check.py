@@ -22,6 +22,7 @@ GENERATED: tuple[tuple[str, Sequence[str]], ...] = (
     ("manifests/samples/reversed-words.yaml", ("-m", "tools.translation_samples", "reversed-words")),
     ("manifests/samples/korean-english.yaml", ("-m", "tools.translation_samples", "korean-english")),
     ("manifests/samples/english-korean.yaml", ("-m", "tools.translation_samples", "english-korean")),
+    ("manifests/monitoring", ("-m", "tools.monitoring")),
     ("charts/nlp-operator", ("-m", "tools.helm_chart")),
 )
 """Each document (or folder of them) with its command, that writes it (`--write FILE`) or holds it (`--check
@@ -75,7 +76,10 @@ def stale_documents() -> Iterator[str]:
 
 
 def words_of_tests_in_the_operator() -> Iterator[str]:
-    for line in lines_matching(FORBIDDEN_IN_OPERATOR, tracked("operator/nlp_operator", "operator/nlp_agent")):
+    for line in lines_matching(
+        FORBIDDEN_IN_OPERATOR,
+        tracked("operator/nlp_operator", "operator/nlp_activator", "operator/nlp_agent"),
+    ):
         yield f"The shipped program speaks of tests or of the local cluster: {line}"
 
 

@@ -27,7 +27,7 @@ from nlpctl.errors import (
 )
 from nlpctl.local.commands import build, serve
 from nlpctl.local.simulate import simulate
-from nlpctl.report import read_events, read_model
+from nlpctl.report import part, read_events, read_model
 
 # Only what `--help` needs is loaded up here: the Kubernetes client, Triton's clients, pydantic and rich take
 # from a quarter of a second to a whole one each, and no command needs all of them.
@@ -147,7 +147,15 @@ def cli(ctx: click.Context, kubeconfig: str | None, context: str | None) -> None
     metavar="NAME=VALUE",
     help="Any other input of the model; repeatable, and several values of one name.",
 )
-@click.option("--protocol", type=click.Choice(["http", "grpc"]), default="http", show_default=True)
+@click.option(
+    "--protocol", type=click.Choice(["http", "grpc"]), help="Default: http, and grpc with --stream."
+)
+@click.option(
+    "--stream",
+    "streams",
+    is_flag=True,
+    help="Print the answer as it is written, of a model with `serving.responses: Streamed`.",
+)
 @click.option("--address", metavar="HOST:PORT", help="Ask this server, without looking at any cluster.")
 @click.option("--local", is_flag=True, help="Ask the server that `nlpctl serve` runs on this machine.")
 @click.option(
@@ -170,6 +178,7 @@ def infer(
     top_k: int | None,
     more: Sequence[str],
     protocol: Any,
+    streams: bool,
     address: str | None,
     local: bool,
     via: Any,
@@ -189,6 +198,7 @@ def infer(
       nlpctl infer korean-novels "운수 좋은 날" --role document --top-k 3
       nlpctl infer korean-novels 기차 --protocol grpc --json | jq .outputs.word_vector.data
       nlpctl infer korean-words 아들 --input negative=딸 --input positive=소녀
+      nlpctl infer english-korean-live "I saw the sea." --stream
       nlpctl infer --local korean-novels 기차
       nlpctl infer korean-novels 기차 --address 127.0.0.1:8000
     """
@@ -199,22 +209,33 @@ def infer(
     given |= {"text_pair": [pair]} if pair is not None else {}
     given |= {"role": [role]} if role is not None else {}
     given |= {"top_k": [str(top_k)]} if top_k is not None else {}
+    if streams and protocol == "http":
+        raise WrongUse("--stream goes over gRPC; leave --protocol out, or say grpc.")
+    protocol = protocol or ("grpc" if streams else "http")
 
     def put(connection: ask.Connection, way: str, where: str) -> None:
         takes = connection.takes(model)
-        answer = connection.ask(model, ask.choose_inputs(takes, given), takes)
+        inputs = ask.choose_inputs(takes, given)
+        answers = (
+            connection.stream(model, inputs, takes) if streams else [connection.ask(model, inputs, takes)]
+        )
         if as_json:
             facts = {"address": connection.address, "protocol": connection.protocol, "via": way}
-            click.echo(values.as_json(values.answer_value(answer, namespace=where, **facts)))
+            for answer in answers:
+                told = values.answer_value(answer, namespace=where, **facts)
+                click.echo(values.as_line(told) if streams else values.as_json(told))
             return
         from nlpctl import show
 
         console = show.terminal()
-        for table in show.answer_tables(answer):
-            console.print(table)
-        milliseconds = f"{answer.seconds * 1000:.1f} ms"
-        who = f"{SAID_VIA.get(way, way)} {connection.address}"
-        console.print(f"[dim]{model} answered in {milliseconds} over {protocol} ({who})[/]")
+        who = f"over {protocol} ({SAID_VIA.get(way, way)} {connection.address})"
+        if streams:
+            console.print(f"[dim]{model} {show.print_stream(answers)} {who}[/]", highlight=False)
+            return
+        for answer in answers:
+            for table in show.answer_tables(answer, console.width):
+                console.print(table)
+            console.print(f"[dim]{model} answered in {answer.seconds * 1000:.1f} ms {who}[/]")
 
     def put_to(server: str, way: str) -> None:
         with ask.Connection(server, protocol, authority=model, timeout_seconds=timeout) as connection:
@@ -395,7 +416,7 @@ def list_models(cluster: kube.Cluster, namespace: str | None, *, as_json: bool) 
 @json_option
 @click.pass_obj
 def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> None:
-    """Tell which pool MODEL is on and why, why not the others, and what happened last.
+    """Tell which pool MODEL is on and why, why not the others, how it was scaled, and what happened last.
 
     The judgement of each pool comes from the code by which the operator itself decides.
 
@@ -404,7 +425,8 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
       nlpctl why korean-novels
       nlpctl why korean-novels --json | jq '.pools[] | select(.verdict == "Refused")'
     """
-    from nlpctl.why import explain
+    from nlpctl.top import history
+    from nlpctl.why import explain, speeds
 
     cluster = settings.connect()
     where = namespace or cluster.namespace
@@ -414,9 +436,17 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
     pools = readable(cluster.pools, unread, "The pools cannot be read")
     models = readable(lambda: cluster.models(None), unread, "Devices of other namespaces are not counted")
     explained = explain(obj, pools, models or cluster.models(where))
-    happenings = read_events(readable(lambda: cluster.events_of(obj), unread, "Events cannot be read"))
+    events = readable(lambda: cluster.events_of(obj), unread, "Events cannot be read")
+    told = readable(lambda: cluster.config_maps_of(obj), unread, "What was measured of it cannot be read")
+    fast = speeds(obj, told, pools)
+    happenings = read_events(events)
+    changes = history(read_events(events, limit=len(events)))
+    scaling = part(part(obj, "status"), "scaling")
+    desired, reason = scaling.get("desired"), str(scaling.get("reason") or "")
     if as_json:
         value = {**values.report_value(report), **values.explanation_value(explained, happenings)}
+        value["scaling"] = values.scaling_value(desired, reason, changes)
+        value["speeds"] = fast
         click.echo(values.as_json(value | {"unread": unread}))
         return
     from nlpctl import show
@@ -430,6 +460,12 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
         console.print()
         console.print(show.pools_table(explained))
         console.print(f"\n{explained.change}", markup=False, highlight=False)
+    if fast:
+        console.print("\n" + "\n".join(fast), markup=False, highlight=False)
+    if desired is not None:
+        console.print(f"\nReplicas wanted: {desired}. {reason}", markup=False, highlight=False)
+    if changes:
+        console.print(show.changes_table(changes[-10:], datetime.now(UTC)))
     if happenings:
         console.print()
         console.print(show.events_table(happenings, datetime.now(UTC)))
@@ -471,6 +507,75 @@ def pools(settings: Globals, html: Path | None, as_json: bool) -> None:
     show.print_pools(console, pictures)
     for sentence in unread:
         console.print(sentence, markup=False)
+
+
+@cli.command(short_help="Show what the models do now, the worst first.")
+@click.option("-A", "--all-namespaces", is_flag=True, help="The models of every namespace.")
+@click.option(
+    "--every",
+    type=click.FloatRange(min=0.5),
+    default=2.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How often to look.",
+)
+@click.option("--once", is_flag=True, help="Look once, and end. So it is where the output is no terminal.")
+@click.option(
+    "--operator-namespace",
+    default="nlp-system",
+    show_default=True,
+    metavar="NAME",
+    help="Where the operator runs.",
+)
+@click.option("--address", metavar="HOST:PORT", help="The operator's page of metrics; default: a forward.")
+@cluster_options
+@json_option
+@click.pass_obj
+def top(
+    settings: Globals,
+    all_namespaces: bool,
+    every: float,
+    once: bool,
+    operator_namespace: str,
+    address: str | None,
+    namespace: str | None,
+    as_json: bool,
+) -> None:
+    """Show replicas, load and latency of the models, the worst first, again and again until Ctrl-C.
+
+    Load and latency are those of the last minute as the operator believes them. They come from its page of
+    metrics, by a port-forward to its pod; without that right they are left out.
+
+    \b
+    Examples:
+      nlpctl top
+      nlpctl top -A --every 10
+      nlpctl top -A --json | jq '.models[] | select(.lateShare > 0.05) | .model'
+    """
+    from nlpctl.operator_page import Page
+    from nlpctl.top import Busy, busy
+
+    if address is not None and not ADDRESS.fullmatch(address):
+        raise WrongUse(f"--address is {address!r}; it must be HOST:PORT, such as 127.0.0.1:9090.")
+    if all_namespaces and namespace is not None:
+        raise WrongUse("-A shows the models of every namespace; -n chooses one. Give one of them.")
+    cluster = settings.connect()
+    where = None if all_namespaces else namespace or cluster.namespace
+    page = Page(cluster, operator_namespace, address)
+
+    def look() -> list[Busy]:
+        return busy(cluster.models(where), page.read())
+
+    try:
+        if as_json:
+            rows = [values.busy_value(row) for row in look()]
+            click.echo(values.as_json({"models": rows, "unread": [page.trouble] if page.trouble else []}))
+            return
+        from nlpctl import show
+
+        show.keep_showing(lambda: (look(), page.trouble), every, once=once, with_namespace=where is None)
+    finally:
+        page.close()
 
 
 def readable(read: Callable[[], list[Any]], unread: list[str], consequence: str) -> list[Any]:

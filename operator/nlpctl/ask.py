@@ -6,8 +6,9 @@ takes is read from its own metadata, so an architecture this version has never h
 
 from __future__ import annotations
 
+import queue
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -168,12 +169,7 @@ class Connection:
         self, model: str, inputs: Mapping[str, np.ndarray[Any, Any]], takes: Sequence[TensorSpec]
     ) -> Answer:
         """Send one request and wait for its answer; raises RequestRefused, NotReady or ClusterUnreachable."""
-        datatypes = {spec.name: spec.datatype for spec in takes}
-        tensors = []
-        for name, values in inputs.items():
-            tensor = self._triton.InferInput(name, list(values.shape), datatypes[name])
-            tensor.set_data_from_numpy(values)
-            tensors.append(tensor)
+        tensors = self._tensors(inputs, takes)
         started = time.perf_counter()
         try:
             if self.protocol == "grpc":
@@ -188,11 +184,58 @@ class Connection:
                 names = [(output["name"], output["datatype"]) for output in response["outputs"]]
         except Exception as error:
             raise explain(error, model=model, address=self.address) from error
-        outputs = []
-        for name, datatype in names:
-            values = result.as_numpy(name)
-            outputs.append(Tensor(name, datatype, tuple(values.shape), plain(values)))
-        return Answer(model, str(version), time.perf_counter() - started, tuple(outputs))
+        return Answer(model, str(version), time.perf_counter() - started, _outputs(result, names))
+
+    def stream(
+        self, model: str, inputs: Mapping[str, np.ndarray[Any, Any]], takes: Sequence[TensorSpec]
+    ) -> Iterator[Answer]:
+        """Send one request and give each response as it comes; who ends before the last cancels the request.
+
+        Over gRPC alone. Raises as `ask`, also when no response comes within the timeout.
+        """
+        arrived: queue.Queue[tuple[Any, Any]] = queue.Queue()
+        started, last = time.perf_counter(), False
+        try:
+            self._client.start_stream(lambda result, error: arrived.put((result, error)))
+            self._client.async_stream_infer(
+                model, self._tensors(inputs, takes), enable_empty_final_response=True
+            )
+            while not last:
+                result, error = arrived.get(timeout=self._timeout)
+                if error is not None:
+                    last = True
+                    raise error
+                response = result.get_response()
+                last = response.parameters["triton_final_response"].bool_param
+                names = [(output.name, output.datatype) for output in response.outputs]
+                seconds = time.perf_counter() - started
+                yield Answer(model, str(response.model_version), seconds, _outputs(result, names))
+        except queue.Empty as error:
+            raise RequestRefused(LATE.format(model=model, address=self.address)) from error
+        except Exception as error:
+            raise explain(error, model=model, address=self.address) from error
+        finally:
+            self._client.stop_stream(cancel_requests=not last)
+
+    def _tensors(self, inputs: Mapping[str, np.ndarray[Any, Any]], takes: Sequence[TensorSpec]) -> list[Any]:
+        datatypes = {spec.name: spec.datatype for spec in takes}
+        tensors = []
+        for name, values in inputs.items():
+            tensor = self._triton.InferInput(name, list(values.shape), datatypes[name])
+            tensor.set_data_from_numpy(values)
+            tensors.append(tensor)
+        return tensors
+
+
+def _outputs(result: Any, names: Sequence[tuple[str, str]]) -> tuple[Tensor, ...]:
+    found = []
+    for name, datatype in names:
+        values = result.as_numpy(name)
+        found.append(Tensor(name, datatype, tuple(values.shape), plain(values)))
+    return tuple(found)
+
+
+LATE = "{model} at {address} did not answer in time; `--timeout` gives it longer."
 
 
 def explain(error: Exception, *, model: str, address: str) -> NlpctlError:
@@ -208,7 +251,9 @@ def explain(error: Exception, *, model: str, address: str) -> NlpctlError:
             return ClusterUnreachable(f"Nobody answers at {address}: {said}.")
         return NotReady(f"{model} is not served at {address}: {said}.")
     if status in {"StatusCode.DEADLINE_EXCEEDED", "499"}:
-        return RequestRefused(f"{model} at {address} did not answer in time; `--timeout` gives it longer.")
+        return RequestRefused(LATE.format(model=model, address=address))
+    if "decoupled transaction policy" in said:
+        return RequestRefused(f"{model} answers token by token (responses: Streamed); ask it with --stream.")
     if status:
         return RequestRefused(f"{model} refused the request: {said}.")
     return ClusterUnreachable(f"The connection to {address} failed: {said}.")

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import urllib3
 from kubernetes import client, config
 
+from nlp_operator.api.names import LABEL_MODEL
 from nlpctl.errors import ClusterUnreachable, NlpctlError, NotFound
 from nlpctl.report import Obj
 
@@ -90,6 +91,12 @@ class Cluster:
         metadata = obj["metadata"]
         selector = f"involvedObject.name={metadata['name']},involvedObject.uid={metadata['uid']}"
         return self.items(f"/api/v1/namespaces/{metadata['namespace']}/events", {"fieldSelector": selector})
+
+    def config_maps_of(self, obj: Obj) -> list[Obj]:
+        """Those of the model's own servers."""
+        metadata = obj["metadata"]
+        selector = {"labelSelector": f"{LABEL_MODEL}={metadata['name']}"}
+        return self.items(f"/api/v1/namespaces/{metadata['namespace']}/configmaps", selector)
 
     def pools(self) -> list[Obj]:
         return self.items(f"{GROUP_VERSION}/devicepools")

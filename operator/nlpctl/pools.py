@@ -9,19 +9,20 @@ import html
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from nlp_operator.api.names import shared_name
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.packing.problem import Server
 from nlpctl.report import Obj, listed, number, part, read_condition
-from nlpctl.why import servers_of
+from nlpctl.why import merged, servers_of
 
 
 @dataclass(frozen=True)
 class Lying:
-    """One model in one pool."""
+    """One server in one pool."""
 
     model: str
-    """Namespace and name."""
+    """Namespace and name of its model; of a shared server its own, with all that are in it."""
     replicas: int
     devices: int
     """Of one replica."""
@@ -67,11 +68,17 @@ class PoolPicture:
 def picture(pools: Sequence[Obj], models: Iterable[Obj]) -> list[PoolPicture]:
     """The cheapest pool first."""
     servers: dict[str, list[Server]] = {}
-    for model in models:
-        for server in servers_of(model):
-            servers.setdefault(server.pool, []).append(server)
+    for server in merged(server for model in models for server in servers_of(model)):
+        servers.setdefault(server.pool, []).append(server)
     found = [_picture(pool, servers.get(name_of(pool), [])) for pool in pools]
     return sorted(found, key=lambda one: (float(one.price_per_hour or "inf"), one.name))
+
+
+def title_of(server: Server) -> str:
+    if not server.shared:
+        return server.models[0]
+    names = [model.partition("/")[2] for model in server.models]
+    return f"{server.namespace}/{shared_name(server.name)} ({', '.join(names)})"
 
 
 def name_of(pool: Obj) -> str:
@@ -85,7 +92,7 @@ def _picture(pool: Obj, servers: Sequence[Server]) -> PoolPicture:
     except SpecInvalid as error:
         spec, problem = None, str(error)
     devices = part(part(pool, "status"), "devices")
-    lying = [Lying(one.models[0], one.replicas, one.devices) for one in servers]
+    lying = [Lying(title_of(one), one.replicas, one.devices) for one in servers]
     return PoolPicture(
         name=name_of(pool),
         problem=problem,

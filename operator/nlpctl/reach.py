@@ -12,7 +12,7 @@ from nlpctl.ask import Connection, Protocol
 from nlpctl.errors import ClusterUnreachable, NotFound, NotReady
 from nlpctl.forward import forwarded
 from nlpctl.kube import Cluster
-from nlpctl.report import Obj, listed, part, read_model
+from nlpctl.report import ModelReport, Obj, listed, part, read_model
 
 Via = Literal["auto", "service", "forward"]
 
@@ -48,7 +48,7 @@ def reach(
                     return
     pod = ready_pod(cluster, namespace, service)
     if pod is None or via == "service":
-        raise NotReady(f"No server of this model is ready. {read_model(obj).headline}")
+        raise NotReady(nobody_ready(read_model(obj)))
     port = DEFAULT_PORTS[protocol]
     with (
         forwarded(cluster.api, namespace, pod, port) as forward,
@@ -63,6 +63,14 @@ def reach(
                 "It needs the right to create pods/portforward."
             )
         yield Reached(connection, "forward")
+
+
+def nobody_ready(report: ModelReport) -> str:
+    said = f"No server of this model is ready. {report.headline}"
+    if not report.sleeps:
+        return said
+    where = f"{report.name}.{report.namespace}.svc:{DEFAULT_PORTS['http']}"
+    return f"{said} Ask {where} from where Services can be reached: there is no pod to forward to."
 
 
 def service_of(cluster: Cluster, namespace: str, model: str, obj: Obj) -> Obj:

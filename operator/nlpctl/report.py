@@ -69,6 +69,12 @@ class ModelReport:
         return next((condition for condition in self.conditions if condition.type == kind), None)
 
     @property
+    def sleeps(self) -> bool:
+        """It has no replica while nobody asks for it."""
+        ready = self.condition("Ready")
+        return ready is not None and ready.reason == "Asleep"
+
+    @property
     def headline(self) -> str:
         """One sentence that answers "and, does it work?"."""
         subject = f"{self.namespace}/{self.name}"

@@ -5,21 +5,26 @@ rich measures text by terminal cells, so Korean (two cells a character) lines up
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
+import click
+from rich.cells import cell_len
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
+from nlpctl.attention import TENSORS, attention_of
 from nlpctl.pools import PoolPicture, counts
 from nlpctl.report import Condition, Happening, ModelReport, ago
 
 if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
     from nlpctl.ask import Answer, Tensor
+    from nlpctl.top import Busy, Change
     from nlpctl.why import Explained
 
 MARKS = {"True": "[green]✓[/]", "False": "[red]✗[/]", "Unknown": "[yellow]…[/]"}
@@ -29,11 +34,6 @@ ALARMS = {"Stalled", "ScaleLimited"}
 
 VECTOR_LIMIT = 12
 """A vector longer than this is shown by its first elements and its length; `--json` has all of it."""
-
-SHADES = " ░▒▓█"
-WIDEST_ATTENTION = 24
-"""Words of a source: a matrix of more columns would be broken at the terminal's edge; `--json` has it."""
-
 
 UNWRAPPED = 400
 """Columns of output that is no terminal: a line stays a line for grep."""
@@ -74,38 +74,13 @@ def title_of(name: str) -> str:
     return name.replace("_", " ")
 
 
-def attention_of(answer: Answer) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Of one translation: its tokens, those of its source, and the matrix of how much the latter counted; the
-    mean of all heads where there are several."""
-    rows, columns, weights = (answer.output(name) for name in ("tokens", "source_tokens", "attention"))
-    if rows is None or columns is None or weights is None or len(weights.shape) < 3:
-        return None
-    one, *heads, words, read = weights.shape
-    if (one, words, read) != (1, len(rows.data), len(columns.data)) or read > WIDEST_ATTENTION:
-        return None
-    size, many = words * read, math.prod(heads)
-    means = tuple(sum(weights.data[place::size]) / many for place in range(size))
-    return rows, columns, replace(weights, shape=(1, words, read), data=means)
-
-
-def attention_table(rows: Tensor, columns: Tensor, weights: Tensor) -> Table:
-    """A row for each word written, a column for each word read; the darker, the more it counted."""
-    table = Table(box=None, padding=(0, 1, 0, 0), header_style="bold")
-    table.add_column(title_of(weights.name), justify="right", style="bold")
-    for word in columns.data:
-        table.add_column(escape(str(word)), justify="center", no_wrap=True)
-    for place, word in enumerate(rows.data):
-        row = weights.data[place * len(columns.data) : (place + 1) * len(columns.data)]
-        table.add_row(escape(str(word)), *(2 * SHADES[round(weight * (len(SHADES) - 1))] for weight in row))
-    return table
-
-
-def answer_tables(answer: Answer) -> Iterable[Table]:
-    """One table of single values and vectors, then a table for each ranked list, then where was looked."""
+def answer_tables(answer: Answer, width: int) -> Iterable[RenderableType]:
+    """One table of single values and vectors, then a table for each ranked list, then where was looked: for
+    a terminal of `width` cells."""
     pairs = pairs_of(answer)
     looked = attention_of(answer)
     ranked = {tensor.name for pair in pairs for tensor in pair}
-    ranked |= {tensor.name for tensor in looked or ()}
+    ranked |= set(TENSORS) if looked else set()
     facts = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     facts.add_column(style="bold", no_wrap=True)
     facts.add_column(overflow="fold")
@@ -126,7 +101,30 @@ def answer_tables(answer: Answer) -> Iterable[Table]:
             table.add_row(str(place), escape(str(text)), number(score))
         yield table
     if looked is not None:
-        yield attention_table(*looked)
+        yield from looked.drawn(width)
+
+
+CUT = "It is cut here: the model came to the most tokens that it writes (finished is False)."
+
+
+def print_stream(answers: Iterable[Answer]) -> str:
+    """The text of each response as it comes, in one line, and whether it is cut; what is to be said of it
+    afterwards. The text is the first output that is one."""
+    count, first, last, name, is_cut = 0, 0.0, 0.0, "", False
+    for answer in answers:
+        count, last = count + 1, answer.seconds
+        first = first or answer.seconds
+        name = name or next((tensor.name for tensor in answer.outputs if tensor.datatype == "BYTES"), "")
+        text = answer.output(name)
+        if text is not None and text.data:
+            click.echo(str(text.data[0]), nl=False)
+        finished = answer.output("finished")
+        is_cut = finished is not None and not all(finished.data)
+    click.echo()
+    if is_cut:
+        click.echo(CUT)
+    responses = "response" if count == 1 else "responses"
+    return f"gave {count} {responses} in {last * 1000:.1f} ms, the first after {first * 1000:.1f} ms,"
 
 
 def mark(condition: Condition) -> str:
@@ -222,3 +220,95 @@ def events_table(happenings: Sequence[Happening], now: datetime) -> Table:
             escape(event.message + times),
         )
     return table
+
+
+def milliseconds(seconds: float | None) -> str:
+    return "" if seconds is None else f"{1000 * seconds:,.0f} ms"
+
+
+def rate(value: float | None) -> str:
+    """Two digits; whole numbers from ten on."""
+    if value is None:
+        return ""
+    return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
+
+
+BUSY_TITLES = ("", "MODEL", "POOL", "READY", "WANTED", "REQ/S", "LATENCY", "TARGET", "LATE")
+FIRST_NUMBER = BUSY_TITLES.index("READY")
+LEAST_REASON = 12
+"""Columns for the reason on a terminal that is too narrow."""
+
+
+def busy_table(rows: Sequence[Busy], *, with_namespace: bool, width: int | None = None) -> Table:
+    """A line a model. With a `width` of the terminal a reason that does not fit is cut."""
+    titles = ("NAMESPACE", *BUSY_TITLES) if with_namespace else BUSY_TITLES
+    cells = [([row.namespace] if with_namespace else []) + busy_cells(row) for row in rows]
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for title in titles:
+        is_number = title in BUSY_TITLES[FIRST_NUMBER:]
+        table.add_column(title, no_wrap=True, justify="right" if is_number else "left")
+    if width is None:
+        table.add_column("REASON", overflow="fold")
+    else:
+        taken = sum(max(cell_len(one) + 2 for one in column) for column in zip(titles, *cells, strict=True))
+        room = max(width - taken - 2, LEAST_REASON)
+        table.add_column("REASON", no_wrap=True, overflow="ellipsis", width=room)
+    for row, own in zip(rows, cells, strict=True):
+        styled = [escape(cell) for cell in own]
+        styled[titles.index("")] = busy_mark(row)
+        if row.late:
+            styled[-1] = f"[red]{styled[-1]}[/]"
+        table.add_row(*styled, escape(f"{row.limited}: {row.reason}" if row.limited else row.reason))
+    return table
+
+
+def busy_mark(row: Busy) -> str:
+    if row.late or row.limited:
+        return MARKS["False"]
+    return MARKS["True" if row.replicas and row.ready >= row.replicas else "Unknown"]
+
+
+def busy_cells(row: Busy) -> list[str]:
+    """Of `BUSY_TITLES`."""
+    quantile = "" if row.quantile is None else f" p{100 * row.quantile:g}"
+    return [
+        "✓",  # as wide as any mark
+        row.name,
+        ",".join(row.pools),
+        f"{row.ready}/{row.replicas}",
+        "" if row.wanted is None else str(row.wanted),
+        rate(row.requests_per_second),
+        milliseconds(row.latency_seconds),
+        f"{milliseconds(row.target_seconds)}{quantile}",
+        "" if row.late_share is None else f"{100 * row.late_share:.1f} %",
+    ]
+
+
+def changes_table(changes: Sequence[Change], now: datetime) -> Table:
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for change in changes:
+        table.add_row(ago(change.when, now), f"{change.before} → {change.after}", escape(change.why))
+    return table
+
+
+def keep_showing(
+    look: Callable[[], tuple[Sequence[Busy], str]], every: float, *, once: bool, with_namespace: bool
+) -> None:
+    """The table and what could not be read, anew until Ctrl-C; once where nobody looks at it."""
+    console = terminal()
+    live = console.is_terminal and not once
+
+    def draw() -> Group:
+        rows, trouble = look()
+        if not rows:
+            return Group("There is no NLPModel.")
+        table = busy_table(rows, with_namespace=with_namespace, width=console.width if live else None)
+        return Group(table, escape(trouble)) if trouble else Group(table)
+
+    if not live:
+        console.print(draw())
+        return
+    with Live(draw(), console=console, screen=True, auto_refresh=False) as shown, suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(every)
+            shown.update(draw(), refresh=True)

@@ -11,11 +11,17 @@ from nlpctl.report import Happening, ModelReport
 if TYPE_CHECKING:  # numpy and Triton's clients are slow to load, and most commands need neither
     from nlpctl.ask import Answer
     from nlpctl.pools import PoolPicture
+    from nlpctl.top import Busy, Change
     from nlpctl.why import Explained
 
 
 def as_json(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def as_line(value: Any) -> str:
+    """JSON in one line: a stream has one for each response."""
+    return json.dumps(value, ensure_ascii=False)
 
 
 def answer_value(answer: Answer, *, namespace: str, address: str, protocol: str, via: str) -> dict[str, Any]:
@@ -111,5 +117,39 @@ def explanation_value(explained: Explained, happenings: Sequence[Happening]) -> 
                 "count": event.count,
             }
             for event in happenings
+        ],
+    }
+
+
+def busy_value(row: Busy) -> dict[str, Any]:
+    return {
+        "namespace": row.namespace,
+        "model": row.name,
+        "pools": list(row.pools),
+        "readyReplicas": row.ready,
+        "replicas": row.replicas,
+        "wantedReplicas": row.wanted,
+        "requestsPerSecond": row.requests_per_second,
+        "latencySeconds": row.latency_seconds,
+        "quantile": row.quantile,
+        "targetSeconds": row.target_seconds,
+        "lateShare": row.late_share,
+        "scaleLimited": row.limited,
+        "reason": row.reason,
+    }
+
+
+def scaling_value(desired: int | None, reason: str, changes: Sequence[Change]) -> dict[str, Any]:
+    return {
+        "desired": desired,
+        "reason": reason,
+        "history": [
+            {
+                "when": change.when.isoformat() if change.when else None,
+                "from": change.before,
+                "to": change.after,
+                "why": change.why,
+            }
+            for change in changes
         ],
     }

@@ -7,18 +7,22 @@ the caller says so.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
+from nlp_operator.api.names import LABEL_POOL, is_shared_name, shared_in_plan
 from nlp_operator.api.spec import parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.packing.explain import Explainer, Explanation
 from nlp_operator.planning.packing.ledger import dedicated_name
 from nlp_operator.planning.packing.problem import Plan, Server
 from nlp_operator.planning.packing.reading import Ask, ask_of
+from nlp_operator.planning.profiles import ASKED, believed_on
 from nlp_operator.planning.scaling import wanted_replicas
+from nlp_operator.planning.scaling.observed import asked_last, readable_pools
 from nlp_operator.planning.together import Decision, Question, decide
+from nlp_operator.resources.server import models_in
 from nlpctl.report import Obj, listed, number, part, read_model
 
 
@@ -56,11 +60,31 @@ def explain(model: Obj, pools: Sequence[Obj], models: Sequence[Obj]) -> Explaine
     own = ask_of(key_of(model)[0], key_of(model)[1], spec, replicas, artifact_bytes(model))
     made = decide(question_of([one for one in models if uid(one) != uid(model)], pools, model, own))
     told = Explainer(made.problem, made.plan).explain(own.key)
+    company = [
+        one for server in made.plan.of_model.get(own.key, ()) for one in server.models if one != own.key
+    ]
     here = {server.pool for server in read_model(model).servers if server.replicas}
     verdicts = [judge(pool, made, told, here) for pool in pools]
     order = {"RunsHere": 0, "HasRoom": 1, "Refused": 2}
     verdicts.sort(key=lambda one: (order[one.verdict], float(one.price_per_hour or "inf"), one.pool))
-    return Explained((), tuple(verdicts), told.why, told.change)
+    if read_model(model).sleeps and not replicas:
+        return Explained((), tuple(verdicts), str(part(part(model, "status"), "scaling").get("reason", "")))
+    return Explained((), tuple(verdicts), " ".join([told.why, *_with(company)]), told.change)
+
+
+MOST_NAMED = 8
+"""Neighbours in a shared server that are named; of more only the number is told."""
+
+
+def _with(company: Sequence[str]) -> list[str]:
+    if not company:
+        return []
+    named = [one.partition("/")[2] for one in company]
+    rest = len(named) - MOST_NAMED
+    if rest > 0:
+        named = [*named[:MOST_NAMED], "1 other" if rest == 1 else f"{rest} others"]
+    listed = named[0] if len(named) == 1 else f"{', '.join(named[:-1])} and {named[-1]}"
+    return [f"It shares the server with {listed}."]
 
 
 def judge(pool: Obj, made: Decision, told: Explanation, here: set[str]) -> PoolVerdict:
@@ -80,6 +104,29 @@ def judge(pool: Obj, made: Decision, told: Explanation, here: set[str]) -> PoolV
     return PoolVerdict(name, price, "HasRoom" if fits else "Refused", message, refusal.change)
 
 
+def speeds(model: Obj, config_maps: Sequence[Obj], pools: Sequence[Obj]) -> tuple[str, ...]:
+    """What was measured of the model before its first pod was Ready, and what follows for pools of the same
+    kind; a sentence a pool. `config_maps`: of its own servers, which tell their pods of it."""
+    _, name = key_of(model)
+    known = {}
+    for one in config_maps:
+        told = models_in(one).get(name)
+        if told is not None and told.profile not in ("", ASKED):
+            known[str(part(part(one, "metadata"), "labels").get(LABEL_POOL, ""))] = told.profile
+    specs = readable_pools(pools)
+    found = []
+    for pool in specs:
+        believed = believed_on(pool, known, specs)
+        if believed is not None:
+            of_one, of_eight = (1000 * believed.speed.curve(1).seconds(rows) for rows in (1, 8))
+            how = f"estimated from pool {believed.estimated_from}" if believed.estimated_from else "measured"
+            found.append(
+                f"On pool {pool} a request of one row takes {of_one:.3g} ms, one of eight {of_eight:.3g} ms "
+                f"({how}, without load)."
+            )
+    return tuple(found)
+
+
 # --- what is known, as the operator's question ---
 
 
@@ -97,30 +144,50 @@ def question_of(models: Sequence[Obj], pools: Sequence[Obj], own: Obj | None, as
             continue
         replicas = sum(one.replicas for one in servers)
         if replicas:
-            asks.append(ask_of(*key_of(model), spec, replicas, artifact_bytes(model)))
+            # A shared server has as many as the member that wants most: each asked for what its status says.
+            own_count = asked_last(model)
+            asks.append(
+                ask_of(
+                    *key_of(model),
+                    spec,
+                    min(own_count, replicas) if spec.serving.isolation == "Shared" else replicas,
+                    artifact_bytes(model),
+                )
+            )
             running += servers
     return Question(
-        tuple(sorted(asks, key=lambda one: one.key)), tuple(pools), dict(taken), Plan(tuple(sorted(running)))
+        tuple(sorted(asks, key=lambda one: one.key)), tuple(pools), dict(taken), Plan(merged(running))
     )
 
 
 def servers_of(model: Obj) -> list[Server]:
-    """As the model's own status tells."""
+    """As the model's own status tells; of a shared server with this model alone. While it moves out of one
+    shared server the status has both: what is planned comes first, and there it is."""
     namespace, name = key_of(model)
     key, each = f"{namespace}/{name}", number(part(part(model, "spec"), "serving").get("devicesPerReplica"))
-    return [
-        Server(
-            dedicated_name(key, str(one.get("pool", ""))),
+    found: list[Server] = []
+    for one in listed(part(model, "status"), "servers"):
+        pool, server, replicas = (
             str(one.get("pool", "")),
-            namespace,
-            each or 1,
+            str(one.get("name", "")),
             number(one.get("replicas")),
-            False,
-            (key,),
         )
-        for one in listed(part(model, "status"), "servers")
-        if number(one.get("replicas")) > 0
-    ]
+        shared = is_shared_name(server)
+        if replicas <= 0 or (shared and any(other.shared for other in found)):
+            continue
+        of_plan = shared_in_plan(namespace, server) if shared else dedicated_name(key, pool)
+        found.append(Server(of_plan, pool, namespace, each or 1, replicas, shared, (key,)))
+    return found
+
+
+def merged(servers: Iterable[Server]) -> tuple[Server, ...]:
+    """Each shared server once, with all of its models."""
+    found: dict[str, Server] = {}
+    for one in servers:
+        known = found.get(one.name, one)
+        models = tuple(sorted({*known.models, *one.models}))
+        found[one.name] = replace(known, models=models, replicas=max(known.replicas, one.replicas))
+    return tuple(sorted(found.values()))
 
 
 def devices_of(servers: Sequence[Server]) -> dict[tuple[str, str], int]:

@@ -49,14 +49,18 @@ class Agents:
         """What tests make of the answer of a pod, of which they get the metadata."""
         self.far: Callable[[str], str] = lambda model: ""
         """How far the build of a model says it is."""
-        self.page: Callable[[str], str] = lambda model: ""
-        """The page of metrics of a pod of this model; empty: it gives none."""
+        self.page: Callable[[Obj], str] = lambda pod: ""
+        """The page of metrics of a pod, of which it gets the metadata; empty: it gives none."""
         self._access = Access.from_kubeconfig(kubeconfig)
         self._port = port
         self._pods: dict[str, Obj] = {}
         """Metadata by address."""
         self._configs: dict[tuple[str, str], str] = {}
         self._session: aiohttp.ClientSession | None = None
+
+    def pods(self) -> list[tuple[str, Obj]]:
+        """Address and metadata of those that are known; from any thread."""
+        return sorted(self._pods.copy().items())
 
     async def serve(self, ready: Callable[[], None]) -> None:
         """Until cancelled. `ready` is called once the cluster has been seen and the socket is open."""
@@ -149,7 +153,7 @@ class Agents:
     async def _metrics(self, request: web.Request) -> web.Response:
         """On the agents' port: a pod's own is another, which the operator can be told."""
         pod = self._pods.get(asked_at(request))
-        page = self.page(pod["labels"][MODEL_LABEL]) if pod is not None else ""
+        page = self.page(pod) if pod is not None else ""
         return web.Response(text=page, status=200 if page else 503)
 
     async def _status(self, request: web.Request) -> web.Response:
@@ -162,7 +166,7 @@ class Agents:
         config = self._configs.get((pod["namespace"], server), "")
         if not config:
             return web.Response(status=503, text=f"Server {server} has no server.json.\n")
-        return web.json_response(self.change(report(server, config), pod))
+        return web.json_response(self.change(report(server, config, pod["name"]), pod))
 
 
 def asked_at(request: web.Request) -> str:
@@ -181,16 +185,16 @@ def loopback_socket(port: int) -> socket.socket:
     return listening
 
 
-def report(server: str, config: str) -> dict[str, Any]:
-    """What an agent says once it serves all of `server.json`."""
+def report(server: str, config: str, pod: str = "") -> dict[str, Any]:
+    """What the agent of a pod says once it serves all of `server.json`."""
     models = [
         {
             "name": model["name"],
-            "wanted": model["digest"],
-            "serving": model["digest"],
+            **dict.fromkeys(("wanted", "serving"), model.get("pods", {}).get(pod, model["digest"])),
             "state": "Serving",
             "reason": "",
             "message": "",
+            "instances": model.get("instances", 1),
             "examples": 5,
             "loadSeconds": 0.4,
             "memoryMebibytes": 61,
@@ -247,15 +251,18 @@ async def serve_until_parent_ends(agents: Agents) -> None:
             raise result
 
 
-def main() -> None:
+def main(change: Callable[[Obj, Obj], Obj] | None = None) -> None:
+    """`change`: what is made of the answer of a pod, of which it gets the metadata."""
     parser = argparse.ArgumentParser(
         prog="python -m tests.faults.agents", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--kubeconfig", type=Path, required=True)
     parser.add_argument("--port", type=int, default=8003, help="where the operator asks (default 8003)")
     options = parser.parse_args()
+    agents = Agents(options.kubeconfig, options.port)
+    agents.change = change or agents.change
     try:
-        asyncio.run(serve_until_parent_ends(Agents(options.kubeconfig, options.port)))
+        asyncio.run(serve_until_parent_ends(agents))
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -17,6 +17,7 @@ from tests.faults.plain_api import Obj
 from tests.faults.recorder import Recorder, Version
 
 MODEL_LABEL = "nlp-operator.io/model"
+SERVER_LABEL = "nlp-operator.io/server"
 BUILD_KEY = "nlp-operator.io/build-key"
 COMPONENT = "app.kubernetes.io/component"
 
@@ -228,18 +229,19 @@ def left_behind(recorder: Recorder, model: str, namespace: str) -> list[Version]
 def i5_only_own_objects(
     entries: Iterable[Entry], recorder: Recorder, user: str, *, store: str = "nlp-store"
 ) -> list[str]:
-    """Counted writes of the operator to an object that no NLPModel controls.
+    """Counted writes of the operator to an object that no NLPModel owns.
 
     Allowed besides a model's children: the status of the two kinds, the creation of the namespace's store
-    claim, and the annotation of a pod that carries the label of an existing model (its owner is the
+    claim, and the annotation of a pod that carries the label of a model or of a server (its owner is the
     ReplicaSet).
     """
     owned: set[tuple[str, str, str]] = set()
     models = {version.uid for version in recorder.versions("NLPModel")}
     for version in recorder.versions():
-        controlled = _controller_uid(version.object) in models
-        labelled = version.kind == "Pod" and MODEL_LABEL in version.object["metadata"].get("labels", {})
-        if controlled or labelled:
+        owners = {one.get("uid") for one in version.object["metadata"].get("ownerReferences") or []}
+        own = version.object["metadata"].get("labels", {})
+        labelled = version.kind == "Pod" and (MODEL_LABEL in own or SERVER_LABEL in own)
+        if owners & models or labelled:
             owned.add((_plural(version.kind), version.namespace, version.name))
     found = []
     for entry in entries:

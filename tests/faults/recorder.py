@@ -288,7 +288,7 @@ class Recorder:
     def _take_line(self, resource: Resource, line: bytes) -> None:
         try:
             event = json.loads(line)
-        except json.JSONDecodeError as error:  # the server died in the middle of a line
+        except ValueError as error:  # the server died in the middle of a line, or of a letter
             raise http.client.IncompleteRead(line) from error
         body = event["object"]
         if event["type"] == "ERROR":

@@ -120,7 +120,9 @@ def echoes(answer: Tensors) -> str:
 
 @pytest.mark.triton
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
-def test_the_prober_sees_a_real_backend_die_and_come_back(server: RunningAgent, protocol: str) -> None:
+def test_the_prober_sees_a_real_server_die_and_come_back(server: RunningAgent, protocol: str) -> None:
+    """Envoy, which takes the connections: where a backend or Triton dies, requests wait and none fails."""
+
     def connect() -> HttpAsk | GrpcAsk:
         inputs = {"text": text("막걸리")}
         if protocol == "http":
@@ -130,8 +132,8 @@ def test_the_prober_sees_a_real_backend_die_and_come_back(server: RunningAgent, 
     with Prober(connect, check=echoes, per_second=100) as prober:
         prober.wait_for_success()
         assert prober.failures == []
-        for stub in server.stubs("echo"):
-            os.kill(stub, signal.SIGKILL)
+        (envoy,) = server.children("envoy")
+        os.kill(envoy, signal.SIGKILL)
         killed = time.monotonic()
         deadline = killed + 30
         while not prober.failures and time.monotonic() < deadline:

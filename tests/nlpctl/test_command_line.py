@@ -126,7 +126,7 @@ def test_json_tells_a_failure_too(nlpctl: Terminal) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("infer",), ("status",), ("why",), ("build",), ("serve",), ("cluster",)]
+    "command", [(), ("infer",), ("status",), ("top",), ("why",), ("build",), ("serve",), ("cluster",)]
 )
 def test_help_teaches_with_examples(nlpctl: Terminal, command: tuple[str, ...]) -> None:
     result = nlpctl(*command, "--help")

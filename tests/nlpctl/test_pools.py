@@ -7,7 +7,7 @@ from rich.console import Console
 
 from nlpctl import show, values
 from nlpctl.pools import page, picture
-from tests.nlpctl.test_why import make_model, make_pool
+from tests.nlpctl.test_why import make_member, make_model, make_pool
 
 
 def with_status(
@@ -88,3 +88,8 @@ def test_json_has_the_numbers() -> None:
     cheap, _ = values.pools_value(picture(POOLS, MODELS))
     assert (cheap["pool"], cheap["held"], cheap["maxDevices"], cheap["present"]) == ("cheap", 2, 4, 4)
     assert cheap["models"] == [{"model": "demo/novels", "replicas": 2, "devicesPerReplica": 1}]
+
+
+def test_a_shared_server_is_one_square_a_device_with_all_its_models() -> None:
+    (pool,) = picture([make_pool("a")], [make_member("words"), make_member("novels"), make_model(pool="a")])
+    assert pool.cells() == ["demo/nlp-shared-0 (novels, words)", "demo/novels", "", ""]

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from nlpctl.reach import nobody_ready
 from nlpctl.report import ago, read_events, read_model
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -116,3 +117,13 @@ def test_events_come_oldest_first_in_either_style() -> None:
 )
 def test_ages_are_told_in_the_largest_unit(seconds: int, text: str) -> None:
     assert ago(NOW - timedelta(seconds=seconds), NOW) == text
+
+
+def test_whoever_asks_a_model_that_sleeps_is_told_where_to_ask() -> None:
+    message = "No request came for 600 s, so the model sleeps; the next one wakes it."
+    asleep = {"type": "Ready", "status": "True", "reason": "Asleep", "message": message}
+    model = {"metadata": {"name": "novels", "namespace": "demo"}, "status": {"conditions": [asleep]}}
+    assert nobody_ready(read_model(model)) == (
+        f"No server of this model is ready. demo/novels is ready (Asleep). {message} Ask "
+        "novels.demo.svc:8000 from where Services can be reached: there is no pod to forward to."
+    )

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Iterator
 
 import pytest
 from rich.console import Console
 
 from nlpctl.ask import Answer, Tensor
-from nlpctl.show import answer_tables, number, pairs_of, vector
+from nlpctl.show import answer_tables, number, pairs_of, print_stream, vector
 from nlpctl.values import answer_value
 
 ANSWER = Answer(
@@ -22,9 +23,9 @@ ANSWER = Answer(
 )
 
 
-def drawn(answer: Answer) -> list[str]:
-    console = Console(file=io.StringIO(), width=80, color_system=None)
-    for table in answer_tables(answer):
+def drawn(answer: Answer, width: int = 80) -> list[str]:
+    console = Console(file=io.StringIO(), width=width, color_system=None)
+    for table in answer_tables(answer, width):
         console.print(table)
     output = console.file
     assert isinstance(output, io.StringIO)
@@ -41,47 +42,36 @@ def test_a_ranked_list_and_its_numbers_become_one_table_with_korean_lined_up() -
     ]
 
 
-TRANSLATED = (
-    Tensor("translation", "BYTES", (1, 1), ("I ate bread",)),
-    Tensor("tokens", "BYTES", (1, 3), ("▁I", "▁ate", "▁bread")),
-    Tensor("source_tokens", "BYTES", (1, 3), ("▁나는", "▁빵을", "▁[먹었다]")),
-    Tensor("attention", "FP32", (1, 3, 3), (0.99, 0.01, 0.0, 0.0, 0.25, 0.75, 0.0, 0.5, 0.5)),
-)
-
-
-def test_attention_is_drawn_with_korean_lined_up() -> None:
-    assert drawn(Answer("m", "1", 0.1, TRANSLATED)) == [
-        "translation  I ate bread",
-        "attention ▁나는 ▁빵을 ▁[먹었다]",
-        "       ▁I  ██",
-        "     ▁ate        ░░      ▓▓",
-        "   ▁bread        ▒▒      ▒▒",
-    ]
-
-
-def test_attention_of_several_heads_is_drawn_as_their_mean() -> None:
-    *others, _ = TRANSLATED
-    nowhere, somewhere = (0.0,) * 9, (0.99, 0.01, 0.0, 0.0, 0.5, 0.5, 0.0, 0.0, 1.0)
-    heads = Tensor("attention", "FP32", (1, 2, 2, 3, 3), nowhere + somewhere * 2 + nowhere)
-    assert drawn(Answer("m", "1", 0.1, (*others, heads)))[-3:] == [
-        "       ▁I  ▒▒",
-        "     ▁ate        ░░      ░░",
-        "   ▁bread                ▒▒",
-    ]
-
-
-def test_attention_of_several_sentences_or_without_its_words_is_a_vector() -> None:
-    *others, weights = TRANSLATED
-    several = (*others, Tensor("attention", "FP32", (3, 3, 1), weights.data))
-    assert drawn(Answer("m", "1", 0.1, several))[-1].startswith("attention      [0.99, 0.01, 0, ")
-    assert drawn(Answer("m", "1", 0.1, (weights,))) == [
-        "attention  [0.99, 0.01, 0, 0, 0.25, 0.75, 0, 0.5, 0.5]"
-    ]
-
-
 def test_markup_in_a_text_is_shown_and_not_obeyed() -> None:
     answer = Answer("m", "1", 0.1, (Tensor("text", "BYTES", (1, 1), ("[red]x[/red]",)),))
     assert drawn(answer) == ["text  [red]x[/red]"]
+
+
+def test_a_stream_is_printed_as_it_comes(capsys: pytest.CaptureFixture[str]) -> None:
+    seen = []
+
+    def answers() -> Iterator[Answer]:
+        for place, piece in enumerate(("어제", " 그녀는", ""), start=1):
+            outputs = (Tensor("translation", "BYTES", (1, 1), (piece,)), Tensor("score", "FP32", (1,), (0,)))
+            yield Answer("m", "1", place / 100, outputs if piece else outputs[1:])
+            seen.append(capsys.readouterr().out)
+
+    told = print_stream(answers())
+    assert seen == ["어제", " 그녀는", ""]
+    assert capsys.readouterr().out == "\n"
+    assert told == "gave 3 responses in 30.0 ms, the first after 10.0 ms,"
+
+
+@pytest.mark.parametrize(("finished", "below"), [(True, "\n"), (False, "\nIt is cut here: the model came ")])
+def test_a_stream_that_was_cut_says_so(
+    capsys: pytest.CaptureFixture[str], finished: bool, below: str
+) -> None:
+    text = Answer("m", "1", 0.1, (Tensor("translation", "BYTES", (1, 1), ("어제 그녀는",)),))
+    rest = Tensor("finished", "BOOL", (1, 1), (finished,))
+    print_stream([text, Answer("m", "1", 0.2, (*text.outputs, rest))])
+    printed = capsys.readouterr().out
+    assert printed.startswith("어제 그녀는어제 그녀는" + below)
+    assert ("cut" in printed) is not finished
 
 
 def test_lists_of_different_length_are_no_pair() -> None:

@@ -1,8 +1,9 @@
 from __future__ import annotations
 
+import json
 from typing import Any
 
-from nlpctl.why import devices_of, explain, servers_of
+from nlpctl.why import devices_of, explain, servers_of, speeds
 
 
 def make_pool(name: str, price: str = "1", max_devices: int = 4, **spec: Any) -> dict[str, Any]:
@@ -95,7 +96,69 @@ def test_devices_of_a_model_that_cannot_be_read_are_taken() -> None:
 def test_the_decision_is_told_in_words_with_a_cheaper_place() -> None:
     explanation = explain(make_model(pool="here"), [make_pool("here", "2"), make_pool("cheap", "0.5")], [])
     assert explanation.why == (
-        "Runs on pool here (1 replica at 2 an hour), what was cheapest of the 2 pools that admit it when it "
-        "was placed."
+        "Runs on pool here (1 replica at 2 an hour), where it found a place. Pool cheap (0.5 an hour) admits "
+        "it and costs less."
     )
     assert explanation.change == ("Pool cheap, at 0.5 an hour, would be taken if all were packed anew.")
+
+
+def make_member(name: str, replicas: int = 1, **spec: Any) -> dict[str, Any]:
+    """Of a server that several models share."""
+    model = make_model(name, pool="a", replicas=replicas, serving={"isolation": "Shared"}, **spec)
+    model["status"]["servers"][0]["name"] = "nlp-shared-0"
+    model["status"]["scaling"] = {"desired": 1}
+    return model
+
+
+def test_a_shared_model_is_told_its_server_and_who_is_in_it() -> None:
+    models = [make_member(name) for name in ("novels", "reviews", "words")]
+    explanation = explain(models[0], [make_pool("a")], models)
+    assert [one.verdict for one in explanation.pools] == ["RunsHere"]
+    assert explanation.why.startswith(
+        "Runs in server nlp-shared-0 on pool a with 2 other models, in 1 replica at 1 an hour: it takes "
+    )
+    assert explanation.why.endswith(" It shares the server with reviews and words.")
+
+
+def test_of_many_neighbours_only_some_are_named() -> None:
+    models = [make_member(f"m{number:02}") for number in range(11)]
+    explanation = explain(models[0], [make_pool("a", memoryMebibytes=4096)], models)
+    assert explanation.why.endswith("with m01, m02, m03, m04, m05, m06, m07, m08 and 2 others.")
+
+
+def test_a_shared_server_takes_its_devices_once() -> None:
+    others = tuple(make_member(name, replicas=2) for name in ("reviews", "words"))
+    assert verdicts(make_model(), make_pool("a", max_devices=3), others=others) == ["a HasRoom"]
+    assert verdicts(make_model(), make_pool("a", max_devices=1), others=others) == ["a Refused"]
+
+
+def test_of_a_model_that_sleeps_the_cause_is_told() -> None:
+    said = "No request came for 600 s, so the model sleeps; the next one wakes it."
+    model = make_model(pool="cheap", replicas=0)
+    asleep = {"type": "Ready", "status": "True", "reason": "Asleep", "message": said}
+    model["status"] |= {"conditions": [asleep], "scaling": {"desired": 0, "reason": said}}
+    found = explain(model, [make_pool("cheap")], [model])
+    assert (found.why, found.change) == (said, "")
+
+
+def told(profile: object) -> dict[str, Any]:
+    """The ConfigMap of the model's server on pool cheap."""
+    entry = {"name": "novels", "digest": "a" * 64, "maxBatchSize": 8, "instances": 1, "profile": profile}
+    return {
+        "metadata": {"labels": {"nlp-operator.io/pool": "cheap"}},
+        "data": {"server.json": json.dumps({"models": [entry]})},
+    }
+
+
+def test_what_was_measured_is_told_and_what_is_estimated_is_called_so() -> None:
+    batches = [{"rows": rows, "inFlight": 1, "medianSeconds": 0.002 + 0.001 * rows} for rows in (1, 2, 4)]
+    pools = [make_pool("cheap"), make_pool("dear", price="2")]
+    assert speeds(make_model(), [told({"batches": batches})], pools) == (
+        "On pool cheap a request of one row takes 3 ms, one of eight 10 ms (measured, without load).",
+        "On pool dear a request of one row takes 3 ms, one of eight 10 ms "
+        "(estimated from pool cheap, without load).",
+    )
+
+
+def test_of_a_model_that_is_not_measured_yet_no_speed_is_told() -> None:
+    assert speeds(make_model(), [told(True)], [make_pool("cheap")]) == ()

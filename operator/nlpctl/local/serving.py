@@ -192,6 +192,7 @@ def config_of(built: Sequence[Built]) -> str:
             digest=one.digest,
             max_batch_size=one.model.spec.serving.max_batch_size,
             instances=instances_on(pool, 1),
+            responses=one.model.spec.serving.responses,
         )
         for one in built
     ]

@@ -168,7 +168,7 @@ def _told_apart(one: Manifest) -> list[str]:
     spec, said = one.spec, []
     if spec.scaling.max_replicas is None:
         said.append(
-            f"{one.name} has no spec.scaling.maxReplicas, which holds it at its {spec.scaling.min_replicas}; "
+            f"{one.name} has no spec.scaling.maxReplicas, which holds it at its {spec.scaling.lowest}; "
             f"here it may have up to {MOST_REPLICAS}, to show what it would take."
         )
     elif spec.scaling.max_replicas > MOST_REPLICAS:
@@ -222,8 +222,8 @@ def _model(one: Manifest, first_seconds: float, further_seconds: float) -> Model
         quantile=held.quantile,
         priority=scaling.priority,
         devices=one.spec.serving.devices_per_replica,
-        lowest=min(scaling.min_replicas, MOST_REPLICAS),
-        highest=min(scaling.max_replicas or max(MOST_REPLICAS, scaling.min_replicas), MOST_REPLICAS),
+        lowest=min(scaling.lowest, MOST_REPLICAS),
+        highest=min(scaling.max_replicas or max(MOST_REPLICAS, scaling.lowest), MOST_REPLICAS),
     )
 
 

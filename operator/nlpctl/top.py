@@ -1,0 +1,145 @@
+"""What the models do now: replicas, load and latency, the worst first. Pure.
+
+Replicas and reasons are those of the status; load and latency stand on the operator's page of metrics, which
+not everybody may read: they are then left out.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from nlpctl.report import Happening, Obj, number, part, read_model
+
+_LINE = re.compile(r"nlp_operator_(\w+?)\{(.*)\} (\S+)")
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+LEADS = "nlp_operator_leader 1.0"
+Key = tuple[str, str]
+
+
+@dataclass(frozen=True)
+class Busy:
+    """One model now. `None`: not known."""
+
+    namespace: str
+    name: str
+    pools: tuple[str, ...]
+    ready: int
+    replicas: int
+    """That its servers are to have."""
+    wanted: int | None
+    """That are right for it."""
+    requests_per_second: float | None
+    latency_seconds: float | None
+    """At the quantile of its target."""
+    target_seconds: float | None
+    quantile: float | None
+    late_share: float | None
+    limited: str
+    """Why it does not get what it needs, a word; empty when it does."""
+    reason: str
+    """A sentence."""
+
+    @property
+    def late(self) -> bool:
+        """More requests than its target allows."""
+        return self.late_share is not None and self.late_share > 1 - (self.quantile or 1.0)
+
+    @property
+    def strain(self) -> float:
+        """Latency over its target; 0 where one of them is not known."""
+        if self.latency_seconds is None or not self.target_seconds:
+            return 0.0
+        return self.latency_seconds / self.target_seconds
+
+
+def leads(page: str) -> bool:
+    """Only the process that leads knows the load."""
+    return LEADS in page.splitlines()
+
+
+def read_page(page: str) -> dict[Key, dict[str, float]]:
+    """What the operator's page says of each model, by the end of the metric's name."""
+    found: dict[Key, dict[str, float]] = {}
+    for name, written, value in _LINE.findall(page):
+        labels = dict(_LABEL.findall(written))
+        if name.startswith("model_") and labels.keys() == {"namespace", "model"}:
+            measured = finite(value)
+            if measured is not None:
+                key = labels["namespace"], labels["model"]
+                found.setdefault(key, {})[name.removeprefix("model_")] = measured
+    return found
+
+
+def finite(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def busy(models: Iterable[Obj], page: str) -> list[Busy]:
+    """The worst first: those that are late, then those that are limited or not ready, then by load."""
+    measured = read_page(page)
+    rows = [read(model, measured) for model in models]
+    return sorted(rows, key=order)
+
+
+def order(row: Busy) -> tuple[object, ...]:
+    well = not row.limited and row.ready >= row.replicas
+    strain = -row.strain if row.late else 0.0
+    return not row.late, strain, well, -(row.requests_per_second or 0.0), row.namespace, row.name
+
+
+def read(model: Obj, measured: Mapping[Key, Mapping[str, float]]) -> Busy:
+    report = read_model(model)
+    now = measured.get((report.namespace, report.name), {})
+    scaling = part(part(model, "status"), "scaling")
+    limited = report.condition("ScaleLimited")
+    held = limited is not None and limited.status == "True"
+    ready = report.condition("Ready")
+    reason = str(scaling.get("reason") or "")
+    if held and limited is not None:
+        reason = limited.message
+    elif not report.ready:
+        reason = ready.message if ready is not None else report.headline
+    return Busy(
+        namespace=report.namespace,
+        name=report.name,
+        pools=tuple(dict.fromkeys(server.pool for server in report.servers)),
+        ready=sum(server.ready_replicas for server in report.servers),
+        replicas=sum(server.replicas for server in report.servers),
+        wanted=number(scaling.get("desired")) if "desired" in scaling else None,
+        requests_per_second=now.get("requests_per_second"),
+        latency_seconds=now.get("latency_seconds"),
+        target_seconds=now.get("latency_target_seconds"),
+        quantile=now.get("latency_target_quantile"),
+        late_share=now.get("late_ratio"),
+        limited=limited.reason if held and limited is not None else "",
+        reason=reason,
+    )
+
+
+# --- the past ---
+
+_CHANGE = re.compile(r"From (\d+) to (\d+) replicas\. ?(.*)", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Change:
+    when: datetime | None
+    before: int
+    after: int
+    why: str
+
+
+def history(happenings: Sequence[Happening]) -> list[Change]:
+    """Changes of replicas that Events tell of, as they stand; the API server forgets them after an hour."""
+    read = [(one, _CHANGE.match(one.message)) for one in happenings if one.reason == "Scaled"]
+    return [
+        Change(one.when, int(found[1]), int(found[2]), found[3]) for one, found in read if found is not None
+    ]
