@@ -12,10 +12,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import resource
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import uvloop
@@ -32,13 +32,16 @@ from nlp_operator.cluster.lease import ClusterLease
 from nlp_operator.cluster.writer import Writer
 from nlp_operator.controllers import wakeups
 from nlp_operator.controllers.autoscaler import Autoscaler, Pasts, Report
-from nlp_operator.controllers.keys import Key, model_key
+from nlp_operator.controllers.keys import SERVER, Key, model_key, server_key
 from nlp_operator.controllers.models import reconcile_model
 from nlp_operator.controllers.ownership import is_build_of_ours, is_pod_of_ours
 from nlp_operator.controllers.pools import reconcile_pool
+from nlp_operator.controllers.servers import reconcile_server
+from nlp_operator.controllers.sleeping import Sleeping
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.bucket import TokenBucket
 from nlp_operator.engine.clock import Clock, system_clock
+from nlp_operator.engine.connections import allow_many_connections
 from nlp_operator.engine.heap import keep_collections_short
 from nlp_operator.engine.leader import Leader
 from nlp_operator.engine.pulse import Pulse
@@ -49,6 +52,7 @@ from nlp_operator.engine.workers import Done, Failed, Fatal, Retry, Workers
 from nlp_operator.handlers import run_kopf
 from nlp_operator.logs import set_up_logging
 from nlp_operator.metrics import Metrics
+from nlp_operator.planning import figures
 from nlp_operator.planning.plan import PlanSettings
 from nlp_operator.settings import Settings
 from nlp_operator.signals.measured import Model
@@ -130,6 +134,7 @@ class App:
             clock=clock,
             namespaces=settings.namespaces,
             store_claim=settings.store_claim_name,
+            activator=ObjectKey(settings.lease_namespace, settings.activator) if settings.activator else None,
             on_sign=metrics.on_sign,
         )
         self.leader = Leader(
@@ -143,6 +148,9 @@ class App:
             port=settings.agent_port,
             every=settings.agent_poll_seconds,
             on_change=lambda namespace, model: self.queue.add(model_key(namespace, model), Priority.SIGNAL),
+            on_shared_change=lambda namespace, server: wakeups.wake_server(
+                self.world, server_key(namespace, server)
+            ),
             on_poll=metrics.on_poll,
             is_ours=lambda pod: is_pod_of_ours(pod, self.caches.stores),
         )
@@ -169,8 +177,14 @@ class App:
             look_seconds=settings.look_seconds,
         )
         wakeups.connect(self.world)
+        if settings.activator:
+            self.world.sleeping = Sleeping(self.caches.stores, self.queue, clock, settings.idle_seconds)
         self.source = self._measures()
         self.autoscaler = self._autoscaler()
+        if self.source is not None:
+            self.source.measured.on_newest = lambda model, found: self.autoscaler.note(
+                model_key(model.namespace, model.name), found
+            )
         self.pulse = Pulse(clock)
         self.beside = KopfBeside(self.caches, clock)
         self.working = False
@@ -187,21 +201,27 @@ class App:
             return is_pod_of_ours(pod, stores)
 
         if settings.signals == "Prometheus":
-            on_look = self.metrics.counter("prometheus_looks", "Looks at Prometheus, by result.")
             return make_asking(
-                stores, settings.prometheus_url, clock=self.clock, is_ours=is_ours, on_look=on_look
+                stores,
+                settings.prometheus_url,
+                clock=self.clock,
+                is_ours=is_ours,
+                on_look=self.metrics.on_prometheus,
             )
-        on_scrape = self.metrics.counter("scrapes", "Server pods asked for their metrics, by result.")
         source = make_scraping(
-            stores, settings.server_metrics_port, clock=self.clock, is_ours=is_ours, on_scrape=on_scrape
+            stores,
+            settings.server_metrics_port,
+            clock=self.clock,
+            is_ours=is_ours,
+            on_scrape=self.metrics.on_scrape,
         )
         stores[kinds.POD.name].listen(source.see_pod)
         return source
 
     def _autoscaler(self) -> Autoscaler:
-        if self.source is None:
-            return Autoscaler(self.world)
-        source = self.source
+        metrics, source = self.metrics, self.source
+        if source is None:
+            return Autoscaler(self.world, on_look=metrics.look_seconds.observe)
         return Autoscaler(
             self.world,
             lambda key: source.sample(Model(key.namespace, key.name)),
@@ -215,10 +235,25 @@ class App:
                 lambda key: source.take_past(Model(key.namespace, key.name)),
             ),
             holds=self.settings.scaling == "Hold",
+            on_look=metrics.look_seconds.observe,
+            on_early_look=metrics.early_looks.inc,
+            on_scaled=lambda direction: metrics.scalings.labels(direction).inc(),
+            on_stepped=lambda direction: metrics.steps.labels(direction).inc(),
         )
+
+    def _figures(self) -> Callable[[], list[figures.Gauge]]:
+        """A standby has none: a model's numbers are told once."""
+        if not self.working:
+            return list
+        stores = self.caches.stores
+        models, pools = tuple(stores[kinds.MODEL.name]), tuple(stores[kinds.POOL.name])
+        return partial(figures.gauges, models, pools, self.autoscaler.loads)
 
     def _gauges(self) -> None:
         metrics, queue = self.metrics, self.queue
+        metrics.fleet = self._figures
+        self.world.placing.on_plan = metrics.plan_seconds.observe
+        self.world.placing.repack_seconds = self.settings.repack_seconds
         self.queue.on_wait = metrics.queue_wait_seconds.observe
         metrics.gauge("queue_depth", "Keys that are ready and wait for a worker.", queue.depth)
         metrics.gauge("queue_failing", "Keys whose last reconcile failed.", queue.failing)
@@ -269,7 +304,8 @@ class App:
             self.queue.add(key, Priority.CHILD)
 
     async def reconcile(self, key: Key) -> Done:
-        return await (reconcile_model if key.kind == kinds.MODEL.name else reconcile_pool)(key, self.world)
+        reconcile = {kinds.MODEL.name: reconcile_model, SERVER: reconcile_server}
+        return await reconcile.get(key.kind, reconcile_pool)(key, self.world)
 
     def ended(self, key: Key, how: Done | Failed, seconds: float) -> None:
         failed = isinstance(how, Failed)
@@ -366,13 +402,6 @@ async def serve(settings: Settings) -> None:
             stack.push_async_callback(runner.cleanup)
             log.info("Listening for %s.", what, extra={"address": settings.listen_address, "port": taken})
         await app.run()
-
-
-def allow_many_connections() -> None:
-    """Every agent has a connection kept open; the soft limit of a container may be as low as 1,024. Programs
-    in Go raise it at their start, too."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def run(settings: Settings) -> int:

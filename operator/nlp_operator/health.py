@@ -8,6 +8,7 @@ caches are complete, and whether they are still told of changes. A blocked event
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -15,7 +16,7 @@ from aiohttp import web
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from nlp_operator.metrics import Metrics
+from nlp_operator.metrics import Metrics, page_of
 
 
 @dataclass(frozen=True)
@@ -106,9 +107,9 @@ def make_health_app(facts: Callable[[], Facts], limits: Limits) -> web.Applicati
 
 def make_metrics_app(metrics: Metrics) -> web.Application:
     async def page(request: web.Request) -> web.Response:
-        return web.Response(
-            body=generate_latest(metrics.registry), headers={"Content-Type": CONTENT_TYPE_LATEST}
-        )
+        fleet = metrics.fleet()
+        body = generate_latest(metrics.registry) + await asyncio.to_thread(page_of, fleet)
+        return web.Response(body=body, headers={"Content-Type": CONTENT_TYPE_LATEST})
 
     app = web.Application()
     app.add_routes([web.get("/metrics", page)])

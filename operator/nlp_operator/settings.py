@@ -6,43 +6,32 @@
 
 from __future__ import annotations
 
-import argparse
-import dataclasses
 import ipaddress
 import os
 import re
 import socket
 import uuid
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from nlp_operator.flags import (
+    PORT,
+    SettingsError,
+    flag,
+    name,
+    name_or_empty,
+    names,
+    number,
+    one_of,
+    setting,
+    text,
+    values_of,
+    variable,
+)
+
+__all__ = ["PREFIX", "Settings", "SettingsError", "read_settings", "settings_of_this_process"]
 
 PREFIX = "NLP_OPERATOR_"
-
-
-class SettingsError(ValueError):
-    """A setting cannot be used. The message names the key, the value, and what is allowed."""
-
-
-def _text(key: str, value: str) -> str:
-    return value
-
-
-def _name(key: str, value: str) -> str:
-    if not re.fullmatch(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", value):
-        raise SettingsError(
-            f"{key} is {value!r}; it must be a Kubernetes name: lower-case letters, digits, '-' and '.' "
-            "(at most 253)."
-        )
-    return value
-
-
-def _name_or_empty(key: str, value: str) -> str:
-    return value and _name(key, value)
-
-
-def _names(key: str, value: str) -> tuple[str, ...]:
-    return tuple(_name(key, one.strip()) for one in value.split(",") if one.strip())
 
 
 def _store_url(key: str, value: str) -> str:
@@ -69,6 +58,14 @@ def _server(key: str, value: str) -> str:
             "without a user."
         )
     return value.rstrip("/")
+
+
+def _collector(key: str, value: str) -> str:
+    if value and not re.fullmatch(r"http://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:[0-9]{1,5})?/?", value):
+        raise SettingsError(
+            f"{key} is {value!r}; it must be http://host or http://host:port of a collector, without a path."
+        )
+    return value
 
 
 def _hosts(key: str, value: str) -> tuple[str, ...]:
@@ -102,269 +99,251 @@ def _quantity(key: str, value: str) -> str:
     return value
 
 
-def _one_of(*allowed: str) -> Callable[[str, str], str]:
-    def parse(key: str, value: str) -> str:
-        if value not in allowed:
-            raise SettingsError(f"{key} is {value!r}; it must be one of {', '.join(allowed)}.")
-        return value
-
-    return parse
-
-
-def _number(lowest: float, highest: float, whole: bool) -> Callable[[str, str], Any]:
-    def parse(key: str, value: str) -> Any:
-        try:
-            number = int(value) if whole else float(value)
-        except ValueError:
-            number = None
-        if number is None or not lowest <= number <= highest:
-            what = "a whole number" if whole else "a number"
-            raise SettingsError(f"{key} is {value!r}; it must be {what} from {lowest:g} to {highest:g}.")
-        return number
-
-    return parse
-
-
 def _user(key: str, value: str) -> int | None:
-    return None if value == "none" else int(_number(1, 2**31 - 1, whole=True)(key, value))
-
-
-def _setting(default: Any, parse: Callable[[str, str], Any], doc: str) -> Any:
-    return field(default=default, metadata={"parse": parse, "doc": doc})
-
-
-_PORT = _number(0, 65535, whole=True)
+    return None if value == "none" else int(number(1, 2**31 - 1, whole=True)(key, value))
 
 
 @dataclass(frozen=True)
 class Settings:
     """One process's settings. A field's description is its `doc`: it is what --help prints."""
 
-    builder_image: str = _setting("", _text, "Image of the fetch and build Jobs. Required.")
-    torch_builder_image: str = _setting(
+    builder_image: str = setting("", text, "Image of the fetch and build Jobs. Required.")
+    torch_builder_image: str = setting(
         "",
-        _text,
+        text,
         "Image of the build Jobs of architectures that need torch (SentenceEncoder, Word2Vec, "
         "TextClassifier, Seq2SeqAttention, Transformer, HuggingFace); empty means that such models cannot be "
         "built here, and say so.",
     )
-    serving_image: str = _setting(
+    serving_image: str = setting(
         "",
-        _text,
+        text,
         "Image of the server pods (agent, Envoy, Triton). Changing it rolls every server. Required.",
     )
-    image_pull_policy: str = _setting(
-        "IfNotPresent", _one_of("Always", "IfNotPresent", "Never"), "Pull policy of these images."
+    image_pull_policy: str = setting(
+        "IfNotPresent", one_of("Always", "IfNotPresent", "Never"), "Pull policy of these images."
     )
-    store_claim_name: str = _setting(
+    store_claim_name: str = setting(
         "nlp-store",
-        _name,
+        name,
         "PersistentVolumeClaim that holds a namespace's sources and artifacts; created where it is missing.",
     )
-    store_size: str = _setting("10Gi", _quantity, "Size of a store claim that has to be created.")
-    store_access_mode: str = _setting(
+    store_size: str = setting("10Gi", _quantity, "Size of a store claim that has to be created.")
+    store_access_mode: str = setting(
         "ReadWriteMany",
-        _one_of("ReadWriteMany", "ReadWriteOnce"),
+        one_of("ReadWriteMany", "ReadWriteOnce"),
         "Access mode of a new store claim. ReadWriteOnce keeps all pods of a namespace on one node.",
     )
-    store_storage_class: str = _setting(
-        "", _name_or_empty, "StorageClass of a new store claim; empty means the cluster's default."
+    store_storage_class: str = setting(
+        "", name_or_empty, "StorageClass of a new store claim; empty means the cluster's default."
     )
-    store_url: str = _setting(
+    store_url: str = setting(
         "",
         _store_url,
         "Keep sources and artifacts in a bucket, s3://bucket/prefix, each namespace in a folder of its name "
         "below it; empty means in the claim. A change moves nothing and rolls every server: "
         "docs/operations.md.",
     )
-    store_endpoint: str = _setting(
+    store_endpoint: str = setting(
         "", _endpoint, "Address of an S3-compatible server, https://host:port; empty means AWS."
     )
-    store_region: str = _setting("us-east-1", _text, "Region of the bucket.")
-    store_secret_name: str = _setting(
+    store_region: str = setting("us-east-1", text, "Region of the bucket.")
+    store_secret_name: str = setting(
         "",
-        _name_or_empty,
+        name_or_empty,
         "Secret with the bucket's credentials, in every namespace with models (keys AWS_ACCESS_KEY_ID, "
         "AWS_SECRET_ACCESS_KEY, and ca.crt where needed). The operator never reads it; empty means that the "
         "pods' ServiceAccount brings credentials.",
     )
-    store_service_account_name: str = _setting(
+    store_service_account_name: str = setting(
         "",
-        _name_or_empty,
+        name_or_empty,
         "ServiceAccount of the pods that reach the bucket, in every namespace with models; empty means "
         "'default'.",
     )
-    fetch_allowed_networks: tuple[str, ...] = _setting(
+    fetch_allowed_networks: tuple[str, ...] = setting(
         (),
         _cidrs,
         "Private networks that sources may lie in, CIDRs separated by commas; fetches go to public addresses "
         "otherwise. A Service is reached by its own address and by its pods' (docs/sources.md).",
     )
-    fetch_redirect_hosts: tuple[str, ...] = _setting(
+    fetch_redirect_hosts: tuple[str, ...] = setting(
         (),
         _hosts,
         "Hosts that a source's host may redirect to, separated by commas: the storage behind a registry or a "
         "mirror of the hub. *.example.com is every host below one.",
     )
-    hugging_face_endpoint: str = _setting(
+    hugging_face_endpoint: str = setting(
         "", _https, "Hub that huggingFace sources come from; empty means https://huggingface.co."
     )
-    max_input_bytes: int = _setting(
-        50_000_000_000, _number(1, 10**15, whole=True), "The largest input that is fetched, in bytes."
+    max_input_bytes: int = setting(
+        50_000_000_000, number(1, 10**15, whole=True), "The largest input that is fetched, in bytes."
     )
-    run_as_user: int | None = _setting(
+    run_as_user: int | None = setting(
         1000,
         _user,
         "User, group and fsGroup of the pods made here; 'none' leaves it to the platform (OpenShift).",
     )
-    namespaces: tuple[str, ...] = _setting(
-        (), _names, "Namespaces to serve, separated by commas; empty means all (needs the ClusterRole)."
+    namespaces: tuple[str, ...] = setting(
+        (), names, "Namespaces to serve, separated by commas; empty means all (needs the ClusterRole)."
     )
-    kubeconfig: str = _setting(
+    kubeconfig: str = setting(
         "",
-        _text,
+        text,
         "kubeconfig file; empty means this pod's ServiceAccount, else $KUBECONFIG or ~/.kube/config.",
     )
-    identity: str = _setting(
+    identity: str = setting(
         "",
-        _text,
+        text,
         "Name in the Lease; must differ between live processes and survive a restart of the container. "
         "Empty means $POD_NAME, else host name and a random part.",
     )
-    lease_namespace: str = _setting(
-        "", _name_or_empty, "Namespace of the Lease; empty means $POD_NAMESPACE, else nlp-system."
+    lease_namespace: str = setting(
+        "", name_or_empty, "Namespace of the Lease; empty means $POD_NAMESPACE, else nlp-system."
     )
-    lease_name: str = _setting("nlp-operator", _name, "Name of the Lease.")
-    health_port: int = _setting(
-        8080, _PORT, "Port of /healthz and /readyz; 0 means any free one (it is logged)."
+    lease_name: str = setting("nlp-operator", name, "Name of the Lease.")
+    health_port: int = setting(
+        8080, PORT, "Port of /healthz and /readyz; 0 means any free one (it is logged)."
     )
-    metrics_port: int = _setting(9090, _PORT, "Port of /metrics; 0 means any free one (it is logged).")
-    listen_address: str = _setting(
+    metrics_port: int = setting(9090, PORT, "Port of /metrics; 0 means any free one (it is logged).")
+    listen_address: str = setting(
         "0.0.0.0",  # noqa: S104
-        _text,
+        text,
         "Address of both ports: the kubelet and Prometheus come from outside.",
     )
-    agent_port: int = _setting(8003, _PORT, "Port on which the agents in server pods answer.")
-    agent_poll_seconds: float = _setting(
+    agent_port: int = setting(8003, PORT, "Port on which the agents in server pods answer.")
+    agent_poll_seconds: float = setting(
         10.0,
-        _number(1, 300, whole=False),
+        number(1, 300, whole=False),
         "How often a settled agent is asked for its status, and a build, at first, how far it is.",
     )
-    signals: str = _setting(
-        "None",
-        _one_of("None", "Scrape", "Prometheus"),
-        "How the load and latency of models are measured: None; Scrape, which asks each server pod for its "
-        "metrics every two seconds; or Prometheus, which asks the server of --prometheus-url. status.scaling "
-        "then tells of them, and models whose spec.scaling.mode is Automatic are scaled by them.",
+    signals: str = setting(
+        "Scrape",
+        one_of("None", "Scrape", "Prometheus"),
+        "How the load and latency of models with a latencyTarget or maxReplicas are measured: Scrape, which "
+        "asks each server pod for its metrics every two seconds; Prometheus, which asks the server of "
+        "--prometheus-url; or None. status.scaling tells of them, and models whose spec.scaling.mode is "
+        "Automatic are scaled by them.",
     )
-    scaling: str = _setting(
+    scaling: str = setting(
         "Act",
-        _one_of("Act", "Hold"),
+        one_of("Act", "Hold"),
         "Hold stops scaling: every model keeps the replicas that it has, between its minReplicas and "
         "maxReplicas, and status.scaling still tells what would be right.",
     )
-    server_metrics_port: int = _setting(
-        8002, _PORT, "Port on which server pods give their metrics, for --signals Scrape."
+    most_instances: int = setting(
+        1,
+        number(1, 16, whole=True),
+        "Instances of a model that load may bring in a pod, for each that the pod begins with (one a core, "
+        "or one a device, where two are the most), as far as its slot has cores and memory free. With 1 only "
+        "replicas answer load; more is not for use yet.",
     )
-    prometheus_url: str = _setting(
+    activator: str = setting(
+        "",
+        name_or_empty,
+        "Service of the activator in this process's namespace, and the ConfigMap of that name in which it "
+        "says whom it wakes. With it models with spec.scaling.minReplicas 0 sleep while nobody asks for "
+        "them; empty means that none does.",
+    )
+    idle_seconds: float = setting(
+        600.0,
+        number(10, 86400, whole=False),
+        "For how long nobody must have asked for such a model, at every look, before it sleeps.",
+    )
+    server_metrics_port: int = setting(
+        8002, PORT, "Port on which server pods give their metrics, for --signals Scrape."
+    )
+    prometheus_url: str = setting(
         "",
         _server,
         "Prometheus that scrapes the server pods, at least every 15 s and with the labels namespace and pod, "
         "http://host:9090; needed with --signals Prometheus.",
     )
-    agent_silence_seconds: float = _setting(
-        60.0, _number(5, 3600, whole=False), "An agent that is silent for so long is not believed any more."
+    traces_url: str = setting(
+        "",
+        _collector,
+        "OpenTelemetry collector that server pods send the traces of requests to, as OTLP over HTTP, "
+        "http://host:4318; empty means that there are none. A change rolls every server.",
     )
-    workers: int = _setting(16, _number(1, 64, whole=True), "Objects worked on at the same time.")
-    writes_per_second: float = _setting(
+    traces_share: float = setting(
+        1.0,
+        number(0, 1, whole=False),
+        "Share of the requests that are traced, of those whose caller has not decided: docs/operations.md.",
+    )
+    unload_after_seconds: float = setting(
+        620.0,
+        number(1, 86400, whole=False),
+        "How long a model stays in a shared server that its Service has left; an agent ends connections "
+        "after 600 s.",
+    )
+    profiles: str = setting(
+        "None",
+        one_of("None", "FirstPod"),
+        "FirstPod: the first pod of an artifact on a pool, in a namespace, of a Dedicated model that is "
+        "scaled by load, measures how fast it is before it is Ready, within 30 s; scaling then begins with "
+        "that. None: it begins with a guess.",
+    )
+    repack_seconds: float = setting(
+        3600.0,
+        number(0, 2592000, whole=False),
+        "How often it is looked, from the start, whether models moved elsewhere would cost less; those that "
+        "are Ready and at rest are then moved, a server at a time, to devices that are free, never from a "
+        "stable to a spot pool. 0: nothing is moved to save money.",
+    )
+    agent_silence_seconds: float = setting(
+        60.0, number(5, 3600, whole=False), "An agent that is silent for so long is not believed any more."
+    )
+    workers: int = setting(16, number(1, 64, whole=True), "Objects worked on at the same time.")
+    writes_per_second: float = setting(
         100.0,
-        _number(1, 1000, whole=False),
+        number(1, 1000, whole=False),
         "Ceiling of writes to the API server, with a burst of four seconds' worth.",
     )
-    look_seconds: float = _setting(
+    look_seconds: float = setting(
         30.0,
-        _number(5, 3600, whole=False),
+        number(5, 3600, whole=False),
         "Every object is compared with the caches at least so often (drift, missed events).",
     )
-    log_format: str = _setting("json", _one_of("json", "human"), "Shape of the log lines on stderr.")
-    log_level: str = _setting(
-        "info", _one_of("debug", "info", "warning", "error"), "Least level that is logged."
+    log_format: str = setting("json", one_of("json", "human"), "Shape of the log lines on stderr.")
+    log_level: str = setting(
+        "info", one_of("debug", "info", "warning", "error"), "Least level that is logged."
     )
 
     def __post_init__(self) -> None:
         missing = [name for name in ("builder_image", "serving_image") if not getattr(self, name)]
         if missing:
-            keys = " and ".join(f"{_flag(name)} (or {_variable(name)})" for name in missing)
+            keys = " and ".join(f"{flag(name)} (or {variable(PREFIX, name)})" for name in missing)
             raise SettingsError(f"{keys} must be set: which image runs the Jobs, and which the servers?")
         of_bucket = ("store_endpoint", "store_secret_name", "store_service_account_name")
-        useless = [_flag(name) for name in of_bucket if getattr(self, name) and not self.store_url]
+        useless = [flag(name) for name in of_bucket if getattr(self, name) and not self.store_url]
         if useless:
             raise SettingsError(
-                f"{', '.join(useless)} is set and {_flag('store_url')} is not: a store in a claim has no use "
+                f"{', '.join(useless)} is set and {flag('store_url')} is not: a store in a claim has no use "
                 "for it. Set both, or neither."
             )
         if (self.signals == "Prometheus") != bool(self.prometheus_url):
             raise SettingsError(
-                f"{_flag('signals')} is {self.signals!r} and {_flag('prometheus_url')} is "
+                f"{flag('signals')} is {self.signals!r} and {flag('prometheus_url')} is "
                 f"{self.prometheus_url!r}: Prometheus needs an address, and nothing else has a use for one."
             )
         if self.agent_silence_seconds < self.agent_poll_seconds:
             raise SettingsError(
-                f"{_flag('agent_silence_seconds')} is {self.agent_silence_seconds:g}; it must not be "
-                f"less than {_flag('agent_poll_seconds')} ({self.agent_poll_seconds:g})."
+                f"{flag('agent_silence_seconds')} is {self.agent_silence_seconds:g}; it must not be "
+                f"less than {flag('agent_poll_seconds')} ({self.agent_poll_seconds:g})."
             )
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
-
-
-def _variable(name: str) -> str:
-    return PREFIX + name.upper()
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, tuple):
-        return ",".join(default) or "empty"
-    return "none" if default is None else str(default) or "empty"
-
-
-def make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m nlp_operator",
-        description="Runs the operator: turns NLPModel resources into tested models served by Triton.",
-        epilog="Each flag may also be given by the environment variable named beside it; the flag wins.",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    for one in dataclasses.fields(Settings):
-        parser.add_argument(
-            _flag(one.name),
-            dest=one.name,
-            metavar="VALUE",
-            help=f"{one.metadata['doc']} [{_variable(one.name)}; default: {_shown(one.default)}]".replace(
-                "%", "%%"
-            ),
-        )
-    return parser
 
 
 def read_settings(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     """Flags over environment over defaults; raises `SettingsError` for the first value that cannot be
     used."""
-    known = {_variable(one.name) for one in dataclasses.fields(Settings)}
-    unknown = sorted(key for key in environment if key.startswith(PREFIX) and key not in known)
-    if unknown:
-        # Kubernetes itself sets NLP_OPERATOR_SERVICE_HOST and the like in pods beside a Service of that name.
-        unknown = [key for key in unknown if not re.match(PREFIX + r"(.*_)?(SERVICE|PORT)(_|$)", key)]
-    if unknown:
-        raise SettingsError(f"{', '.join(unknown)} is no setting of this release; --help lists them all.")
-    given = vars(make_parser().parse_args(list(arguments)))
-    values: dict[str, Any] = {}
-    for one in dataclasses.fields(Settings):
-        flag, variable = given[one.name], environment.get(_variable(one.name))
-        key, raw = (_flag(one.name), flag) if flag is not None else (_variable(one.name), variable)
-        if raw is not None:
-            values[one.name] = one.metadata["parse"](key, raw)
+    values = values_of(
+        Settings,
+        PREFIX,
+        arguments,
+        environment,
+        program="python -m nlp_operator",
+        description="Runs the operator: turns NLPModel resources into tested models served by Triton.",
+    )
     values["identity"] = values.get("identity") or environment.get("POD_NAME") or _some_identity()
     values["lease_namespace"] = (
         values.get("lease_namespace") or environment.get("POD_NAMESPACE") or "nlp-system"

@@ -130,7 +130,7 @@ def test_pool_is_refused_with_a_sentence(control_plane: ControlPlane, change: Ob
     assert sentence in str(refused.value)
 
 
-@pytest.mark.parametrize("file", sorted(path.name for path in SAMPLES.glob("*.yaml")))
+@pytest.mark.parametrize("file", sorted(str(path.relative_to(SAMPLES)) for path in SAMPLES.rglob("*.yaml")))
 def test_sample_is_accepted_strictly(control_plane: ControlPlane, namespace: str, file: str) -> None:
     accepted = 0
     for manifest in yaml.safe_load_all((SAMPLES / file).read_text(encoding="utf-8")):

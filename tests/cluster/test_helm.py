@@ -88,6 +88,7 @@ def by_name(manifests: str) -> dict[tuple[str, str, str], Obj]:
     [
         pytest.param("default", (), id="the whole cluster"),
         pytest.param("namespaced", ("--set", "namespaces={default}"), id="chosen namespaces"),
+        pytest.param("with-activator", ("--set", "activator.enabled=true"), id="models may sleep"),
     ],
 )
 def test_chart_and_kustomize_install_the_same(
@@ -108,6 +109,32 @@ def test_chart_and_kustomize_install_the_same(
     assert found.keys() == wanted.keys()
     for key, one in wanted.items():
         assert found[key] == one
+
+
+def test_in_chosen_namespaces_models_sleep_by_rights_there_alone(helm: Helm) -> None:
+    """As `manifests/namespaced/let-namespace-sleep.yaml` gives them."""
+    found = rendered(helm, "--set", "activator.enabled=true,namespaces={team-a,team-b}", release="ours")
+    bound = {(kind, namespace, name) for kind, namespace, name in found if kind.endswith("Binding")}
+    ours = "ours-nlp-operator"
+    for namespace in ("team-a", "team-b"):
+        for role in ("sleep", "activator"):
+            assert ("RoleBinding", namespace, f"{ours}-{role}") in bound
+    assert {name for kind, _, name in bound if kind == "ClusterRoleBinding"} == {f"{ours}-cluster"}
+    (container,) = found[("Deployment", NAMESPACE, f"{ours}-activator")]["spec"]["template"]["spec"][
+        "containers"
+    ]
+    env = {one["name"]: one.get("value") for one in container["env"]}
+    assert (env["NLP_ACTIVATOR_NAMESPACES"], env["NLP_ACTIVATOR_CONFIG_MAP"]) == (
+        "team-a,team-b",
+        f"{ours}-activator",
+    )
+    (rule,) = found[("Role", NAMESPACE, f"{ours}-activator")]["rules"]
+    assert rule["resourceNames"] == [f"{ours}-activator"]
+    assert found[("ConfigMap", NAMESPACE, f"{ours}-settings")]["data"]["NLP_OPERATOR_ACTIVATOR"] == (
+        f"{ours}-activator"
+    )
+    for key in (("ConfigMap", NAMESPACE, f"{ours}-activator"), ("Service", NAMESPACE, f"{ours}-activator")):
+        assert key in found
 
 
 def test_monitoring_is_the_kustomize_component(

@@ -138,7 +138,11 @@ def test_containerd_knows_the_image_by_the_name_a_pod_writes(
     ("name", "uid", "modules", "absent"),
     [
         pytest.param(
-            "operator", "65532", "kopf kubernetes nlp_operator", "torch numpy nlp_agent", id="operator"
+            "operator",
+            "65532",
+            "kopf kubernetes nlp_operator nlp_activator",
+            "torch numpy nlp_agent",
+            id="operator",
         ),
         pytest.param(
             "builder", "1000", "onnx onnxruntime model_builders", "torch kubernetes kopf", id="builder"

@@ -22,7 +22,7 @@ from nlp_operator.planning.packing.planner import NOTHING
 from nlp_operator.planning.packing.reading import Ask
 from nlp_operator.planning.plan import ModelPlan
 from nlp_operator.planning.readings.advice import Advice
-from nlp_operator.planning.snapshot import ModelSnapshot
+from nlp_operator.planning.snapshot import Activator, ModelSnapshot
 from nlp_operator.planning.together import Decision, Question, Running, decide, now_running
 from nlp_operator.resources.manifests import sha256_of
 from nlp_operator.resources.settings import PlanSettings
@@ -247,6 +247,7 @@ class World:
     pods: list[Obj] = field(default_factory=list)
     agents: dict[str, AgentReport] = field(default_factory=dict)
     measured: dict[str, int] = field(default_factory=dict)
+    profiles: dict[str, str] = field(default_factory=dict)
     progress: dict[str, str] = field(default_factory=dict)
     foreign: frozenset[tuple[str, str]] = frozenset()
     usage: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -257,6 +258,8 @@ class World:
     """What other models ask."""
     advice: Advice | None = None
     """Of the autoscaler."""
+    activator: Activator | None = None
+    """What is known of it for this model."""
     store: Obj | None = None
     sources: dict[str, Obj] = field(default_factory=dict)
     """Other NLPModels by name."""
@@ -300,8 +303,10 @@ class World:
                 pools=pools,
                 agents=self.agents,
                 measured=self.measured,
+                profiles=self.profiles,
                 progress=self.progress,
                 advice=self.advice,
+                activator=self.activator,
                 usage=self.usage | self.in_use,
             )
         )
@@ -444,21 +449,29 @@ class World:
         if config_map is None:
             return  # What runs goes on, and new pods wait for it: nobody writes for a spec that is invalid.
         config = config_map["data"]["server.json"]
-        wanted = next(one["digest"] for one in json.loads(config)["models"])
+        entry = next(iter(json.loads(config)["models"]))
         others = [pod for pod in self.pods if labels(pod).get(names.LABEL_SERVER) != server]
         mine = [pod for pod in self.pods if labels(pod).get(names.LABEL_SERVER) == server]
         template = sha256_of(json.dumps(deployment["spec"]["template"], sort_keys=True))[:8]
         kept = [pod for pod in mine if labels(pod)["pod-template-hash"] == template][:replicas]
-        while len(kept) < replicas:
+        before = [pod for pod in mine if labels(pod)["pod-template-hash"] != template]
+        held = bool(before) and "minReadySeconds" in deployment["spec"]
+        while len(kept) < (1 if held else replicas):
             kept.append(self._server_pod(deployment, template, len(kept)))
         ready = report.pop("ready", True)
         for pod in kept:
-            pod["status"]["conditions"] = [{"type": "Ready", "status": str(ready)}]
-        older = [] if ready else [pod for pod in mine if labels(pod)["pod-template-hash"] != template]
+            before_: Obj = next(iter(pod["status"]["conditions"]), {})
+            same = before_.get("status") == str(ready)
+            since = before_.get("lastTransitionTime") if same else None
+            stamp = since or self.now.strftime("%Y-%m-%dT%H:%M:%SZ")
+            condition = {"type": "Ready", "status": str(ready), "lastTransitionTime": stamp}
+            pod["status"]["conditions"] = [condition]
+        older = before if held or not ready else []
         self.pods = others + older + kept
-        for pod in kept:
+        for pod in older + kept if ready else kept:
             hash_ = {"config_hash": sha256_of(config), "taken": self.now}
             given = {"model": name(self.model), **hash_, **report}
+            wanted = entry.get("pods", {}).get(name(pod), entry["digest"])
             self.agents[uid(pod)] = make_report(
                 given.pop("wanted", wanted), given.pop("serving", None), **given
             )

@@ -2,7 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from nlp_operator.settings import PREFIX, Settings, SettingsError, make_parser, read_settings
+from nlp_operator.flags import make_parser
+from nlp_operator.settings import PREFIX, Settings, SettingsError, read_settings
 
 IMAGES = {f"{PREFIX}BUILDER_IMAGE": "b:1", f"{PREFIX}SERVING_IMAGE": "s:1"}
 
@@ -24,11 +25,18 @@ def test_a_flag_wins_over_the_environment() -> None:
     assert (settings.workers, settings.namespaces) == (3, ("a", "b"))
 
 
-def test_nothing_is_measured_unless_somebody_asks_for_it() -> None:
-    assert (read().signals, read().prometheus_url) == ("None", "")
+def test_pods_are_asked_for_their_load_unless_somebody_says_otherwise() -> None:
+    assert (read().signals, read().prometheus_url) == ("Scrape", "")
+    assert read("--signals", "None").signals == "None"
     address = "https://prometheus.example:9090/select/0/prometheus/"
     settings = read("--signals", "Prometheus", "--prometheus-url", address)
     assert settings.prometheus_url == address.rstrip("/")
+
+
+def test_there_are_no_traces_unless_a_collector_is_named() -> None:
+    assert (read().traces_url, read().traces_share) == ("", 1.0)
+    settings = read("--traces-url", "http://otel.monitoring:4318", "--traces-share", "0.05")
+    assert (settings.traces_url, settings.traces_share) == ("http://otel.monitoring:4318", 0.05)
 
 
 def test_processes_without_a_pod_never_share_an_identity() -> None:
@@ -43,6 +51,13 @@ def test_processes_without_a_pod_never_share_an_identity() -> None:
             {"NLP_OPERATOR_WORKERS": "many"},
             "NLP_OPERATOR_WORKERS is 'many'; it must be a whole number from 1 to 64.",
             id="not a number",
+        ),
+        pytest.param(
+            ["--traces-url", "https://otel:4318/v1/traces"],
+            {},
+            "--traces-url is 'https://otel:4318/v1/traces'; it must be http://host or http://host:port of a "
+            "collector, without a path.",
+            id="no collector",
         ),
         pytest.param(
             ["--workers", "0"],
@@ -127,7 +142,7 @@ def test_variables_that_kubernetes_sets_for_a_service_are_no_mistake() -> None:
 
 
 def test_help_teaches_every_setting_with_its_variable_and_default() -> None:
-    text = make_parser().format_help()
+    text = make_parser(Settings, PREFIX, "program", "What it does.").format_help()
     for name in ("builder-image", "namespaces", "lease-namespace", "look-seconds"):
         assert f"--{name}" in text
     assert "NLP_OPERATOR_STORE_CLAIM_NAME" in text.replace("\n", "")

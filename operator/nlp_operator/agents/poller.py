@@ -18,14 +18,20 @@ from nlp_operator.agents.asking import Followers
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, labels, name, namespace, uid
 from nlp_operator.engine.clock import Clock
-from nlp_operator.planning.agent_report import AgentReport, parse_agent_report, with_peaks
+from nlp_operator.planning.agent_report import (
+    AgentReport,
+    ModelReport,
+    parse_agent_report,
+    with_peaks,
+)
 from nlp_operator.planning.pods import is_of_server
 
 log = logging.getLogger(__name__)
 
 SETTLED = ("Serving", "Quarantined")
-LARGEST_ANSWER = 256 * 1024
-"""Bytes; a report of a hundred models is a tenth of this. What is larger is not our agent."""
+LARGEST_ANSWER = 512 * 1024
+"""Bytes; a report of sixty models that have all there is to tell is two thirds of this. What is larger is
+not our agent."""
 
 
 @dataclass(frozen=True)
@@ -36,9 +42,11 @@ class Target:
     namespace: str
     name: str
     model: str
+    """Empty of a shared server."""
     address: str
     ready: bool
     config_hash: str
+    server: str = ""
 
 
 def target_of(pod: Obj) -> Target | None:
@@ -63,11 +71,13 @@ def target_of(pod: Obj) -> Target | None:
         address=address,
         ready=any(item.get("type") == "Ready" and item.get("status") == "True" for item in conditions),
         config_hash=annotations_of(pod).get(names.ANNOTATION_CONFIG_HASH, ""),
+        server=labels(pod).get(names.LABEL_SERVER, ""),
     )
 
 
 class Agents:
-    """`on_change(namespace, model)` is called when what an agent of that model says has changed."""
+    """`on_change(namespace, model)` is called when what an agent of that model says has changed;
+    `on_shared_change(namespace, server)` when it is the agent of a shared server."""
 
     def __init__(
         self,
@@ -75,6 +85,7 @@ class Agents:
         clock: Clock,
         port: int,
         on_change: Callable[[str, str], None],
+        on_shared_change: Callable[[str, str], None] = lambda namespace, server: None,
         every: float = 10.0,
         every_unsettled: float = 1.0,
         timeout: float = 3.0,
@@ -87,6 +98,7 @@ class Agents:
         self._clock = clock
         self._port = port
         self._on_change = on_change
+        self._on_shared_change = on_shared_change
         self._every = every
         self._every_unsettled = every_unsettled
         self._followers = Followers(timeout, at_once)
@@ -195,7 +207,18 @@ class Agents:
         # The same answer again stays the same object: nobody has to compare what it says a second time.
         if old is None or replace(old, taken=None) != replace(report, taken=None):
             self.reports[target.uid] = report
-            self._on_change(target.namespace, target.model)
+            if target.model:
+                self._on_change(target.namespace, target.model)
+            else:
+                self._on_shared_change(target.namespace, target.server)
+        elif report.silent_since is None and _counted(report) != _counted(old):
+            self.reports[target.uid] = replace(report, taken=old.taken)
+
+
+def _counted(report: AgentReport) -> tuple[object, ...]:
+    """What changes all the time: the newest is kept, and nobody is woken for it."""
+    of_models = [(one.traffic, one.own_mebibytes, one.processes) for one in report.models]
+    return report.held_mebibytes, report.free_mebibytes, report.cores_each, of_models
 
 
 def settled(target: Target, report: AgentReport) -> bool:
@@ -209,4 +232,11 @@ def settled(target: Target, report: AgentReport) -> bool:
     if target.config_hash and not report.config_hash.startswith(target.config_hash):
         return False  # It has not read its new configuration yet.
     last = SETTLED if target.ready else ("Quarantined",)
-    return bool(report.models) and all(model.state in last for model in report.models)
+    return bool(report.models) and all(
+        model.state in last and not _on_its_way(model) for model in report.models
+    )
+
+
+def _on_its_way(model: ModelReport) -> bool:
+    """It serves one version while another is being brought, and not because that was refused."""
+    return model.state == "Serving" and model.serving != model.wanted and not model.reason

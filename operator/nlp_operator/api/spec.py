@@ -568,6 +568,7 @@ class ServiceShape(_Part):
 class Serving(_Part):
     isolation: Literal["Dedicated", "Shared"] = "Dedicated"
     max_batch_size: int = Field(32, ge=1, le=4096)
+    responses: Literal["Whole", "Streamed"] = "Whole"
     memory_mebibytes: int = Field(0, ge=0, le=16_777_216)
     devices_per_replica: int = Field(1, ge=1, le=16)
     pod: ServerPod = ServerPod()
@@ -585,7 +586,7 @@ class LatencyTarget(_Part):
 
 class Scaling(_Part):
     mode: Literal["Automatic", "Advisory", "External"] = "Automatic"
-    min_replicas: int = Field(1, ge=1, le=1000)
+    min_replicas: int = Field(1, ge=0, le=1000)
     max_replicas: int | None = Field(None, ge=1, le=1000)
     latency_target: LatencyTarget | None = None
     priority: int = Field(100, ge=0, le=1_000_000)
@@ -601,10 +602,16 @@ class Scaling(_Part):
     @property
     def highest(self) -> int:
         """Replicas that it may have; without `maxReplicas` nothing allows more than `minReplicas`."""
-        return self.min_replicas if self.max_replicas is None else self.max_replicas
+        return self.lowest if self.max_replicas is None else self.max_replicas
+
+    @property
+    def lowest(self) -> int:
+        """Replicas of a model that is awake: `minReplicas` 0 says that it may sleep (planning/sleep.py)."""
+        return max(self.min_replicas, 1)
 
 
 class Rollout(_Part):
+    bake_seconds: int = Field(60, ge=0, le=86400)
     allow_disruption: bool = False
 
 

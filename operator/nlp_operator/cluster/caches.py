@@ -14,20 +14,26 @@ from nlp_operator.api.objects import Obj, labels, namespace
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.kinds import Kind
-from nlp_operator.cluster.source import ClusterSource
-from nlp_operator.cluster.writer import controller_uid
+from nlp_operator.cluster.source import OURS, ClusterSource
+from nlp_operator.cluster.writer import member_uids, owner_of
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.informer import Informer
-from nlp_operator.engine.store import Store, drop_managed_fields, older
+from nlp_operator.engine.store import ObjectKey, Store, drop_managed_fields, older
 from nlp_operator.planning.dependencies import sources_of
 
-OURS = {"labelSelector": f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"}
-OUR_PODS = {"labelSelector": names.LABEL_MODEL}
+ACTIVATORS, WAKES = "Activator", "Wake"
+"""Keys of the stores of the activator's own EndpointSlices, and of the ConfigMap in which it says whom it
+wakes."""
 
 
 def _by_owner(obj: Obj) -> tuple[str, ...]:
-    owner = controller_uid(obj)
+    owner = owner_of(obj)
     return (owner,) if owner else ()
+
+
+def _by_server(obj: Obj) -> tuple[str, ...]:
+    server = labels(obj).get(names.LABEL_SERVER)
+    return (f"{namespace(obj)}/{server}",) if server else ()
 
 
 def _by_model(obj: Obj) -> tuple[str, ...]:
@@ -104,37 +110,69 @@ class Caches:
         clock: Clock,
         namespaces: Sequence[str] = (),
         store_claim: str,
+        activator: ObjectKey | None = None,
         on_sign: Callable[[str, str], None] | None = None,
     ) -> None:
+        """`activator`: where its Service is, and the ConfigMap of that name."""
         self.stores: dict[str, Store] = {
             kinds.MODEL.name: Store(indices={"namespace": _by_namespace, "source": _by_source}),
             kinds.POOL.name: Store(),
             kinds.NODE.name: Store(project=slim_node),
-            kinds.POD.name: Store(project=slim_pod, indices={"model": _by_model}),
+            kinds.POD.name: Store(project=slim_pod, indices={"model": _by_model, "server": _by_server}),
             kinds.CLAIM.name: Store(),
             **{
                 kind.name: Store(
                     project=slim_job if kind is kinds.JOB else drop_managed_fields,
-                    indices={"owner": _by_owner},
+                    indices={"owner": _by_owner, "member": member_uids},
                 )
-                for kind in kinds.CHILDREN
+                for kind in kinds.OWNED
             },
+            ACTIVATORS: Store(),
+            WAKES: Store(),
         }
         selectors: Mapping[Kind, Mapping[str, str]] = {
-            kinds.POD: OUR_PODS,
             kinds.CLAIM: {"fieldSelector": f"metadata.name={store_claim}"},
-            **dict.fromkeys(kinds.CHILDREN, OURS),
+            **dict.fromkeys((kinds.POD, *kinds.CHILDREN), OURS),
         }
         self._by_place: dict[tuple[str, str], Informer] = {}
         for kind in (kinds.MODEL, kinds.POOL, kinds.NODE, kinds.POD, kinds.CLAIM, *kinds.CHILDREN):
             for scope in (namespaces or ("",)) if kind.namespaced else ("",):
-                source = ClusterSource(cluster, kind, scope, selectors.get(kind, {}))
-                title = f"{kind.plural} in {scope}" if scope else kind.plural
-                store = self.stores[kind.name]
-                informer = Informer(title, source, store, clock=clock, scope=scope, on_sign=on_sign)
-                self._by_place[(kind.name, scope)] = informer
+                self._by_place[(kind.name, scope)] = self._informer(
+                    cluster, kind, scope, selectors.get(kind, {}), kind.name, clock, on_sign
+                )
 
-        self.informers = tuple(self._by_place.values())
+        watched = list(self._by_place.values())
+        if activator is not None:
+            of_slices = {"labelSelector": f"{names.LABEL_SLICE_OF}={names.MANAGED_BY}"}
+            for scope in namespaces or ("",):
+                watched.append(
+                    self._informer(cluster, kinds.SLICE, scope, of_slices, kinds.SLICE.name, clock, on_sign)
+                )
+            of_service = {"labelSelector": f"{names.LABEL_SERVICE}={activator.name}"}
+            of_name = {"fieldSelector": f"metadata.name={activator.name}"}
+            for kind, its, store in (
+                (kinds.SLICE, of_service, ACTIVATORS),
+                (kinds.CONFIG_MAP, of_name, WAKES),
+            ):
+                watched.append(self._informer(cluster, kind, activator.namespace, its, store, clock, on_sign))
+        self.informers = tuple(watched)
+
+    def _informer(
+        self,
+        cluster: Cluster,
+        kind: Kind,
+        scope: str,
+        selectors: Mapping[str, str],
+        store: str,
+        clock: Clock,
+        on_sign: Callable[[str, str], None] | None,
+    ) -> Informer:
+        """`store`: the key of what it fills."""
+        title = f"{kind.plural} in {scope}" if scope else kind.plural
+        if store != kind.name:
+            title = f"{title} of the activator"
+        source = ClusterSource(cluster, kind, scope, selectors)
+        return Informer(title, source, self.stores[store], clock=clock, scope=scope, on_sign=on_sign)
 
     async def run(self) -> None:
         """Until cancelled."""

@@ -46,13 +46,17 @@ DEPLOYMENT = Kind("Deployment", "apps", "v1", "deployments")
 NETWORK_POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolicies")
 DISRUPTION_BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
+SLICE = Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
 EVENT = Kind("Event", "events.k8s.io", "v1", "events")
 
 CHILDREN = (JOB, DEPLOYMENT, CONFIG_MAP, SERVICE, NETWORK_POLICY, DISRUPTION_BUDGET)
 """What a model owns. All of them are collected by the garbage collector when it is deleted."""
 
+OWNED = (*CHILDREN, SLICE)
+"""All of that, and what it owns where models may sleep."""
+
 CREATE_ONLY = frozenset({JOB.name, CLAIM.name})
 """Created where missing, never changed: a Job's template is immutable, and the store belongs to the
 namespace."""
 
-BY_NAME = {kind.name: kind for kind in (*CHILDREN, MODEL, POOL, NODE, POD, CLAIM, LEASE, EVENT)}
+BY_NAME = {kind.name: kind for kind in (*OWNED, MODEL, POOL, NODE, POD, CLAIM, LEASE, EVENT)}

@@ -6,9 +6,12 @@ import random
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
+from nlp_operator.api import names
 from nlp_operator.cluster.client import Cluster, with_kind
 from nlp_operator.cluster.kinds import Kind
 from nlp_operator.engine.informer import Page, WatchEvent
+
+OURS = {"labelSelector": f"{names.LABEL_MANAGED_BY}={names.MANAGED_BY}"}
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,8 @@
 * What a POST set belongs to the field manager's "Update" entry, which an apply would not take fields out of.
   So before the first apply to an object that entry is turned into an "Apply" one (as client-go's csaupgrade
   does).
-* Ours is what has the model as its controller, by uid. In addition an object we have seen as ours keeps being
+* Ours is what has the model as its controller, by uid; or, of a shared server, what has models as its plain
+  owners and the server's name as its label. In addition an object we have seen as ours keeps being
   so while this process lives, so that a stripped owner reference is repaired instead of being taken for a
   stranger; and a Job without a controller is ours when it carries the hash of the Job we want, which the
   model's uid went into.
@@ -21,7 +22,7 @@ from typing import Any
 
 from nlp_operator import errors
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, name, namespace, uid
+from nlp_operator.api.objects import Obj, annotations_of, deleting, dig, labels, name, namespace, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.drift import drift, merge_patch
@@ -43,6 +44,27 @@ def controller_uid(obj: Obj) -> str:
     return ""
 
 
+def member_uids(obj: Obj) -> tuple[str, ...]:
+    """Of an object of a shared server: the uids of the models that own it. Of any other there are none."""
+    references = dig(obj, "metadata", "ownerReferences", default=[])
+    if names.LABEL_SERVER not in labels(obj) or any(one.get("controller") for one in references):
+        return ()
+    return tuple(str(one.get("uid", "")) for one in references if one.get("kind") == names.MODEL_KIND)
+
+
+def shared_owner(of_namespace: str, server: str) -> str:
+    """Stands for a shared server where the uid of a model stands for that: nobody knows its members for
+    ever. No uid has a slash."""
+    return f"{of_namespace}/{server}"
+
+
+def owner_of(obj: Obj) -> str:
+    """Whose the object is: a model's uid, or a `shared_owner`; empty when it is nobody's."""
+    if member_uids(obj):
+        return shared_owner(namespace(obj), labels(obj)[names.LABEL_SERVER])
+    return controller_uid(obj)
+
+
 class Writer:
     """`fence` raises when this process may not write (its lease is not valid). `stores` are the caches, by
     kind."""
@@ -55,7 +77,7 @@ class Writer:
         self._bucket = bucket
         self._fence = fence
         self._owned: dict[str, str] = {}
-        """uid of a child -> uid of the model it was seen to belong to."""
+        """uid of a child -> whose it was seen to be (`owner_of`)."""
         self._applied: set[str] = set()
         """uids of objects whose field ownership is known to be an "Apply" entry."""
         self._gone: dict[str, None] = {}
@@ -63,7 +85,7 @@ class Writer:
         self._compared: dict[str, tuple[str, str]] = {}
         """uid of an object in the cache -> (hash of the manifest, resourceVersion of the object) that were
         last found to say the same."""
-        for kind in kinds.CHILDREN:
+        for kind in kinds.OWNED:
             stores[kind.name].listen(self._remember)
 
     def _remember(self, old: Obj | None, new: Obj | None) -> None:
@@ -73,7 +95,7 @@ class Writer:
         if new is None:
             return
         self._gone.pop(uid(new), None)
-        owner = controller_uid(new)
+        owner = owner_of(new)
         if owner:
             self._owned[uid(new)] = owner
 
@@ -89,10 +111,10 @@ class Writer:
         self._applied.discard(child)
         self._gone.pop(child, None)
 
-    def forget(self, model_uid: str) -> None:
-        """The model is gone; so is what was remembered of its children."""
-        cached = [one for kind in kinds.CHILDREN for one in self._stores[kind.name].by("owner", model_uid)]
-        gone = [child for child in self._gone if self._owned.get(child) == model_uid]
+    def forget(self, owner: str) -> None:
+        """The model, or the shared server, is gone; so is what was remembered of its children."""
+        cached = [one for kind in kinds.OWNED for one in self._stores[kind.name].by("owner", owner)]
+        gone = [child for child in self._gone if self._owned.get(child) == owner]
         for child in [*map(uid, cached), *gone]:
             self._drop(child)
 
@@ -100,7 +122,7 @@ class Writer:
         await self._bucket.take()
         self._fence()
 
-    async def ensure(self, wanted: Obj, model_uid: str) -> bool:
+    async def ensure(self, wanted: Obj, owner: str) -> bool:
         """Make the cluster hold this manifest. True when something was written.
 
         Raises `NameTaken` when the name belongs to somebody else, `Leaving` when it will be free in a moment,
@@ -109,10 +131,10 @@ class Writer:
         kind = kinds.BY_NAME[wanted["kind"]]
         seen = self._stores[kind.name].get(ObjectKey(namespace(wanted), name(wanted)))
         if seen is None:
-            return await self._create(kind, wanted, model_uid)
+            return await self._create(kind, wanted, owner)
         if kind is kinds.CLAIM:
             return False
-        if not self._is_ours(seen, model_uid) and not self._is_lost_job(kind, wanted, seen):
+        if not self._is_ours(seen, owner) and not self._is_lost_job(kind, wanted, seen):
             raise self._not_ours(kind, wanted, seen)
         if deleting(seen):
             return False
@@ -143,10 +165,8 @@ class Writer:
             self._compared[uid(seen)] = state
         return None
 
-    def _is_ours(self, seen: Obj, model_uid: str) -> bool:
-        return controller_uid(seen) == model_uid or (
-            not controller_uid(seen) and self._owned.get(uid(seen)) == model_uid
-        )
+    def _is_ours(self, seen: Obj, owner: str) -> bool:
+        return owner_of(seen) == owner or (not owner_of(seen) and self._owned.get(uid(seen)) == owner)
 
     @staticmethod
     def _is_lost_job(kind: Kind, wanted: Obj, seen: Obj) -> bool:
@@ -166,28 +186,28 @@ class Writer:
                 f"The {kind.name} {name(seen)!r} in namespace {namespace(seen)!r} is on its way out; it is "
                 f"made anew once it is gone."
             )
-        return errors.NameTaken(
-            f"A {kind.name} {name(seen)!r} exists in namespace {namespace(seen)!r} and does not belong to "
-            f"this model. Delete it, or give the model another name."
-        )
+        where = f"A {kind.name} {name(seen)!r} exists in namespace {namespace(seen)!r} and does not belong to"
+        if member_uids(wanted):
+            return errors.NameTaken(f"{where} a server of this operator. Delete it, or name it otherwise.")
+        return errors.NameTaken(f"{where} this model. Delete it, or give the model another name.")
 
-    async def _create(self, kind: Kind, wanted: Obj, model_uid: str) -> bool:
+    async def _create(self, kind: Kind, wanted: Obj, owner: str) -> bool:
         await self._turn()
         try:
             created = await self._cluster.create(kind, wanted)
         except errors.AlreadyExists:
-            return await self._meet(kind, wanted, model_uid)
+            return await self._meet(kind, wanted, owner)
         self._stores[kind.name].put(created)
         log.info("Created %s %s/%s.", kind.name, namespace(wanted), name(wanted))
         return True
 
-    async def _meet(self, kind: Kind, wanted: Obj, model_uid: str) -> bool:
+    async def _meet(self, kind: Kind, wanted: Obj, owner: str) -> bool:
         """The name exists and the cache does not have it: read it, and find out whose it is."""
         if kind is kinds.CLAIM:
             # The namespace's, whoever made it: another model of the namespace, a moment ago, as a rule.
             return False
         live = await self._cluster.get(kind, namespace(wanted), name(wanted))
-        if not self._is_ours(live, model_uid) and not self._is_lost_job(kind, wanted, live):
+        if not self._is_ours(live, owner) and not self._is_lost_job(kind, wanted, live):
             raise self._not_ours(kind, wanted, live)
         if deleting(live):
             self._stores[kind.name].put(live)
@@ -245,7 +265,7 @@ class Writer:
         self._applied.add(seen_uid)
 
     async def remove(
-        self, kind_name: str, of_namespace: str, of_name: str, of_uid: str, propagation: str, model_uid: str
+        self, kind_name: str, of_namespace: str, of_name: str, of_uid: str, propagation: str, owner: str
     ) -> bool:
         """Delete this very object, after having looked at it once more. True when it was still there and
         ours."""
@@ -255,7 +275,7 @@ class Writer:
         except errors.NotFound:
             self._stores[kind.name].remove(ObjectKey(of_namespace, of_name))
             return False
-        if uid(live) != of_uid or deleting(live) or not self._is_ours(live, model_uid):
+        if uid(live) != of_uid or deleting(live) or not self._is_ours(live, owner):
             self._stores[kind.name].put(live)
             return False
         await self._turn()

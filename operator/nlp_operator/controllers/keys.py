@@ -10,7 +10,7 @@ from nlp_operator.cluster.kinds import MODEL, POOL
 
 
 class Key(NamedTuple):
-    """One NLPModel or one DevicePool (whose namespace is empty)."""
+    """One NLPModel, one DevicePool (whose namespace is empty) or one shared server."""
 
     kind: str
     namespace: str
@@ -27,6 +27,14 @@ def model_key(of_namespace: str, of_name: str) -> Key:
 
 def pool_key(of_name: str) -> Key:
     return Key(POOL.name, "", of_name)
+
+
+SERVER = "Server"
+"""Kind of the keys of shared servers, each known by the name of its objects."""
+
+
+def server_key(of_namespace: str, of_name: str) -> Key:
+    return Key(SERVER, of_namespace, of_name)
 
 
 def key_of_label(obj: Obj) -> Key:

@@ -4,6 +4,7 @@ path."""
 from __future__ import annotations
 
 import random
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nlp_operator import errors
@@ -14,7 +15,7 @@ from nlp_operator.controllers.keys import Key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.workers import Done
 from nlp_operator.planning.models import plan_model
-from nlp_operator.planning.plan import EventWanted, ModelPlan
+from nlp_operator.planning.plan import Annotation, EventWanted, ModelPlan
 from nlp_operator.planning.refusal import in_users_terms, with_refusal, with_wait
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import events_between
@@ -65,14 +66,14 @@ async def _carry_out(plan: ModelPlan, seen: ModelSnapshot, key: Key, world: Worl
     tried again later."""
     model, left = seen.model, False
     try:
-        applied = await _apply(plan, model, world)
+        applied = await write_all(plan.apply, uid(model), world)
         if applied.plan_again:
             return Done(look_again=0.0)
         refusal = applied.refusal
         # They follow from what was seen, not from what was just written: no refusal is a reason to keep them.
         left = await _remove(plan, model, world)
         if refusal is None and applied.leaving is None:
-            await _annotate(plan, world)
+            await annotate_all(plan.annotate, world)
     except errors.NamespaceTerminating:
         return Done()  # The model goes with its namespace.
     except errors.Waits as error:
@@ -97,7 +98,7 @@ async def _carry_out(plan: ModelPlan, seen: ModelSnapshot, key: Key, world: Worl
 
 
 @dataclass
-class _Applied:
+class Applied:
     """What became of the objects of a plan."""
 
     refusal: errors.Waits | None = None
@@ -109,15 +110,15 @@ class _Applied:
     """A name turned out to be taken, which the plan did not know."""
 
 
-async def _apply(plan: ModelPlan, model: Obj, world: World) -> _Applied:
+async def write_all(manifests: Iterable[Obj], owner: str, world: World) -> Applied:
     """Write every object that does not need one which was held up before it."""
-    applied = _Applied()
+    applied = Applied()
     held_up: set[str] = set()
-    for wanted in plan.apply:
+    for wanted in manifests:
         if wanted["kind"] in RUNS and held_up & NEEDED_TO_RUN:
             continue
         try:
-            applied.wrote |= await world.writer.ensure(wanted, uid(model))
+            applied.wrote |= await world.writer.ensure(wanted, owner)
             continue
         except errors.NamespaceTerminating:
             raise
@@ -135,8 +136,8 @@ async def _apply(plan: ModelPlan, model: Obj, world: World) -> _Applied:
     return applied
 
 
-async def _annotate(plan: ModelPlan, world: World) -> None:
-    for annotation in plan.annotate:
+async def annotate_all(annotations: Iterable[Annotation], world: World) -> None:
+    for annotation in annotations:
         await world.writer.annotate(
             kinds.POD.name,
             annotation.namespace,

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, labels, listed, namespace, text, uid
 from nlp_operator.cluster import kinds
-from nlp_operator.cluster.writer import controller_uid
+from nlp_operator.cluster.writer import controller_uid, member_uids
 from nlp_operator.engine.store import ObjectKey, Store
 
 
 def is_pod_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
-    """Whether a server pod hangs by a ReplicaSet on a Deployment that its model controls.
+    """Whether a server pod hangs by a ReplicaSet on a Deployment that its model controls, or that models
+    own together.
 
     ReplicaSets are in no cache (nothing else needs them); theirs is the Deployment's name with a hash behind.
     """
@@ -24,7 +25,11 @@ def is_pod_of_ours(pod: Obj, stores: Mapping[str, Store]) -> bool:
         deployment, text(controller, "name")
     ):
         return False
-    model = stores[kinds.MODEL.name].get(ObjectKey(namespace(pod), labels(pod).get(names.LABEL_MODEL, "")))
+    models = stores[kinds.MODEL.name]
+    if names.LABEL_MODEL not in labels(pod):
+        uids = {uid(model) for model in models.by("namespace", namespace(pod))}
+        return not uids.isdisjoint(member_uids(deployment))
+    model = models.get(ObjectKey(namespace(pod), labels(pod)[names.LABEL_MODEL]))
     # A stripped owner reference is put back by the next pass; the agent need not fall silent for that.
     return model is not None and controller_uid(deployment) in ("", uid(model))
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -20,6 +20,7 @@ from nlp_operator.api.objects import (
     dig,
     generation,
     labels,
+    listed,
     name,
     namespace,
     number,
@@ -28,29 +29,38 @@ from nlp_operator.api.objects import (
 )
 from nlp_operator.api.spec import parse_model
 from nlp_operator.cluster import kinds
-from nlp_operator.cluster.writer import controller_uid
-from nlp_operator.controllers.keys import Key, key_of_object, pool_key
+from nlp_operator.cluster.writer import controller_uid, member_uids, owner_of, shared_owner
+from nlp_operator.controllers.keys import Key, key_of_object, model_key, pool_key, server_key
 from nlp_operator.controllers.ledger import Ledger
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue, Priority
-from nlp_operator.engine.store import Store
+from nlp_operator.engine.store import ObjectKey, Store
 from nlp_operator.errors import SpecInvalid
-from nlp_operator.planning.packing.planner import NOTHING
-from nlp_operator.planning.packing.reading import Ask, ask_of, measured_alone
+from nlp_operator.planning.packing.planner import NOTHING, plan
+from nlp_operator.planning.packing.problem import Plan
+from nlp_operator.planning.packing.reading import Ask, ask_of, measured_of
+from nlp_operator.planning.packing.saving import Moving, Saving, next_saving, servers_of, taken_back
 from nlp_operator.planning.pods import is_of_server
 from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.provision import BackOff, back_off, next_moment, waiting_in
-from nlp_operator.planning.scaling.observed import readable_pools
+from nlp_operator.planning.readiness import says_ready
+from nlp_operator.planning.rest import free_devices, not_left_yet, not_to_be_moved, restless
+from nlp_operator.planning.scaling.observed import asked_last, readable_pools
+from nlp_operator.planning.scaling.wanted import is_scaled
+from nlp_operator.planning.shared import owners_in
 from nlp_operator.planning.together import (
     Decision,
     Question,
     Running,
     Share,
     Where,
+    carried_on,
     decide,
     now_running,
+    where_of,
     without_waiting,
 )
+from nlp_operator.resources.server import ServedModel, models_in
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +71,14 @@ takes milliseconds; this is for one that fails."""
 LONGEST_PAUSE_SECONDS = 0.2
 LOOK_SECONDS = 10.0
 """How often pods that wait for devices are looked at, at least."""
+
+MOST_PROFILES = 4096
+"""Artifacts whose speed is remembered."""
+STEP_SECONDS = 3600.0
+"""For one of several models that move for money to be proven, besides the time it stays loaded after that."""
+FAILED_SECONDS = 86_400.0
+"""For how long a model is not moved for money again after a move that was taken back; each time twice as
+long."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +101,10 @@ class Seen:
     """Of servers."""
     back_offs: Mapping[str, BackOff]
     now: datetime
+    homes: Mapping[Key, str] = field(default_factory=dict)
+    """The shared server of each model, as it was found at the start."""
+    moving: Moving = field(default_factory=dict)
+    """Models that move to save money and have not left their old places."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +120,30 @@ class Made:
 
 
 @dataclass
+class Step:
+    """A move to save money that is on its way."""
+
+    before: Plan
+    plan: Plan
+    moving: frozenset[str]
+    """The models that move, by key, without those that were taken back."""
+    left: frozenset[str]
+    """Those that have not left their old places."""
+    since: float
+    """Monotonic: when it began, or the last of them left."""
+
+    def of(self, left: frozenset[str]) -> Moving:
+        return {key: servers_of(self.before, key) for key in left}
+
+
+@dataclass(frozen=True)
+class Failed:
+    until: float
+    """Monotonic."""
+    seconds: float
+
+
+@dataclass
 class Placing:
     clock: Clock
     stores: Mapping[str, Store]
@@ -109,12 +155,35 @@ class Placing:
     """Of pools that did not deliver; one that has passed is remembered until they do."""
     measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """By artifact and pool: the most mebibytes that a replica was seen to take, by its agent."""
+    measured_own: dict[str, dict[str, int]] = field(default_factory=dict)
+    """The same without what the server takes whatever it holds."""
+    profiles: dict[str, dict[str, str]] = field(default_factory=dict)
+    """By whose they are (`profiles.owner_of`) and pool: what agents measured of its speed, as text."""
+    on_plan: Callable[[float], None] = lambda seconds: None
+    """Told how long each plan took that was made anew."""
+    repack_seconds: float = 0.0
+    """From the start, and from each look, to looking what moving would save; 0: nothing is moved for it."""
+    step_seconds: float = STEP_SECONDS
+    """How long none of the models that move for money has to have left before they stay where they are."""
+    on_saving: Callable[[Saving], None] = lambda saving: None
+    """Told of each step that is begun."""
+    on_taken_back: Callable[[frozenset[str]], None] = lambda moved: None
+    """Told of the models that do not run where a step would have had them, by key."""
+    _saved_by: dict[str, float] = field(default_factory=dict)
+    """Models that were moved to save money, by key, and when (monotonic): not again within `repack_seconds`,
+    so that scaling and thrift, should they disagree, do not send a model to and fro."""
+    _repack_after: float | None = None
+    """Monotonic; `None`: this process has not looked yet."""
+    _step: Step | None = None
+    _failed: dict[str, Failed] = field(default_factory=dict)
+    """Models by key: of steps that were taken back."""
     _outdated: float | None = None
     """Monotonic: since when pools are known to be others than those of the last plan."""
     _next: datetime | None = None
     _asks: dict[Key, Asked] = field(default_factory=dict)
     _known: frozenset[Where] = frozenset()
     """The servers there were when the last plan was made."""
+    _homes: dict[Key, str] = field(default_factory=dict)
     _pools: tuple[Obj, ...] = ()
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -145,12 +214,29 @@ class Placing:
             since = self._outdated = self._outdated or self.clock.monotonic()
         return max(0.0, since + PATIENCE_SECONDS - self.clock.monotonic())
 
-    def note_measured(self, artifact: str, pool: str, mebibytes: int) -> None:
-        by_pool = self.measured.setdefault(artifact, {})
-        by_pool[pool] = max(by_pool.get(pool, 0), mebibytes)
+    def note_measured(self, artifact: str, pool: str, mebibytes: int, own_mebibytes: int = 0) -> None:
+        for known, seen in ((self.measured, mebibytes), (self.measured_own, own_mebibytes)):
+            if seen:
+                by_pool = known.setdefault(artifact, {})
+                by_pool[pool] = max(by_pool.get(pool, 0), seen)
+
+    def note_profile(self, of_whom: str, pool: str, profile: str) -> None:
+        """The first holds. Of too many the oldest is forgotten: then a guess takes its place."""
+        self.profiles.setdefault(of_whom, {}).setdefault(pool, profile)
+        while len(self.profiles) > MOST_PROFILES:
+            del self.profiles[next(iter(self.profiles))]
+
+    def measured_of(self, artifact: str, spec_of: Obj) -> dict[str, int]:
+        """By pool, of a model's artifact: with the whole server where it has one alone."""
+        shared = text(spec_of, "spec", "serving", "isolation") == "Shared"
+        return dict((self.measured_own if shared else self.measured).get(artifact, {}))
 
     def look_soon(self) -> None:
         self._changed.set()
+
+    @property
+    def is_to_look(self) -> bool:
+        return self._changed.is_set()
 
     def seed(self) -> None:
         """After a start: each model that runs asks for what it has, until its own pass says otherwise. So a
@@ -165,6 +251,32 @@ class Placing:
             if ask is not None:
                 self._asks[key_of_object(model)] = Asked(uid(model), ask, self.clock.monotonic())
 
+    def _shared(self) -> list[str]:
+        """Who holds devices for shared servers of which anybody plans."""
+        asking = {one.uid for one in self._asks.values()}
+        planned = () if self.decision is None else (*self.decision.shared, *self.decision.vacated)
+        return [
+            *(shared_owner(*where) for where in planned),
+            *(
+                owner_of(one)
+                for one in self.stores[kinds.DEPLOYMENT.name]
+                if not asking.isdisjoint(member_uids(one))
+            ),
+        ]
+
+    def _home(self, model: Obj) -> Obj | None:
+        """The shared server that a model runs in, by its Deployment: of several, between which it moves, the
+        one that the status names first."""
+        told = [text(one, "name") for one in listed(model, "status", "servers")]
+        there = [
+            one for one in self.stores[kinds.DEPLOYMENT.name].by("member", uid(model)) if not deleting(one)
+        ]
+
+        def rank(one: Obj) -> tuple[int, str]:
+            return (told.index(name(one)) if name(one) in told else len(told), name(one))
+
+        return min(there, key=rank, default=None)
+
     def _as_it_runs(self, model: Obj) -> Ask | None:
         try:
             spec = parse_model(model)
@@ -173,11 +285,27 @@ class Placing:
         artifact = dig(model, "status", "artifact", default={})
         deployments = self.stores[kinds.DEPLOYMENT.name].by("owner", uid(model))
         replicas = sum(number(one, "spec", "replicas") for one in deployments if not deleting(one))
-        if not text(artifact, "digest") or not replicas or spec.serving.isolation != "Dedicated":
+        shared = spec.serving.isolation == "Shared"
+        home = self._home(model)
+        if home is not None:
+            self._homes[key_of_object(model)] = name(home)
+            replicas = replicas or self._of_home(model, home)
+        if not text(artifact, "digest") or not replicas:
             return None
-        known = self.measured.get(text(artifact, "digest"), {})
-        measured = {pool: measured_alone(mebibytes) for pool, mebibytes in known.items()}
+        known = self.measured_of(text(artifact, "digest"), model)
+        measured = {pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in known.items()}
         return ask_of(namespace(model), name(model), spec, replicas, number(artifact, "bytes"), measured)
+
+    def _of_home(self, model: Obj, home: Obj) -> int:
+        """Replicas of its server that a model asked for: a server has as many as the member that wants most.
+
+        Where no member's status tells of all that there are, the process before ended between the two writes:
+        whoever may have wanted them keeps them, until that is decided anew.
+        """
+        there, models = number(home, "spec", "replicas"), self.stores[kinds.MODEL.name]
+        members = [models.get(ObjectKey(namespace(home), one)) for one in owners_in(home)]
+        known = max((asked_last(one) for one in members if one is not None), default=there)
+        return there if known < there and is_scaled(model) else min(asked_last(model), there)
 
     async def run(self) -> None:
         while True:
@@ -185,6 +313,7 @@ class Placing:
             begun = self.clock.monotonic()
             try:
                 await self.look()
+                await self.save()
                 # A thousand models that come at once ask one after the other: half of the time is the loop's.
                 await asyncio.sleep(min(self.clock.monotonic() - begun, LONGEST_PAUSE_SECONDS))
             except Exception:
@@ -211,11 +340,14 @@ class Placing:
             asks=dict(self._asks),
             deployments=tuple(self.stores[kinds.DEPLOYMENT.name]),
             pools=self._live_pools(),
-            taken=self.ledger.held_without(one.uid for one in self._asks.values()),
+            taken=self.ledger.held_without([*(one.uid for one in self._asks.values()), *self._shared()]),
             pods=tuple(filter(is_of_server, self.stores[kinds.POD.name])),
             back_offs=self.back_offs,
             now=self.clock.now(),
+            homes=self._homes,
+            moving=self._moving(),
         )
+        begun = self.clock.monotonic()
         made = await asyncio.to_thread(_look, seen, self.decision, self._known)
         self._known, self._next = made.known, made.next_moment
         before, self.back_offs = self.back_offs, made.back_offs
@@ -223,13 +355,105 @@ class Placing:
             if before.get(pool) != self.back_offs.get(pool):
                 self.queue.add(pool_key(pool), Priority.SIGNAL)
         if made.decision is not None and made.decision is not self.decision:
+            self.on_plan(self.clock.monotonic() - begun)
             last, self.decision, self._outdated = self.decision, made.decision, None
             self._wake(last, made.decision)
+
+    async def save(self) -> None:
+        """Begin with the next step that saves money, when it is time and the one before is carried out, by
+        the same moves as any other plan: from the unloading of the last model on."""
+        now, decision = self.clock.monotonic(), self.decision
+        self._follow(now)
+        if self._repack_after is None:
+            self._repack_after = now + self.repack_seconds
+        if not self.repack_seconds or decision is None or self._step is not None:
+            return
+        if now < self._repack_after or self.is_to_look:
+            return
+        self._repack_after = now + self.repack_seconds
+        running = _running(self._asking(), tuple(self.stores[kinds.DEPLOYMENT.name]), self._homes)
+        stay = not_to_be_moved(self.stores[kinds.MODEL.name])
+        stay |= restless(decision, running.objects, self._told(running))
+        self._saved_by = {key: at for key, at in self._saved_by.items() if now - at < self.repack_seconds}
+        lately = self._saved_by.keys() | {key for key, one in self._failed.items() if now < one.until}
+        free = free_devices(self.stores[kinds.POOL.name], self.back_offs)
+        found = await asyncio.to_thread(next_saving, decision.problem, decision.plan, stay, lately, free)
+        if self.decision is not decision or self.is_to_look:
+            self._repack_after = now  # it was found for what is no more
+        elif found is not None:
+            self._step = Step(decision.plan, found.plan, frozenset(found.moved), frozenset(found.moved), now)
+            self._saved_by |= dict.fromkeys(found.moved, now)
+            self._decide_for(decision, found.plan)
+            self.on_saving(found)
+        elif stay or lately:
+            kept = sorted(stay | lately)
+            told = {"not_moved": len(kept), "among_them": kept[:10], "free_devices": free}
+            log.info("Nothing is moved to save money; some models are not to be moved now.", extra=told)
+
+    def _follow(self, now: float) -> None:
+        """The step that is on its way: it ends when all have left; whom it harms stays where he was."""
+        step, decision = self._step, self.decision
+        if step is None or decision is None:
+            return
+        left = self._left(step, decision)
+        if left != step.left:
+            step.left, step.since = left, now
+        models = [self.stores[kinds.MODEL.name].get(ObjectKey(*one.split("/", 1))) for one in sorted(left)]
+        harmed = any(one is not None and not says_ready(one) for one in models)
+        if left and (harmed or now >= step.since + self.step_seconds) and not self.is_to_look:
+            self._decide_for(decision, plan(decision.problem, taken_back(decision.plan, step.of(left))))
+        back = self._taken_back(step)
+        step.moving -= back
+        if not left - back:
+            self._step = None
+        for key in back:
+            seconds = 2 * self._failed[key].seconds if key in self._failed else FAILED_SECONDS
+            self._failed[key] = Failed(now + seconds, seconds)
+        if back:
+            self.on_taken_back(back)
+
+    def _taken_back(self, step: Step) -> frozenset[str]:
+        """Who has a place, and not where the step would have it."""
+        made = NOTHING if self.decision is None else self.decision.plan
+        now = {key: servers_of(made, key).keys() for key in step.moving}
+        return frozenset(
+            key for key, there in now.items() if there and not servers_of(step.plan, key).keys() <= there
+        )
+
+    def _moving(self) -> Moving:
+        if self._step is None or self.decision is None:
+            return {}
+        return self._step.of(self._left(self._step, self.decision))
+
+    def _left(self, step: Step, decision: Decision) -> frozenset[str]:
+        running = _running(self._asking(), tuple(self.stores[kinds.DEPLOYMENT.name]), self._homes)
+        there = tuple(one for one in decision.plan.leaving if where_of(one) in running.objects)
+        return not_left_yet(Plan(leaving=there), step.moving, self._told(running))
+
+    def _decide_for(self, decision: Decision, made: Plan) -> None:
+        self.decision = carried_on(decision, made)
+        self._wake(decision, self.decision)
+
+    def _asking(self) -> dict[str, str]:
+        """Keys of the models by uid."""
+        return {one.uid: one.ask.key for one in self._asks.values()}
+
+    def _told(self, running: Running) -> dict[Where, Mapping[str, ServedModel]]:
+        store = self.stores[kinds.CONFIG_MAP.name]
+        return {where: models_in(store.get(ObjectKey(*where))) for where in running.shared}
 
     def _wake(self, before: Decision | None, made: Decision) -> None:
         if before is None or before.question.pools != made.question.pools:
             for model in self.stores[kinds.MODEL.name]:
                 self.queue.add(key_of_object(model), Priority.SIGNAL)
+        old, new = ({} if one is None else one.shared for one in (before, made))
+        vacated = (frozenset() if before is None else before.vacated) ^ made.vacated
+        for where in old.keys() | new.keys() | vacated:
+            if where in vacated or old.get(where) != new.get(where):
+                self.queue.add(server_key(*where), Priority.CHILD)
+        self._wake_models(before, made)
+
+    def _wake_models(self, before: Decision | None, made: Decision) -> None:
         for key in self._asks:
             of_name = f"{key.namespace}/{key.name}"
             old, new = None if before is None else before.shares.get(of_name), made.shares.get(of_name)
@@ -266,9 +490,15 @@ def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:
     back_offs = {pool: one for pool, one in found.items() if one is not None}
     backed_off = frozenset(pool for pool, one in back_offs.items() if one.until > seen.now)
     moments = [next_moment(found[pool], spec, waiting[pool], seen.now) for pool, spec in specs.items()]
-    missed = {(model, pool): count for pool in backed_off for model, count in waiting[pool].replicas.items()}
+    missed = {where: count for pool in backed_off for where, count in waiting[pool].replicas.items()}
     decision, there = _decide(seen, last, known, backed_off, missed)
     return Made(decision, there, back_offs, min((one for one in moments if one is not None), default=None))
+
+
+def _at_home(deployment: Obj, of_uid: Mapping[str, str], homes: Mapping[Key, str]) -> tuple[str, ...]:
+    """The keys of the models that have their place in a shared server, as they were found at the start."""
+    asking = sorted(of_uid[one] for one in member_uids(deployment) if one in of_uid)
+    return tuple(key for key in asking if homes.get(model_key(*key.split("/", 1))) == name(deployment))
 
 
 def _by_pool(objects: Iterable[Obj]) -> dict[str, list[Obj]]:
@@ -276,6 +506,23 @@ def _by_pool(objects: Iterable[Obj]) -> dict[str, list[Obj]]:
     for one in objects:
         found.setdefault(labels(one).get(names.LABEL_POOL, ""), []).append(one)
     return found
+
+
+def _running(of_uid: Mapping[str, str], deployments: Iterable[Obj], homes: Mapping[Key, str]) -> Running:
+    """`of_uid`: keys of the models that ask."""
+    there = [one for one in deployments if not deleting(one)]
+    return Running(
+        {
+            (of_uid[owner], labels(one).get(names.LABEL_POOL, "")): one
+            for one in there
+            if (owner := controller_uid(one)) in of_uid
+        },
+        {
+            (namespace(one), name(one)): (one, _at_home(one, of_uid, homes))
+            for one in there
+            if member_uids(one)
+        },
+    )
 
 
 def _decide(
@@ -287,19 +534,12 @@ def _decide(
 ) -> tuple[Decision | None, frozenset[Where]]:
     """The decision over what is seen, the last one where nothing changed; and the servers there are."""
     asks = tuple(sorted((one.ask for one in seen.asks.values()), key=lambda one: one.key))
-    of_uid = {one.uid: one.ask.key for one in seen.asks.values()}
-    running = Running(
-        {
-            (of_uid[owner], labels(one).get(names.LABEL_POOL, "")): one
-            for one in seen.deployments
-            if (owner := controller_uid(one)) in of_uid and not deleting(one)
-        }
-    )
+    running = _running({one.uid: one.ask.key for one in seen.asks.values()}, seen.deployments, seen.homes)
     before = NOTHING if last is None else last.plan
     now = now_running(before, asks, running, known, seen.pools)
-    there = frozenset(running.deployments)
+    there = running.there
     delivered, waiting = without_waiting(now, missed)
     question = Question(asks, seen.pools, seen.taken, delivered, backed_off, waiting)
     if last is not None and question in (last.question, last.answered()):
         return last, there
-    return decide(question, last), there
+    return decide(question, last, seen.moving), there

@@ -4,9 +4,9 @@ millisecond."""
 from __future__ import annotations
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name, namespace, text, uid
+from nlp_operator.api.objects import Obj, deleting, dig, generation, kind, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
-from nlp_operator.controllers.keys import Key, key_of_object, model_key, pool_key
+from nlp_operator.controllers.keys import Key, key_of_object, model_key, pool_key, server_key
 from nlp_operator.controllers.placing import facts_of
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
@@ -26,8 +26,8 @@ def connect(world: World) -> None:
     stores[kinds.POD.name].listen(lambda old, new: _on_pod(world, old, new))
     stores[kinds.CLAIM.name].listen(lambda old, new: _on_claim(world, old, new))
     stores[kinds.DEPLOYMENT.name].listen(lambda old, new: _on_deployment(world, old, new))
-    for kind in kinds.CHILDREN:
-        stores[kind.name].listen(lambda old, new: _on_child(world, old, new))
+    for child in kinds.OWNED:
+        stores[child.name].listen(lambda old, new: _on_child(world, old, new))
 
 
 def _on_own_object(world: World, old: Obj | None, new: Obj | None) -> None:
@@ -44,10 +44,12 @@ def _on_own_object(world: World, old: Obj | None, new: Obj | None) -> None:
 def _on_model(world: World, old: Obj | None, new: Obj | None) -> None:
     """Also wakes the models that take inputs from it, when anything changed for them."""
     _on_own_object(world, old, new)
-    if as_source(old) == as_source(new):
-        return
     some = new or old
     assert some is not None
+    if _is_edit(old, new) or dig(old, "status", "artifact") != dig(new, "status", "artifact"):
+        _wake_servers_of(world, key_of_object(some))
+    if as_source(old) == as_source(new):
+        return
     for dependant in world.stores[kinds.MODEL.name].by("source", f"{namespace(some)}/{name(some)}"):
         world.queue.add(key_of_object(dependant), Priority.CHILD)
 
@@ -109,8 +111,7 @@ def _on_deployment(world: World, old: Obj | None, new: Obj | None) -> None:
         world.placing.look_soon()
     if old is not None or new is None:
         return
-    model = labels(new).get(names.LABEL_MODEL, "")
-    for pod in world.stores[kinds.POD.name].by("model", f"{namespace(new)}/{model}"):
+    for pod in world.stores[kinds.POD.name].by("server", f"{namespace(new)}/{name(new)}"):
         world.agents.see(None, pod)
 
 
@@ -119,9 +120,32 @@ def _on_child(world: World, old: Obj | None, new: Obj | None) -> None:
         for model in world.stores[kinds.MODEL.name].by("namespace", namespace(old)):
             world.queue.add(key_of_object(model), Priority.CHILD)
     for obj in (old, new):
-        key = _model_of(obj)
+        key, server = _model_of(obj), _shared_server_of(obj)
         if key is not None:
             world.queue.add(key, Priority.CHILD)
+        if key is not None and obj is not None and kind(obj) == kinds.SERVICE.name:
+            _wake_servers_of(world, key)  # They may let the model go once it is led elsewhere.
+        if server is not None:
+            wake_server(world, server)
+
+
+def wake_server(world: World, server: Key) -> None:
+    """It, and all who are in it: what they say of themselves follows from it."""
+    world.queue.add(server, Priority.CHILD)
+    for model in world.members_of(server):
+        world.queue.add(model_key(server.namespace, model), Priority.CHILD)
+
+
+def _wake_servers_of(world: World, model: Key) -> None:
+    for server in world.servers_of(model):
+        world.queue.add(server, Priority.CHILD)
+
+
+def _shared_server_of(obj: Obj | None) -> Key | None:
+    own = labels(obj) if obj is not None else {}
+    if obj is None or names.LABEL_MODEL in own or names.LABEL_SERVER not in own:
+        return None
+    return server_key(namespace(obj), own[names.LABEL_SERVER])
 
 
 def _model_of(obj: Obj | None) -> Key | None:

@@ -12,27 +12,42 @@ from nlp_operator import errors
 from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, dig, labels, name, namespace, text, uid
+from nlp_operator.api.objects import Obj, deleting, dig, labels, name, namespace, text, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.client import Cluster
 from nlp_operator.cluster.events import reference_to
-from nlp_operator.cluster.writer import Writer, controller_uid
-from nlp_operator.controllers.keys import Key, key_of_label, model_key
+from nlp_operator.cluster.kinds import Kind
+from nlp_operator.cluster.writer import Writer, owner_of, shared_owner
+from nlp_operator.controllers.keys import Key, key_of_label, model_key, server_key
 from nlp_operator.controllers.ledger import Ledger
-from nlp_operator.controllers.placing import Placing
+from nlp_operator.controllers.placing import STEP_SECONDS, Placing
+from nlp_operator.controllers.sleeping import Sleeping
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.recorder import Recorder
 from nlp_operator.engine.store import ObjectKey, Store
+from nlp_operator.planning.agent_report import ModelReport, as_begun, rounded_up
 from nlp_operator.planning.dependencies import sources_of
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.models import TAKEN_SECONDS
+from nlp_operator.planning.outgrown import told_by
+from nlp_operator.planning.packing.explain import money
+from nlp_operator.planning.packing.problem import Server as Planned
+from nlp_operator.planning.packing.reading import MEBIBYTE
+from nlp_operator.planning.packing.saving import Saving
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
 from nlp_operator.planning.pods import is_of_server
+from nlp_operator.planning.profiles import is_asked_of
+from nlp_operator.planning.profiles import owner_of as profiles_of
 from nlp_operator.planning.readings.advice import LEFT_OUT, UNTOLD, Advice
+from nlp_operator.planning.scaling.slots import begins_with
 from nlp_operator.planning.scaling.wanted import wanted_of
+from nlp_operator.planning.shared import Member, ServerSnapshot, owners_in
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import only_progress
+from nlp_operator.planning.together import Share
+from nlp_operator.planning.violations import Violation
+from nlp_operator.resources.server import models_in
 
 log = logging.getLogger(__name__)
 
@@ -89,14 +104,21 @@ class World:
     settled: dict[Key, Settled] = field(default_factory=dict)
     advice: dict[Key, Advice] | None = None
     """What the autoscaler says of each model's load; `None` where nothing is measured."""
+    sleeping: Sleeping | None = None
+    """What is known of models that may sleep; `None` where no activator is installed."""
     told: dict[str, float] = field(default_factory=dict)
     """By uid: when the status of a model or a pool was last written."""
+    trouble: dict[tuple[str, str], Violation] = field(default_factory=dict)
+    """By namespace and name of a shared server."""
     strangers: dict[tuple[str, str, str], float] = field(default_factory=dict)
     """(kind, namespace, name) of objects that are not ours and hold a name we want -> when they were last
     seen."""
 
     def __post_init__(self) -> None:
         self.placing = Placing(self.clock, self.stores, self.ledger, self.queue)
+        self.placing.step_seconds = STEP_SECONDS + self.plan_settings.unload_after_seconds
+        self.placing.on_saving = self._tell_saving
+        self.placing.on_taken_back = self._tell_taken_back
 
     def get(self, key: Key) -> Obj | None:
         return self.stores[key.kind].get(ObjectKey(key.namespace, key.name))
@@ -104,14 +126,18 @@ class World:
     def observe(self, model: Obj) -> ModelSnapshot:
         """Everything `plan_model` decides from, of this moment; no read of the API."""
         of_namespace, of_uid = namespace(model), uid(model)
+        share = self.placing.share(model_key(of_namespace, name(model)))
+        shared = self._shared_servers(model, share)
         pods = self.stores[kinds.POD.name].by("model", f"{of_namespace}/{name(model)}")
+        for server in shared:
+            pods += self.stores[kinds.POD.name].by("server", f"{of_namespace}/{name(server)}")
         claim = ObjectKey(of_namespace, self.plan_settings.store_claim_name)
         reports, progress = self.agents.reports, self.builds.progress
-        self._note_measured(name(model), pods)
+        self._note_measured(model, pods)
         return ModelSnapshot(
             model=model,
             children=tuple(
-                child for kind in kinds.CHILDREN for child in self.stores[kind.name].by("owner", of_uid)
+                child for kind in kinds.OWNED for child in self.stores[kind.name].by("owner", of_uid)
             ),
             pods=pods,
             foreign=frozenset(
@@ -120,21 +146,157 @@ class World:
             store=self.stores[kinds.CLAIM.name].get(claim),
             sources=self._sources(model),
             pools=self.placing.pools,
-            share=self.placing.share(model_key(of_namespace, name(model))),
+            share=share,
+            shared=shared,
+            shared_configs=self._configs_of(shared),
+            trouble=self._troubles(of_namespace, share, shared),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
-            measured=dict(self.placing.measured.get(text(model, "status", "artifact", "digest"), {})),
+            measured=self.placing.measured_of(text(model, "status", "artifact", "digest"), model),
+            profiles=dict(self.placing.profiles.get(profiles_of(model), {})),
             progress={uid(pod): progress[uid(pod)] for pod in pods if uid(pod) in progress},
             usage=self.ledger.usage_of_others(of_uid, of_namespace),
             advice=self._advice(model),
+            activator=self.sleeping.of(model) if self.sleeping is not None else None,
         )
 
-    def _note_measured(self, model: str, pods: Iterable[Obj]) -> None:
+    def _shared_servers(self, model: Obj, share: Share | None) -> tuple[Obj, ...]:
+        """Deployments of the shared servers that a model is in, or is to be in."""
+        deployments = self.stores[kinds.DEPLOYMENT.name]
+        found = {name(one): one for one in deployments.by("member", uid(model))}
+        if share is not None and share.server and share.server not in found:
+            home = deployments.get(ObjectKey(namespace(model), share.server))
+            if home is not None:
+                found[share.server] = home
+        return tuple(found[one] for one in sorted(found) if not deleting(found[one]))
+
+    def _configs_of(self, servers: Iterable[Obj]) -> tuple[Obj, ...]:
+        keys = (server_key(namespace(one), name(one)) for one in servers)
+        found = (self._of_server(kinds.CONFIG_MAP, key) for key in keys)
+        return tuple(one for one in found if one is not None)
+
+    def _troubles(
+        self, of_namespace: str, share: Share | None, shared: Iterable[Obj]
+    ) -> dict[str, Violation]:
+        servers = {name(one) for one in shared} | ({share.server} if share is not None else set())
+        where = {one: (of_namespace, one) for one in servers}
+        return {one: self.trouble[where[one]] for one in servers if where[one] in self.trouble}
+
+    def observe_server(self, key: Key) -> ServerSnapshot:
+        """Everything `plan_server` decides from, of this moment."""
+        decision = self.placing.decision
+        where = (key.namespace, key.name)
+        wanted = decision.shared.get(where) if decision is not None else None
+        objects = {
+            kind.name: one for kind in kinds.CHILDREN if (one := self._of_server(kind, key)) is not None
+        }
+        members = {
+            one: member
+            for one in self.members_of(key)
+            if (member := self._member(key, one, wanted)) is not None
+        }
+        pods = self.stores[kinds.POD.name].by("server", f"{key.namespace}/{key.name}")
+        reports = self.agents.reports
+        pool = decision.problem.pool.get(wanted.pool) if decision is not None and wanted is not None else None
+        return ServerSnapshot(
+            namespace=key.namespace,
+            name=key.name,
+            wanted=wanted,
+            may_stay=wanted is not None or decision is None or where in decision.vacated,
+            members=members,
+            capacity_mebibytes=decision.problem.slot_mebibytes(pool, wanted.devices)
+            if decision is not None and wanted is not None and pool is not None
+            else 0,
+            objects=objects,
+            pods=pods,
+            agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
+            pools=self.placing.pools,
+            usage=self.ledger.usage_of_others(shared_owner(*where), key.namespace),
+        )
+
+    def _of_server(self, kind: Kind, key: Key) -> Obj | None:
+        """An object of a shared server; one of that name that is somebody else's is none."""
+        found = self.stores[kind.name].get(ObjectKey(key.namespace, key.name))
+        return found if found is not None and labels(found).get(names.LABEL_SERVER) == key.name else None
+
+    def members_of(self, key: Key) -> tuple[str, ...]:
+        """Names of the models that are in a shared server, or are to be, or were until just now."""
+        decision = self.placing.decision
+        wanted = decision.shared.get((key.namespace, key.name)) if decision is not None else None
+        there = ObjectKey(key.namespace, key.name)
+        found = {one.partition("/")[2] for one in wanted.models} if wanted is not None else set()
+        for kind in (kinds.DEPLOYMENT, kinds.CONFIG_MAP):
+            found.update(owners_in(self.stores[kind.name].get(there)))
+        return tuple(sorted({*found, *models_in(self._of_server(kinds.CONFIG_MAP, key))}))
+
+    def servers_of(self, key: Key) -> tuple[Key, ...]:
+        """The shared servers that a model is in, or is to be in."""
+        share, model = self.placing.share(key), self.get(key)
+        found = {share.server} if share is not None and share.server else set()
+        of_uid = uid(model) if model is not None else self.uids.get(key, "")
+        for kind in (kinds.DEPLOYMENT, kinds.CONFIG_MAP):
+            found.update(name(one) for one in self.stores[kind.name].by("member", of_uid))
+        return tuple(server_key(key.namespace, one) for one in sorted(found))
+
+    def _member(self, server: Key, of_name: str, wanted: Planned | None) -> Member | None:
+        key = model_key(server.namespace, of_name)
+        model = self.get(key)
+        if model is None:
+            return None
+        share, decision = self.placing.share(key), self.placing.decision
+        planned = decision.problem.model.get(f"{key.namespace}/{key.name}") if decision is not None else None
+        size = 0
+        if decision is not None and planned is not None and wanted is not None:
+            size = decision.problem.mebibytes(planned, wanted.pool)
+        deployments = self.stores[kinds.DEPLOYMENT.name]
+        others = (*deployments.by("owner", uid(model)), *deployments.by("member", uid(model)))
+        return Member(
+            model=model,
+            share=share,
+            service=self.stores[kinds.SERVICE.name].get(ObjectKey(key.namespace, key.name)),
+            size_mebibytes=size,
+            elsewhere=any(name(one) != server.name for one in others),
+            waits=share is not None
+            and share.server != server.name
+            and (key.namespace, share.server) in self.trouble,
+        )
+
+    def note_trouble(self, key: Key, trouble: Violation | None) -> None:
+        """What keeps a shared server from being as it is wanted; its members tell it."""
+        where = (key.namespace, key.name)
+        if self.trouble.get(where) == trouble:
+            return
+        if trouble is None:
+            del self.trouble[where]
+        else:
+            self.trouble[where] = trouble
+        for one in self.members_of(key):
+            self.queue.add(model_key(key.namespace, one), Priority.CHILD)
+
+    def _note_measured(self, model: Obj, pods: Iterable[Obj]) -> None:
         for pod in pods:
             report = self.agents.reports.get(uid(pod))
-            ours = report.of(model) if report is not None else None
+            ours = report.of(name(model)) if report is not None else None
             if ours is not None and ours.serving and ours.measured_mebibytes:
                 pool = labels(pod).get(names.LABEL_POOL, "")
-                self.placing.note_measured(ours.serving, pool, ours.measured_mebibytes)
+                known = self.stores[kinds.POOL.name].get(ObjectKey("", pool))
+                whole, own = as_begun(ours, begins_with(model, known))
+                self.placing.note_measured(ours.serving, pool, whole, rounded_up(own * MEBIBYTE))
+            if ours is not None and ours.profile:
+                self._note_profile(model, labels(pod).get(names.LABEL_POOL, ""), ours)
+
+    def _note_profile(self, model: Obj, pool: str, told: ModelReport) -> None:
+        """Only what was asked for, of what the model serves by its own status: a pod says it."""
+        there = self.stores[kinds.POOL.name].get(ObjectKey("", pool)) is not None
+        if there and is_asked_of(model, self.plan_settings.profiles, told.profiled):
+            self.placing.note_profile(profiles_of(model), pool, told.profile)
+
+    def _note_outgrown(self, model: Obj) -> None:
+        service = self.stores[kinds.SERVICE.name].get(ObjectKey(namespace(model), name(model)))
+        digest = text(model, "status", "artifact", "digest")
+        for shared in (False, True):
+            for pool, mebibytes in told_by(service, digest, shared=shared).items():
+                whole, own = (0, mebibytes) if shared else (mebibytes, 0)
+                self.placing.note_measured(digest, pool, whole, own)
 
     def _advice(self, model: Obj) -> Advice | None:
         if self.advice is None:
@@ -191,6 +353,15 @@ class World:
             self.told[uid(obj)] = self.clock.monotonic()
         return written
 
+    def reserve_for(self, server: Key, placements: tuple[Placement, ...]) -> None:
+        """As `reserve`, of a shared server. What ends keeps its devices until its pods are gone."""
+        where = (server.namespace, server.name)
+        if not placements and self.stores[kinds.POD.name].by("server", "/".join(where)):
+            return
+        if self.ledger.reserve(shared_owner(*where), server.namespace, placements):
+            self.wake_waiting()
+            self.placing.look_soon()
+
     def reserve(self, model: Obj, placements: tuple[Placement, ...], *, wants_more: bool) -> None:
         """Write into the ledger what the plan takes, and wake who waits when it gives something back."""
         key = model_key(namespace(model), name(model))
@@ -217,6 +388,8 @@ class World:
         self.placing.ask(key, of_uid, None)
         self.writer.forget(of_uid)
         self.told.pop(of_uid, None)
+        if self.sleeping is not None:
+            self.sleeping.forget(of_uid, key)
         servers = frozenset(uid(pod) for pod in self._pods_of(key) if is_of_server(pod))
         self.leaving[of_uid] = Leaver(key, servers)
 
@@ -246,12 +419,12 @@ class World:
         self.uids = {model_key(namespace(model), name(model)): uid(model) for model in models.values()}
         held: dict[tuple[str, str], list[Placement]] = {}
         for deployment in self.stores[kinds.DEPLOYMENT.name]:
-            owner, pool = controller_uid(deployment), labels(deployment).get(names.LABEL_POOL)
+            owner, pool = owner_of(deployment), labels(deployment).get(names.LABEL_POOL)
             if not owner or pool is None:
                 continue
             devices = devices_of_deployment(deployment, self.stores[kinds.POOL.name])
             held.setdefault((owner, namespace(deployment)), []).append(Placement(pool, devices))
-            if owner not in models:
+            if owner not in models and names.LABEL_MODEL in labels(deployment):
                 self._leaves_with(owner, deployment)
         for (owner, of_namespace), placements in held.items():
             self.ledger.reserve(owner, of_namespace, placements)
@@ -259,7 +432,11 @@ class World:
     def seed_placing(self) -> None:
         """After a start, and after the agents were asked."""
         for model in self.stores[kinds.MODEL.name]:
-            self._note_measured(name(model), self._pods_of(model_key(namespace(model), name(model))))
+            pods = self._pods_of(model_key(namespace(model), name(model)))
+            for server in self._shared_servers(model, None):
+                pods += self.stores[kinds.POD.name].by("server", f"{namespace(model)}/{name(server)}")
+            self._note_measured(model, pods)
+            self._note_outgrown(model)
         self.placing.seed()
 
     def _leaves_with(self, of_uid: str, deployment: Obj) -> None:
@@ -294,6 +471,27 @@ class World:
         """Forget that this object holds a name we want; True when it did."""
         stranger = (text(obj, "kind"), namespace(obj), name(obj))
         return self.strangers.pop(stranger, None) is not None
+
+    def _tell_saving(self, saving: Saving) -> None:
+        """To those who move: nothing in their specs says why."""
+        saved = f"{money(saving.saved_micros)} an hour"
+        log.info("Models move to save money.", extra={"saved": saved, "models": saving.moved})
+        for key in saving.moved:
+            model = self.get(model_key(*key.split("/", 1)))
+            pools = " and ".join(sorted(saving.plan.replicas(key)))
+            told = f"Moves to pool {pools}: once all that moves along is there, that saves {saved}."
+            if model is not None:
+                self.say(model, (EventWanted("Normal", "Repacked", told),))
+
+    def _tell_taken_back(self, moved: frozenset[str]) -> None:
+        log.info("A move to save money is taken back.", extra={"models": sorted(moved)})
+        for key in sorted(moved):
+            model = self.get(model_key(*key.split("/", 1)))
+            told = (
+                "Stays where it was, and nothing is saved: its new place was not there in time, or not kept."
+            )
+            if model is not None:
+                self.say(model, (EventWanted("Normal", "NotRepacked", told),))
 
     def say(self, regarding: Obj, events: tuple[EventWanted, ...]) -> None:
         for event in events:

@@ -3,11 +3,36 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, replace
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
+from nlp_operator.resources.manifests import canonical_json
+
 REPORT_VERSION = 1
+MEBIBYTE = 1024 * 1024
+MOST_BATCHES = 64
+"""Of a profile. Sizes double from one row to the largest, each once or twice."""
+MOST_ROWS = 1 << 30
+LONGEST_PROFILE_SECONDS = 3600.0
+PROFILE_STATES = ("Complete", "Partial", "Failed")
+SECONDS = ("medianSeconds", "p95Seconds")
+LONGEST_PROFILE_TEXT = 256
+"""Of a sentence or a name in it."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What callers had of one version in one pod."""
+
+    digest: str
+    seconds: float
+    requests: int
+    failed: int
+    latency: Mapping[float, int]
+    """Answers by the most milliseconds that they took."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +48,25 @@ class ModelReport:
     """`Pending`, `Loading`, `Serving` or `Quarantined`."""
     reason: str = ""
     message: str = ""
+    instances: int = 0
+    """Of it in Triton, on each device; 0: not known."""
+    processes: int = field(default=0, compare=False)
+    """Of its own; 0 where its backend runs inside Triton, or none was looked at yet."""
     measured_mebibytes: int = 0
     """Of a replica with the whole server: private memory of processes on cores, memory of its devices on
     GPUs. Rounded up, so that a report changes when something has changed. 0: not measured."""
+    own_mebibytes: int = field(default=0, compare=False)
+    """Of that, what is the model's alone."""
+    profile: str = ""
+    """What was measured of `profiled` before the first Ready, as text; empty: nothing was."""
+    profiled: str = ""
+    """The digest of that."""
+    profile_seconds: float = field(default=0.0, compare=False)
+    """By which this pod's first Ready came later, for what it measured itself."""
+    traffic: Traffic | None = field(default=None, compare=False)
+    """Of the version that serves. It changes all the time, and that alone is no news."""
+    before: Traffic | None = field(default=None, compare=False)
+    """Of the version before it."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +79,12 @@ class AgentReport:
     models: tuple[ModelReport, ...] = ()
     silent_since: datetime | None = None
     """Since when polls of this agent fail; `None` while they succeed."""
+    held_mebibytes: int = field(default=0, compare=False)
+    """Memory of the pod's processes that nobody else has. 0: not measured."""
+    free_mebibytes: int | None = field(default=None, compare=False)
+    """On the fullest of its devices; `None` without a GPU."""
+    cores_each: float | None = field(default=None, compare=False)
+    """Cores that its processes keep busy for each execution at a time; `None`: not known."""
 
     def of(self, model: str) -> ModelReport | None:
         return next((report for report in self.models if report.name == model), None)
@@ -58,6 +105,11 @@ def parse_agent_report(body: bytes | str, taken: datetime) -> AgentReport:
         taken=taken,
         config_hash=_text(answer.get("configHash")),
         models=tuple(_model_report(one, answer) for one in listed if isinstance(one, dict)),
+        held_mebibytes=_mebibytes(
+            _of_server(answer) + sum(_on_cpu(one) for one in listed if isinstance(one, dict))
+        ),
+        free_mebibytes=_free(answer),
+        cores_each=_cores_each(answer.get("coresEach")),
     )
 
 
@@ -65,12 +117,27 @@ def with_peaks(report: AgentReport, before: AgentReport | None) -> AgentReport:
     """With the most that was ever measured of each artifact: what a model took once it may take again."""
     if before is None:
         return report
-    peaks = {(one.name, one.serving): one.measured_mebibytes for one in before.models}
+    peaks = {(one.name, one.serving, one.instances): one.measured_mebibytes for one in before.models}
     models = tuple(
-        replace(one, measured_mebibytes=max(one.measured_mebibytes, peaks.get((one.name, one.serving), 0)))
+        replace(
+            one,
+            measured_mebibytes=max(
+                one.measured_mebibytes, peaks.get((one.name, one.serving, one.instances), 0)
+            ),
+        )
         for one in report.models
     )
     return replace(report, models=models)
+
+
+def as_begun(report: ModelReport, begins: int) -> tuple[int, int]:
+    """What was measured of it, with the server and alone, as if it had no more instances than its pods begin
+    with: what load brings and takes back again is no part of what it needs."""
+    of, own = report.instances, report.own_mebibytes
+    if not 0 < begins < of:
+        return report.measured_mebibytes, own
+    surplus = own - -(-own * begins // of)
+    return rounded_up(max(report.measured_mebibytes - surplus, 0) * MEBIBYTE), own - surplus
 
 
 def _model_report(one: dict[str, Any], answer: dict[str, Any]) -> ModelReport:
@@ -81,26 +148,115 @@ def _model_report(one: dict[str, Any], answer: dict[str, Any]) -> ModelReport:
         state=_text(one.get("state")),
         reason=_text(one.get("reason")),
         message=_text(one.get("message")),
+        instances=_count(one, "instances"),
+        processes=_count(_members(one, "memory"), "processes"),
         measured_mebibytes=_measured(one, answer),
+        own_mebibytes=_mebibytes(_on_devices(one) or _on_cpu(one)),
+        profile=parse_profile(one.get("profile")),
+        profiled=_text(_members(one, "profile").get("digest")),
+        profile_seconds=_real(one.get("profileSeconds"), LONGEST_PROFILE_SECONDS) or 0.0,
+        traffic=_traffic(one.get("traffic")),
+        before=_traffic(one.get("trafficBefore")),
     )
+
+
+def parse_profile(told: object) -> str:
+    """As canonical text of what this release knows of it; empty when it is none, or has what none can have:
+    a pod says it, and it is told to others and reckoned with."""
+    if not isinstance(told, dict):
+        return ""
+    listed = told.get("batches")
+    batches = [_batch(one) for one in listed[: MOST_BATCHES + 1]] if isinstance(listed, list) else []
+    known: dict[str, object] = {
+        "digest": _text(told.get("digest"))[:LONGEST_PROFILE_TEXT],
+        "pool": _text(told.get("pool"))[:LONGEST_PROFILE_TEXT],
+        "state": _text(told.get("state")),
+        "message": _text(told.get("message"))[:LONGEST_PROFILE_TEXT],
+        "seconds": _real(told.get("seconds"), LONGEST_PROFILE_SECONDS),
+        "instances": _whole(told.get("instances")),
+        "batches": batches,
+    }
+    odd = None in known.values() or None in batches or len(batches) > MOST_BATCHES
+    return "" if odd or known["state"] not in PROFILE_STATES else canonical_json(known)
+
+
+def _batch(told: object) -> dict[str, object] | None:
+    if not isinstance(told, dict):
+        return None
+    known: dict[str, object] = {
+        **{member: _whole(told.get(member)) for member in ("rows", "inFlight", "requests")},
+        **{member: _real(told.get(member), LONGEST_PROFILE_SECONDS) for member in SECONDS},
+        "rowsPerSecond": _real(told.get("rowsPerSecond"), MOST_ROWS * 1e6),
+    }
+    return None if None in known.values() else known
+
+
+def _whole(told: object) -> int | None:
+    whole = isinstance(told, int) and not isinstance(told, bool) and 0 <= told <= MOST_ROWS
+    return told if whole and isinstance(told, int) else None
+
+
+def _real(told: object, most: float) -> float | None:
+    """Also what JSON says in whole numbers; neither infinite nor too large to be a float."""
+    real = isinstance(told, int | float) and not isinstance(told, bool) and 0 <= told <= most
+    return float(told) if real and isinstance(told, int | float) else None
 
 
 def _measured(one: dict[str, Any], answer: dict[str, Any]) -> int:
-    own, server = _members(one, "memory"), _members(answer, "memory")
-    devices = own.get("devices")
-    listed = devices if isinstance(devices, list) else []
-    on_devices = sum(_bytes(each, "bytes") for each in listed if isinstance(each, dict))
-    on_cpu = _bytes(own, "privateBytes") + _bytes(own, "estimatedInTritonBytes")
+    on_devices, on_cpu = _on_devices(one), _on_cpu(one)
     if on_devices or not on_cpu:
         return rounded_up(on_devices)
-    return rounded_up(
-        on_cpu + sum(_bytes(server, f"{part}Bytes") for part in ("agent", "envoy", "tritonBase"))
-    )
+    return rounded_up(on_cpu + _of_server(answer))
+
+
+def _on_devices(one: dict[str, Any]) -> int:
+    devices = _members(one, "memory").get("devices")
+    listed = devices if isinstance(devices, list) else []
+    return sum(_count(each, "bytes") for each in listed if isinstance(each, dict))
+
+
+def _on_cpu(one: dict[str, Any]) -> int:
+    own = _members(one, "memory")
+    return _count(own, "privateBytes") + _count(own, "estimatedInTritonBytes")
+
+
+def _of_server(answer: dict[str, Any]) -> int:
+    server = _members(answer, "memory")
+    return sum(_count(server, f"{part}Bytes") for part in ("agent", "envoy", "tritonBase"))
+
+
+def _cores_each(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
+        return None
+    return float(value)
+
+
+def _free(answer: dict[str, Any]) -> int | None:
+    devices = answer.get("devices")
+    listed = [one for one in devices if isinstance(one, dict)] if isinstance(devices, list) else []
+    free = [_count(one, "memoryBytes") - _count(one, "usedBytes") for one in listed]
+    return _mebibytes(min(free)) if free else None
+
+
+def _traffic(told: object) -> Traffic | None:
+    """`None` also for what is not in the form that this release knows."""
+    if not isinstance(told, dict):
+        return None
+    try:
+        latency = {float(bound): int(count) for bound, count in told["latencyMilliseconds"]}
+        numbers = int(told["requests"]), int(told["failed"])
+        return Traffic(_text(told["digest"]), float(told["seconds"]), *numbers, latency)
+    except (KeyError, TypeError, ValueError, OverflowError):
+        return None
+
+
+def _mebibytes(count: int) -> int:
+    return -(-count // MEBIBYTE)
 
 
 def rounded_up(count: int) -> int:
     """Mebibytes, in steps of 16 and from 256 on of a sixteenth of the power of two below."""
-    mebibytes = -(-count // (1024 * 1024))
+    mebibytes = _mebibytes(count)
     step = max(16, (1 << max(mebibytes.bit_length() - 1, 0)) // 16)
     return -(-mebibytes // step) * step
 
@@ -110,7 +266,7 @@ def _members(one: dict[str, Any], member: str) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _bytes(one: dict[str, Any], member: str) -> int:
+def _count(one: dict[str, Any], member: str) -> int:
     found = one.get(member)
     return int(found) if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
 

@@ -235,6 +235,7 @@ def _next_step(
         if fetched is None or not _fits(fetched, build):
             return fetch, record, None
         record = replace(record, inputs_hash=inputs_hash(build), trigger=build.trigger, inputs=fetched)
+        record = _with_built(record, outcome, build_key(build, fetched))
     key = build_key(build, record.inputs)
     if record.build_key != key:
         job = build_build_job(seen.model, build, record.inputs, settings)
@@ -434,6 +435,13 @@ def parse_built(result: Mapping[str, Any], key: str) -> Obj | None:
         "bytes": _count(result, "bytes"),
         "metrics": _metrics(result.get("metrics")),
     }
+
+
+def _with_built(record: Record, fetch: Outcome | None, key: str) -> Record:
+    """With what the fetch found built of these inputs: then no Job has to look for it."""
+    found = dig(fetch.result, "built", default={}) if isinstance(fetch, Succeeded) else {}
+    built = parse_built(found, key) if isinstance(found, dict) and record.build_key != key else None
+    return record if built is None else _with_result(record, key, built)
 
 
 def _with_result(record: Record, key: str, result: Obj) -> Record:

@@ -12,15 +12,18 @@ from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, 
 from nlp_operator.api.spec import ModelSpec, parse_model
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.artifact import plan_artifact
+from nlp_operator.planning.outgrown import to_tell
 from nlp_operator.planning.packing.problem import Memory
-from nlp_operator.planning.packing.reading import Ask, ask_of, measured_alone
+from nlp_operator.planning.packing.reading import Ask, ask_of, measured_of
 from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unplaceable
 from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
 from nlp_operator.planning.pods import VOLUMES_SECONDS, waits_for_volumes
-from nlp_operator.planning.readiness import Facts
+from nlp_operator.planning.readiness import Facts, says_ready
 from nlp_operator.planning.readings.advice import scaled_of
+from nlp_operator.planning.rollout import as_it_was, plan_rollout
 from nlp_operator.planning.scaling import Replicas, wanted_replicas
 from nlp_operator.planning.servers import (
+    Server,
     ServerObjects,
     annotations_wanted,
     devices_running,
@@ -31,6 +34,16 @@ from nlp_operator.planning.servers import (
     surplus,
     wanted_servers,
 )
+from nlp_operator.planning.shared import (
+    home_of,
+    is_told,
+    lead,
+    left_behind,
+    own_service,
+    rollout_at_home,
+    told_otherwise,
+)
+from nlp_operator.planning.sleep import Sleep, plan_sleep
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.status import build_status, events_between, spec_invalid_status
 from nlp_operator.planning.stores import binding
@@ -58,8 +71,11 @@ def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> Mo
         spec = parse_model(seen.model)
     except SpecInvalid as error:
         return _plan_invalid(seen, error, now)
-    replicas = wanted_replicas(spec, scaled_of(seen.model, seen.children, seen.advice))
-    facts, ask, refused = _find_out(seen, spec, replicas, settings, now)
+    sleep = plan_sleep(seen, spec, settings, now)
+    of_shared = seen.share.of_shared if seen.share is not None and seen.share.server else None
+    replicas = wanted_replicas(spec, scaled_of(seen.model, seen.children, seen.advice, of_shared))
+    replicas = sleep.replicas(replicas)
+    facts, ask, refused = _find_out(seen, spec, replicas, sleep, settings, now)
     status = build_status(seen.model, facts, replicas, now, seen.advice)
     apply, delete = _writes(seen, facts, refused)
     before = dig(seen.model, "status", default={})
@@ -71,11 +87,12 @@ def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> Mo
         else tuple(
             annotation
             for wanted, server in zip(facts.wanted, facts.serving, strict=True)
-            for annotation in annotations_wanted(seen, wanted, server, seen.agents)
+            if not server.shared
+            for annotation in annotations_wanted(wanted.config_hash, server.pods, seen.agents)
         ),
         status=status,
         events=events_between(before if isinstance(before, dict) else {}, status),
-        placements=placements_of(seen, facts.servers, facts.wanted),
+        placements=placements_of(seen, facts.servers, facts.wanted, facts.rollout.extra),
         ask=ask,
         look_again_seconds=_look_again(seen, facts, settings, now),
     )
@@ -92,7 +109,12 @@ def _plan_invalid(seen: ModelSnapshot, error: SpecInvalid, now: datetime) -> Mod
 
 
 def _find_out(
-    seen: ModelSnapshot, spec: ModelSpec, replicas: Replicas, settings: PlanSettings, now: datetime
+    seen: ModelSnapshot,
+    spec: ModelSpec,
+    replicas: Replicas,
+    sleep: Sleep,
+    settings: PlanSettings,
+    now: datetime,
 ) -> tuple[Facts, Ask | None, frozenset[tuple[str, str]]]:
     """The facts, what is asked of the plan over all models, and the (kind, name) of manifests that somebody
     else's objects are in the way of."""
@@ -104,39 +126,73 @@ def _find_out(
         spec,
         replicas.desired,
         artifact.record.bytes,
-        _measured(seen, digest),
+        _measured(seen, spec, digest),
     )
-    asks = bool(digest) and spec.serving.isolation == "Dedicated" and _may_serve(seen, spec)
+    asks = bool(digest) and _may_serve(seen, spec)
     share = seen.share if asks and seen.share is not None and seen.share.ask == asked else None
     placement = _place(seen, spec, asked, share, now, asks=asks)
+    rollout = as_it_was(seen.model, spec, digest)
     wanted: tuple[ServerObjects, ...] = ()
-    if isinstance(placement, Placed):
-        wanted = wanted_servers(seen.model, spec, placement.places, digest, settings)
-    servers = observe_servers(seen, wanted, settings, now)
-    service = build_service(seen.model, spec.serving.service) if wanted else None
-    manifests = (*artifact.apply, *_manifests(wanted, service))
-    taken = _taken(seen, manifests)
+    home: tuple[Server, ...] = ()
+    if isinstance(placement, Placed) and asked.shared:
+        assert share is not None, "it has a place"
+        rollout = rollout_at_home(seen, spec, share, placement.places[0], digest, now)
+        objects, server = home_of(seen, share, placement.places[0], rollout.aim, settings, now)
+        wanted, home = (objects,), (server,)
+    elif isinstance(placement, Placed):
+        held = Held(devices_running(seen), seen.usage)
+        rollout = plan_rollout(seen, spec, placement.places, digest, held, now)
+        wanted = wanted_servers(seen, spec, placement.places, rollout, settings)
+    own = observe_servers(seen, () if asked.shared else wanted, settings, now)
+    current, older = (home, own) if asked.shared else (own[: len(wanted)], own[len(wanted) :])
+    older += left_behind(seen, share.server if share is not None else "", rollout.aim, settings, now)
+    servers = (*current, *older)
+    taken = _taken(seen, (*artifact.apply, *_manifests(wanted, None)))
     facts = Facts(
         spec=spec,
         artifact=artifact,
         share=share,
         placement=placement,
+        rollout=rollout,
         wanted=wanted,
         servers=servers,
-        service=service,
         name_taken=_name_taken(taken),
         service_taken=("Service", name(seen.model)) in taken,
         store_binding=binding(seen, settings),
-        held_back=spec.suspend and any(_is_change(seen, one) for one in _manifests(wanted, service)),
+        was_ready=says_ready(seen.model),
+        sleep=sleep,
     )
-    return facts, asked if asks else None, taken
+    return _with_service(seen, facts, now), asked if asks else None, taken
 
 
-def _measured(seen: ModelSnapshot, digest: str) -> dict[str, Memory]:
+def _with_service(seen: ModelSnapshot, facts: Facts, now: datetime) -> Facts:
+    """The Service leads to where the model is planned once that is proven, and where it led until then."""
+    if not facts.wanted:
+        return facts
+    home = facts.wanted[0].name if facts.serving[0].shared else ""
+    proven = facts.settled and facts.whole and (not home or is_told(seen, home))
+    selector, switched = lead(seen, home, facts.servers[len(facts.wanted) :], proven=proven, now=now)
+    service = build_service(
+        seen.model, facts.spec.serving.service, selector, switched, _outgrown(seen, facts)
+    )
+    changes = any(_is_change(seen, one) for one in _manifests(facts.wanted, service))
+    changes = changes or (bool(home) and told_otherwise(seen, facts.spec, home, facts.digest))
+    return replace(facts, service=service, held_back=facts.spec.suspend and changes)
+
+
+def _outgrown(seen: ModelSnapshot, facts: Facts) -> str:
+    places = facts.placement.places if isinstance(facts.placement, Placed) else ()
+    digest = text(seen.model, "status", "artifact", "digest")
+    shared = facts.spec.serving.isolation == "Shared"
+    return to_tell(seen.measured, [one.pool for one in places], digest, shared=shared)
+
+
+def _measured(seen: ModelSnapshot, spec: ModelSpec, digest: str) -> dict[str, Memory]:
     """By pool, of this artifact."""
     if digest != text(seen.model, "status", "artifact", "digest"):
         return {}
-    return {pool: measured_alone(mebibytes) for pool, mebibytes in seen.measured.items()}
+    shared = spec.serving.isolation == "Shared"
+    return {pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in seen.measured.items()}
 
 
 def _manifests(wanted: Iterable[ServerObjects], service: Obj | None) -> tuple[Obj, ...]:
@@ -147,13 +203,6 @@ def _manifests(wanted: Iterable[ServerObjects], service: Obj | None) -> tuple[Ob
 def _place(
     seen: ModelSnapshot, spec: ModelSpec, asked: Ask, share: Share | None, now: datetime, *, asks: bool
 ) -> Placed | NotPlaced | None:
-    if spec.serving.isolation == "Shared":
-        return NotPlaced(
-            Violation(
-                "SharedNotAvailable",
-                "spec.serving.isolation is Shared, which this release does not have; set it to Dedicated.",
-            )
-        )
     placement: Placed | NotPlaced | None = None
     if asks:
         held = Held(devices_running(seen), seen.usage)
@@ -209,9 +258,12 @@ def _writes(
     serving = _manifests(facts.wanted, facts.service)
     if facts.spec.suspend:
         serving = tuple(one for one in serving if not _is_change(seen, one))
-    wanted = (*facts.artifact.apply, *serving)
+    # Of a suspended model, too: where the activator is by now is nothing that its user would hold back.
+    leads = () if facts.sleep.slice is None else (facts.sleep.slice,)
+    wanted = (*facts.artifact.apply, *serving, *leads)
     apply = tuple(one for one in wanted if (kind(one), name(one)) not in taken)
-    return apply, facts.artifact.delete + _no_longer_needed(seen, facts)
+    gone = () if facts.sleep.gone is None else (facts.sleep.gone,)
+    return apply, facts.artifact.delete + _no_longer_needed(seen, facts) + gone
 
 
 def _no_longer_needed(seen: ModelSnapshot, facts: Facts) -> tuple[Deletion, ...]:
@@ -223,9 +275,16 @@ def _no_longer_needed(seen: ModelSnapshot, facts: Facts) -> tuple[Deletion, ...]
         return ()
     planned = sum(count for _, count in facts.share.places) if facts.share is not None else 0
     there = bool(facts.wanted) and facts.settled and facts.whole and facts.replicas >= planned
-    moved = there and not facts.spec.suspend
+    moved = there and not facts.spec.suspend and _is_led(seen, facts)
     stays = [one for one in old if not moved and one.name not in let_go]
     return surplus(seen, facts.wanted, stays)
+
+
+def _is_led(seen: ModelSnapshot, facts: Facts) -> bool:
+    """The Service leads to the servers that are wanted. What was written in this very pass does not count: it
+    may be refused."""
+    selector = dig(own_service(seen), "spec", "selector")
+    return selector is None or selector == dig(facts.service, "spec", "selector")
 
 
 def _let_go(facts: Facts) -> frozenset[str]:
@@ -252,8 +311,10 @@ def _look_again(seen: ModelSnapshot, facts: Facts, settings: PlanSettings, now: 
     """When time alone changes the plan: the soonest of all that is known to."""
     moments = [
         facts.artifact.look_again_seconds,
+        facts.rollout.look_again_seconds,
         TAKEN_SECONDS if facts.name_taken is not None else None,
         _company_left(seen, facts.placement, now),
+        facts.sleep.look_again_seconds,
     ]
     for server in facts.servers:
         moments += [_until_silent(seen, pod, settings, now) for pod in server.pods]

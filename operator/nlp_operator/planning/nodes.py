@@ -18,11 +18,23 @@ STRATEGIES = {"time-slicing": "TimeSlicing", "mps": "MPS"}
 
 
 def memory_of(spec: PoolSpec, nodes: Iterable[Obj]) -> int | None:
-    """Mebibytes of one device, by the node that says least; `None`: no node says it."""
+    """Mebibytes of one slot, by the node that says least; `None`: no node says it."""
     if spec.device.extended_resource is None:
         return None
-    found = [_number(node, f"{_prefix(spec)}.memory") for node in nodes]
+    found = [_memory_of_slot(spec, node) for node in nodes]
     return min((one for one in found if one), default=None)
+
+
+def _memory_of_slot(spec: PoolSpec, node: Obj) -> int | None:
+    """The label tells all the memory of a device, also where several pods share it; of a slice it is the
+    slice's. Nothing but MPS holds a pod to its share, and everywhere its neighbours need theirs."""
+    whole = _number(node, f"{_prefix(spec)}.memory")
+    return None if whole is None else whole // _sharing(spec, node)
+
+
+def _sharing(spec: PoolSpec, node: Obj) -> int:
+    """Pods on one device. Discovery writes 0 where sharing does not come into it."""
+    return _number(node, f"{_prefix(spec)}.replicas") or 1
 
 
 def contradictions(spec: PoolSpec, nodes: Sequence[Obj]) -> Violation | None:
@@ -48,10 +60,15 @@ Check = Callable[[PoolSpec, Obj], str]
 
 
 def less_memory(spec: PoolSpec, node: Obj) -> str:
-    prefix = _prefix(spec)
-    there = _number(node, f"{prefix}.memory")
+    prefix, there, sharing = _prefix(spec), _memory_of_slot(spec, node), _sharing(spec, node)
     if there is None or spec.memory_mebibytes <= there:
         return ""
+    if sharing > 1:
+        return (
+            f"spec.memoryMebibytes is {spec.memory_mebibytes}, and each of the {sharing} pods that share a "
+            f"device of node {name(node)} may count on {there} (its label {prefix}.memory, divided by its "
+            f"label {prefix}.replicas)."
+        )
     return (
         f"spec.memoryMebibytes is {spec.memory_mebibytes}, and a device of node {name(node)} has {there} "
         f"(its label {prefix}.memory)."

@@ -15,7 +15,7 @@ from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.packing.bounds import counted, refusal
 from nlp_operator.planning.packing.explain import Explainer, Explanation
-from nlp_operator.planning.packing.problem import Plan, Problem
+from nlp_operator.planning.packing.problem import Model, Plan, Problem
 from nlp_operator.planning.packing.reading import Ask, model_of, pool_of
 from nlp_operator.planning.scaling.observed import readable_pools
 from nlp_operator.planning.snapshot import PoolNamespace
@@ -65,11 +65,20 @@ def place(
         return PENDING
     specs = readable_pools(pools)
     problem = _problem(ask, specs)
+    if not ask.replicas and ask.shared:
+        return NotPlaced(Violation("ScaledToZero", "No replica is wanted.", stalled=False))
     if not ask.replicas:
         return _nothing_wanted(ask, problem, pools, specs, last_pool)
     if not share.places:
         impossible = unplaceable(ask, pools)
         return NotPlaced(impossible or Violation("NoRoom", _told(share)))
+    if ask.shared:
+        limited = _told(share) if share.missing is not None else ""
+        return Placed(
+            tuple(Place(pool, specs[pool], count) for pool, count in share.places),
+            " ".join([_why_shared(problem, pools, share), *map(_undelivered, share.undelivered)]),
+            limited,
+        )
     planned = dict(share.places)
     places = tuple(
         Place(pool, specs[pool], _may_be_there(ask, pool, specs[pool], count, held))
@@ -123,8 +132,23 @@ def _problem(ask: Ask, specs: Mapping[str, PoolSpec]) -> Problem:
 
 def _why(problem: Problem, pools: Sequence[Obj], places: Mapping[str, int]) -> str:
     (model,) = problem.models
-    why = Explainer(problem, Plan()).why(model, places, 0)
-    return " ".join([why, *_refusals(problem, pools, without=places)])
+    explainer = Explainer(problem, Plan())
+    words = [explainer.why(model, places, 0), *_ask_why(explainer, model, places)]
+    return " ".join([*words, *_refusals(problem, pools, without=places)])
+
+
+def _ask_why(explainer: Explainer, model: Model, places: Mapping[str, int]) -> list[str]:
+    """What keeps it from a cheaper pool changes as others come and go: that is for who asks."""
+    return ["nlpctl why says what keeps it from there."] if explainer.cheaper(model, places) else []
+
+
+def _why_shared(problem: Problem, pools: Sequence[Obj], share: Share) -> str:
+    """Of its neighbours it says nothing: else each of them that comes or goes would be a write for all."""
+    (model,) = problem.models
+    ((pool, _),) = share.places
+    explainer = Explainer(problem, Plan())
+    words = [explainer.why_shared(model, pool, share.server), *_ask_why(explainer, model, {pool: 1})]
+    return " ".join([*words, *_refusals(problem, pools, without={pool: 1})])
 
 
 def _undelivered(pool: str) -> str:
@@ -188,12 +212,18 @@ def _nothing_wanted(
 def _may_be_there(ask: Ask, pool: str, spec: PoolSpec, planned: int, held: Held) -> int:
     """The plan counts with devices that are about to be given back. No more is started than there is room
     for now, and nothing that runs stops for that."""
+    room = room_on(ask.namespace, pool, spec, held)
+    return min(planned, max(room, held.own.get(pool, 0), 0) // ask.devices)
+
+
+def room_on(namespace: str, pool: str, spec: PoolSpec, held: Held) -> int:
+    """Devices that others leave to this model, those it has among them."""
     others = sum(count for (where, _), count in held.others.items() if where == pool)
     room = spec.max_devices - others
-    entry = next((one for one in spec.namespaces if one.name == ask.namespace), None)
+    entry = next((one for one in spec.namespaces if one.name == namespace), None)
     if entry is not None and entry.max_devices is not None:
-        room = min(room, entry.max_devices - held.others.get((pool, ask.namespace), 0))
-    return min(planned, max(room, held.own.get(pool, 0), 0) // ask.devices)
+        room = min(room, entry.max_devices - held.others.get((pool, namespace), 0))
+    return room
 
 
 def _waits(places: Sequence[Place]) -> Violation:

@@ -9,6 +9,7 @@ from nlp_operator.api import names
 from nlp_operator.api.conditions import parse_timestamp, shorten
 from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, namespace, number, text
 from nlp_operator.planning.violations import Violation
+from nlp_operator.resources.pods import thousandths
 
 IMAGE_REFUSED = frozenset(
     {"ErrImagePull", "ImagePullBackOff", "ErrImageNeverPull", "InvalidImageName", "ImageInspectError"}
@@ -21,6 +22,7 @@ CRASHES = 3
 VOLUMES_SECONDS = 20.0
 """A scheduled pod whose containers are still being created after this long most likely waits for a
 volume; the kubelet says which in an event of the pod only."""
+MEBIBYTE_THOUSANDTHS = 1000 * 2**20
 LONGEST_QUOTE = 512
 """Characters of a foreign message that are quoted."""
 
@@ -52,6 +54,11 @@ def is_over(pod: Obj) -> bool:
     return text(pod, "status", "phase") in ("Succeeded", "Failed")
 
 
+def alive(pods: Iterable[Obj]) -> list[Obj]:
+    """Those that run, or are about to."""
+    return [pod for pod in pods if not deleting(pod) and not is_over(pod)]
+
+
 def with_label(pods: Iterable[Obj], key: str, value: str) -> list[Obj]:
     return [pod for pod in pods if labels(pod).get(key) == value]
 
@@ -59,6 +66,13 @@ def with_label(pods: Iterable[Obj], key: str, value: str) -> list[Obj]:
 def container_statuses(pod: Obj) -> list[Obj]:
     """In the order in which they run: those that run before the others first."""
     return [*listed(pod, "status", "initContainerStatuses"), *listed(pod, "status", "containerStatuses")]
+
+
+def memory_limit(pod: Obj) -> int:
+    """MiB that the kernel gives its first container; 0: as much as the node has."""
+    containers = listed(pod, "spec", "containers")
+    limit = text(containers[0], "resources", "limits", "memory") if containers else ""
+    return thousandths(limit) // MEBIBYTE_THOUSANDTHS if limit else 0
 
 
 def quote(message: object) -> str:

@@ -23,6 +23,7 @@ from nlp_operator.planning.plan import EventWanted, PoolPlan
 from nlp_operator.planning.pods import condition_status, is_over
 from nlp_operator.planning.provision import BackOff
 from nlp_operator.planning.status import events_between
+from nlp_operator.planning.taints import kept_off
 
 
 def plan_pool(
@@ -45,7 +46,8 @@ def plan_pool(
             None,
             now,
         )
-    matching = [node for node in nodes if _matches(node, spec)]
+    selected = [node for node in nodes if _is_selected(node, spec)]
+    matching = [node for node in selected if not kept_off(node, spec)]
     present = sum(_devices(node, spec) for node in matching)
     on_nodes = {name(node) for node in matching}
     ours = [pod for pod in pods if labels(pod).get(names.LABEL_POOL) == name(pool) and not is_over(pod)]
@@ -53,7 +55,8 @@ def plan_pool(
     pending = sum(devices_of(pod, spec) for pod in ours if not _node(pod))
     held = sum(devices_of(pod, spec) for pod in pods if _node(pod) in on_nodes and not is_over(pod))
     counts = {"present": present, "ours": running, "free": max(0, present - held), "pending": pending}
-    plan = _plan(pool, _conditions(spec, matching, present, now, back_off), counts, now, back_off)
+    conditions = _conditions(spec, selected, matching, present, now, back_off)
+    plan = _plan(pool, conditions, counts, now, back_off)
     memory = _memory_found(pool, spec, matching)
     if memory is not None and plan.status is not None:
         plan.status["memoryMebibytes"] = memory
@@ -68,7 +71,12 @@ def _memory_found(pool: Obj, spec: PoolSpec, nodes: Sequence[Obj]) -> int | None
 
 
 def _conditions(
-    spec: PoolSpec, matching: Sequence[Obj], present: int, now: datetime, back_off: BackOff | None
+    spec: PoolSpec,
+    selected: Sequence[Obj],
+    matching: Sequence[Obj],
+    present: int,
+    now: datetime,
+    back_off: BackOff | None,
 ) -> list[Condition]:
     differ = contradictions(spec, matching)
     if differ is not None:
@@ -78,7 +86,7 @@ def _conditions(
         ]
     if back_off is not None and now < back_off.until:
         return [_not_delivering(spec, back_off)]
-    return [_ready(spec, matching, present)]
+    return [_ready(spec, selected, matching, present)]
 
 
 def _not_delivering(spec: PoolSpec, back_off: BackOff) -> Condition:
@@ -100,17 +108,25 @@ def read_back_off(pool: Obj) -> BackOff | None:
     return BackOff(until, seconds) if until is not None and seconds > 0 else None
 
 
-def _ready(spec: PoolSpec, matching: Sequence[Obj], present: int) -> Condition:
+def _ready(spec: PoolSpec, selected: Sequence[Obj], matching: Sequence[Obj], present: int) -> Condition:
     if present or spec.provisioning == "OnDemand":
         how = "its nodes come on demand" if not present else _nodes_match(matching)
         return Condition(READY, "True", "Usable", f"The pool can be used; {how}.")
     if not matching:
-        return Condition(
-            READY, "False", "NoNodes", "No node that is ready and schedulable matches spec.nodes.selector."
-        )
+        return Condition(READY, "False", "NoNodes", _no_nodes(spec, selected))
     device = spec.device.extended_resource.name if spec.device.extended_resource else "a whole slot of cores"
     none = "it does not offer" if len(matching) == 1 else "none of them offers"
     return Condition(READY, "False", "NoDevices", f"{_nodes_match(matching)}, and {none} {device}.")
+
+
+def _no_nodes(spec: PoolSpec, selected: Sequence[Obj]) -> str:
+    if not selected:
+        return "No node that is ready and schedulable matches spec.nodes.selector."
+    first = min(selected, key=name)
+    return (
+        f"{_nodes_match(selected)} spec.nodes.selector, and taints keep pods off: that of node {name(first)} "
+        f"is {kept_off(first, spec)}. Tolerate it in spec.nodes.tolerations, or select other nodes."
+    )
 
 
 def _nodes_match(matching: Sequence[Obj]) -> str:
@@ -137,7 +153,7 @@ def _plan(
     return PoolPlan(status, events)
 
 
-def _matches(node: Obj, spec: PoolSpec) -> bool:
+def _is_selected(node: Obj, spec: PoolSpec) -> bool:
     if deleting(node) or dig(node, "spec", "unschedulable") or condition_status(node, "Ready") != "True":
         return False
     own = labels(node)

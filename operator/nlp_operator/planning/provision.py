@@ -17,6 +17,7 @@ from nlp_operator.api.conditions import parse_timestamp
 from nlp_operator.api.objects import Obj, deleting, dig, labels, namespace, number, text
 from nlp_operator.api.spec import PoolSpec
 from nlp_operator.planning.pods import is_over
+from nlp_operator.planning.together import Where
 
 FIRST_SECONDS = 300
 LONGEST_SECONDS = 4800
@@ -35,9 +36,9 @@ class BackOff:
 class Waiting:
     """Server pods that no node has taken, of one pool."""
 
-    replicas: Mapping[str, int]
-    """By model (namespace and name): those that it lacks for them. A pod that only takes the place of another
-    which still runs is not missed."""
+    replicas: Mapping[Where, int]
+    """By model (its key) or shared server: those that it lacks for them. A pod that only takes the place of
+    another which still runs is not missed."""
     oldest: datetime | None
     """When the one was made that has waited longest, of those that are missed."""
     newest_scheduled: datetime | None
@@ -46,33 +47,37 @@ class Waiting:
 
 def waiting_in(pool: str, pods: Iterable[Obj], deployments: Iterable[Obj]) -> Waiting:
     """`pods`: of servers; `deployments`: theirs."""
-    wanted: Counter[str] = Counter()
+    wanted: Counter[Where] = Counter()
     for one in deployments:
         if labels(one).get(names.LABEL_POOL) == pool and not deleting(one):
-            wanted[model_of_server(one)] += number(one, "spec", "replicas")
-    there: Counter[str] = Counter()
-    pending: dict[str, list[datetime]] = {}
+            wanted[where_it_is(one)] += number(one, "spec", "replicas")
+    there: Counter[Where] = Counter()
+    pending: dict[Where, list[datetime]] = {}
     scheduled: list[datetime] = []
     for pod in pods:
         if labels(pod).get(names.LABEL_POOL) != pool or deleting(pod) or is_over(pod):
             continue
         made = parse_timestamp(dig(pod, "metadata", "creationTimestamp"))
         if text(pod, "spec", "nodeName"):
-            there[model_of_server(pod)] += 1
+            there[where_it_is(pod)] += 1
             scheduled += [made] if made is not None else []
         elif made is not None:
-            pending.setdefault(model_of_server(pod), []).append(made)
+            pending.setdefault(where_it_is(pod), []).append(made)
     missed = {
-        model: min(wanted[model] - there[model], len(made))
-        for model, made in pending.items()
-        if wanted[model] > there[model]
+        where: min(wanted[where] - there[where], len(made))
+        for where, made in pending.items()
+        if wanted[where] > there[where]
     }
-    oldest = min((made for model in missed for made in pending[model]), default=None)
+    oldest = min((made for where in missed for made in pending[where]), default=None)
     return Waiting(missed, oldest, max(scheduled, default=None))
 
 
-def model_of_server(obj: Obj) -> str:
-    return f"{namespace(obj)}/{labels(obj).get(names.LABEL_MODEL, '')}"
+def where_it_is(obj: Obj) -> Where:
+    """Of a pod or Deployment of a server."""
+    own = labels(obj)
+    if names.LABEL_MODEL in own:
+        return f"{namespace(obj)}/{own[names.LABEL_MODEL]}", own.get(names.LABEL_POOL, "")
+    return namespace(obj), own.get(names.LABEL_SERVER, "")
 
 
 def back_off(before: BackOff | None, spec: PoolSpec, waiting: Waiting, now: datetime) -> BackOff | None:

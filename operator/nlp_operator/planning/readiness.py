@@ -6,11 +6,21 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from nlp_operator.api.objects import Obj
+from nlp_operator.api.conditions import READY, find, read_conditions
+from nlp_operator.api.objects import Obj, generation, number
 from nlp_operator.api.spec import ModelSpec
 from nlp_operator.planning.artifact import ArtifactPlan
 from nlp_operator.planning.placement import NotPlaced, Placed
-from nlp_operator.planning.servers import Server, ServerObjects, deployment_trouble, settled, whole
+from nlp_operator.planning.rollout import Rollout
+from nlp_operator.planning.servers import (
+    Server,
+    ServerObjects,
+    deployment_trouble,
+    proven_by,
+    settled,
+    whole,
+)
+from nlp_operator.planning.sleep import AWAKE, Sleep
 from nlp_operator.planning.together import Share
 from nlp_operator.planning.violations import Violation
 
@@ -25,6 +35,8 @@ class Facts:
     """What the plan over all models holds for it; `None`: nothing was asked, or not planned yet."""
     placement: Placed | NotPlaced | None
     """`None`: not decided before there is an artifact, nor for a first server while suspended."""
+    rollout: Rollout
+    """Which artifact which pods are to serve."""
     wanted: tuple[ServerObjects, ...]
     """Empty while nothing can be served yet, or nowhere."""
     servers: tuple[Server, ...]
@@ -36,13 +48,17 @@ class Facts:
     """A Service of the model's name is another's: whoever asks there does not ask this model."""
     store_binding: str = ""
     """What to say with the pool of a store that only one node can mount."""
+    sleep: Sleep = AWAKE
     held_back: bool = False
     """spec.suspend keeps changes from being written."""
+    was_ready: bool = False
+    """`says_ready` of the model."""
 
     @property
     def digest(self) -> str:
-        """The artifact to serve: the last good one, whatever becomes of a newer."""
-        return self.artifact.record.digest
+        """The artifact to serve: the last good one, whatever becomes of a newer; or the one before, while
+        that waits or was taken back."""
+        return self.rollout.aim
 
     @property
     def serving(self) -> tuple[Server, ...]:
@@ -60,9 +76,32 @@ class Facts:
         return bool(self.serving) and all(whole(one, self.digest) for one in self.serving)
 
     @property
+    def keeps_ready(self) -> bool:
+        """A move that the user did not ask for, during which as many replicas serve the artifact as are
+        wanted, takes nothing away: it is Ready all the while."""
+        moving = len(self.servers) > len(self.wanted) > 0
+        return moving and self.was_ready and self._proven >= self.replicas
+
+    @property
+    def proven(self) -> tuple[Server, ...]:
+        """Those of the servers, also of those it moves away from, that serve the artifact."""
+        return tuple(one for one in self.servers if proven_by(one.ready, self.digest))
+
+    @property
+    def _proven(self) -> int:
+        return sum(len(proven_by(one.ready, self.digest)) for one in self.servers)
+
+    @property
     def settled(self) -> bool:
         """Every wanted server is there as it is wanted, and its controller is done with it."""
         return all(settled(one, wanted) for one, wanted in zip(self.serving, self.wanted, strict=True))
+
+
+def says_ready(model: Obj) -> bool:
+    """Whether the status says that the model is Ready, as its spec is now."""
+    ready = find(read_conditions(model), READY)
+    told = number(model, "status", "observedGeneration") == generation(model)
+    return told and ready is not None and ready.status == "True"
 
 
 Check = Callable[[Facts], Violation | None]
@@ -103,6 +142,10 @@ def no_server(facts: Facts) -> Violation | None:
     return Violation("NoServer", "There is no server yet.", stalled=False)
 
 
+def not_rolled_out(facts: Facts) -> Violation | None:
+    return facts.rollout.violation
+
+
 def _first(found: Iterable[Violation | None]) -> Violation | None:
     return next((one for one in found if one is not None), None)
 
@@ -135,6 +178,10 @@ def agents_silent(facts: Facts) -> Violation | None:
 
 
 def server_not_there(facts: Facts) -> Violation | None:
+    if facts.keeps_ready:
+        return None
+    if facts.sleep.asleep:
+        return None  # its last pod may still be ending
     for server, wanted in zip(facts.serving, facts.wanted, strict=True):
         if not settled(server, wanted):
             return Violation(
@@ -144,6 +191,8 @@ def server_not_there(facts: Facts) -> Violation | None:
 
 
 def not_loaded(facts: Facts) -> Violation | None:
+    if facts.keeps_ready:
+        return None
     for server in facts.serving:
         if not whole(server, facts.digest):
             return Violation(
@@ -156,7 +205,7 @@ def not_loaded(facts: Facts) -> Violation | None:
 
 def old_server_left(facts: Facts) -> Violation | None:
     left = facts.servers[len(facts.wanted) :]
-    if not facts.wanted or not left:
+    if not facts.wanted or not left or facts.keeps_ready:
         return None
     old = ", ".join(f"{server.name} on pool {server.pool}" for server in left)
     return Violation("Moving", f"The model has moved; {old} ends.", stalled=False)
@@ -167,6 +216,7 @@ READINESS: tuple[Check, ...] = (
     name_taken,
     not_placed,
     changes_held_back,
+    not_rolled_out,
     artifact_refused,
     pods_held_up,
     deployment_in_trouble,

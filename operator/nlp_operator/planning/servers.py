@@ -7,8 +7,8 @@ it replaces no pod.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from nlp_operator.api import names
@@ -28,33 +28,40 @@ from nlp_operator.api.objects import (
     text,
     uid,
 )
-from nlp_operator.api.spec import ModelSpec
-from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.api.spec import ModelSpec, PoolSpec
+from nlp_operator.planning.agent_report import AgentReport, ModelReport
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.placement import Place
 from nlp_operator.planning.plan import Annotation, Deletion, Placement, PlanSettings
 from nlp_operator.planning.pods import (
+    alive,
     condition_field,
     condition_status,
     held_up,
-    is_over,
     is_ready,
     quote,
     with_label,
 )
+from nlp_operator.planning.profiles import to_tell as profile_to_tell
+from nlp_operator.planning.readings.advice import wanted_instances
+from nlp_operator.planning.rollout import Rollout
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.stores import PASSES_BY_ITSELF, store_away
 from nlp_operator.planning.violations import Violation
-from nlp_operator.resources.manifests import seal_of
+from nlp_operator.resources.manifests import Owner, seal_of
 from nlp_operator.resources.policies import build_server_policy
 from nlp_operator.resources.server import (
     ServedModel,
+    before_the_profile,
     build_config_map,
     build_deployment,
     config_hash,
+    highest_on,
     instances_on,
+    models_in,
     server_config,
     template_of,
+    with_instances,
 )
 from nlp_operator.resources.services import build_disruption_budget
 
@@ -89,6 +96,12 @@ class Server:
     """Why a pod of the newest template does not run, or learns nothing from the store."""
     refused: Violation | None = None
     """Why one of these, ready or not, does not serve what it was told to, in the words of its agent."""
+    shared: bool = False
+    """It is a server of several models, and this is what one of them sees of it."""
+    needed: int = 0
+    """Of a shared one: the replicas that this model wants of it."""
+    unproven: tuple[str, ...] = ()
+    """Of a shared one: pods that are ready and do not serve this model."""
 
     @property
     def digest(self) -> str:
@@ -111,35 +124,107 @@ class ServerObjects:
     def config_hash(self) -> str:
         return config_hash(self.config)
 
+    def is_told_by(self, report: AgentReport, model: str) -> bool:
+        """Whether the agent has read all of it, but perhaps how many instances to run, or what it has
+        measured itself: a pod serves as well while that changes."""
+        if report.config_hash == self.config_hash:
+            return True
+        ours = report.of(model)
+        if ours is None:
+            return False
+        as_read = (self.config, with_instances(self.config, ours.instances))
+        either = (*as_read, *map(before_the_profile, as_read))
+        return report.config_hash in map(config_hash, either)
+
     def of_kind(self, kind_: str) -> Obj | None:
         return next((one for one in self.manifests if kind(one) == kind_), None)
 
 
 def wanted_servers(
-    model: Obj, spec: ModelSpec, places: Sequence[Place], digest: str, settings: PlanSettings
+    seen: ModelSnapshot, spec: ModelSpec, places: Sequence[Place], rollout: Rollout, settings: PlanSettings
 ) -> tuple[ServerObjects, ...]:
-    return tuple(_wanted_objects(model, spec, place, digest, settings) for place in places)
+    return tuple(_wanted_objects(seen, spec, place, rollout, settings) for place in places)
 
 
 def _wanted_objects(
-    model: Obj, spec: ModelSpec, place: Place, digest: str, settings: PlanSettings
+    seen: ModelSnapshot, spec: ModelSpec, place: Place, rollout: Rollout, settings: PlanSettings
 ) -> ServerObjects:
+    model = seen.model
     server = names.server_name(name(model), place.pool)
     devices = spec.serving.devices_per_replica
-    served = ServedModel(
-        name=name(model),
-        digest=digest,
-        max_batch_size=spec.serving.max_batch_size,
-        instances=instances_on(place.spec, devices),
+    told = _told(seen, server)
+    deployed = any(name(one) == server for one in server_deployments(seen))
+    served = replace(
+        served_model(model, spec, place.spec, rollout),
+        instances=_instances(seen, spec, place, told, settings),
+        profile=profile_to_tell(
+            spec,
+            settings.profiles,
+            seen.profiles.get(place.pool, ""),
+            rollout.digest,
+            told.profile if told is not None else None,
+            running=deployed,
+        ),
     )
     config = server_config(server, namespace(model), place.pool, place.spec, devices, [served])
+    return server_objects(model, spec, server, place, config, settings, rollout.version, rollout.hold_seconds)
+
+
+def _instances(
+    seen: ModelSnapshot, spec: ModelSpec, place: Place, told: ServedModel | None, settings: PlanSettings
+) -> int:
+    """Of a model in servers of its own. What its pods were told last is remembered nowhere else."""
+    devices = spec.serving.devices_per_replica
+    return wanted_instances(
+        spec,
+        place.pool,
+        instances_on(place.spec, devices),
+        highest_on(place.spec, devices, settings.most_instances),
+        told.instances if told is not None else 0,
+        seen.advice,
+    )
+
+
+def _told(seen: ModelSnapshot, server: str) -> ServedModel | None:
+    """What a server of its own was told last."""
+    config_map = next(
+        (one for one in seen.children if kind(one) == "ConfigMap" and name(one) == server), None
+    )
+    return models_in(config_map).get(name(seen.model))
+
+
+def served_model(model: Obj, spec: ModelSpec, pool: PoolSpec, rollout: Rollout) -> ServedModel:
+    """What the pods of a server in this pool are told of one model."""
+    return ServedModel(
+        name=name(model),
+        digest=rollout.digest,
+        max_batch_size=spec.serving.max_batch_size,
+        instances=instances_on(pool, spec.serving.devices_per_replica),
+        pods=rollout.pods,
+        responses=spec.serving.responses,
+    )
+
+
+def server_objects(
+    owner: Owner,
+    spec: ModelSpec,
+    server: str,
+    place: Place,
+    config: str,
+    settings: PlanSettings,
+    version: str = "",
+    hold_seconds: int = 0,
+) -> ServerObjects:
+    """`config`: its `server.json`. `version` and `hold_seconds` as in `build_deployment`."""
     manifests = [
-        build_server_policy(model, server, place.pool, settings),
-        build_config_map(model, server, place.pool, config),
-        build_deployment(model, spec, server, place.pool, place.spec, place.replicas, settings),
+        build_server_policy(owner, server, place.pool, settings),
+        build_config_map(owner, server, place.pool, config),
+        build_deployment(
+            owner, spec, server, place.pool, place.spec, place.replicas, settings, version, hold_seconds
+        ),
     ]
     if place.replicas > 1:
-        manifests.append(build_disruption_budget(model, server, place.pool))
+        manifests.append(build_disruption_budget(owner, server, place.pool))
     return ServerObjects(tuple(manifests), server, place.pool, place.replicas, config)
 
 
@@ -166,6 +251,11 @@ def last_pool(seen: ModelSnapshot) -> str:
 
 def _status_servers(model: Obj) -> list[Obj]:
     return listed(model, "status", "servers")
+
+
+def remembered_digest(model: Obj, server: str) -> str:
+    """What the status says that a server serves; empty when it says nothing."""
+    return next((text(one, "digest") for one in _status_servers(model) if text(one, "name") == server), "")
 
 
 def _replicas(deployment: Obj) -> int:
@@ -200,33 +290,32 @@ def _observe(
     now: datetime,
 ) -> Server:
     pods = sorted(with_label(seen.pods, names.LABEL_SERVER, server), key=name)
-    alive = [pod for pod in pods if not deleting(pod) and not is_over(pod)]
-    before = next((one for one in _status_servers(seen.model) if text(one, "name") == server), None)
-    remembered = text(before, "digest")
+    running = alive(pods)
+    remembered = remembered_digest(seen.model, server)
     believed = wanted is None or _still_loaded(seen, wanted)
     ready = [
         _pod_report(
             pod, name(seen.model), seen.agents.get(uid(pod)), remembered, believed, wanted, settings, now
         )
-        for pod in alive
+        for pod in running
         if is_ready(pod)
     ]
-    newest = _of_newest_template(alive, deployment, wanted)
-    waiting = [found for pod in newest if not is_ready(pod) if (found := _waits_for(seen, pod, now))]
+    newest = of_newest_template(running, deployment, wanted)
+    waiting = [found for pod in newest if not is_ready(pod) if (found := waits_for(seen, pod, now))]
     refusals = [found for pod in newest if (found := _refusal(seen, pod, wanted, settings, now))]
     return Server(
         server,
         pool,
         deployment,
         replicas,
-        tuple(alive),
+        tuple(running),
         tuple(ready),
         next(iter(waiting), None),
         next(iter(refusals), None),
     )
 
 
-def _of_newest_template(pods: list[Obj], deployment: Obj | None, wanted: ServerObjects | None) -> list[Obj]:
+def of_newest_template(pods: list[Obj], deployment: Obj | None, wanted: ServerObjects | None) -> list[Obj]:
     """The pods whose trouble is that of the spec as it is; a pod on its way out may have had another cause.
 
     Empty while the template is about to change, or has changed and no pod was made from it yet.
@@ -253,10 +342,16 @@ def _refusal(
     report = seen.agents.get(uid(pod))
     if wanted is None or report is None or report.config_hash != wanted.config_hash:
         return None
-    ours = report.of(name(seen.model))
+    return refusal_of(pod, report, report.of(name(seen.model)), settings, now)
+
+
+def refusal_of(
+    pod: Obj, report: AgentReport, ours: ModelReport | None, settings: PlanSettings, now: datetime
+) -> Violation | None:
+    """Of a pod that was told what is wanted."""
     if ours is None or not ours.reason or ours.serving == ours.wanted:
         return None
-    if not is_ready(pod) and (ours.state != "Quarantined" or _silent(report, settings, now)):
+    if not is_ready(pod) and (ours.state != "Quarantined" or silent(report, settings, now)):
         return None
     return Violation(
         ours.reason,
@@ -265,7 +360,7 @@ def _refusal(
     )
 
 
-def _waits_for(seen: ModelSnapshot, pod: Obj, now: datetime) -> Violation | None:
+def waits_for(seen: ModelSnapshot, pod: Obj, now: datetime) -> Violation | None:
     report = seen.agents.get(uid(pod))
     return held_up(pod, now) or store_away(pod, report.of(name(seen.model)) if report is not None else None)
 
@@ -294,40 +389,41 @@ def _pod_report(
 ) -> PodReport:
     """A pod whose agent was not asked yet (the operator has just started) serves what the status remembers:
     it is ready, and a pod is ready only when its models are proven."""
-    if report is None or (report.taken is None and not _silent(report, settings, now)):
+    if report is None or (report.taken is None and not silent(report, settings, now)):
         return PodReport(name(pod), remembered, current=believed)
     ours = report.of(model)
-    current = wanted is None or report.config_hash == wanted.config_hash
+    current = wanted is None or wanted.is_told_by(report, model)
     serving = ours.serving if ours is not None else ""
-    return PodReport(name(pod), serving, current, _silent(report, settings, now))
+    return PodReport(name(pod), serving, current, silent(report, settings, now))
 
 
-def _silent(report: AgentReport, settings: PlanSettings, now: datetime) -> bool:
+def silent(report: AgentReport, settings: PlanSettings, now: datetime) -> bool:
     since = report.silent_since
     return since is not None and (now - since).total_seconds() >= settings.agent_silence_seconds
 
 
 def annotations_wanted(
-    seen: ModelSnapshot, wanted: ServerObjects, server: Server, agents: Mapping[str, AgentReport]
+    config: str, pods: Sequence[Obj], agents: Mapping[str, AgentReport]
 ) -> tuple[Annotation, ...]:
     """Pods whose agent still reads an older `server.json`: a changed annotation makes the kubelet sync the
     volume at once (0.2 s measured, up to 72 s without). A pod that has just started needs none: it mounts
-    the newest."""
+    the newest. `config`: its hash."""
     patches = []
-    for pod in server.pods:
+    for pod in pods:
         report = agents.get(uid(pod))
-        if report is None or report.taken is None or report.config_hash == wanted.config_hash:
+        if report is None or report.taken is None or report.config_hash == config:
             continue
-        if annotations_of(pod).get(names.ANNOTATION_CONFIG_HASH) == wanted.config_hash:
+        if annotations_of(pod).get(names.ANNOTATION_CONFIG_HASH) == config:
             continue
-        patches.append(
-            Annotation(namespace(pod), name(pod), uid(pod), names.ANNOTATION_CONFIG_HASH, wanted.config_hash)
-        )
+        patches.append(Annotation(namespace(pod), name(pod), uid(pod), names.ANNOTATION_CONFIG_HASH, config))
     return tuple(patches)
 
 
 def settled(server: Server, wanted: ServerObjects) -> bool:
-    """The Deployment is as wanted, and its controller is done with it."""
+    """The Deployment is as wanted, and its controller is done with it; or, where others have a say in it,
+    there are as many pods as this model needs."""
+    if server.shared:
+        return server.deployment is not None and _enough(server)
     deployment = server.deployment
     if deployment is None or not _as_wanted(deployment, wanted) or not _controller_has_seen(deployment):
         return False
@@ -335,11 +431,21 @@ def settled(server: Server, wanted: ServerObjects) -> bool:
     return all(number(deployment, "status", count) == server.replicas for count in counts)
 
 
+def _enough(server: Server) -> bool:
+    return len(server.ready) + len(server.unproven) >= server.needed
+
+
+def proven_by(reports: Iterable[PodReport], digest: str) -> list[PodReport]:
+    """The pods that serve this artifact, as far as they have been told what is wanted."""
+    return [one for one in reports if one.serving == digest and one.current and not one.silent]
+
+
 def whole(server: Server, digest: str) -> bool:
-    """Every wanted replica takes requests and serves the digest."""
-    proven = [
-        report for report in server.ready if report.serving == digest and report.current and not report.silent
-    ]
+    """Every wanted replica takes requests and serves the digest; of a shared server every ready pod, too."""
+    proven = proven_by(server.ready, digest)
+    if server.shared:
+        everywhere = len(proven) == len(server.ready) and not server.unproven
+        return bool(digest) and everywhere and len(proven) >= server.needed
     return bool(digest) and len(proven) >= server.replicas
 
 
@@ -361,15 +467,18 @@ def surplus(
 
 
 def placements_of(
-    seen: ModelSnapshot, servers: Sequence[Server], wanted: Sequence[ServerObjects]
+    seen: ModelSnapshot, servers: Sequence[Server], wanted: Sequence[ServerObjects], extra: Mapping[str, int]
 ) -> tuple[Placement, ...]:
-    """What the model holds: of every server the more of what runs and what is to run."""
-    held = dict.fromkeys((server.pool for server in servers), 0)
+    """What the model holds: of every server the more of what runs and what is to run, and `extra` by pool."""
+    own = [server for server in servers if not server.shared]
+    held = dict.fromkeys((server.pool for server in own), 0)
     manifests = {one.name: one.of_kind("Deployment") for one in wanted}
-    for server in servers:
+    for server in own:
         both = (server.deployment, manifests.get(server.name))
         devices = [devices_of_deployment(one, seen.pools) for one in both if one is not None]
         held[server.pool] += max(devices, default=0)
+    for pool, devices_more in extra.items():
+        held[pool] = held.get(pool, 0) + devices_more
     return _placements(held)
 
 
@@ -393,7 +502,7 @@ def _placements(held: Mapping[str, int]) -> tuple[Placement, ...]:
 
 def deployment_trouble(server: Server) -> Violation | None:
     """What the Deployment's own controller complains of."""
-    if server.deployment is None:
+    if server.deployment is None or (server.shared and _enough(server)):
         return None
     complaints = (("ReplicaFailure", "True", "PodsNotCreated"), ("Progressing", "False", "RolloutStuck"))
     for type_, bad, reason in complaints:

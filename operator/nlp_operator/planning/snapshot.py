@@ -9,9 +9,26 @@ from nlp_operator.api.objects import Obj
 from nlp_operator.planning.agent_report import AgentReport
 from nlp_operator.planning.readings.advice import Advice
 from nlp_operator.planning.together import Share
+from nlp_operator.planning.violations import Violation
+from nlp_operator.resources.slices import Family
 
 PoolNamespace = tuple[str, str]
 """(pool name, namespace)."""
+
+
+@dataclass(frozen=True)
+class Activator:
+    """What a pass over a model that may sleep sees of the activator."""
+
+    addresses: tuple[str, ...]
+    """Of its ready pods."""
+    family: Family
+    port: int | None
+    """The first of the two at which this model is asked for there; `None`: all are given."""
+    idle: bool
+    """It is proven that nobody has asked for the model for long enough."""
+    woken: str
+    """The sleep that a request ended last, by its name."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +42,14 @@ class ModelSnapshot:
     """Jobs, Deployments, ConfigMaps, Services, NetworkPolicies and PodDisruptionBudgets whose controller
     owner's uid is the model's. Also those being deleted."""
     pods: tuple[Obj, ...] = ()
-    """Pods with the label `nlp-operator.io/model=<name>` in the namespace: of Jobs and of servers."""
+    """Pods with the label `nlp-operator.io/model=<name>` in the namespace: of Jobs and of servers; and those
+    of the shared servers in `shared`."""
+    shared: tuple[Obj, ...] = ()
+    """Deployments of the shared servers that it is in, or is to be in. Not those being deleted."""
+    shared_configs: tuple[Obj, ...] = ()
+    """Their ConfigMaps."""
+    trouble: Mapping[str, Violation] = field(default_factory=dict)
+    """By name of a shared server: why it cannot be as it is wanted."""
     foreign: frozenset[tuple[str, str]] = frozenset()
     """(kind, name) in this namespace of objects that are not ours and have a name we might want; at least
     Services."""
@@ -40,6 +64,8 @@ class ModelSnapshot:
     """By pod uid. A pod that was never asked has no entry."""
     measured: Mapping[str, int] = field(default_factory=dict)
     """By pool: mebibytes that a replica was seen to take there, of the artifact in the status."""
+    profiles: Mapping[str, str] = field(default_factory=dict)
+    """By pool: what agents measured of the speed of that artifact there, as text."""
     progress: Mapping[str, str] = field(default_factory=dict)
     """By pod uid: how far a build says it is, in a line."""
     share: Share | None = None
@@ -48,5 +74,7 @@ class ModelSnapshot:
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
     """Devices that OTHER models use or have reserved, by pool and namespace (placed but not yet running
     counts)."""
+    activator: Activator | None = None
+    """What leads to it while it sleeps; `None` where none is installed, or the model may not sleep."""
     advice: Advice | None = None
     """What the autoscaler says of its load; `None` where nothing is measured."""

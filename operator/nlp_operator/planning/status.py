@@ -17,6 +17,7 @@ from nlp_operator.api.conditions import (
     STALLED,
     Condition,
     read_conditions,
+    shorten,
     write_conditions,
 )
 from nlp_operator.api.objects import Obj, dig, generation, name, namespace, number, text
@@ -24,12 +25,16 @@ from nlp_operator.planning.artifact import REPAIRING, write_record
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.readiness import Facts, agents_silent, violations
-from nlp_operator.planning.readings.advice import Advice, condition_told, scaling_told
+from nlp_operator.planning.readings.advice import LONGEST_REASON, Advice, condition_told, scaling_told
+from nlp_operator.planning.rollout import write_step
 from nlp_operator.planning.scaling import Replicas
 from nlp_operator.planning.servers import Server
+from nlp_operator.planning.sleep import signals_while_asleep
 from nlp_operator.resources.services import model_selector
 
 NOTE_BYTES = 1000
+TOLD_AT_ONCE = ("observedGeneration", "artifact", "scaling", "rollout")
+"""Fields that are what the next pass goes on from, or that somebody waits for."""
 
 
 def build_status(
@@ -42,15 +47,15 @@ def build_status(
         _placed(facts),
         _loaded(facts),
         _available(facts),
-        condition_told(model, advice),
+        signals_while_asleep() if facts.sleep.asleep else condition_told(model, advice),
         *_scale_limited(facts, advice),
     ]
     status: Obj = {
         "observedGeneration": generation(model),
         "replicas": sum(_seen_replicas(server.deployment) for server in facts.servers),
-        "selector": ",".join(f"{key}={value}" for key, value in model_selector(name(model)).items()),
+        "selector": ",".join(f"{key}={value}" for key, value in _selector(model, facts).items()),
         "conditions": write_conditions(conditions, model, generation(model), now),
-        "scaling": scaling_told(model, replicas, advice),
+        "scaling": _scaling(model, facts, replicas, advice),
     }
     if not facts.service_taken:
         host = f"{name(model)}.{namespace(model)}.svc"
@@ -58,10 +63,28 @@ def build_status(
     artifact = write_record(facts.artifact.record)
     if artifact:
         status["artifact"] = artifact
+    if facts.rollout.step is not None:
+        status["rollout"] = write_step(facts.rollout.step)
     servers = [_server(server) for server in facts.servers]
     if servers:
         status["servers"] = servers
     return status
+
+
+def _scaling(model: Obj, facts: Facts, replicas: Replicas, advice: Advice | None) -> Obj:
+    if facts.sleep.asleep:
+        return {"desired": replicas.desired, "reason": replicas.reason}
+    scaling = scaling_told(model, replicas, advice)
+    known, why = text(scaling, "reason"), facts.sleep.why_awake
+    if not why or known.endswith(why):
+        return scaling
+    return {**scaling, "reason": shorten(f"{known} {why}".strip(), LONGEST_REASON)}
+
+
+def _selector(model: Obj, facts: Facts) -> dict[str, str]:
+    """Of its server pods."""
+    told = dig(facts.service, "spec", "selector")
+    return told if isinstance(told, dict) else model_selector(name(model))
 
 
 def only_progress(before: Obj, after: Obj) -> bool:
@@ -70,7 +93,7 @@ def only_progress(before: Obj, after: Obj) -> bool:
     Somebody waits for what Ready and Stalled say, for the generation and the artifact; and nobody should
     learn late, or never, that a model takes no requests any more or that its artifact was found damaged.
     """
-    if any(before.get(field) != after.get(field) for field in ("observedGeneration", "artifact", "scaling")):
+    if any(before.get(field) != after.get(field) for field in TOLD_AT_ONCE):
         return False
     old, new = ({one.type: one for one in read_conditions({"status": one})} for one in (before, after))
 
@@ -116,12 +139,27 @@ def _summary(facts: Facts) -> list[Condition]:
 
 
 def _ready(facts: Facts) -> Condition:
+    if facts.sleep.asleep:
+        return Condition(READY, "True", "Asleep", facts.sleep.told)
     if facts.replicas == 0:
         return Condition(READY, "True", "ScaledToZero", "spec.replicas is 0: nothing runs, as wanted.")
-    word = "pool" if len(facts.serving) == 1 else "pools"
-    pools = " and ".join(server.pool for server in facts.serving)
-    message = f"Artifact {facts.digest[:12]} is proven and takes requests on {word} {pools}."
+    moving = facts.keeps_ready and not facts.whole
+    pools = _pools(facts.proven if moving else facts.serving)
+    message = f"Artifact {facts.digest[:12]} is proven and takes requests on {pools}."
+    if moving:
+        message += f" {_moving(facts)}"
     return Condition(READY, "True", "Serving", f"{message} {facts.artifact.note}".strip())
+
+
+def _pools(servers: Sequence[Server]) -> str:
+    pools = list(dict.fromkeys(server.pool for server in servers))
+    return f"{'pool' if len(pools) == 1 else 'pools'} {' and '.join(pools)}"
+
+
+def _moving(facts: Facts) -> str:
+    new = " and ".join(server.name for server in facts.serving)
+    where = f"{'server' if len(facts.serving) == 1 else 'servers'} {new} on {_pools(facts.serving)}"
+    return f"It moves to {where}, which {'is' if len(facts.serving) == 1 else 'are'} not proven yet."
 
 
 def _placed(facts: Facts) -> Condition:
@@ -133,6 +171,8 @@ def _placed(facts: Facts) -> Condition:
         found = facts.placement.violation
         return Condition(PLACED, "False", found.reason, found.message)
     message = f"{facts.placement.message} {facts.store_binding}".strip()
+    if facts.keeps_ready and not facts.whole:
+        message = f"{_moving(facts)} Once it is: {message}"
     return Condition(PLACED, "True", "Placed", message)
 
 
@@ -149,6 +189,9 @@ def _loaded(facts: Facts) -> Condition:
         return Condition(LOADED, "False", "ScaledToZero", "No replica is wanted.")
     if facts.whole:
         return Condition(LOADED, "True", "Proven", f"Every replica serves artifact {facts.digest[:12]}.")
+    if facts.keeps_ready:
+        message = f"As many replicas as are wanted serve artifact {facts.digest[:12]}. {_moving(facts)}"
+        return Condition(LOADED, "True", "Proven", message)
     message = f"Artifact {facts.digest[:12]} is not proven on every replica yet."
     return Condition(LOADED, "Unknown", "Loading", message)
 
@@ -161,6 +204,11 @@ def _available(facts: Facts) -> Condition:
         return Condition(AVAILABLE, "False", facts.name_taken.reason, running + facts.name_taken.message)
     if ready:
         return Condition(AVAILABLE, "True", "Serving", _taking_requests(facts, ready))
+    if facts.sleep.asleep and facts.serving:
+        return Condition(AVAILABLE, "True", "Asleep", facts.sleep.told)
+    if facts.sleep.phase == "Waking" and facts.serving:
+        message = "It slept and was woken; requests are held until its first replica is ready."
+        return Condition(AVAILABLE, "Unknown", "Waking", message)
     if facts.serving and facts.replicas == 0:
         return Condition(AVAILABLE, "False", "ScaledToZero", "No replica is wanted.")
     return Condition(AVAILABLE, "False", "NoReplicaReady", "No replica takes requests.")
@@ -210,6 +258,11 @@ def events_between(before: Obj, after: Obj) -> tuple[EventWanted, ...]:
         events.append(EventWanted("Normal", "Built", f"Artifact {_digest(after)[:12]} is built."))
     if _turned(old, new, PLACED, "True"):
         events.append(EventWanted("Normal", "Placed", new[PLACED].message))
+    if _reason(new, READY) == "Asleep" and _reason(old, READY) != "Asleep":
+        events.append(EventWanted("Normal", "Asleep", new[READY].message))
+    if _reason(old, READY) == "Asleep" and _reason(new, READY) != "Asleep":
+        why = text(after, "scaling", "reason")
+        events.append(EventWanted("Normal", "Woken", f"The model does not sleep any more. {why}".strip()))
     if _turned(old, new, AVAILABLE, "False") and AVAILABLE in old:
         events.append(EventWanted("Warning", "Unavailable", new[AVAILABLE].message))
     return tuple(replace(event, message=_note(event.message)) for event in events)
@@ -224,6 +277,11 @@ def _note(message: str) -> str:
 def _turned(old: dict[str, Condition], new: dict[str, Condition], type_: str, to: str) -> bool:
     before, after = old.get(type_), new.get(type_)
     return after is not None and after.status == to and (before is None or before.status != to)
+
+
+def _reason(conditions: dict[str, Condition], type_: str) -> str:
+    found = conditions.get(type_)
+    return found.reason if found is not None else ""
 
 
 def _digest(status: Obj) -> str:

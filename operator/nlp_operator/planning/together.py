@@ -9,16 +9,25 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from types import MappingProxyType
 
-from nlp_operator.api.objects import Obj, number
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, labels, number
 from nlp_operator.api.spec import PoolSpec
 from nlp_operator.planning.devices import devices_of_deployment
+from nlp_operator.planning.packing.bounds import admits
 from nlp_operator.planning.packing.explain import Explainer, Explanation
 from nlp_operator.planning.packing.ledger import dedicated_name
 from nlp_operator.planning.packing.planner import NOTHING, plan
 from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem, Server
 from nlp_operator.planning.packing.reading import Ask, model_of, pool_of
+from nlp_operator.planning.packing.saving import Moving, with_old_places
 from nlp_operator.planning.scaling.observed import readable_pools
+
+Where = tuple[str, str]
+"""Of a dedicated model's server: the model's key and the pool. Of a shared server: the namespace and the name
+of its objects."""
 
 
 @dataclass(frozen=True)
@@ -31,11 +40,18 @@ class Share:
     """Replicas by pool, none of them 0."""
     leaving: tuple[tuple[str, int], ...] = ()
     """Pools that are no longer its own and where what runs stays until it runs elsewhere, with the replicas
-    that may."""
+    that may. Not of shared servers."""
+    server: str = ""
+    """Of a shared model that has a place: the name of its server's objects."""
     missing: Explanation | None = None
     """Of a model that found too few places."""
     undelivered: tuple[str, ...] = ()
     """Pools that do not deliver and where replicas wait all the same, for there is no place elsewhere."""
+
+    @property
+    def of_shared(self) -> int:
+        """Replicas of the server that it shares which are its own: others may want more of it."""
+        return min(self.ask.replicas, *(count for _, count in self.places)) if self.server else 0
 
 
 @dataclass(frozen=True)
@@ -63,21 +79,52 @@ class Decision:
     shares: Mapping[str, Share]
     """By the key of the model; of every one that asked."""
 
+    @cached_property
+    def shared(self) -> Mapping[Where, Server]:
+        """The shared servers that are to run, by namespace and name of their objects."""
+        return {shared_key(one): one for one in self.plan.servers if one.shared}
+
+    @cached_property
+    def vacated(self) -> frozenset[Where]:
+        """Shared servers that hold their devices until all their models run elsewhere."""
+        return frozenset(shared_key(one) for one in self.plan.leaving if one.shared)
+
+    @cached_property
+    def admitting(self) -> Mapping[str, tuple[str, ...]]:
+        """The pools that admit each model, whatever else runs there, by its key. Not of shared models, all of
+        whose replicas are in one."""
+        return {
+            one.key: tuple(pool.name for pool in self.problem.by_price if admits(self.problem, one, pool))
+            for one in self.problem.models
+            if not one.shared
+        }
+
     def answered(self) -> Question:
         """The question that has this very answer: the same, with everything carried out."""
         return replace(self.question, running=replace(self.plan, missing={}))
 
 
-def decide(question: Question, last: Decision | None = None) -> Decision:
-    """`last`: what it has read need not be read again."""
+def decide(
+    question: Question, last: Decision | None = None, moving: Moving = MappingProxyType({})
+) -> Decision:
+    """`last`: what it has read need not be read again. `moving`: models that move to save money and have not
+    left their old places: before a plan takes these from them, they are theirs again."""
     specs = readable_pools(question.pools)
     problem = Problem(pools_of(question, specs), _models(question, specs, last))
     made = plan(problem, question.running)
-    back = [one for one in question.waiting if one.models[0] in made.missing]
+    back = [one for one in question.waiting if any(model in made.missing for model in one.models)]
     if back:
         # No place elsewhere: they wait on, so that whoever makes nodes for pending pods still sees them.
         made = plan(problem, _with(question.running, back))
+    made = with_old_places(problem, question.running, made, moving)
     return Decision(question, problem, made, _shares(question, problem, made))
+
+
+def carried_on(decision: Decision, plan: Plan) -> Decision:
+    """The same question once that plan runs, with it for an answer: what ran when it was asked may run again,
+    and is then something new."""
+    question = replace(decision.question, running=replace(plan, missing={}))
+    return Decision(question, decision.problem, plan, _shares(question, decision.problem, plan))
 
 
 def _with(running: Plan, waiting: Iterable[Server]) -> Plan:
@@ -111,8 +158,10 @@ def _models(question: Question, specs: Mapping[str, PoolSpec], last: Decision | 
 def _shares(question: Question, problem: Problem, made: Plan) -> dict[str, Share]:
     leaving: dict[str, list[tuple[str, int]]] = {}
     for server in made.leaving:
-        leaving.setdefault(server.models[0], []).append((server.pool, server.replicas))
-    waiting = {(one.models[0], one.pool) for one in question.waiting}
+        if not server.shared:
+            leaving.setdefault(server.models[0], []).append((server.pool, server.replicas))
+    waiting = {(model, one.pool) for one in question.waiting for model in one.models}
+    homes = {model: shared_key(one)[1] for one in made.servers if one.shared for model in one.models}
     explainer = Explainer(problem, made) if made.missing else None
     shares = {}
     for ask in question.asks:
@@ -121,6 +170,7 @@ def _shares(question: Question, problem: Problem, made: Plan) -> dict[str, Share
             ask,
             places,
             tuple(leaving.get(ask.key, ())),
+            homes.get(ask.key, ""),
             explainer.explain(ask.key) if explainer is not None and ask.key in made.missing else None,
             tuple(pool for pool, _ in places if (ask.key, pool) in waiting),
         )
@@ -129,9 +179,6 @@ def _shares(question: Question, problem: Problem, made: Plan) -> dict[str, Share
 
 # --- what runs ---
 
-Where = tuple[str, str]
-"""A model's key and a pool."""
-
 
 @dataclass(frozen=True)
 class Running:
@@ -139,6 +186,28 @@ class Running:
 
     deployments: Mapping[Where, Obj]
     """Of the models that ask."""
+    shared: Mapping[Where, tuple[Obj, tuple[str, ...]]] = field(default_factory=dict)
+    """By namespace and name: each with the keys of the models that have their place there, as far as anybody
+    but the last plan can tell."""
+
+    @property
+    def there(self) -> frozenset[Where]:
+        return frozenset(self.deployments) | frozenset(self.shared)
+
+    @property
+    def objects(self) -> dict[Where, Obj]:
+        """All their Deployments."""
+        return {**self.deployments, **{where: one for where, (one, _) in self.shared.items()}}
+
+    def shared_server(self, where: Where, pools: Sequence[Obj]) -> Server | None:
+        """`None`: nothing runs there that anybody asks for."""
+        deployment, models = self.shared[where]
+        wanted = number(deployment, "spec", "replicas")
+        if wanted <= 0 or not models:
+            return None
+        each = max(devices_of_deployment(deployment, pools) // wanted, 1)
+        of_plan, pool = names.shared_in_plan(*where), labels(deployment).get(names.LABEL_POOL, "")
+        return Server(of_plan, pool, where[0], each, wanted, True, models)
 
     def server(self, where: Where, pools: Sequence[Obj]) -> Server | None:
         """`None`: nothing runs there."""
@@ -160,19 +229,41 @@ def now_running(
     `known`: the servers there were when that plan was made.
     """
     asking = {one.key for one in asks}
-    servers = [one for one in before.servers if one.models[0] in asking]
-    leaving = [one for one in before.leaving if (one.models[0], one.pool) in running.deployments]
-    planned = {(one.models[0], one.pool) for one in (*servers, *leaving)}
-    new = sorted(running.deployments.keys() - known - planned)
-    servers += [found for where in new if (found := running.server(where, pools)) is not None]
-    return Plan(tuple(sorted(servers)), leaving=tuple(leaving))
+    servers = [one for of_plan in before.servers if (one := _with_models(of_plan, asking)) is not None]
+    leaving = [
+        one
+        for of_plan in before.leaving
+        if where_of(of_plan) in running.there and (one := _with_models(of_plan, asking)) is not None
+    ]
+    planned = {where_of(one) for one in (*servers, *leaving)}
+    for where in sorted(running.there - known - planned):
+        find = running.shared_server if where in running.shared else running.server
+        if (found := find(where, pools)) is not None:
+            servers.append(found)
+            planned.add(where)
+    reserved = tuple(names.shared_in_plan(*where) for where in sorted(running.shared.keys() - planned))
+    return Plan(tuple(sorted(servers)), leaving=tuple(leaving), names=reserved)
+
+
+def _with_models(server: Server, asking: Set[str]) -> Server | None:
+    """With those of its models that still ask; `None` when none does."""
+    models = tuple(one for one in server.models if one in asking)
+    return replace(server, models=models) if models else None
+
+
+def where_of(server: Server) -> Where:
+    return shared_key(server) if server.shared else (server.models[0], server.pool)
+
+
+def shared_key(server: Server) -> Where:
+    return server.namespace, names.shared_name(server.name)
 
 
 def without_waiting(running: Plan, waiting: Mapping[Where, int]) -> tuple[Plan, tuple[Server, ...]]:
     """What runs in truth, and what waits."""
     there, waits = [], []
     for one in running.servers:
-        missed = min(waiting.get((one.models[0], one.pool), 0), one.replicas)
+        missed = min(waiting.get(where_of(one), 0), one.replicas)
         if missed:
             waits.append(replace(one, replicas=missed))
         if one.replicas > missed:

@@ -153,7 +153,7 @@ def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
     ]
     paths = [(f"input-{number}", _mount_path(one)) for number, one in enumerate(mounted)]
     paths += [(f"credentials-{number}", _credentials_path(one)) for number, one in enumerate(secret)]
-    return _job(
+    job = _job(
         model,
         fetch_job_name(model, build),
         names.COMPONENT_FETCH,
@@ -165,6 +165,22 @@ def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
         env=_reach(build, settings),
         account=build.pod.service_account_name,
     )
+    if not settings.store_in_bucket:
+        # After the seal: who changes a parameter while an input is fetched does not have it fetched anew.
+        (worker,) = job["spec"]["template"]["spec"]["containers"]
+        worker["env"].append({"name": "NLP_RECIPE", "value": canonical_json(recipe_of(build))})
+    return job
+
+
+def recipe_of(build: Build) -> Obj:
+    """What is built, but for what it is built from: a fetch tells whether the store has the artifact."""
+    return {
+        "version": REQUEST_VERSION,
+        "architecture": build.architecture,
+        "parameters": build_parameters(build),
+        "quality": _quality(build),
+        "export": _export(build),
+    }
 
 
 def _reach(build: Build, settings: PlanSettings) -> list[Obj]:

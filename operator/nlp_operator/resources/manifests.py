@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from dataclasses import dataclass
 from typing import Any
 
 from nlp_operator.api import names
@@ -25,13 +26,34 @@ def sha256_of(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
+@dataclass(frozen=True)
+class Members:
+    """Who owns the objects of a shared server: the models in it, none of them alone. The last one's deletion
+    takes the objects along."""
+
+    namespace: str
+    models: tuple[Obj, ...]
+
+
+Owner = Obj | Members
+"""A model, or the members of a shared server."""
+
+
+def label_of(owner: Owner) -> str:
+    """Value of the model's label; empty where there is none, since nobody says once and for all who is in a
+    shared server."""
+    return "" if isinstance(owner, Members) else name(owner)
+
+
+def namespace_of(owner: Owner) -> str:
+    return owner.namespace if isinstance(owner, Members) else namespace(owner)
+
+
 def child_labels(model: str, component: str, **more: str) -> dict[str, str]:
     """`more` are `server` and `pool`."""
-    own = {
-        names.LABEL_MANAGED_BY: names.MANAGED_BY,
-        names.LABEL_COMPONENT: component,
-        names.LABEL_MODEL: model,
-    }
+    own = {names.LABEL_MANAGED_BY: names.MANAGED_BY, names.LABEL_COMPONENT: component}
+    if model:
+        own[names.LABEL_MODEL] = model
     if "server" in more:
         own[names.LABEL_SERVER] = more["server"]
     if "pool" in more:
@@ -40,30 +62,32 @@ def child_labels(model: str, component: str, **more: str) -> dict[str, str]:
 
 
 def child_metadata(
-    model: Obj, child: str, labels: dict[str, str], extra: dict[str, str] | None = None
+    owner: Owner, child: str, labels: dict[str, str], extra: dict[str, str] | None = None
 ) -> Obj:
-    """Metadata of a child of `model`, with the controller reference the garbage collector works by.
+    """Metadata of a child, with the references the garbage collector works by.
 
     Nothing of the model's own labels and annotations is copied: they are its user's tools' business.
     """
     metadata: Obj = {
         "name": child,
-        "namespace": namespace(model),
+        "namespace": namespace_of(owner),
         "labels": labels,
-        "ownerReferences": [
-            {
-                "apiVersion": names.API_VERSION,
-                "kind": names.MODEL_KIND,
-                "name": name(model),
-                "uid": uid(model),
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }
-        ],
+        "ownerReferences": [_reference(one) for one in owner.models]
+        if isinstance(owner, Members)
+        else [_reference(owner) | {"controller": True, "blockOwnerDeletion": True}],
     }
     if extra:
         metadata["annotations"] = dict(extra)
     return metadata
+
+
+def _reference(model: Obj) -> Obj:
+    return {
+        "apiVersion": names.API_VERSION,
+        "kind": names.MODEL_KIND,
+        "name": name(model),
+        "uid": uid(model),
+    }
 
 
 def sealed(manifest: Obj) -> Obj:

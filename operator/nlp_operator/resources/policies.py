@@ -7,8 +7,11 @@ from urllib.parse import urlsplit
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, name
-from nlp_operator.resources.manifests import child_labels, child_metadata, sealed
+from nlp_operator.resources.manifests import Owner, child_labels, child_metadata, label_of, sealed
 from nlp_operator.resources.settings import PlanSettings
+
+OTLP_PORT = 4318
+"""Of OTLP over HTTP, as the agent has it."""
 
 
 def jobs_policy_name(model: Obj) -> str:
@@ -21,6 +24,14 @@ def store_egress(settings: PlanSettings) -> list[Obj]:
         return []
     url = urlsplit(settings.store_endpoint or "https://aws")
     port = url.port or (80 if url.scheme == "http" else 443)
+    return [{"ports": [{"protocol": "TCP", "port": port}]}, dns_egress()]
+
+
+def traces_egress(settings: PlanSettings) -> list[Obj]:
+    """The ways out to the collector."""
+    if not settings.traces_url:
+        return []
+    port = urlsplit(settings.traces_url).port or OTLP_PORT
     return [{"ports": [{"protocol": "TCP", "port": port}]}, dns_egress()]
 
 
@@ -111,20 +122,21 @@ def build_fetch_policy(model: Obj, settings: PlanSettings) -> Obj:
     )
 
 
-def build_server_policy(model: Obj, server: str, pool: str, settings: PlanSettings) -> Obj:
-    """Server pods: requests, metrics and the agent's report come in; nothing goes out but to the bucket."""
-    labels = child_labels(name(model), names.COMPONENT_SERVER, server=server, pool=pool)
+def build_server_policy(owner: Owner, server: str, pool: str, settings: PlanSettings) -> Obj:
+    """Server pods: requests, metrics and the agent's report come in; nothing goes out but to the bucket, and
+    to the collector of traces."""
+    labels = child_labels(label_of(owner), names.COMPONENT_SERVER, server=server, pool=pool)
     ports = (names.HTTP_PORT, names.GRPC_PORT, names.METRICS_PORT, names.AGENT_PORT)
     return sealed(
         {
             "apiVersion": "networking.k8s.io/v1",
             "kind": "NetworkPolicy",
-            "metadata": child_metadata(model, server, labels),
+            "metadata": child_metadata(owner, server, labels),
             "spec": {
                 "podSelector": {"matchLabels": {names.LABEL_SERVER: server}},
                 "policyTypes": ["Ingress", "Egress"],
                 "ingress": [{"ports": [{"protocol": "TCP", "port": port} for port in ports]}],
-                "egress": store_egress(settings),
+                "egress": store_egress(settings) + traces_egress(settings),
             },
         }
     )

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, annotations_of, name, namespace
+from nlp_operator.api.objects import Obj, annotations_of, dig, listed, number, text
 from nlp_operator.api.spec import ModelSpec, PoolSpec, ServerPod
 from nlp_operator.resources.manifests import (
     HASH_DIGITS,
+    Owner,
     canonical_json,
     child_labels,
     child_metadata,
+    label_of,
+    namespace_of,
     sealed,
     sha256_of,
 )
@@ -39,9 +44,15 @@ GRACE_SECONDS = 45
 It waits by itself after SIGTERM, so there is no preStop hook."""
 SHARED_MEMORY = "256Mi"
 """Size of the shared memory Triton's Python backend passes tensors through; counted as memory of the pod."""
+SHARED_MEMORY_OF_MANY = "1Gi"
+"""The same where several models share it: each instance begins with a MiB and takes more as its tensors need
+it. It holds some hundred instances, and a full one would end them all."""
 DEFAULT_MEMORY = "4Gi"
 """Host memory of a pod on a device pool whose memory is the device's own; a guess that holds one model of a
 GiB."""
+DEFAULT_MEMORY_OF_MANY = "16Gi"
+"""The same of a shared server, whoever is in it: another model in it must not replace its pods. A guess that
+holds a dozen models of a GiB."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +63,12 @@ class ServedModel:
     digest: str
     max_batch_size: int
     instances: int
+    responses: str = "Whole"
+    """As in `spec.serving`."""
+    pods: Mapping[str, str] = field(default_factory=dict)
+    """Digest by pod, of those that are to serve another one."""
+    profile: str = ""
+    """`true`: measure one before the first Ready; or the one that was measured, as text. Empty: neither."""
 
 
 def server_config(
@@ -71,11 +88,64 @@ def server_config(
                 "digest": model.digest,
                 "maxBatchSize": model.max_batch_size,
                 "instances": model.instances,
+                # Left out as long as it says nothing: an agent before it is not told anew what it serves.
+                **({} if model.responses == "Whole" else {"responses": model.responses}),
+                **({"pods": dict(model.pods)} if model.pods else {}),
+                **({"profile": json.loads(model.profile)} if model.profile else {}),
             }
             for model in sorted(models, key=lambda model: model.name)
         ],
     }
+    return _written(config)
+
+
+def _written(config: object) -> str:
     return json.dumps(config, ensure_ascii=False, indent=1, sort_keys=True) + "\n"
+
+
+def with_instances(config: str, instances: int) -> str:
+    """The same `server.json` of one model, with so many."""
+    told = json.loads(config)
+    for model in told["models"]:
+        model["instances"] = instances
+    return _written(told)
+
+
+def before_the_profile(config: str) -> str:
+    """The same `server.json`, as it was until what it asked for was measured."""
+    told = json.loads(config)
+    for model in told["models"]:
+        if "profile" in model:
+            model["profile"] = True
+    return _written(told)
+
+
+def models_in(config_map: Obj | None) -> Mapping[str, ServedModel]:
+    """By name, the models of a server's ConfigMap. What is not in the form that we write is left out."""
+    return _read(text(config_map, "data", names.SERVER_CONFIG_KEY))
+
+
+@lru_cache(maxsize=1024)
+def _read(config: str) -> Mapping[str, ServedModel]:
+    """Read once: with sixty models in a server, a pass over each of them asks what it was told."""
+    try:
+        told = json.loads(config)
+    except ValueError:
+        return {}
+    found = {
+        text(one, "name"): ServedModel(
+            name=text(one, "name"),
+            digest=text(one, "digest"),
+            max_batch_size=number(one, "maxBatchSize"),
+            instances=number(one, "instances"),
+            responses=text(one, "responses") or "Whole",
+            pods={pod: str(digest) for pod, digest in dig(one, "pods", default={}).items()},
+            profile=canonical_json(one["profile"]) if one.get("profile") else "",
+        )
+        for one in listed(told, "models")
+        if text(one, "name") and text(one, "digest")
+    }
+    return MappingProxyType(found)
 
 
 def config_hash(config: str) -> str:
@@ -83,43 +153,48 @@ def config_hash(config: str) -> str:
     return sha256_of(config)
 
 
-def build_config_map(model: Obj, server: str, pool_name: str, config: str) -> Obj:
-    labels = child_labels(name(model), names.COMPONENT_SERVER, server=server, pool=pool_name)
+def build_config_map(owner: Owner, server: str, pool_name: str, config: str) -> Obj:
+    labels = child_labels(label_of(owner), names.COMPONENT_SERVER, server=server, pool=pool_name)
     return sealed(
         {
             "apiVersion": "v1",
             "kind": "ConfigMap",
-            "metadata": child_metadata(model, server, labels),
+            "metadata": child_metadata(owner, server, labels),
             "data": {names.SERVER_CONFIG_KEY: config},
         }
     )
 
 
 def build_deployment(
-    model: Obj,
+    owner: Owner,
     spec: ModelSpec,
     server: str,
     pool_name: str,
     pool: PoolSpec,
     replicas: int,
     settings: PlanSettings,
+    version: str = "",
+    hold_seconds: int = 0,
 ) -> Obj:
     """The pod template depends on the spec, the pool and the settings only: a new artifact or a new release
-    of the operator replaces no pod."""
-    labels = child_labels(name(model), names.COMPONENT_SERVER, server=server, pool=pool_name)
+    of the operator replaces no pod. But for `version`, which is changed where pods are to be replaced by such
+    with a new artifact; an old one goes when its successor has been Ready for `hold_seconds`."""
+    labels = child_labels(label_of(owner), names.COMPONENT_SERVER, server=server, pool=pool_name)
     wishes = spec.serving.pod
     pod_metadata: Obj = {"labels": {**wishes.labels, **labels}}
-    if wishes.annotations:
-        pod_metadata["annotations"] = dict(wishes.annotations)
-    template = {"metadata": pod_metadata, "spec": _pod(namespace(model), spec, server, pool, settings)}
+    annotations = {**wishes.annotations, **({names.ANNOTATION_VERSION: version} if version else {})}
+    if annotations:
+        pod_metadata["annotations"] = annotations
+    template = {"metadata": pod_metadata, "spec": _pod(namespace_of(owner), spec, server, pool, settings)}
     return sealed(
         {
             "apiVersion": "apps/v1",
             "kind": "Deployment",
-            "metadata": child_metadata(model, server, labels),
+            "metadata": child_metadata(owner, server, labels),
             "spec": {
                 "replicas": replicas,
                 "revisionHistoryLimit": 2,
+                **_held(hold_seconds),
                 "selector": {"matchLabels": {names.LABEL_SERVER: server}},
                 "strategy": {
                     "type": "RollingUpdate",
@@ -133,6 +208,11 @@ def build_deployment(
             },
         }
     )
+
+
+def _held(seconds: int) -> Obj:
+    """The deadline has to be later than that, or the API server refuses it."""
+    return {"minReadySeconds": seconds, "progressDeadlineSeconds": seconds + 600} if seconds else {}
 
 
 def template_of(obj: Obj) -> str:
@@ -162,7 +242,7 @@ def _pod(namespace_: str, spec: ModelSpec, server: str, pool: PoolSpec, settings
                 else [store_volume(settings, read_only=True)]
             ),
             {"name": "work", "emptyDir": {}},
-            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": SHARED_MEMORY}},
+            {"name": "shm", "emptyDir": {"medium": "Memory", "sizeLimit": _shared_memory(spec)}},
             {"name": "tmp", "emptyDir": {}},
         ],
     }
@@ -179,6 +259,10 @@ def _pod(namespace_: str, spec: ModelSpec, server: str, pool: PoolSpec, settings
     if spread:
         pod["topologySpreadConstraints"] = spread
     return pod
+
+
+def _shared_memory(spec: ModelSpec) -> str:
+    return SHARED_MEMORY_OF_MANY if spec.serving.isolation == "Shared" else SHARED_MEMORY
 
 
 def _toleration(fields: Obj) -> Obj:
@@ -211,6 +295,11 @@ def _container(namespace_: str, spec: ModelSpec, pool: PoolSpec, settings: PlanS
             *store,
             {"name": "NLP_WORK", "value": WORK_PATH},
             {"name": "NLP_AGENT_PORT", "value": str(names.AGENT_PORT)},
+            {
+                "name": "NLP_POD",
+                "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}},
+            },
+            *_traces(settings),
         ],
         "ports": [
             {"name": "http", "containerPort": names.HTTP_PORT, "protocol": "TCP"},
@@ -235,6 +324,16 @@ def _container(namespace_: str, spec: ModelSpec, pool: PoolSpec, settings: PlanS
     }
 
 
+def _traces(settings: PlanSettings) -> list[Obj]:
+    if not settings.traces_url:
+        return []
+    share = f"{settings.traces_share:g}"
+    return [
+        {"name": "NLP_TRACES_URL", "value": settings.traces_url},
+        {"name": "NLP_TRACES_SHARE", "value": share},
+    ]
+
+
 def _probe(path: str, **numbers: int) -> Obj:
     return {"httpGet": {"path": path, "port": "agent", "scheme": "HTTP"}, **numbers}
 
@@ -253,7 +352,8 @@ def _resources(spec: ModelSpec, pool: PoolSpec) -> Obj:
         merged["requests"]["cpu"] = f"{pool.device.cpu.millicores * devices}m"
         return merged
     assert pool.device.extended_resource is not None, "validated: a device is cpu or extendedResource"
-    merged = merged_resources({"cpu": "500m", "memory": "1Gi"}, {"memory": DEFAULT_MEMORY}, wish)
+    limit = DEFAULT_MEMORY_OF_MANY if spec.serving.isolation == "Shared" else DEFAULT_MEMORY
+    merged = merged_resources({"cpu": "500m", "memory": "1Gi"}, {"memory": limit}, wish)
     merged["limits"][pool.device.extended_resource.name] = str(devices)
     merged["requests"][pool.device.extended_resource.name] = str(devices)
     return merged
@@ -265,3 +365,14 @@ def instances_on(pool: PoolSpec, devices: int) -> int:
     if pool.device.cpu is None:
         return 1
     return max(1, pool.device.cpu.millicores * devices // 1000)
+
+
+MOST_ON_A_DEVICE = 2
+"""Instances of one model on a device that is not cores: the second works while the first waits for its host,
+and more share the same device."""
+
+
+def highest_on(pool: PoolSpec, devices: int, most: int) -> int:
+    """Instances that load may bring a model in a pod, at most. `most`: for each that it begins with."""
+    share = most if pool.device.cpu is not None else min(most, MOST_ON_A_DEVICE)
+    return instances_on(pool, devices) * max(share, 1)

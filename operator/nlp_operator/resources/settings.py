@@ -43,6 +43,19 @@ class PlanSettings:
     """Empty: https://huggingface.co."""
     max_input_bytes: int = 50_000_000_000
     """The largest input that is fetched."""
+    traces_url: str = ""
+    """http://host:port of the OpenTelemetry collector that server pods send traces to; empty: none."""
+    traces_share: float = 1.0
+    """Of the requests, from 0 to 1."""
+    most_instances: int = 4
+    """Of a model in a pod, for each that the pod begins with: more is not brought by load."""
+    profiles: str = "None"
+    """`FirstPod`: the first pod of an artifact on a pool measures its speed before it is Ready."""
+    unload_after_seconds: float = 620.0
+    """How long a model stays in a shared server after its Service was led elsewhere: the agent's Envoy ends a
+    client's connection after 600 s."""
+    idle_seconds: float = 600.0
+    """After so long without a request a model sleeps that may."""
     agent_silence_seconds: float = 60.0
     """An agent that does not answer for this long is not believed any more: six polls of ten seconds."""
 

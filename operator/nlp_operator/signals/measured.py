@@ -6,12 +6,13 @@ changed, and each dictionary is written from one side only, so neither waits for
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
 from nlp_operator.planning.readings.counters import Reading
-from nlp_operator.planning.readings.totals import Believed, Pod, Totals, read_again
+from nlp_operator.planning.readings.totals import Believed, Newest, Pod, Totals, newest, read_again
 from nlp_operator.planning.scaling.signals import Sample
 
 
@@ -27,16 +28,31 @@ class Measured:
         """Why nothing can be read of any model, in a sentence; empty when something can."""
         self.latencies: Mapping[Model, Mapping[float, float]] | None = None
         """Seconds by quantile, where whoever reads knows better than the histograms do."""
+        self.on_newest: Callable[[Model, Newest], None] = lambda model, found: None
+        """Called with each new reading of a pod, of what it and those of the other pods tell."""
         self._fresh_seconds = fresh_seconds
         self._pods: dict[Model, dict[str, Pod]] = {}
         self._totals: dict[Model, Totals] = {}
 
     # -- of whoever reads pods ------------------------------------------------------------------------------
 
-    def put(self, model: Model, pod: str, ready: bool, reading: Reading, born: float | None = None) -> None:
-        """`pod` is its uid; `born` as in `read_again`."""
+    def put(
+        self,
+        model: Model,
+        pod: str,
+        ready: bool,
+        reading: Reading,
+        born: float | None = None,
+        now: float = math.inf,
+    ) -> None:
+        """`pod` is its uid; `born` and `now` as in `read_again`."""
         pods = self._pods.setdefault(model, {})
-        pods[pod] = read_again(pods.get(pod), ready, reading, born)
+        before = pods.get(pod)
+        pods[pod] = after = read_again(before, ready, reading, born, now)
+        if before is not None and after.latest is not before.latest:
+            found = newest(pods.values(), after.latest.at - self._fresh_seconds)
+            if found is not None:
+                self.on_newest(model, found)
 
     def drop(self, model: Model, pod: str) -> None:
         """It is gone, or not measured any more."""

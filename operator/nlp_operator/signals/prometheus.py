@@ -52,11 +52,18 @@ def connect(url: str, timeout: float) -> Any:
     return PrometheusConnect(url, retry=Retry(total=0), timeout=timeout, method="POST")
 
 
+Where = tuple[str, Model]
+"""The uid of a pod, and a model in it."""
+Found = dict[Where, tuple[Scraped, dict[float, float]]]
+"""With the seconds by quantile."""
+
+
 @dataclass(frozen=True)
 class Followed:
-    """A pod whose model is measured, at one look."""
+    """A model that is measured in a pod, at one look."""
 
     target: Target
+    model: Model
     wanted: Wanted
     born: float
     """When it was made, in seconds since 1970."""
@@ -73,6 +80,7 @@ class Prometheus:
         pods: Callable[[], Iterable[Obj]],
         wanted: Callable[[Model], Wanted | None],
         is_ours: Callable[[Obj], bool] = lambda pod: True,
+        models_of: Callable[[Target], Iterable[Model]] = lambda target: (model_of(target),),
         every: float = EVERY_SECONDS,
         timeout: float = TIMEOUT_SECONDS,
         on_look: Callable[[str], None] = lambda result: None,
@@ -83,6 +91,7 @@ class Prometheus:
         self._pods = pods
         self._wanted = wanted
         self._is_ours = is_ours
+        self._models_of = models_of
         self._every = every
         self._on_look = on_look
         self._server = connect(url, timeout)
@@ -90,7 +99,7 @@ class Prometheus:
         self._thread = ThreadPoolExecutor(1, "prometheus")
         self._bounds: tuple[str, ...] = ()
         self._bounds_at = -BOUNDS_SECONDS
-        self._followed: dict[str, Followed] = {}
+        self._followed: dict[Where, Followed] = {}
         self._looked: float | None = None
 
     async def run(self) -> None:
@@ -120,31 +129,36 @@ class Prometheus:
         self._measured.trouble = said
         await self._keep(found)
 
-    async def _follow(self) -> dict[str, Followed]:
-        """The pods to read. Those that are not to be read any more are forgotten, and so is what was counted
+    async def _follow(self) -> dict[Where, Followed]:
+        """What is to be read, by pod and model. What is not any more is forgotten, and so is what was counted
         against another target."""
         followed = {}
         around = lru_cache(partial(bounds_around, self._bounds))  # few models have a target of their own
         for number, pod in enumerate(list(self._pods())):
             await _let_others(number)
             target = target_of(pod)
-            wanted = self._wanted(model_of(target)) if target is not None else None
-            if target is None or wanted is None or not self._is_ours(pod):
+            if target is None:
+                continue
+            models = {one: wanted for one in self._models_of(target) if (wanted := self._wanted(one))}
+            if not models or not self._is_ours(pod):
                 continue
             made = parse_timestamp(dig(pod, "metadata", "creationTimestamp"))
-            bounds = around(wanted.target_seconds)
-            followed[target.uid] = Followed(target, wanted, made.timestamp() if made else 0.0, bounds)
-        for uid, before in self._followed.items():
-            if uid not in followed or followed[uid].bounds != before.bounds:
-                self._measured.drop(model_of(before.target), uid)
+            born = made.timestamp() if made else 0.0
+            for model, wanted in models.items():
+                bounds = around(wanted.target_seconds)
+                followed[target.uid, model] = Followed(target, model, wanted, born, bounds)
+        for where, before in self._followed.items():
+            if where not in followed or followed[where].bounds != before.bounds:
+                uid, model = where
+                self._measured.drop(model, uid)
         self._followed = followed
         return followed
 
     def _ask_bounds(self) -> tuple[str, ...]:
         return bounds_of(self._server.custom_query(BOUNDS))
 
-    def _ask(self, followed: Sequence[Followed]) -> tuple[dict[str, tuple[Scraped, dict[float, float]]], str]:
-        """In the thread: what was found by pod uid, and a sentence about what cannot be trusted."""
+    def _ask(self, followed: Sequence[Followed]) -> tuple[Found, str]:
+        """In the thread: what was found, and a sentence about what cannot be trusted."""
         if not followed:
             return {}, ""
         bounds = {bound for one in followed for bound in one.bounds}
@@ -156,19 +170,19 @@ class Prometheus:
         }
         return read_all(rows, followed)
 
-    async def _keep(self, found: Mapping[str, tuple[Scraped, dict[float, float]]]) -> None:
+    async def _keep(self, found: Found) -> None:
         now, wall = self._clock.monotonic(), self._clock.now().timestamp()
         latencies: dict[Model, dict[float, float]] = {}
-        for number, (uid, (scraped, quantiles)) in enumerate(found.items()):
+        for number, ((uid, model), (scraped, quantiles)) in enumerate(found.items()):
             await _let_others(number)
-            followed = self._followed.get(uid)
+            followed = self._followed.get((uid, model))
             if followed is None:
                 continue
-            model, target = model_of(followed.target), followed.target
+            target = followed.target
             born = now - (wall - followed.born)
             new = self._looked is not None and born > self._looked
             reading = Reading(now - (wall - scraped.at), scraped.counters)
-            self._measured.put(model, uid, target.ready, reading, born if new else None)
+            self._measured.put(model, uid, target.ready, reading, born if new else None, now)
             latencies[model] = quantiles
         self._looked = now
         self._measured.latencies = latencies
@@ -180,22 +194,20 @@ async def _let_others(number: int) -> None:
         await asyncio.sleep(0)
 
 
-def read_all(
-    rows: Mapping[str, Sequence[Row]], followed: Sequence[Followed]
-) -> tuple[dict[str, tuple[Scraped, dict[float, float]]], str]:
+def read_all(rows: Mapping[str, Sequence[Row]], followed: Sequence[Followed]) -> tuple[Found, str]:
     answers = Answers(rows)
-    found: dict[str, tuple[Scraped, dict[float, float]]] = {}
+    found: Found = {}
     said: list[str] = []
     for one in followed:
-        target = one.target
+        target, model = one.target, one.model
         try:
-            scraped = answers.read(PodName(target.namespace, target.name), target.model, one.bounds)
+            scraped = answers.read(PodName(target.namespace, target.name), model.name, one.bounds)
         except (ValueError, KeyError) as error:
             said.append(f"Prometheus cannot be believed: {error}.")
             continue
         if scraped is not None:
-            quantiles = answers.quantiles(target.namespace, target.model, (one.wanted.quantile,))
-            found[target.uid] = scraped, quantiles
+            quantiles = answers.quantiles(target.namespace, model.name, (one.wanted.quantile,))
+            found[target.uid, model] = scraped, quantiles
     return found, said[0][:500] if said else ""
 
 

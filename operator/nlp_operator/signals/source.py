@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from nlp_operator.agents.poller import Target
 from nlp_operator.api.objects import Obj
 from nlp_operator.cluster import kinds
 from nlp_operator.engine.clock import Clock
@@ -14,6 +15,7 @@ from nlp_operator.engine.store import ObjectKey, Store
 from nlp_operator.planning.scaling.past import Past
 from nlp_operator.planning.scaling.signals import Sample
 from nlp_operator.planning.scaling.wanted import Wanted, wanted_of
+from nlp_operator.planning.shared import owners_in
 from nlp_operator.signals.measured import Measured, Model
 from nlp_operator.signals.scraper import EVERY_SECONDS, FRESH_SECONDS, Scraper
 
@@ -44,6 +46,18 @@ def wanted_by(models: Store) -> Callable[[Model], Wanted | None]:
     return lambda model: wanted_of(models.get(ObjectKey(model.namespace, model.name)))
 
 
+def models_in(deployments: Store) -> Callable[[Target], tuple[Model, ...]]:
+    """Of a server pod: its model, or all that its server is shared by."""
+
+    def of(target: Target) -> tuple[Model, ...]:
+        if target.model:
+            return (Model(target.namespace, target.model),)
+        server = deployments.get(ObjectKey(target.namespace, target.server))
+        return tuple(Model(target.namespace, one) for one in owners_in(server))
+
+    return of
+
+
 def make_asking(
     stores: Mapping[str, Store],
     url: str,
@@ -61,7 +75,14 @@ def make_asking(
     wanted = wanted_by(stores[kinds.MODEL.name])
     pods = stores[kinds.POD.name]
     asking = Prometheus(
-        measured, url, clock=clock, pods=lambda: pods, wanted=wanted, is_ours=is_ours, on_look=on_look
+        measured,
+        url,
+        clock=clock,
+        pods=lambda: pods,
+        wanted=wanted,
+        is_ours=is_ours,
+        models_of=models_in(stores[kinds.DEPLOYMENT.name]),
+        on_look=on_look,
     )
     memory = LoadMemory(url, clock=clock)
 
@@ -91,6 +112,7 @@ def make_scraping(
         clock=clock,
         is_wanted=lambda model: wanted(model) is not None,
         is_ours=is_ours,
+        models_of=models_in(stores[kinds.DEPLOYMENT.name]),
         port=port,
         on_scrape=on_scrape,
     )

@@ -91,11 +91,41 @@ def agents(plane: ControlPlane, agent_port: int) -> Iterator[AgentsInThread]:
 
 @pytest.fixture(scope="session")
 def operator(plane: ControlPlane, agents: AgentsInThread, agent_port: int) -> Iterator[OperatorProcess]:
-    # Patience of a sixth of the default, so that the test of silence does not take a minute.
-    process = OperatorProcess(plane, agent_port, agent_poll_seconds="2", agent_silence_seconds="10")
+    # Patience of a sixth of the default, so that the test of silence does not take a minute; and no clients'
+    # connections to wait for where models move out of shared servers.
+    process = OperatorProcess(
+        plane, agent_port, agent_poll_seconds="2", agent_silence_seconds="10", unload_after_seconds="3"
+    )
     process.start()
     yield process
     process.stop()
+
+
+@pytest.fixture
+def in_its_place(
+    plane: ControlPlane, scene: Scene, operator: OperatorProcess, agent_port: int
+) -> Iterator[Callable[..., OperatorProcess]]:
+    """Call it: an operator with other settings, in the place of that of all tests until the test ends."""
+    started: list[OperatorProcess] = []
+
+    def start(**settings: str) -> OperatorProcess:
+        operator.stop()
+        process = OperatorProcess(
+            plane,
+            agent_port,
+            "operator-in-its-place",
+            agent_poll_seconds="2",
+            unload_after_seconds="3",
+            **settings,
+        )
+        process.start()
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.stop()
+    operator.start()
 
 
 @pytest.fixture

@@ -43,6 +43,8 @@ class OperatorProcess:
     """`python -m nlp_operator` under its own ServiceAccount. Its log is kept; a failed test prints its
     end."""
 
+    program = "nlp_operator"
+
     def __init__(
         self, plane: ControlPlane, agent_port: int, identity: str = "operator-0", **settings: str
     ) -> None:
@@ -61,6 +63,7 @@ class OperatorProcess:
             "NLP_OPERATOR_HEALTH_PORT": "0",
             "NLP_OPERATOR_METRICS_PORT": "0",
             "NLP_OPERATOR_AGENT_PORT": str(agent_port),
+            "NLP_OPERATOR_SIGNALS": "None",  # few emulated agents give metrics
             **{f"NLP_OPERATOR_{key.upper()}": value for key, value in settings.items()},
         }
         self._process: subprocess.Popen[bytes] | None = None
@@ -77,7 +80,7 @@ class OperatorProcess:
         self._from = self.log.stat().st_size if self.log.exists() else 0
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "nlp_operator"],
+                [sys.executable, "-m", self.program],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -146,6 +149,11 @@ class OperatorProcess:
     def passes(self) -> float:
         """How many passes over models have ended well."""
         return self.metric('nlp_operator_reconcile_seconds_count{kind="NLPModel",result="done"}')
+
+    def has_told_all(self) -> bool:
+        """No model has anything left to do or to tell. Progress that nobody waits for is written up to ten
+        seconds after Ready."""
+        return self.metric("nlp_operator_models_unsettled") == 0
 
     def tail(self, lines: int = 40) -> str:
         text = self.log.read_text(errors="replace") if self.log.exists() else ""

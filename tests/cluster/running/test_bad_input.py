@@ -137,7 +137,6 @@ def test_a_pool_that_does_not_exist_is_named_with_those_that_do(
     ("spec", "reason"),
     [
         pytest.param({"serving": {"memoryMebibytes": 99_999}}, "NoPoolFits", id="too big for every pool"),
-        pytest.param({"serving": {"isolation": "Shared"}}, "SharedNotAvailable", id="shared"),
     ],
 )
 def test_a_model_that_cannot_be_placed_says_what_to_change_and_goes_on(

@@ -72,8 +72,7 @@ def test_a_ready_sample_has_no_difference_and_takes_no_second_write(
         scene.plane.kubectl(*here, "apply", "-f", file)
         for model in models_in(file):
             scene.wait_ready(model["metadata"]["name"])
-    # Progress that nobody waits for is written up to ten seconds after Ready.
-    until(lambda: operator.metric(UNSETTLED) == 0 and not passes_within(operator, 1.5), "all has been told")
+    until(lambda: operator.has_told_all() and not passes_within(operator, 1.5), "all has been told")
     mark = scene.audit.mark()
     scene.plane.kubectl(*here, "diff", "-f", sample)  # Exits with 1, and so raises, when something differs.
     said = scene.plane.kubectl(*here, "apply", "-f", sample).splitlines()
@@ -116,7 +115,6 @@ def test_what_gitops_tools_write_on_a_model_wakes_nobody_and_reaches_no_child(
     assert marked(scene) == {"NLPModel novels"}, "after a change"
 
 
-UNSETTLED = "nlp_operator_models_unsettled"
 SEEN = 'nlp_operator_watch_signs_total{informer="nlpmodels",sign="MODIFIED"}'
 
 

@@ -19,6 +19,7 @@ def test_a_restart_writes_nothing(scene: Scene, operator: OperatorProcess) -> No
     for number in range(5):
         scene.wait_ready(f"novels-{number}")
     until(scene.alone, "the namespaces of other tests are gone", 60)
+    until(operator.has_told_all, "all has been told", 60)
     assert operator.stop() == 0
     mark = scene.audit.mark()
     operator.start()
@@ -142,6 +143,7 @@ def test_probes_and_metrics_answer(scene: Scene, operator: OperatorProcess) -> N
         'nlp_operator_writes_total{kind="Deployment",verb="create"}',
         'nlp_operator_watch_signs_total{informer="nlpmodels",sign="ADDED"}',
         "nlp_operator_loop_lag_seconds",
+        "nlp_operator_plan_seconds_bucket",
         "process_resident_memory_bytes",
     ):
         assert name in page, name

@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import pytest
 
+from nlp_agent.examples import CANNOT_STREAM
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import Scene, until
@@ -38,6 +39,7 @@ def status_of(scene: Scene, type_: str) -> str:
     ("reason", "message"),
     [
         pytest.param("TargetMissing", NO_TARGET, id="no configuration for the device"),
+        pytest.param("TargetMissing", CANNOT_STREAM, id="it cannot stream"),
         pytest.param("LoadFailed", "Triton cannot load it: bad_alloc.", id="it does not load"),
         pytest.param("WrongAnswers", "Example 2 differs.", id="wrong answers"),
         pytest.param("BackendDied", DEATHS, id="the backend keeps dying"),

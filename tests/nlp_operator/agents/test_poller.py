@@ -16,7 +16,7 @@ from nlp_operator.agents.poller import Agents, settled, target_of
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
-from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from nlp_operator.planning.agent_report import AgentReport, ModelReport, Traffic
 from tests.nlp_operator.agents.answering import Asker, make_server_pod, respond, serving
 
 
@@ -78,6 +78,24 @@ async def test_an_answer_wakes_the_model_once_and_then_only_when_it_changes() ->
             await poller.change()
             report = poller.agents.reports["uid-127.0.0.11"]
             assert report.models[0].serving == "d2"
+
+
+async def test_what_callers_had_is_kept_and_wakes_nobody() -> None:
+    async with listening() as agent:
+        poller = Poller(agent.port)
+        poller.agents.see(None, make_server_pod())
+        async with poller:
+            await poller.change()
+            first = poller.agents.reports["uid-127.0.0.11"]
+            traffic = {"digest": "d1", "seconds": 9, "requests": 5, "failed": 0, "latencyMilliseconds": []}
+            agent.answer = make_answer()
+            agent.answer["models"][0]["traffic"] = traffic
+            asked = agent.asked
+            while agent.asked < asked + 3:  # noqa: ASYNC110  (the other side is a server, not a task)
+                await asyncio.sleep(0.02)
+            report = poller.agents.reports["uid-127.0.0.11"]
+            assert report.models[0].traffic == Traffic("d1", 9.0, 5, 0, {})
+            assert (poller.changes.empty(), report.taken) == (True, first.taken)
 
 
 async def test_a_silent_agent_keeps_its_last_answer_with_the_time_of_its_silence() -> None:
@@ -240,5 +258,16 @@ def test_an_agent_is_asked_often_only_while_something_is_to_come(
 ) -> None:
     target = target_of(make_server_pod(ready=ready))
     assert target is not None
-    models = tuple(ModelReport("novels", "d1", "", state) for state in states)
+    models = tuple(ModelReport("novels", "d1", "d1", state) for state in states)
     assert settled(target, AgentReport(taken=system_clock().now(), models=models)) == expected
+
+
+@pytest.mark.parametrize(
+    ("reason", "expected"),
+    [pytest.param("", False, id="under way"), pytest.param("WrongAnswers", True, id="refused")],
+)
+def test_an_agent_is_asked_often_while_a_new_version_is_on_its_way(reason: str, expected: bool) -> None:
+    target = target_of(make_server_pod(ready=True))
+    assert target is not None
+    model = ModelReport("novels", "d2", "d1", "Serving", reason)
+    assert settled(target, AgentReport(taken=system_clock().now(), models=(model,))) == expected

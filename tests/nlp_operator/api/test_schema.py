@@ -221,7 +221,7 @@ def test_samples_parse() -> None:
     from nlp_operator.api.spec import parse_model, parse_pool
 
     parsed = 0
-    for path in sorted((ROOT / "manifests" / "samples").glob("*.yaml")):
+    for path in sorted((ROOT / "manifests" / "samples").rglob("*.yaml")):
         for manifest in yaml.safe_load_all(path.read_text(encoding="utf-8")):
             if manifest["kind"] == "NLPModel":
                 parse_model(manifest)

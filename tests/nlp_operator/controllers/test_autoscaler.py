@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import json
 import logging
 import threading
 from itertools import pairwise
@@ -14,25 +15,25 @@ import pytest
 from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, kind, labels
+from nlp_operator.api.objects import Obj, kind, labels, uid
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.caches import Caches
-from nlp_operator.controllers.autoscaler import Autoscaler, Pasts, Report, fits_in
+from nlp_operator.controllers.autoscaler import Autoscaler, Pasts, Report
 from nlp_operator.controllers.keys import Key, model_key
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue
 from nlp_operator.engine.store import key_of
-from nlp_operator.planning import together
-from nlp_operator.planning.packing.reading import Ask
+from nlp_operator.planning.agent_report import AgentReport, ModelReport
 from nlp_operator.planning.readings.advice import NOT_SERVING
 from nlp_operator.planning.readings.latency import EMPTY
-from nlp_operator.planning.readings.totals import Believed
-from nlp_operator.planning.scaling.brain import Decision, decide
+from nlp_operator.planning.readings.totals import Believed, Newest
+from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, decide
 from nlp_operator.planning.scaling.guard import GuardSettings
+from nlp_operator.planning.scaling.observed import observe_model
 from nlp_operator.planning.scaling.past import Past, Stretch
 from nlp_operator.planning.scaling.signals import FIELDS, Sample
-from tests.nlp_operator.making import NOW, SETTINGS, make_model, make_pool
+from tests.nlp_operator.making import NOW, SETTINGS, make_model
 from tests.nlp_operator.making import World as Making
 
 KEY = model_key("demo", "korean-novels")
@@ -131,6 +132,82 @@ async def test_what_is_decided_is_passed_on_after_two_windows_with_an_event(
     assert len(cluster.events) == 1
 
 
+async def overloaded(cluster: Cluster) -> World:
+    """Two minutes with two requests a second, then three seconds with sixty, which the newest reading
+    tells."""
+    world = reporting(cluster)
+    cluster.rate = 2.0
+    await cluster.looks(120)
+    cluster.now -= 10.0  # the last look was at this moment
+    cluster.offered, cluster.since, cluster.rate = cluster.counted(), cluster.now, 60.0
+    cluster.now += 3.0
+    cluster.autoscaler.note(KEY, Newest(60.0, 3.0))
+    return world
+
+
+async def test_an_overloaded_model_gets_more_before_it_is_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nlp_operator.controllers.autoscaler.EARLY_SECONDS", 0.0)
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world = await overloaded(cluster)
+    looked = asyncio.Event()
+    cluster.autoscaler._on_early_look = looked.set
+    before = cluster.autoscaler.decisions[KEY].total
+    loop = asyncio.create_task(cluster.autoscaler._after_look())
+    await looked.wait()
+    loop.cancel()
+    assert world.advice is not None
+    assert world.advice[KEY].replicas == cluster.autoscaler.decisions[KEY].total > before == 1
+    assert len(cluster.events) == 1
+
+
+async def test_a_load_that_is_bearable_or_not_ours_to_bear_brings_no_early_look() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    await overloaded(cluster)
+    cluster.autoscaler._overloaded.clear()
+    cluster.autoscaler.note(KEY, Newest(6.0, 3.0))
+    cluster.autoscaler.note(model_key("demo", "nobody"), Newest(1e6, 3.0))
+    assert not cluster.autoscaler._overloaded
+
+
+async def test_a_model_that_is_only_advised_is_not_looked_at_early() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET, "mode": "Advisory"})
+    await overloaded(cluster)
+    assert not cluster.autoscaler._overloaded
+
+
+async def test_after_an_early_look_the_next_one_is_as_if_it_had_not_been() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world = await overloaded(cluster)
+    await cluster.autoscaler.look_early()
+    early = cluster.autoscaler.decisions[KEY].total
+    assert world.advice is not None
+    assert world.advice.keys() == {KEY}
+    resize(cluster, early, ready=1)
+    cluster.now += 7.0
+    await cluster.autoscaler.look()
+    assert cluster.autoscaler.decisions[KEY].total >= early
+
+
+async def test_looks_and_changes_are_counted_and_a_load_that_is_lost_is_not_told_any_more() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world = reporting(cluster)
+    looked: list[float] = []
+    scaled: list[str] = []
+    report = cluster.autoscaler._report
+    cluster.autoscaler = Autoscaler(
+        world, cluster.sample, report, on_look=looked.append, on_scaled=scaled.append
+    )
+    cluster.rate = 25.0
+    await cluster.looks(30)
+    assert looked == [0.0, 0.0, 0.0]
+    assert scaled == ["up"]
+    (load,) = cluster.autoscaler.loads.values()
+    assert (load.believed.rate, load.wanted.target_seconds) == (25.0, 0.5)
+    cluster.rate = None
+    await cluster.looks(10)
+    assert cluster.autoscaler.loads == {}
+
+
 @pytest.mark.parametrize(
     ("mode", "holds"), [("Advisory", False), ("Automatic", True)], ids=["Advisory", "scaling is held"]
 )
@@ -165,6 +242,73 @@ async def test_signals_that_are_lost_leave_what_was_decided() -> None:
         least = min(least or 0, world.advice[KEY].replicas or 0)
     assert least == decided
     assert world.advice[KEY].reason.startswith("Nothing is known of the load, so nothing is decided.")
+
+
+def at_work(cluster: Cluster, instances: int) -> None:
+    """The agents of the pods say so, and that their slots have cores and memory free."""
+    (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+    config = cluster.stores[kinds.CONFIG_MAP.name].get(key_of(deployment))
+    assert config is not None
+    told = json.loads(config["data"][names.SERVER_CONFIG_KEY])
+    told["models"][0]["instances"] = instances
+    changed = copy.deepcopy(config)
+    changed["data"][names.SERVER_CONFIG_KEY] = json.dumps(told)
+    cluster.stores[kinds.CONFIG_MAP.name].put(changed)
+    digest = told["models"][0]["digest"]
+    numbers: dict[str, Any] = {
+        "instances": instances,
+        "processes": instances,
+        "own_mebibytes": 20 * instances,
+    }
+    ours = ModelReport("korean-novels", digest, digest, "Serving", **numbers)
+    report = AgentReport(NOW, models=(ours,), held_mebibytes=100 + 20 * instances, cores_each=0.2)
+    servers = [one for one in cluster.stores[kinds.POD.name] if names.LABEL_SERVER in labels(one)]
+    reports = cluster.autoscaler._world.agents.reports
+    reports.update({uid(pod): report for pod in servers})
+
+
+async def test_an_overloaded_model_gets_instances_first_where_its_slot_has_room() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    at_work(cluster, 1)
+    stepped: list[str] = []
+    cluster.autoscaler._on_stepped = stepped.append
+    world = await overloaded(cluster)
+    cluster.autoscaler._on_stepped = stepped.append
+    assert world.advice is not None
+    assert dict(world.advice[KEY].instances) == {"cpu": 1}
+    await cluster.autoscaler.look_early()
+    decision = cluster.autoscaler.decisions[KEY]
+    assert dict(world.advice[KEY].instances) == {"cpu": 4}
+    assert (decision.instances, stepped) == (4, ["up"])
+    assert cluster.events[0].startswith(
+        "Normal Scaled: From 1 to 4 instances in each pod. About 60 requests/s"
+    )
+    at_work(cluster, 4)
+    cluster.now += 7.0
+    await cluster.looks(20)
+    assert dict(world.advice[KEY].instances) == {"cpu": 4}
+    assert 1 < cluster.autoscaler.decisions[KEY].total < 6, "replicas for what is left"
+    (load,) = cluster.autoscaler.loads.values()
+    assert load.instances == 4
+    cluster.rate = None
+    await cluster.looks(3600)
+    assert dict(world.advice[KEY].instances) == {"cpu": 4}, "what is unknown holds still"
+
+
+@pytest.mark.parametrize(
+    ("mode", "holds"), [("Advisory", False), ("Automatic", True)], ids=["Advisory", "scaling is held"]
+)
+async def test_no_instances_are_passed_on_where(mode: str, holds: bool) -> None:
+    cluster = Cluster(scaling={"mode": mode, "maxReplicas": 8, "latencyTarget": TARGET})
+    at_work(cluster, 1)
+    world = reporting(cluster, holds=holds)
+    cluster.rate = 25.0
+    await cluster.looks(300)
+    assert cluster.autoscaler.decisions[KEY].instances == 4
+    assert world.advice is not None
+    assert not world.advice[KEY].instances
+    assert "of 4 instances" in world.advice[KEY].reason
+    assert not cluster.events
 
 
 def resize(cluster: Cluster, replicas: int, ready: int | None = None) -> None:
@@ -418,6 +562,66 @@ async def test_a_look_teaches_no_longer_than_it_has_time() -> None:
     assert len(cluster.autoscaler.decisions) == 4
 
 
+def with_another(cluster: Cluster) -> Key:
+    (model,), (deployment,) = cluster.stores[kinds.MODEL.name], cluster.stores[kinds.DEPLOYMENT.name]
+    more, its = copy.deepcopy(model), copy.deepcopy(deployment)
+    more["metadata"] |= {"name": "another", "uid": "another"}
+    its["metadata"] |= {"name": "server", "uid": "server"}
+    its["metadata"]["ownerReferences"][0]["uid"] = "another"
+    cluster.stores[kinds.MODEL.name].put(more)
+    cluster.stores[kinds.DEPLOYMENT.name].put(its)
+    return model_key("demo", "another")
+
+
+async def test_a_model_that_cannot_be_looked_at_takes_no_other_along(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world, another = reporting(cluster), with_another(cluster)
+    cluster.rate = 25.0
+    await cluster.looks(20)
+    assert world.advice is not None
+    told = world.advice[another]
+
+    def faulty(model: Obj, *arguments: Any) -> ModelInput | None:
+        if model["metadata"]["name"] == "another":
+            raise ZeroDivisionError
+        return observe_model(model, *arguments)
+
+    monkeypatch.setattr("nlp_operator.controllers.autoscaler.observe_model", faulty)
+    cluster.rate = 2500.0
+    await cluster.looks(20)
+    assert list(cluster.autoscaler.decisions) == [KEY]
+    assert cluster.autoscaler.decisions[KEY].total > 1
+    assert world.advice[another] == told, "what was decided of it stands"
+    assert "demo/another could not be looked at; it keeps what it has." in caplog.text
+
+
+async def test_a_model_that_cannot_be_decided_is_left_alone_for_a_while(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8})
+    another = with_another(cluster)
+
+    def faulty(memory: Memory, given: list[ModelInput], *arguments: Any) -> tuple[Decision, ...]:
+        if any(one.name == "demo/another" for one in given):
+            raise ZeroDivisionError
+        return decide(memory, given, *arguments)
+
+    monkeypatch.setattr("nlp_operator.controllers.autoscaler.decide", faulty)
+    cluster.rate = 2500.0
+    with pytest.raises(ZeroDivisionError):
+        await cluster.autoscaler.look()
+    cluster.now += 10.0
+    await cluster.looks(590)
+    assert list(cluster.autoscaler.decisions) == [KEY]
+    assert cluster.autoscaler.decisions[KEY].total > 1
+    assert "demo/another could not be decided; it keeps what it has for 600 s." in caplog.text
+    monkeypatch.undo()
+    await cluster.autoscaler.look()
+    assert another in cluster.autoscaler.decisions
+
+
 async def test_a_fault_in_a_look_ends_neither_the_loop_nor_the_operator(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -455,11 +659,3 @@ async def test_the_loop_goes_on_while_it_decides(monkeypatch: pytest.MonkeyPatch
     asyncio.get_running_loop().call_soon(loop_went_on.set)
     await look
     assert cluster.autoscaler.decisions[KEY].total == 1
-
-
-def test_no_more_is_asked_for_than_the_planner_could_give() -> None:
-    pool = make_pool("cpu", maxDevices=5, namespaces=[{"name": "demo", "maxDevices": 2}])
-    placed = together.decide(together.Question((Ask("demo", "novels", 1),), (pool,)))
-    fits = fits_in(placed, {})
-    assert [fits("demo/novels", "cpu", count, count) for count in (2, 3)] == [True, False]
-    assert fits("demo/unknown", "cpu", 3, 3), "of a model that was never planned nothing is known"

@@ -110,6 +110,16 @@ async def test_a_model_waits_for_the_plan_that_its_ask_needs_and_is_woken_by_it(
     assert world.placing.ask(key, "uid-of-novels", asked) == 0, "nothing else is asked"
 
 
+async def test_how_long_a_plan_took_is_told_of_those_that_were_made_anew() -> None:
+    world = make(CPU)
+    told: list[float] = []
+    world.placing.on_plan = told.append
+    await ask(world, "novels")
+    assert len(told) == 1
+    await world.placing.look()
+    assert len(told) == 1, "nothing has changed"
+
+
 async def test_nothing_is_planned_again_while_nothing_changes() -> None:
     world = make(CPU, L4)
     await ask(world, "novels", 6)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
@@ -15,6 +16,7 @@ from nlp_operator.cluster.writer import GONE_KEPT, Writer
 from nlp_operator.controllers import wakeups
 from nlp_operator.controllers.keys import model_key
 from nlp_operator.controllers.models import _wants_more
+from nlp_operator.controllers.placing import MOST_PROFILES
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.bucket import TokenBucket
 from nlp_operator.engine.clock import system_clock
@@ -22,7 +24,7 @@ from nlp_operator.engine.queue import KeyedQueue
 from nlp_operator.engine.store import ObjectKey
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
 from nlp_operator.planning.plan import ModelPlan, Placement
-from tests.nlp_operator.making import NOW, SETTINGS, make_pool
+from tests.nlp_operator.making import NOW, SETTINGS, make_model, make_pool
 
 NOVELS, OTHERS = model_key("demo", "novels"), model_key("demo", "others")
 POOL = ("cpu", "demo")
@@ -275,3 +277,54 @@ def test_what_agents_measure_is_kept_by_artifact_and_pool_when_the_pod_is_gone()
     world.stores["Pod"].remove(ObjectKey("demo", "pod"))
     assert world.observe(model).measured == {"l4": 700}
     assert world.observe(make_words("e" * 64, "2")).measured == {}, "of another artifact nothing is known"
+
+
+SCALED = {"scaling": {"maxReplicas": 3}, "serving": {"isolation": "Dedicated"}}
+
+
+def profiled(setting: str = "FirstPod", profiled: str = "d" * 64, pool: str = "cpu", **spec: Any) -> World:
+    """After a look at model `words` of artifact d, a pod of which says what it measured."""
+    world = make_world()
+    world.plan_settings = replace(SETTINGS, profiles=setting)
+    world.stores["DevicePool"].put(make_pool("cpu"))
+    pod = make("Pod", "pod", "p1", **{names.LABEL_MODEL: "words", names.LABEL_POOL: pool})
+    world.stores["Pod"].put(pod)
+    report = ModelReport("words", "d" * 64, "d" * 64, "Serving", profile="{}", profiled=profiled)
+    world.agents.reports["p1"] = AgentReport(NOW, models=(report,))
+    world.observe(words_that_scale("demo", **spec))
+    return world
+
+
+def words_that_scale(of_namespace: str, **spec: Any) -> Obj:
+    model = make_words("d" * 64, "1")
+    model["metadata"]["namespace"] = of_namespace
+    model["spec"] = {**make_model(**{**SCALED, **spec})["spec"]}
+    return model
+
+
+def test_a_profile_is_believed_of_the_models_own_artifact_in_its_namespace_when_it_was_asked_for() -> None:
+    world = profiled()
+    assert world.observe(words_that_scale("demo")).profiles == {"cpu": "{}"}
+    assert world.observe(words_that_scale("others")).profiles == {}, "others believe their own pods"
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        pytest.param({"setting": "None"}, id="nobody asked for"),
+        pytest.param({"profiled": "e" * 64}, id="is of what the model does not serve"),
+        pytest.param({"pool": "gone"}, id="is of a pool that is not there"),
+        pytest.param({"serving": {"isolation": "Shared"}}, id="is of a model that is not asked"),
+        pytest.param({"scaling": {"minReplicas": 3, "maxReplicas": 1}}, id="is of no readable spec"),
+    ],
+)
+def test_a_profile_is_not_believed_that(changed: dict[str, Any]) -> None:
+    assert profiled(**changed).placing.profiles == {}
+
+
+def test_of_too_many_profiles_the_oldest_are_forgotten() -> None:
+    placing = make_world().placing
+    for number in range(MOST_PROFILES + 2):
+        placing.note_profile(f"demo/{number}", "cpu", "{}")
+    assert len(placing.profiles) == MOST_PROFILES
+    assert next(iter(placing.profiles)) == "demo/2"

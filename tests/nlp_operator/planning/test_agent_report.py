@@ -8,13 +8,15 @@ import pytest
 from nlp_operator.planning.agent_report import (
     AgentReport,
     ModelReport,
+    Traffic,
+    as_begun,
     parse_agent_report,
     rounded_up,
     with_peaks,
 )
 from tests.nlp_operator.making import NOW
 
-ANSWER = {
+ANSWER: dict[str, Any] = {
     "version": 1,
     "server": "s",
     "configHash": "abc",
@@ -40,6 +42,50 @@ def test_answer_of_the_contract_is_read() -> None:
     assert report.config_hash == "abc"
     assert report.of("m") == ModelReport("m", "w", "s", "Serving", "WrongAnswers", "No.")
     assert report.of("another") is None
+
+
+TRAFFIC = {
+    "digest": "s",
+    "seconds": 41.0,
+    "requests": 12,
+    "failed": 1,
+    "latencyMilliseconds": [[10.0, 8], [11, 3]],
+}
+
+
+def test_what_callers_had_of_both_versions_is_read() -> None:
+    model = {**ANSWER["models"][0], "traffic": TRAFFIC, "trafficBefore": {**TRAFFIC, "digest": "b"}}
+    found = parse_agent_report(json.dumps({**ANSWER, "models": [model]}), NOW).of("m")
+    assert found is not None
+    assert found.traffic == Traffic("s", 41.0, 12, 1, {10.0: 8, 11.0: 3})
+    assert found.before is not None
+    assert found.before.digest == "b"
+    assert found == parse_agent_report(json.dumps(ANSWER), NOW).of("m"), "that alone is no news"
+
+
+@pytest.mark.parametrize(
+    "told",
+    [None, 3, {}, {**TRAFFIC, "latencyMilliseconds": 7}, {**TRAFFIC, "latencyMilliseconds": [[1, 2, 3]]}],
+)
+def test_odd_traffic_is_none(told: object) -> None:
+    model = {**ANSWER["models"][0], "traffic": told}
+    found = parse_agent_report(json.dumps({**ANSWER, "models": [model]}), NOW).of("m")
+    assert found is not None
+    assert found.traffic is None
+
+
+def test_memory_that_is_left_is_read() -> None:
+    memory = {"privateBytes": 20 * MEBIBYTE, "estimatedInTritonBytes": 4 * MEBIBYTE}
+    devices = [
+        {"memoryBytes": 900 * MEBIBYTE, "usedBytes": 100 * MEBIBYTE},
+        {"memoryBytes": 900 * MEBIBYTE, "usedBytes": 700 * MEBIBYTE},
+    ]
+    models = [{"name": one, "serving": "s", "memory": memory} for one in ("m", "n")]
+    answer = {**ANSWER, "memory": SERVER, "models": models}
+    report = parse_agent_report(json.dumps(answer), NOW)
+    assert (report.held_mebibytes, report.free_mebibytes) == (168, None)
+    assert [one.own_mebibytes for one in report.models] == [24, 24]
+    assert parse_agent_report(json.dumps({**answer, "devices": devices}), NOW).free_mebibytes == 200
 
 
 @pytest.mark.parametrize("body", [b"", b"\xff", b"[]", b"null", b'{"version": 2}', b"<html>"], ids=str)
@@ -98,3 +144,36 @@ def test_the_most_that_was_ever_measured_of_an_artifact_stays() -> None:
     assert with_peaks(report("s", 400), report("s", 300)) == report("s", 400)
     assert with_peaks(report("new", 100), report("s", 300)) == report("new", 100)
     assert with_peaks(report("s", 100), None) == report("s", 100)
+
+
+@pytest.mark.parametrize(
+    ("report", "begins", "expected"),
+    [
+        pytest.param({}, 1, (192, 80), id="three where a pod begins with one"),
+        pytest.param({}, 2, (272, 160), id="with two"),
+        pytest.param({}, 3, (352, 240), id="as it began"),
+        pytest.param({}, 0, (352, 240), id="nobody knows with how many it begins"),
+        pytest.param({"instances": 0}, 1, (352, 240), id="an agent of before"),
+        pytest.param({"own_mebibytes": 0}, 1, (352, 0), id="not measured"),
+    ],
+)
+def test_what_load_brought_is_no_part_of_what_a_model_needs(
+    report: dict[str, Any], begins: int, expected: tuple[int, int]
+) -> None:
+    told: dict[str, Any] = {"instances": 3, "own_mebibytes": 240, "measured_mebibytes": 352} | report
+    assert as_begun(ModelReport("m", "w", "w", "Serving", **told), begins) == expected
+
+
+def test_instances_and_cores_are_read() -> None:
+    model = {**ANSWER["models"][0], "instances": 3, "memory": {"processes": 3}}
+    report = parse_agent_report(json.dumps({**ANSWER, "models": [model], "coresEach": 0.25}), NOW)
+    assert report.cores_each == 0.25
+    ours = report.of("m")
+    assert ours is not None
+    assert (ours.instances, ours.processes) == (3, 3)
+
+
+@pytest.mark.parametrize("told", ["null", "0", "-1", "true", '"1"', "Infinity", "NaN"])
+def test_cores_that_are_none_are_not_known(told: str) -> None:
+    body = json.dumps(ANSWER)[:-1] + f', "coresEach": {told}}}'
+    assert parse_agent_report(body, NOW).cores_each is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
@@ -10,8 +11,11 @@ import pytest
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, name
+from nlp_operator.api.spec import parse_model
 from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.artifact import parse_fetched
 from nlp_operator.planning.plan import Placement
+from nlp_operator.resources.jobs import build_key
 from tests.faults.bad_input_page import assert_as_promised
 from tests.nlp_operator.making import (
     DIGEST,
@@ -20,6 +24,7 @@ from tests.nlp_operator.making import (
     SETTINGS,
     World,
     failure,
+    fetch_result,
     make_claim,
     make_encoder,
     make_gpu_pool,
@@ -176,6 +181,46 @@ def test_parameters_change_the_build_and_not_the_fetch() -> None:
     assert len([made for made in world.created if "-fetch-" in made]) == 1
     assert len([made for made in world.created if "-build-" in made]) == 2
     assert world.reason() == "Building"
+
+
+def fetched_and_found(world: World, key: str = "") -> None:
+    """The fetch tells of an artifact that was built of the same, or of another `key`."""
+    fetched = json.loads(fetch_result(world.request("fetch")))
+    inputs = parse_fetched(fetched)
+    assert inputs is not None
+    key = key or build_key(parse_model(world.model).build, inputs)
+    built = {"key": key, "digest": DIGEST, "bytes": 4567, "metrics": {"documents": "4"}}
+    world.finish("fetch", json.dumps(fetched | {"built": built}))
+    world.settle()
+
+
+def test_what_the_fetch_found_built_is_served_without_a_build() -> None:
+    world = World(make_model())
+    world.settle()
+    fetched_and_found(world)
+    world.run_servers()
+    world.settle()
+    assert world.state()["Ready"] == "True"
+    artifact = world.model["status"]["artifact"]
+    assert (artifact["digest"], artifact["bytes"], artifact["metrics"]) == (DIGEST, 4567, {"documents": "4"})
+    assert not [made for made in world.created if "-build-" in made]
+
+
+def test_what_the_fetch_found_of_another_build_is_left_aside() -> None:
+    world = World(make_model())
+    world.settle()
+    fetched_and_found(world, key=OTHER_DIGEST)
+    assert world.reason() == "Building"
+
+
+def test_a_fetch_goes_on_when_parameters_change() -> None:
+    world = World(make_model())
+    world.settle()
+    fetch = world.job("fetch")["metadata"]["uid"]
+    world.edit(build_extra={"termDocumentMatrix": {"weighting": "TfIdf"}})
+    world.settle()
+    assert world.job("fetch")["metadata"]["uid"] == fetch
+    assert world.reason() == "Fetching"
 
 
 def test_only_the_last_of_five_changes_during_a_build_counts() -> None:
@@ -578,7 +623,6 @@ def test_a_model_that_takes_more_memory_than_it_declares_is_moved() -> None:
 # --- what stands in the way ---
 
 STALLS: list[Any] = [
-    pytest.param({"serving": {"isolation": "Shared"}}, "SharedNotAvailable", id="shared"),
     pytest.param({"placement": {"poolNames": ["h100"]}}, "NoSuchPool", id="no such pool"),
     pytest.param({"serving": {"memoryMebibytes": 99_999}}, "NoPoolFits", id="too big for every pool"),
     pytest.param({"serving": {"maxBatchSize": -4}}, "SpecInvalid", id="invalid"),
@@ -865,6 +909,16 @@ def test_suspended_model_takes_no_change() -> None:
     world.settle()
     assert world.server_config()["models"][0]["maxBatchSize"] == 8
     assert world.reason() == "Fetching"
+
+
+def test_only_a_model_that_streams_has_a_word_of_it_in_its_servers_configuration() -> None:
+    world = World(make_model()).up()
+    assert "responses" not in world.server_config()["models"][0]
+    pods = world.deployments()[0]["spec"]["template"]
+    world.edit(serving={"responses": "Streamed"})
+    world.settle()
+    assert world.server_config()["models"][0]["responses"] == "Streamed"
+    assert world.deployments()[0]["spec"]["template"] == pods, "the agent loads it anew; no pod is replaced"
 
 
 def test_server_image_is_the_only_setting_that_changes_the_pods() -> None:

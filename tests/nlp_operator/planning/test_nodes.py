@@ -46,9 +46,10 @@ L4 = {"gpu_memory": "24564", "gpu_product": "NVIDIA-L4", "gpu_replicas": "1", "m
         pytest.param({}, L4, id="all as it is said"),
         pytest.param({}, {}, id="nodes without labels say nothing"),
         pytest.param({}, {"gpu_memory": "much"}, id="a label that is no number says nothing"),
-        pytest.param({"sharing": "TimeSlicing"}, L4 | {"gpu_replicas": "4"}, id="shared in time"),
+        pytest.param({"sharing": "TimeSlicing", "memoryMebibytes": 6141}, L4 | {"gpu_replicas": "4"}, id="shared in time"),
+        pytest.param({}, L4 | {"gpu_replicas": "0"}, id="sharing does not come into it"),
         pytest.param({"sharing": "MIG", "resource": "nvidia.com/mig-3g.40gb"}, {"mig_strategy": "mixed", "mig-3g_40gb_memory": "40192"}, id="slices"),
-        pytest.param({"sharing": "MPS", "resource": "nvidia.com/gpu.shared"}, L4 | {"gpu_replicas": "2", "gpu_sharing-strategy": "mps"}, id="a resource renamed for being shared"),
+        pytest.param({"sharing": "MPS", "resource": "nvidia.com/gpu.shared", "memoryMebibytes": 12_282}, L4 | {"gpu_replicas": "2", "gpu_sharing-strategy": "mps"}, id="a resource renamed for being shared"),
     ],
 )  # fmt: skip
 def test_nodes_agree_with(spec: dict[str, Any], found: dict[str, str]) -> None:
@@ -59,8 +60,10 @@ def test_nodes_agree_with(spec: dict[str, Any], found: dict[str, str]) -> None:
     ("spec", "found", "words"),
     [
         pytest.param({"memoryMebibytes": 40960}, L4, "spec.memoryMebibytes is 40960, and a device of node n1 has 24564 (its label nvidia.com/gpu.memory).", id="less memory"),
-        pytest.param({}, L4 | {"gpu_replicas": "4"}, "spec.sharing is Exclusive, and 4 pods share a device of node n1 (its label nvidia.com/gpu.replicas): TimeSlicing would be right.", id="shared in time"),
-        pytest.param({}, L4 | {"gpu_replicas": "4", "gpu_sharing-strategy": "mps"}, "spec.sharing is Exclusive, and 4 pods share a device of node n1 (its label nvidia.com/gpu.replicas): MPS would be right.", id="shared by MPS"),
+        pytest.param({"sharing": "TimeSlicing", "memoryMebibytes": 6142}, L4 | {"gpu_replicas": "4"}, "spec.memoryMebibytes is 6142, and each of the 4 pods that share a device of node n1 may count on 6141 (its label nvidia.com/gpu.memory, divided by its label nvidia.com/gpu.replicas).", id="more than its share"),
+        pytest.param({"sharing": "MPS", "resource": "nvidia.com/gpu.shared"}, L4 | {"gpu_replicas": "2", "gpu_sharing-strategy": "mps"}, "spec.memoryMebibytes is 24000, and each of the 2 pods that share a device of node n1 may count on 12282 (its label nvidia.com/gpu.memory, divided by its label nvidia.com/gpu.replicas).", id="more than its share by MPS"),
+        pytest.param({"memoryMebibytes": 6000}, L4 | {"gpu_replicas": "4"}, "spec.sharing is Exclusive, and 4 pods share a device of node n1 (its label nvidia.com/gpu.replicas): TimeSlicing would be right.", id="shared in time"),
+        pytest.param({"memoryMebibytes": 6000}, L4 | {"gpu_replicas": "4", "gpu_sharing-strategy": "mps"}, "spec.sharing is Exclusive, and 4 pods share a device of node n1 (its label nvidia.com/gpu.replicas): MPS would be right.", id="shared by MPS"),
         pytest.param({"sharing": "TimeSlicing"}, L4, "spec.sharing is TimeSlicing, and nobody shares the devices of node n1 (its label nvidia.com/gpu.replicas is 1).", id="not shared"),
         pytest.param({}, {"mig_strategy": "single"}, "spec.sharing is Exclusive, and nvidia.com/gpu on node n1 is a slice (its label nvidia.com/mig.strategy is single): MIG would be right.", id="slices under the plain name"),
         pytest.param({"sharing": "MIG"}, {"mig_strategy": "none"}, "spec.sharing is MIG, and node n1 cuts no devices (its label nvidia.com/mig.strategy is none).", id="no slices"),
@@ -109,6 +112,20 @@ def test_memory_of_slices_is_told_by_their_own_label() -> None:
     status = plan_pool(pool, [node], [], NOW).status
     assert status is not None
     assert status["memoryMebibytes"] == 9856
+
+
+@pytest.mark.parametrize(
+    ("sharing", "resource"),
+    [("TimeSlicing", "nvidia.com/gpu"), ("MPS", "nvidia.com/gpu.shared"), ("MPS", "nvidia.com/gpu")],
+)
+def test_memory_of_a_device_that_pods_share_is_a_share_each(sharing: str, resource: str) -> None:
+    pool = without_memory(sharing=sharing, resource=resource)
+    strategy = {"TimeSlicing": "time-slicing", "MPS": "mps"}[sharing]
+    found = {"gpu_replicas": "2", "gpu_sharing-strategy": strategy, "gpu_memory": "15360"}
+    status = plan_pool(pool, [make_gpu_node(**found)], [], NOW).status
+    assert status is not None
+    assert status["memoryMebibytes"] == 7680
+    assert reason_and_words(pool, make_gpu_node(**found)) == ("", "")
 
 
 def test_memory_that_the_spec_says_is_not_told_again() -> None:

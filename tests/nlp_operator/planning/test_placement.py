@@ -129,8 +129,8 @@ def test_placed_words_are_the_same_at_first_and_ever_after() -> None:
     assert first == later
     assert isinstance(first, Placed)
     assert first.message == (
-        "Runs on pool l4 (1 replica at 0.8 an hour), what was cheapest of the 2 pools that admit it when it "
-        "was placed. Pool a100: not in spec.placement.poolNames."
+        "Runs on pool l4 (1 replica at 0.8 an hour), where it found a place. Pool cpu (0.02 an hour) admits it "
+        "and costs less. nlpctl why says what keeps it from there. Pool a100: not in spec.placement.poolNames."
     )
 
 

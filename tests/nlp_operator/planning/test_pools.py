@@ -52,6 +52,74 @@ def test_nodes_that_do_not_match_or_are_not_ready_are_not_counted() -> None:
     assert counts(pool, nodes)["present"] == 4
 
 
+GPU = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
+
+
+def with_taints(node: Obj, *taints: Obj) -> Obj:
+    return node | {"spec": {**node["spec"], "taints": list(taints)}}
+
+
+@pytest.mark.parametrize(
+    ("taint", "toleration", "counted"),
+    [
+        pytest.param(GPU, None, False, id="no toleration"),
+        pytest.param(GPU, {"key": "nvidia.com/gpu", "operator": "Exists"}, True, id="whatever its value"),
+        pytest.param(GPU, {"key": "nvidia.com/gpu", "value": "present"}, True, id="this value"),
+        pytest.param(GPU, {"key": "nvidia.com/gpu", "value": "no"}, False, id="another value"),
+        pytest.param(GPU, {"key": "other", "operator": "Exists"}, False, id="another key"),
+        pytest.param(GPU, {"operator": "Exists"}, True, id="every taint"),
+        pytest.param(
+            GPU, {"operator": "Exists", "effect": "NoExecute"}, False, id="every taint of another effect"
+        ),
+        pytest.param(
+            {**GPU, "effect": "NoExecute"},
+            {"key": "nvidia.com/gpu", "value": "present", "effect": "NoExecute", "tolerationSeconds": 5},
+            True,
+            id="for a while",
+        ),
+        pytest.param({**GPU, "effect": "NoExecute"}, None, False, id="it would be evicted"),
+        pytest.param({**GPU, "effect": "PreferNoSchedule"}, None, True, id="only rather not"),
+    ],
+)
+def test_cores_of_a_tainted_node_count_where_the_pool_tolerates_it(
+    taint: Obj, toleration: Obj | None, counted: bool
+) -> None:
+    pool = make_pool(nodes={"tolerations": [toleration] if toleration is not None else []})
+    nodes = [make_node("a"), with_taints(make_node("gpu"), taint)]
+    assert counts(pool, nodes)["present"] == (8 if counted else 4)
+
+
+def test_one_taint_of_two_that_is_tolerated_is_not_enough() -> None:
+    pool = make_pool(nodes={"tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}]})
+    node = with_taints(make_node(), GPU, {"key": "maintenance", "effect": "NoExecute"})
+    assert counts(pool, [node])["present"] == 0
+
+
+def test_pods_on_nodes_that_do_not_count_take_nothing_of_those_that_do() -> None:
+    nodes = [make_node("a"), with_taints(make_node("gpu"), GPU)]
+    pods = [make_server_pod("another", "gpu", cpu="3"), make_server_pod("cpu", "a")]
+    assert counts(make_pool(), nodes, pods) == {"present": 4, "ours": 1, "free": 3, "pending": 0}
+
+
+def test_a_taint_named_as_the_resource_itself_is_one_that_clouds_tolerate_for_us() -> None:
+    node = with_taints(make_node(**{"nvidia.com/gpu": "4"}), GPU)
+    assert counts(make_gpu_pool("l4"), [node])["present"] == 4
+
+
+def test_a_pool_all_of_whose_nodes_are_tainted_says_by_what() -> None:
+    nodes = [
+        with_taints(make_node("b"), {"key": "lab", "effect": "NoExecute"}),
+        with_taints(make_node("a"), GPU),
+    ]
+    status = plan_pool(make_pool(), nodes, [], NOW).status
+    assert status is not None
+    assert (status["conditions"][0]["status"], status["conditions"][0]["reason"]) == ("False", "NoNodes")
+    assert status["conditions"][0]["message"] == (
+        "2 nodes match spec.nodes.selector, and taints keep pods off: that of node a is "
+        "nvidia.com/gpu=present:NoSchedule. Tolerate it in spec.nodes.tolerations, or select other nodes."
+    )
+
+
 def test_pods_count_as_ours_or_as_pending() -> None:
     pods = [
         make_server_pod("cpu", "node-1", cpu="2"),

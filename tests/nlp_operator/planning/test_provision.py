@@ -31,7 +31,7 @@ def ago(seconds: float) -> datetime:
 
 
 def waits(seconds: float) -> Waiting:
-    return Waiting({"demo/novels": 1}, ago(seconds), None)
+    return Waiting({("demo/novels", "spot"): 1}, ago(seconds), None)
 
 
 def make_server_pod(made: datetime, node: str = "", model: str = "novels", pool: str = "spot") -> Obj:
@@ -88,7 +88,7 @@ def test_one_that_has_passed_is_remembered_until_the_pool_delivers() -> None:
 def test_replicas_that_a_model_lacks_are_counted(replicas: int, nodes: list[str], missed: int) -> None:
     pods = [make_server_pod(ago(5 + number), node) for number, node in enumerate(nodes)]
     found = waiting_in("spot", pods, [make_deployment(replicas)])
-    assert found.replicas.get("demo/novels", 0) == missed
+    assert found.replicas.get(("demo/novels", "spot"), 0) == missed
     assert (found.oldest is not None) is (missed > 0)
 
 

@@ -135,7 +135,7 @@ def test_a_namespace_has_a_folder_of_its_own_in_the_bucket() -> None:
     world = World(make_model(), settings=BUCKET).up()
     (deployment,) = world.deployments()
     (container,) = deployment["spec"]["template"]["spec"]["containers"]
-    env = {one["name"]: one["value"] for one in container["env"]}
+    env = {one["name"]: one.get("value") for one in container["env"]}
     assert env["NLP_STORE"] == "s3://models/nlp/demo"
     assert env["NLP_STORE_CREDENTIALS"] == "/credentials/store"
 

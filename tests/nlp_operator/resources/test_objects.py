@@ -151,7 +151,9 @@ def test_pod_meets_pod_security_restricted_and_more(template: Obj) -> None:
         }
         assert container["resources"]["limits"]["memory"]
         assert container["resources"]["requests"]["cpu"]
-        assert not [one for one in container["env"] if "valueFrom" in one]
+        from_elsewhere = {one["name"]: one["valueFrom"] for one in container["env"] if "valueFrom" in one}
+        pod_name = {"NLP_POD": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}
+        assert from_elsewhere in ({}, pod_name), "no Secret in the environment"
 
 
 @pytest.mark.parametrize("template", PODS)
@@ -279,3 +281,16 @@ def test_slots_of_a_cpu_pool_are_cores_and_memory() -> None:
     resources = world.deployments()[0]["spec"]["template"]["spec"]["containers"][0]["resources"]
     assert resources == {"requests": {"cpu": "1500m", "memory": "1536Mi"}, "limits": {"memory": "1536Mi"}}
     assert world.server_config()["models"][0]["instances"] == 1
+
+
+def test_a_collector_of_traces_is_named_to_the_agent_and_its_port_is_open() -> None:
+    settings = replace(SETTINGS, traces_url="http://otel:4317", traces_share=0.25)
+    written = objects_of(World(make_model(), settings=settings))
+    (deployment,) = (one for one in written if kind(one) == "Deployment")
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    env = {one["name"]: one.get("value") for one in container["env"]}
+    assert (env["NLP_TRACES_URL"], env["NLP_TRACES_SHARE"]) == ("http://otel:4317", "0.25")
+    policies = (one for one in written if kind(one) == "NetworkPolicy")
+    (policy,) = (one for one in policies if labels(one).get(names.LABEL_SERVER))
+    ports = {(one["protocol"], one["port"]) for way in policy["spec"]["egress"] for one in way["ports"]}
+    assert ports == {("TCP", 4317), ("UDP", 53), ("TCP", 53)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nlp_operator.planning.readings.counters import Counters, Reading
+from nlp_operator.planning.readings.totals import Newest
 from nlp_operator.planning.scaling.signals import Sample
 from nlp_operator.signals.measured import Measured, Model
 
@@ -51,3 +52,18 @@ def test_a_look_at_a_model_whose_last_pod_goes_meanwhile_leaves_nothing() -> Non
     measured.sample(WORDS, 0.1, 1.0)
     assert not pods
     assert not measured._totals
+
+
+def test_each_new_reading_is_told_with_the_rate_of_all_pods() -> None:
+    told: list[tuple[Model, Newest]] = []
+    measured = Measured(5.5)
+    measured.on_newest = lambda model, found: told.append((model, found))
+    for at, offered in ((0.0, 0.0), (2.0, 20.0), (2.0, 20.0)):  # the last is the same again, as of Prometheus
+        measured.put(WORDS, "a", True, Reading(at, Counters(offered=offered)))
+        measured.put(NOVELS, "c", True, Reading(at, Counters()))
+    assert told == [(WORDS, Newest(10.0, 2.0)), (NOVELS, Newest(0.0, 2.0))]
+    measured.put(WORDS, "b", True, Reading(3.0, Counters(offered=9.0)))
+    measured.put(WORDS, "b", True, Reading(4.0, Counters(offered=14.0)))
+    assert told[2] == (WORDS, Newest(15.0, 1.5))
+    measured.put(WORDS, "b", True, Reading(9.0, Counters(offered=14.0)))
+    assert told[3] == (WORDS, Newest(0.0, 5.0))  # the other is silent for too long

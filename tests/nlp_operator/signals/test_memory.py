@@ -126,7 +126,9 @@ async def test_what_is_remembered_is_given_once_and_ends_where_the_present_begin
 async def test_the_source_of_the_operator_asks_and_gives_it() -> None:
     with canned() as server:
         server.say = lambda query: []
-        stores: dict[str, Store] = {kind: Store() for kind in (kinds.MODEL.name, kinds.POD.name)}
+        stores: dict[str, Store] = {
+            kind: Store() for kind in (kinds.MODEL.name, kinds.POD.name, kinds.DEPLOYMENT.name)
+        }
         source = make_asking(
             stores, server.url, clock=CLOCK, is_ours=lambda pod: True, on_look=lambda result: None
         )

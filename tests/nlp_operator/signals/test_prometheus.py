@@ -17,6 +17,7 @@ from aiohttp import web
 
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import Clock, system_clock
+from nlp_operator.planning.readings.queries import COUNTERS
 from nlp_operator.planning.scaling import signals
 from nlp_operator.planning.scaling.signals import Counted, Unknown, Window
 from nlp_operator.planning.scaling.wanted import Wanted
@@ -49,7 +50,7 @@ def pod_load(requests: int, at: float, pod: Obj = POD) -> PodLoad:
 class Asking:
     """An operator that looks when a test says so, at a time that it says."""
 
-    def __init__(self, url: str, *pods: Obj, clock: Clock | None = None) -> None:
+    def __init__(self, url: str, *pods: Obj, clock: Clock | None = None, **settings: Any) -> None:
         self.now = 0.0
         self.pods = list(pods)
         self.measured = Measured(45.0)
@@ -65,6 +66,7 @@ class Asking:
             pods=lambda: self.pods,
             wanted=lambda model: Wanted(self.target, 0.95),
             timeout=5.0,
+            **settings,
         )
 
     async def look(self, ready: int = 1) -> Window | Unknown:
@@ -144,6 +146,34 @@ async def test_what_came_between_two_looks_is_what_a_window_says() -> None:
         assert len(server.queries) - before <= 16
 
 
+async def test_of_a_pod_that_models_share_each_is_told_by_itself() -> None:
+    with canned() as server:
+        novels, words = NOVELS, Model("demo", "words")
+        members = [novels, words]
+        asking = Asking(server.url, POD, models_of=lambda target: members)
+        for asking.now, counts in ((0.0, (100, 10)), (10.0, (180, 15))):
+            loads = [
+                PodLoad(load_of(count), WALL + asking.now, pod=POD["metadata"]["name"], model=one.name)
+                for one, count in zip(members, counts, strict=True)
+            ]
+
+            def say(query: str, loads: list[PodLoad] = loads) -> Any:
+                rows = answer(query, *loads)
+                return rows[:1] if query == COUNTERS["scraped"] else rows  # of the pod, not of its models
+
+            server.say = say
+            await asking.server.look()
+        assert asking.measured.trouble == ""
+        pods = asking.measured._pods
+        assert {one.name: pods[one][POD["metadata"]["uid"]].latest.counters.offered for one in members} == {
+            "novels": 180,
+            "words": 15,
+        }
+        members.remove(words)
+        await asking.server.look()
+        assert pods.keys() == {novels}
+
+
 async def test_the_number_of_queries_is_the_same_for_any_number_of_pods() -> None:
     with canned() as server:
         counts = []
@@ -197,6 +227,29 @@ async def test_a_load_that_was_known_is_unknown_and_never_zero_when_prometheus_a
         assert isinstance(found, Unknown)
         assert found.reason in (wanted, "Stale")
         assert trouble in asking.measured.trouble
+
+
+@pytest.mark.parametrize("known_before", [True, False])
+async def test_a_time_that_lay_in_the_future_does_not_hold_up_what_follows(known_before: bool) -> None:
+    with canned() as server:
+        asking = Asking(server.url, POD)
+        if known_before:
+            server.pods(pod_load(100, WALL))
+            await asking.look()
+        asking.now = 10.0
+        server.pods(pod_load(150, WALL + 610))
+        assert reason(await asking.look()) == "FromTheFuture"
+        asking.now = 20.0
+        server.pods(pod_load(170, WALL + 20))
+        first = await asking.look()
+        assert reason(first) == ("known" if known_before else "FirstSample")
+        if isinstance(first, Window):
+            assert (first.offered, first.seconds) == (70, 20)
+        asking.now = 30.0
+        server.pods(pod_load(180, WALL + 30))
+        window = await asking.look()
+        assert isinstance(window, Window)
+        assert (window.offered, window.seconds) == (10, 10)
 
 
 async def test_a_prometheus_that_is_away_is_said_to_be() -> None:

@@ -13,7 +13,7 @@ from aiohttp import web
 from nlp_operator.engine.clock import system_clock
 from nlp_operator.planning.readings.totals import Pod
 from nlp_operator.signals.measured import Measured, Model
-from nlp_operator.signals.scraper import Scraper, share_of
+from nlp_operator.signals.scraper import LARGEST_PAGE, Scraper, share_of
 from tests.nlp_operator.agents.answering import Asker, make_server_pod, respond, serving
 from tests.nlp_operator.planning.readings.pages import Load, make_page
 
@@ -108,7 +108,7 @@ async def test_a_pod_is_read_again_and_again() -> None:
         pytest.param("<html>", "failed", id="is HTML"),
         pytest.param(web.Response(status=500), "failed", id="is an error"),
         pytest.param(make_page({"novels": Load(items=float("nan"))}), "failed", id="has no number"),
-        pytest.param("x" * (1024 * 1024 + 1), "failed", id="is too long"),
+        pytest.param("x" * (LARGEST_PAGE + 1), "failed", id="is too long"),
         pytest.param(
             web.Response(status=302, headers={"Location": "http://127.0.0.1:1/"}), "failed", id="leads away"
         ),
@@ -169,6 +169,50 @@ async def test_pods_of_models_that_are_not_scaled_by_us_are_not_asked() -> None:
             assert not scraping.measured._totals
             scraping.wanted = True
             await scraping.results_until("ok")
+
+
+SHARED = (NOVELS, Model("demo", "words"))
+
+
+async def test_of_a_pod_that_models_share_each_is_read_by_itself() -> None:
+    async with listening() as server:
+        server.page = make_page({"novels": Load(latencies_ms=(15, 15)), "words": Load(latencies_ms=(15,))})
+        members = list(SHARED)
+        scraping = Scraping(server.port, models_of=lambda target: members)
+        scraping.scraper.see(None, make_server_pod(ADDRESS))
+
+        def offered() -> dict[str, float]:
+            pods = scraping.measured._pods
+            return {one.name: pods[one][UID].latest.counters.offered for one in SHARED if one in pods}
+
+        async with scraping:
+            await scraping.results_until("ok")
+            assert offered() == {"novels": 2, "words": 1}
+            server.page = make_page({"novels": Load(latencies_ms=(15,) * 3), "words": Load(serving=False)})
+            await server.wait_for_questions(2)
+            await scraping.results_until("ok")
+            assert offered() == {"novels": 3, "words": 1}, "of one that does not serve the last reading stays"
+            members.pop()
+            await server.wait_for_questions(2)
+            assert offered() == {"novels": 3}, "one that left is forgotten"
+            scraping.scraper.see(make_server_pod(ADDRESS), None)
+            assert not scraping.measured._pods
+            assert not scraping.scraper._read
+
+
+async def test_a_page_of_sixty_models_is_read_whole() -> None:
+    async with listening() as server:
+        names = [f"model-{number}" for number in range(60)]
+        bounds = [str(bound) for bound in range(10, 1010, 10)]
+        one = Load(latencies_ms=(15,), grpc_ms=(15,))
+        server.page = make_page(dict.fromkeys(names, one), filler=500, bounds=[*bounds, "+Inf"])
+        assert len(server.page) > 1024 * 1024
+        models = [Model("demo", name) for name in names]
+        scraping = Scraping(server.port, models_of=lambda target: models)
+        scraping.scraper.see(None, make_server_pod(ADDRESS))
+        async with scraping:
+            await scraping.results_until("ok")
+            assert scraping.measured._pods.keys() == set(models)
 
 
 async def test_a_pod_that_only_wears_our_labels_is_not_asked() -> None:

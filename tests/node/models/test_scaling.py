@@ -7,6 +7,7 @@ Two minutes; before a release. Longer, and beside a simulation: `python -m bench
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterator
 from itertools import count
 
@@ -15,7 +16,7 @@ import pytest
 from localcluster.cluster import Cluster
 from tests.faults.plain_api import Obj
 from tests.node.models.install import measuring_by
-from tests.node.models.place import Place, until
+from tests.node.models.place import Place, make_pool, until
 from tests.node.models.sleeper import Load, make_sleeper, put_sleeper
 
 pytestmark = pytest.mark.release
@@ -23,6 +24,20 @@ pytestmark = pytest.mark.release
 SLEEPS = "sleeper"
 QUIET, BUSY = 3.0, 16.0
 TARGET_SECONDS = 1.0
+
+
+ROOMY = "half-a-core"
+"""A pool whose slots have cores free: what sleeps keeps little of one busy for each execution."""
+
+
+@pytest.fixture
+def stepping(installed: Cluster) -> Iterator[None]:
+    pool = make_pool(ROOMY)
+    pool["spec"] |= {"device": {"type": "Cpu", "cpu": {"cores": "500m"}}, "maxDevices": 1}
+    installed.apply(pool)
+    with measuring_by(installed, "Scrape", NLP_OPERATOR_MOST_INSTANCES="4"):
+        yield
+    installed.kubectl("delete", f"devicepool/{ROOMY}", "--wait=false")
 
 
 @pytest.fixture
@@ -37,6 +52,50 @@ def late(load: Load) -> bool | None:
     return None if len(took) < 5 * BUSY else took[int(0.95 * len(took))] > TARGET_SECONDS
 
 
+async def during(load: Load, rate: float, *steps: tuple[str, Callable[[], object]]) -> None:
+    """So many requests a second until each of these holds, one after the other."""
+    ended = asyncio.Event()
+    offering = asyncio.create_task(load.offer(count(0.0, 1 / rate), ended))
+    try:
+        for what, holds in steps:
+            await asyncio.to_thread(until, holds, what, 120.0)
+    finally:
+        ended.set()
+        await offering
+
+
+def test_a_step_of_load_gets_instances_where_the_slot_has_room(place: Place, stepping: None) -> None:
+    """Of a model that may have one replica: the latency comes back with what its slot has free."""
+    target = {"quantile": "0.95", "milliseconds": int(1000 * TARGET_SECONDS)}
+    put_sleeper(place)
+    model = make_sleeper(place, SLEEPS, minReplicas=1, maxReplicas=1, latencyTarget=target)
+    model["spec"]["placement"] = {"poolNames": [ROOMY]}
+    place.apply(model)
+    place.wait_ready(SLEEPS)
+    load = Load(place, SLEEPS)
+    (before,) = place.pods(name=SLEEPS)
+
+    def told() -> str:
+        return str(place.model(SLEEPS)["status"]["scaling"]["reason"])
+
+    async def story() -> None:
+        await during(load, QUIET, ("it is measured", lambda: told().endswith("wanted.")))
+        begun = time.monotonic()
+        await during(
+            load,
+            BUSY,
+            ("more instances", lambda: " instances (a pod begins with 1" in told()),
+            ("the latency is back", lambda: late(load) is False),
+        )
+        print(f"The latency was back after {time.monotonic() - begun:.0f} s; {told()}")
+
+    asyncio.run(story())
+    assert not load.failures, load.failures[:3]
+    (after,) = place.pods(name=SLEEPS)
+    assert after["metadata"]["uid"] == before["metadata"]["uid"], "the same pod"
+    assert "instances in each pod" in place.kubectl("get", "events", "--field-selector=reason=Scaled")
+
+
 def test_a_step_of_load_gets_replicas_and_the_latency_comes_back(place: Place, measuring: None) -> None:
     target = {"quantile": "0.95", "milliseconds": int(1000 * TARGET_SECONDS)}
     put_sleeper(place)
@@ -48,23 +107,11 @@ def test_a_step_of_load_gets_replicas_and_the_latency_comes_back(place: Place, m
         found: Obj = place.model(SLEEPS)["status"]["scaling"]
         return found
 
-    def wait(what: str, holds: Callable[[], object]) -> None:
-        until(holds, what, 120.0)
-
-    async def during(rate: float, *steps: tuple[str, Callable[[], object]]) -> None:
-        ended = asyncio.Event()
-        offering = asyncio.create_task(load.offer(count(0.0, 1 / rate), ended))
-        try:
-            for what, holds in steps:
-                await asyncio.to_thread(wait, what, holds)
-        finally:
-            ended.set()
-            await offering
-
     async def story() -> None:
-        await during(QUIET, ("it is measured", lambda: told()["reason"].endswith("is wanted.")))
+        await during(load, QUIET, ("it is measured", lambda: told()["reason"].endswith("is wanted.")))
         assert told()["desired"] == 1, told()
         await during(
+            load,
             BUSY,
             ("more replicas", lambda: told()["desired"] >= 2),
             ("they serve", lambda: place.ready(SLEEPS) >= 2),

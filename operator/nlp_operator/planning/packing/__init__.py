@@ -7,6 +7,7 @@
 * `pack`: everything at once
 * `keep`, `settle`: what runs and still fits stays; what is missing gets a place, by priority
 * `planner`: `plan` for every change, `repack` for the rare global look
+* `saving`: the next step of what `repack` would save, small enough to be carried out
 * `explain`: why here, why not there, what would change it
 * `feasible`: what scaling may ask for
 * `reading`: from the API's specs

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from nlp_operator.api.names import shared_name
 from nlp_operator.planning.packing.bounds import CHECKS, Refusal, counted
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger
@@ -135,8 +136,9 @@ class Explainer:
         return found
 
     def _no_room(self, model: Model, pool: Pool) -> list[Refusal]:
-        """Of a shared model: for a server of its own there, when no server there has room for it either."""
-        if model.shared and self._can_join(model, pool):
+        """Of a shared model: for a server of its own there, when no server there has room for it either; or
+        for the replicas that its server lacks."""
+        if model.shared and not self.ledger.missing(model) and self._can_join(model, pool):
             return []
         held, used_by = self.ledger.used[pool.name], self.ledger.used_by.get((pool.name, model.namespace), 0)
         limit = pool.namespaces.get(model.namespace)
@@ -228,13 +230,43 @@ class Explainer:
             for pool, count in sorted(replicas.items())
         )
         word = "pool" if len(replicas) == 1 else "pools"
-        admitting = len(self.ledger.options(model))
-        reason = (
-            "the only pool that admits it."
-            if admitting == 1
-            else f"what was cheapest of the {admitting} pools that admit it when it was placed."
+        return f"{some}{verb} on {word} {places}, {self._choice(model, replicas)}"
+
+    def why_shared(self, model: Model, pool: str, server: str) -> str:
+        """Of a shared model in words that depend on nothing but itself and the pools."""
+        memory, size = model.need(pool).memory, self.ledger.mebibytes(model, pool)
+        margin = f" and {size - memory.mebibytes:,} of margin" if size > memory.mebibytes else ""
+        slot = self.problem.slot_mebibytes(self.problem.pool[pool], model.devices)
+        return (
+            f"Runs in server {server}, which it shares, on pool {pool}, where a slot costs "
+            f"{money(self._slot(pool, model))} an hour: it takes {memory.mebibytes:,} MiB ({memory.source})"
+            f"{margin} of its {slot:,} MiB; {self._choice(model, {pool: 1})}"
         )
-        return f"{some}{verb} on {word} {places}, {reason}"
+
+    def cheaper(self, model: Model, replicas: Mapping[str, int]) -> Pool | None:
+        """The cheapest pool that admits it, holds nothing of it, and costs less than one that does."""
+        dearest = max((self._slot(pool, model) for pool in replicas), default=0)
+        others = (pool for pool in self.ledger.options(model) if pool.name not in replicas)
+        return min(
+            (pool for pool in others if self._slot(pool.name, model) < dearest),
+            key=lambda pool: (pool.price_micros, pool.name),
+            default=None,
+        )
+
+    def _choice(self, model: Model, replicas: Mapping[str, int]) -> str:
+        """Why it was not placed elsewhere is known of that moment only: room comes and goes with others."""
+        admitting = len(self.ledger.options(model))
+        if admitting == 1:
+            return "the only pool that admits it."
+        cheaper = self.cheaper(model, replicas)
+        if cheaper is not None:
+            return (
+                f"where it found a place. Pool {cheaper.name} ({money(self._slot(cheaper.name, model))} an "
+                "hour) admits it and costs less."
+            )
+        if len(replicas) == admitting:
+            return "all that admit it."
+        return f"the cheapest of the {admitting} pools that admit it."
 
     def _slot(self, pool: str, model: Model) -> int:
         return self.problem.pool[pool].price_micros * model.devices
@@ -248,7 +280,7 @@ class Explainer:
         margin = size - memory.mebibytes
         with_margin = f" and {margin:,} of margin" if margin else ""
         return (
-            f"{verb} in server {home.name} on pool {home.pool.name} {company}, in "
+            f"{verb} in server {shared_name(home.name)} on pool {home.pool.name} {company}, in "
             f"{counted(home.replicas, 'replica')} at {money(self._slot(home.pool.name, model))} an hour: it "
             f"takes {memory.mebibytes:,} MiB ({memory.source}){with_margin} of a slot's "
             f"{home.capacity_mebibytes:,} MiB, of which {home.free_mebibytes:,} are left."

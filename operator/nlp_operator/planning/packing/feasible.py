@@ -6,8 +6,9 @@
 
 The allocator counts devices of dedicated models itself, by pool. A replica of a shared model takes no device
 of its own: it is offered under the name of its server, at no device and the price of its share, and `fits`
-says how far that server can grow. What a plan refuses is refused by the `fits` made from that plan, so the
-two soon agree.
+says how far that server can grow. Where the server is scaled as one (`scaling/company.py`), the allocator
+counts its devices, too, and `server_fits` says the same of it. What a plan refuses is refused by the `fits`
+made from that plan, so the two soon agree.
 """
 
 from __future__ import annotations
@@ -38,12 +39,27 @@ class Room:
         model = self.ledger.problem.model[name]
         if model.shared:
             home = self.ledger.home.get(name)
-            return home is not None and home.name == place and replicas <= self._most_in(home)
+            if home is None or place not in (home.name, home.pool.name):
+                return False
+            return replicas <= self._most_in(home)
         pool = self.ledger.problem.pool.get(place)
         if pool is None or pool not in self.ledger.options(model):
             return False
         here = self.ledger.dedicated.get(name, {}).get(place, 0)
         return replicas <= here or self._may_grow(model, pool, here, replicas)
+
+    def server_fits(self, name: str, replicas: int) -> bool:
+        """The same of a shared server that the allocator counts by its devices, as it does a dedicated
+        model."""
+        server = self.ledger.shared.get(name)
+        if server is None:
+            return False
+        more = replicas - server.replicas
+        if more <= 0:
+            return True
+        return not server.pool.backed_off and self._within_limit(
+            server.pool, server.group[0], more * server.group[2]
+        )
 
     def offers(self, name: str, speeds: Mapping[str, float]) -> list[Offer]:
         """Where one replica more may be asked for. `speeds`: of a replica by pool, 1.0 where none is
@@ -84,21 +100,25 @@ class Room:
         counts = self.ledger.dedicated.get(model.key, {})
         if not lies_as_it_may(self.ledger.problem, model, {**counts, pool.name: replicas}):
             return False
-        more = (replicas - here) * model.devices
-        limit = pool.namespaces.get(model.namespace)
-        if limit is not None and limit.max_devices is not None:
-            held = self.ledger.used_by.get((pool.name, model.namespace), 0)
-            if held + more > limit.max_devices:
-                return False
+        if not self._within_limit(pool, model.namespace, (replicas - here) * model.devices):
+            return False
         return replicas * model.devices <= self.devices[pool.name]
+
+    def _within_limit(self, pool: Pool, namespace: str, more: int) -> bool:
+        """Whether the namespace may have so many devices more."""
+        limit = pool.namespaces.get(namespace)
+        if limit is None or limit.max_devices is None:
+            return True
+        return self.ledger.used_by.get((pool.name, namespace), 0) + more <= limit.max_devices
 
     def _relative(self, micros: int) -> float:
         """Pools without a price cost all the same."""
         return max(micros, 1) / self.cheapest_micros if self.cheapest_micros > 1 else 1.0
 
 
-def room_for(problem: Problem, made: Plan, scaled: Collection[str]) -> Room:
-    """`scaled`: the models that scaling decides about; the others keep what they have."""
+def room_for(problem: Problem, made: Plan, scaled: Collection[str], servers: Collection[str] = ()) -> Room:
+    """`scaled`: the models that scaling decides about; the others keep what they have. `servers`: shared ones
+    whose devices the allocator counts as well."""
     ledger = keep(problem, made)
     devices = {}
     for pool in problem.pools:
@@ -107,6 +127,11 @@ def room_for(problem: Problem, made: Plan, scaled: Collection[str]) -> Room:
             counts.get(pool.name, 0) * problem.model[key].devices
             for key, counts in ledger.dedicated.items()
             if key in scaled
+        )
+        held += sum(
+            one.replicas * one.group[2]
+            for one in ledger.shared.values()
+            if one.name in servers and one.pool is pool
         )
         devices[pool.name] = held + max(free, 0)
     cheapest = min((one.price_micros for one in problem.pools if one.price_micros > 0), default=1)

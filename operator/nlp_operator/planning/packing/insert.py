@@ -70,7 +70,7 @@ class _Seat:
 
 def _insert_shared(ledger: Ledger, model: Model) -> None:
     """Also of a model that has too few replicas where it is: its server grows, or it moves, whichever is
-    cheaper once the move is counted."""
+    cheaper once the move is counted. Where it would have no more than now, it stays."""
     home = ledger.home.get(model.key)
     if home is None:
         seat = min(_seats(ledger, model), key=lambda one: one.rank, default=None)
@@ -81,7 +81,7 @@ def _insert_shared(ledger: Ledger, model: Model) -> None:
     alone = len(home.members) == 1
     ledger.leave(model)
     staying = _return(ledger, model, home, had, alone=alone)
-    seats = [one for one in _seats(ledger, model) if one.server is not home]
+    seats = [one for one in _seats(ledger, model) if one.server is not home and one.granted > had]
     share = 1000 + ledger.problem.settings.move_millis
     best = min(
         [staying, *seats],

@@ -2,8 +2,9 @@
 
 What no longer fits goes, and only that: a model whose pool refuses it now, a member of a server that needs
 more memory or is busier than its slot, the replicas of lowest priority in a pool that holds more than it may.
-Of a dedicated model that its pool refuses, what runs stays until the model runs elsewhere: it leaves, and
-holds its devices meanwhile, but for a higher priority and for a limit that was lowered.
+What runs of a model that its pool refuses, or that may not share that server any more, stays until the model
+runs elsewhere: it leaves, and holds its devices meanwhile, but for a higher priority and for a limit that was
+lowered.
 """
 
 from __future__ import annotations
@@ -18,22 +19,12 @@ from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem, Se
 
 def keep(problem: Problem, current: Plan) -> Ledger:
     ledger = Ledger(problem)
-    ledger.names |= {one.name for one in current.servers}
-    for server in _cheapest_first(problem, current.servers):
-        if not server.shared:
+    ledger.names |= {one.name for one in (*current.servers, *current.leaving)} | set(current.names)
+    for server in (*_cheapest_first(problem, current.servers), *current.leaving):
+        if server.shared:
+            _keep_shared(ledger, server)
+        else:
             _keep_dedicated(ledger, server)
-            continue
-        pool = problem.pool.get(server.pool)
-        if pool is None:
-            continue
-        models = [problem.model[key] for key in server.models if key in problem.model]
-        models = [
-            one for one in models
-            if one.shared and one.devices == server.devices and one.replicas and ledger.admitted(one, pool)
-        ]  # fmt: skip
-        _keep_shared(ledger, server, pool, models)
-    for server in current.leaving:
-        _keep_dedicated(ledger, server)
     for pool in problem.pools:
         _shed(ledger, pool)
     for shared in list(ledger.shared.values()):
@@ -43,6 +34,7 @@ def keep(problem: Problem, current: Plan) -> Ledger:
 
 def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
     """Where it was, as far as there is room for it now."""
+    _vacate_again(ledger, model, before)
     if not model.shared:
         for name, count in before.dedicated.get(model.key, {}).items():
             pool = ledger.problem.pool[name]
@@ -94,10 +86,10 @@ def _cheapest_first(problem: Problem, servers: Iterable[Server]) -> list[Server]
 def _keep_dedicated(ledger: Ledger, server: Server) -> None:
     """What the model has too many of goes; a server of which nothing stays goes once the others serve."""
     model = ledger.problem.model.get(server.models[0])
-    if model is None or model.shared or not model.replicas:
+    if model is None or not model.replicas:
         return
     pool = ledger.problem.pool.get(server.pool)
-    if pool is not None and ledger.admitted(model, pool):
+    if not model.shared and pool is not None and ledger.admitted(model, pool):
         # Replicas that became wider or narrower stay in as many devices as before.
         there = server.replicas * server.devices // model.devices
         stays = min(there, dedicated_cap(ledger, model, pool))
@@ -107,18 +99,45 @@ def _keep_dedicated(ledger: Ledger, server: Server) -> None:
     ledger.stay_for_now(model.key, server)
 
 
-def _keep_shared(ledger: Ledger, server: Server, pool: Pool, models: list[Model]) -> None:
-    groups = {group_of(one) for one in models}
-    if not groups:
-        return
+def _keep_shared(ledger: Ledger, server: Server) -> None:
+    alive = [one for key in server.models if (one := ledger.problem.model.get(key)) and one.replicas]
+    pool = ledger.problem.pool.get(server.pool)
+    models = [one for one in alive if pool is not None and _may_stay(ledger, server, pool, one)]
     # Shapes may have come apart; the first in order keeps the server.
-    group = min(groups)
-    models = [one for one in models if group_of(one) == group and one.key not in ledger.home]
-    wanted = max((one.replicas for one in models), default=0)
-    if wanted and server.name not in ledger.shared:
+    group = min(map(group_of, models), default=None)
+    models = [one for one in models if group_of(one) == group]
+    if server.name in ledger.shared:
+        return
+    if pool is not None and group is not None:
+        wanted = max(one.replicas for one in models)
         kept = ledger.open(group, pool, min(server.replicas, wanted), server.name)
         for model in models:
             ledger.join(kept, model)
+    elif alive:
+        ledger.vacate(replace(server, models=tuple(one.key for one in alive)))
+
+
+def _may_stay(ledger: Ledger, server: Server, pool: Pool, model: Model) -> bool:
+    return (
+        model.shared
+        and model.devices == server.devices
+        and model.key not in ledger.home
+        and ledger.admitted(model, pool)
+    )
+
+
+def _vacate_again(ledger: Ledger, model: Model, before: Ledger) -> None:
+    for was in before.vacated.values():
+        if model.key not in was.models:
+            continue
+        now = ledger.vacated.get(was.name)
+        if now is not None:
+            ledger.evict(was.name)
+            ledger.vacate(replace(now, models=tuple(sorted({*now.models, model.key}))))
+        elif (pool := ledger.problem.pool.get(was.pool)) is None or (
+            ledger.free(pool, was.namespace) >= was.replicas * was.devices
+        ):
+            ledger.vacate(replace(was, models=(model.key,)))
 
 
 def _relieve(ledger: Ledger, server: SharedServer) -> None:
@@ -173,13 +192,19 @@ def _give_one(ledger: Ledger, pool: Pool, namespace: str) -> bool:
         model = ledger.problem.model[key]
         if pool.name in leaving and namespace in ("", model.namespace):
             holders.append((model.priority, False, -leaving[pool.name].replicas, key))
+    for vacated in ledger.vacated.values():
+        if vacated.pool == pool.name and namespace in ("", vacated.namespace):
+            priority = max(ledger.problem.model[key].priority for key in vacated.models)
+            holders.append((priority, False, -vacated.replicas, vacated.name))
     for server in ledger.shared.values():
         if server.pool is pool and namespace in ("", server.group[0]):
             holders.append((server.priority, True, -server.replicas, server.name))
     if not holders:
         return False
     _, wanted, _, name = min(holders)
-    if not wanted:
+    if name in ledger.vacated:
+        ledger.evict(name)
+    elif not wanted:
         ledger.go_now(name, pool.name, 1)
     elif name in ledger.shared:
         ledger.resize(ledger.shared[name], ledger.shared[name].replicas - 1)

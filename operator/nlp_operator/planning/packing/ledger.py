@@ -79,6 +79,9 @@ class Ledger:
         self.leaving: dict[str, dict[str, Server]] = {}
         """By model and pool: what stays of a dedicated model until it runs elsewhere. Nobody counts it as
         granted."""
+        self.vacated: dict[str, Server] = {}
+        """By name: shared servers of which no member is planned there any more, and that stay until all of
+        them run elsewhere. They hold their devices; nobody joins them."""
         self.names: set[str] = set()
         """Of shared servers, also of earlier ones: none is given twice, for both may run while models
         move."""
@@ -92,6 +95,7 @@ class Ledger:
         other.used, other.used_by = dict(self.used), dict(self.used_by)
         other.dedicated = {model: dict(counts) for model, counts in self.dedicated.items()}
         other.leaving = {model: dict(servers) for model, servers in self.leaving.items()}
+        other.vacated = dict(self.vacated)
         for server in self.shared.values():
             twin = SharedServer(
                 server.name,
@@ -188,6 +192,19 @@ class Ledger:
 
     # --- shared servers ---
 
+    def vacate(self, server: Server) -> None:
+        """Its models have to leave, and it stays until they run elsewhere."""
+        self.vacated[server.name] = server
+        self.names.add(server.name)
+        if server.pool in self.used:
+            self._hold(server.pool, server.namespace, server.replicas * server.devices)
+
+    def evict(self, name: str) -> None:
+        """It does not stay any longer."""
+        server = self.vacated.pop(name)
+        if server.pool in self.used:
+            self._hold(server.pool, server.namespace, -server.replicas * server.devices)
+
     def open(self, group: Group, pool: Pool, replicas: int, name: str = "") -> SharedServer:
         """An empty server; with a name, the one of old."""
         devices = group[2]
@@ -244,10 +261,13 @@ class Ledger:
 
     def remove(self, model: Model) -> None:
         """Whatever it has."""
-        if model.shared:
-            if model.key in self.home:
-                self.leave(model)
-            return
+        for vacated in [one for one in self.vacated.values() if model.key in one.models]:
+            left = tuple(one for one in vacated.models if one != model.key)
+            self.evict(vacated.name)
+            if left:
+                self.vacate(dataclasses.replace(vacated, models=left))
+        if model.key in self.home:
+            self.leave(model)
         for pool, count in list(self.dedicated.get(model.key, {}).items()):
             self.add_dedicated(model, pool, -count)
         for pool, server in list(self.leaving.get(model.key, {}).items()):
@@ -278,7 +298,10 @@ class Ledger:
             for one in sorted(self.problem.models, key=lambda one: one.key)
             if (count := self.missing(one))
         }
-        leaving = sorted(one for by_pool in self.leaving.values() for one in by_pool.values())
+        leaving = sorted(
+            [one for by_pool in self.leaving.values() for one in by_pool.values()]
+            + list(self.vacated.values())
+        )
         return Plan(tuple(sorted(servers)), missing, tuple(leaving))
 
 

@@ -7,6 +7,7 @@ Both give the same for the same input, in whatever order its parts are.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from nlp_operator.planning.packing.insert import insert
@@ -22,16 +23,17 @@ NOTHING = Plan()
 def plan(problem: Problem, current: Plan = NOTHING) -> Plan:
     """Nothing that runs and still fits moves, unless a higher priority takes its place."""
     ledger = keep(problem, current)
-    if not (ledger.dedicated or ledger.shared or ledger.leaving):
+    if not (ledger.dedicated or ledger.shared or ledger.leaving or ledger.vacated):
         return with_names_of(fresh(problem), current)
     return settle(ledger).plan()
 
 
 def fresh(problem: Problem) -> Plan:
-    """As if nothing ran. Where not everything finds a place, those who have least choice come first in
-    another try."""
+    """As if nothing ran. Where not everything finds a place that a pool admits, those who have least choice
+    come first in another try."""
     found = _packed(problem, choosy_first=False)
-    if not found.missing:
+    ledger = Ledger(problem)
+    if not any(ledger.options(problem.model[key]) for key in found.missing):
         return found
     return min(
         (found, _packed(problem, choosy_first=True)),
@@ -84,27 +86,27 @@ def _missing(problem: Problem, one: Plan) -> tuple[tuple[int, int], ...]:
 def _drain(problem: Problem, stable: Plan) -> Plan:
     """One server after the other is taken apart, the emptiest first, and stays so where its models find
     places elsewhere for less."""
-    ledger = keep(problem, stable)
-    servers = sorted(ledger.shared.values(), key=lambda one: (_filled_millis(one), one.name))
+    ledger = settle(keep(problem, stable))
+    servers = sorted(ledger.shared.values(), key=lambda one: (filled_millis(one), one.name))
     for name in [one.name for one in servers]:
         server = ledger.shared.get(name)
-        if server is not None and _may_be_taken_in(ledger, server):
-            ledger = _taken_apart(ledger, list(server.members.values()), server.replicas)
+        if server is not None and may_be_taken_in(ledger, server):
+            ledger = _taken_apart(ledger, list(server.members.values()))
     for key in sorted(ledger.dedicated):
         model = problem.model[key]
-        if not model.split and _cheaper_pool(ledger, model):
-            ledger = _taken_apart(ledger, [model], 0)
+        if not model.split and cheaper_pool(ledger, model):
+            ledger = _taken_apart(ledger, [model])
     return ledger.plan()
 
 
-def _filled_millis(server: SharedServer) -> int:
+def filled_millis(server: SharedServer) -> int:
     return max(
         server.used_mebibytes * 1000 // max(server.capacity_mebibytes, 1),
         server.busy_millis * 1000 // server.capacity_millis,
     )
 
 
-def _may_be_taken_in(ledger: Ledger, server: SharedServer) -> bool:
+def may_be_taken_in(ledger: Ledger, server: SharedServer) -> bool:
     """Whether there is any hope: enough memory in the others, or a cheaper pool with room."""
     others = ledger.in_group[server.group].values()
     free = sum(one.free_mebibytes for one in others if one is not server)
@@ -115,7 +117,7 @@ def _may_be_taken_in(ledger: Ledger, server: SharedServer) -> bool:
     return cheaper or free >= server.used_mebibytes
 
 
-def _cheaper_pool(ledger: Ledger, model: Model) -> bool:
+def cheaper_pool(ledger: Ledger, model: Model) -> bool:
     dearest = max(ledger.problem.pool[pool].price_micros for pool in ledger.dedicated[model.key])
     return any(
         pool.price_micros < dearest and ledger.room(pool, model.namespace, model.devices)
@@ -123,7 +125,7 @@ def _cheaper_pool(ledger: Ledger, model: Model) -> bool:
     )
 
 
-def _taken_apart(ledger: Ledger, models: list[Model], replicas: int) -> Ledger:
+def _taken_apart(ledger: Ledger, models: list[Model]) -> Ledger:
     """With these models put in anew, if all of them find places and it pays."""
     trial = ledger.copy()
     had = {one.key: trial.granted(one) for one in models}
@@ -133,9 +135,19 @@ def _taken_apart(ledger: Ledger, models: list[Model], replicas: int) -> Ledger:
         insert(trial, model)
     if any(trial.granted(one) < had[one.key] for one in models):
         return ledger
-    moved = sum((replicas or had[one.key]) * _worth_micros(ledger, one) for one in models)
-    saved = ledger.price_micros() - trial.price_micros()
-    return trial if saved * 1000 > moved * ledger.problem.settings.move_millis else ledger
+    return trial if pays(ledger, models, ledger.price_micros() - trial.price_micros()) else ledger
+
+
+def pays(ledger: Ledger, models: Iterable[Model], saved_micros: int) -> bool:
+    """Whether so much an hour is worth moving these models, with all replicas that they have."""
+    moved = sum(_replicas(ledger, one) * _worth_micros(ledger, one) for one in models)
+    return saved_micros * 1000 > moved * ledger.problem.settings.move_millis
+
+
+def _replicas(ledger: Ledger, model: Model) -> int:
+    """Also those of its server that it did not ask for: they are loaded elsewhere as well."""
+    home = ledger.home.get(model.key)
+    return home.replicas if home is not None else ledger.granted(model)
 
 
 # --- everything anew ---
@@ -157,8 +169,8 @@ def with_names_of(anew: Plan, before: Plan) -> Plan:
                     overlap[old.name] = overlap.get(old.name, 0) + min(old.replicas, new.replicas)
             pairs += [(-count, old, new.name) for old, count in overlap.items()]
     given: dict[str, str] = {}
-    taken = {one.name for one in before.servers}
-    free = set(taken)
+    free = {one.name for one in before.servers}
+    taken = free | set(before.names)
     for _, old_name, new_name in sorted(pairs):
         if new_name not in given and old_name in free:
             given[new_name] = old_name

@@ -182,8 +182,11 @@ class Plan:
     missing: Mapping[str, int] = field(default_factory=dict)
     """Replicas that found no place, by model; only of those that miss some."""
     leaving: tuple[Server, ...] = ()
-    """Of dedicated models: what runs in pools that are no longer theirs, and may stay until the model runs
+    """What runs in pools, or in shared servers, that are no longer its models', and may stay until they run
     elsewhere. It holds its devices until then. Sorted by name."""
+    names: tuple[str, ...] = ()
+    """As the input of the next plan: names of shared servers that nobody plans with any more and that are
+    still there. None of them is given to another."""
 
     @cached_property
     def of_model(self) -> Mapping[str, tuple[Server, ...]]:

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from nlp_operator.api.spec import ModelSpec, PoolSpec
+from nlp_operator.api.names import hash8
+from nlp_operator.api.spec import ModelSpec, PoolSpec, ServerPod
 from nlp_operator.planning.packing.problem import Memory, Model, NamespaceLimit, Need, Pool
+from nlp_operator.resources.manifests import canonical_json
 from nlp_operator.resources.server import instances_on
 
 MEBIBYTE = 1024 * 1024
@@ -37,8 +39,8 @@ class Ask:
     """Declared; 0: not."""
     artifact_bytes: int = 0
     shared: bool = False
-    split: tuple[tuple[str, int], ...] = ()
-    """Most replicas by pool, as scaling divided them; empty: as is cheapest."""
+    shape: str = ""
+    """Of a shared model: what the pods of its server must look like."""
     measured: tuple[tuple[str, Memory], ...] = ()
     """Of this artifact, by pool."""
 
@@ -54,8 +56,8 @@ def ask_of(
     replicas: int,
     artifact_bytes: int = 0,
     measured: Mapping[str, Memory] | None = None,
-    split: Mapping[str, int] | None = None,
 ) -> Ask:
+    shared = spec.serving.isolation == "Shared"
     return Ask(
         namespace=namespace,
         name=name,
@@ -65,10 +67,17 @@ def ask_of(
         pool_names=tuple(spec.placement.pool_names),
         memory_mebibytes=spec.serving.memory_mebibytes,
         artifact_bytes=artifact_bytes,
-        shared=spec.serving.isolation == "Shared",
-        split=tuple(sorted((split or {}).items())),
+        shared=shared,
+        shape=shape_of(spec) if shared else "",
         measured=tuple(sorted((measured or {}).items())),
     )
+
+
+def shape_of(spec: ModelSpec) -> str:
+    """Models share a server where they wish the same of its pods: what one of them adds to the environment,
+    or allows to run, is its neighbours' as well. Empty: they wish nothing."""
+    pod = spec.serving.pod
+    return "" if pod == ServerPod() else hash8(canonical_json(pod.model_dump(mode="json")))
 
 
 def pool_of(
@@ -100,16 +109,21 @@ def model_of(ask: Ask, pools: Mapping[str, PoolSpec], load_millis: Mapping[str, 
         believed=Need(Memory(0, _estimate(ask.artifact_bytes), "estimated")),
         needs={pool: Need(_memory(ask, pool, pools, measured), loads.get(pool, 0)) for pool in pools},
         shared=ask.shared,
+        shape=ask.shape,
         devices=ask.devices,
         priority=ask.priority,
         pool_names=ask.pool_names,
-        split=dict(ask.split),
     )
 
 
 def measured_alone(mebibytes: int) -> Memory:
     """Of a dedicated model, whose replica was seen to take so much with the whole server."""
     return Memory(0, max(0, mebibytes - BASE_MEBIBYTES), "measured")
+
+
+def measured_of(mebibytes: int, *, shared: bool) -> Memory:
+    """`mebibytes`: of a shared model its own, of a dedicated one with the whole server."""
+    return Memory(0, mebibytes, "measured") if shared else measured_alone(mebibytes)
 
 
 def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec], measured: Mapping[str, Memory]) -> Memory:

@@ -24,10 +24,12 @@ def settle(ledger: Ledger) -> Ledger:
 
 
 def _make_room(ledger: Ledger, priority: int) -> Ledger:
+    vacating = {key for server in ledger.vacated.values() for key in server.models}
     lower = [
         one
         for one in ledger.problem.models
-        if one.priority < priority and (ledger.granted(one) or one.key in ledger.leaving)
+        if one.priority < priority
+        and (ledger.granted(one) or one.key in ledger.leaving or one.key in vacating)
     ]
     missing = [one for one in short(ledger) if one.priority == priority]
     return _lift(ledger, lower, missing) if lower and missing else ledger

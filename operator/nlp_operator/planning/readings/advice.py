@@ -7,8 +7,9 @@ says is about right, and for a minute at least, unless the number of replicas ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from nlp_operator.api.conditions import (
@@ -20,6 +21,7 @@ from nlp_operator.api.conditions import (
     shorten,
 )
 from nlp_operator.api.objects import Obj, deleting, kind, number, text
+from nlp_operator.api.spec import ModelSpec
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling import Replicas, Scaled, signals_condition
 from nlp_operator.planning.scaling.brain import Decision
@@ -36,6 +38,9 @@ ABOUT = 0.25
 LONGEST_REASON = 1024
 """The bound in the schema."""
 NOT_MEASURED = signals_condition().reason
+ASLEEP = "Asleep"
+_NUMBERS = re.compile(r"0x[0-9a-f]+|\d+(?:\.\d+)?")
+"""Of a sentence: an age, a port, a place in memory. They differ at each look, and the cause does not."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +54,9 @@ class Advice:
     """What it is to have from now on; `None`: what it has. Follows every decision, unlike what is said."""
     limited: Condition | None = None
     """Why it does not get what it needs."""
+    instances: Mapping[str, int] = field(default_factory=dict)
+    """In each pod in a pool, from now on; in a pool that is not here, what it has. Follows every decision,
+    too."""
 
 
 Role = Literal["Acts", "Starts", "Held", "Advises"]
@@ -72,8 +80,8 @@ LEFT_OUT = Advice(
         SIGNALS_AVAILABLE,
         "Unknown",
         "NotMeasured",
-        "A model that is suspended, or that somebody else scales (spec.scaling.mode is External), is not "
-        "measured.",
+        "A model that is suspended, that somebody else scales (spec.scaling.mode is External), or whose "
+        "spec.scaling has neither a latencyTarget nor a maxReplicas above minReplicas, is not measured.",
     ),
 )
 
@@ -86,7 +94,7 @@ class Told:
     at: float
     """Since when, on the operator's monotonic clock."""
     kind: str = ""
-    """`Measured`, or why it is unknown."""
+    """`Measured`, or why it is unknown, without the numbers of it."""
     rate: float = 0.0
     late: float = 0.0
     """Seconds, at the quantile of its target."""
@@ -117,21 +125,43 @@ class Known:
     def replicas(self) -> int | None:
         return self.decision.total if self.role == "Acts" else None
 
+    @property
+    def instances(self) -> dict[str, int]:
+        pool = self.decision.given.instances.pool
+        return {pool: self.decision.instances} if self.role == "Acts" and pool else {}
 
-def scaled_of(model: Obj, children: Iterable[Obj], advice: Advice | None) -> Scaled | None:
-    """What the number of replicas follows from; `None` where nothing is measured."""
+
+def scaled_of(
+    model: Obj, children: Iterable[Obj], advice: Advice | None, of_shared: int | None = None
+) -> Scaled | None:
+    """What the number of replicas follows from; `None` where nothing is measured. `of_shared`: those that it
+    has of a server that it shares, by the last plan."""
     if advice is None:
         return None
     servers = [one for one in children if kind(one) == "Deployment" and not deleting(one)]
-    return Scaled(replicas_running(model, servers), advice.replicas)
+    running = replicas_running(model, servers) if of_shared is None else of_shared
+    return Scaled(running, advice.replicas)
+
+
+def wanted_instances(
+    spec: ModelSpec, pool: str, begins: int, highest: int, told: int, advice: Advice | None
+) -> int:
+    """The one place that says how many instances of a model each of its pods in a pool is to run. `told`:
+    what these pods were told last, 0 where nothing was. As with replicas, no decision is no reason to change
+    what runs."""
+    left_out = advice is None or advice.condition == LEFT_OUT.condition or spec.scaling.mode != "Automatic"
+    if (left_out and not spec.suspend) or advice is None:
+        return begins
+    return min(max(advice.instances.get(pool, told), begins), highest)
 
 
 def tell(before: Told | None, known: Known, now: float) -> Told:
     """What to say from now on, and to do; `before` itself while that holds."""
     told = _tell(before, known, now)
-    if told.advice.replicas == known.replicas:
+    if (told.advice.replicas, told.advice.instances) == (known.replicas, known.instances):
         return told
-    return replace(told, advice=replace(told.advice, replicas=known.replicas))
+    acts = replace(told.advice, replicas=known.replicas, instances=known.instances)
+    return replace(told, advice=acts)
 
 
 def _tell(before: Told | None, known: Known, now: float) -> Told:
@@ -144,7 +174,10 @@ def _tell(before: Told | None, known: Known, now: float) -> Told:
     else:
         before = replace(before, known_at=now)
         fresh = _measured(known, now)
-    changes = known.role == "Acts" and before.advice.desired != fresh.advice.desired
+    changes = known.role == "Acts" and (before.advice.desired, before.advice.instances) != (
+        fresh.advice.desired,
+        fresh.advice.instances,
+    )
     if not changes and (now - before.at < LEAST_SECONDS or not _differs(before, fresh)):
         return before
     return fresh
@@ -173,7 +206,9 @@ def _unknown(known: Known, signal: Unknown, before: Told, now: float) -> Told:
     holds = _holds(known) if total is None else f"{_replicas(total)} {'stays' if total == 1 else 'stay'}."
     reason = f"Nothing is known of the load, so nothing is {what}. {holds}"
     condition = Condition(SIGNALS_AVAILABLE, "False", signal.reason, message)
-    return Told(Advice(total, reason, condition), now, signal.reason, known_at=before.known_at)
+    kind = f"{signal.reason}: {_NUMBERS.sub('#', message)}"
+    advice = Advice(total, reason, condition, instances=known.instances)
+    return Told(advice, now, kind, known_at=before.known_at)
 
 
 def _measured(known: Known, now: float) -> Told:
@@ -186,6 +221,7 @@ def _measured(known: Known, now: float) -> Told:
             shorten(f"{_load(known, rate, took)} {_right(known)} {_holds(known)}".strip(), LONGEST_REASON),
             Condition(SIGNALS_AVAILABLE, "True", "Measured", known.how),
             limited=_limited(known, took),
+            instances=known.instances,
         ),
         now,
         "Measured",
@@ -198,7 +234,7 @@ def _measured(known: Known, now: float) -> Told:
 def _load(known: Known, rate: float, took: float | None) -> str:
     if not rate > 0:
         return "No request came in the last minute."
-    load = f"About {_about(rate)} requests/s came in the last minute"
+    load = f"About {_about(rate)} requests/s came in the last minute{_expected(known, rate)}"
     if took is None:
         return f"{load}."
     share = f"{100 * known.wanted.quantile:g} %"
@@ -206,13 +242,33 @@ def _load(known: Known, rate: float, took: float | None) -> str:
     return f"{load}; {share} of them took at most {_about(1000 * took)} ms, where {target} are wanted."
 
 
+def _expected(known: Known, rate: float) -> str:
+    """What was decided by, where the mean of a minute is behind it."""
+    forecast = known.decision.forecast
+    if forecast is None or not forecast.expected > (1 + ABOUT) * rate:
+        return ""
+    return f" and about {_about(forecast.expected)} are expected"
+
+
 def _right(known: Known) -> str:
     total, refused = known.decision.total, known.decision.refused
+    replicas = _replicas(total) + _with_instances(known.decision)
     if known.role == "Acts":
-        said = f"{_replicas(total)} {'is' if total == 1 else 'are'} wanted"
+        said = f"{replicas} {'is' if total == 1 else 'are'} wanted"
     else:
-        said = f"{_replicas(total)} would be right"
+        said = f"{replicas} would be right"
     return f"{said}; there is no room for more in {refused}." if refused else f"{said}."
+
+
+def _with_instances(decision: Decision) -> str:
+    """Where there are others than pods begin with."""
+    given = decision.given.instances
+    if decision.instances <= given.least:
+        return ""
+    return (
+        f" of {decision.instances} instances (a pod begins with {given.least}, its slot has room for "
+        f"{given.most})"
+    )
 
 
 def _replicas(count: int) -> str:
@@ -298,4 +354,4 @@ def _is_untold(advice: Advice) -> bool:
 
 def _was_told(model: Obj) -> bool:
     before = find(read_conditions(model), SIGNALS_AVAILABLE)
-    return before is not None and before.reason not in (NOT_MEASURED, NOT_SERVING.condition.reason)
+    return before is not None and before.reason not in (NOT_MEASURED, NOT_SERVING.condition.reason, ASLEEP)

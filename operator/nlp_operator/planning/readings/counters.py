@@ -29,7 +29,7 @@ class Counters:
     """By Triton's reason: REJECTED, CANCELED, BACKEND, OTHER."""
     executions: float = 0.0
     items: float = 0.0
-    """What the executions held."""
+    """Rows that the executions held: a request has one or more."""
     compute_seconds: float = 0.0
     """Each request counts the execution it was in: one of eight requests counts eight times."""
     queue_seconds: float = 0.0

@@ -7,10 +7,11 @@ answered lately counts as not seen, and its requests as not known.
 
 from __future__ import annotations
 
+import math
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from nlp_operator.planning.readings import counters, latency
 from nlp_operator.planning.readings.counters import Counters, Reading
@@ -34,6 +35,8 @@ class Pod:
     latest: Reading
     raw: Counters
     """As the pod told them last."""
+    before: Reading | None = None
+    """The reading before the latest."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,8 @@ class _Mark:
     offered: float
     failed: float
     latency: Histogram
+    rows: float
+    requests: float
 
 
 @dataclass
@@ -77,7 +82,11 @@ class Totals:
     """Where the values began; see `_break_off`."""
     values: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FIELDS, 1.0))
     latency: Histogram = EMPTY
+    rows: float = 0.0
+    """Of the requests that were executed."""
     marks: deque[_Mark] = field(default_factory=deque)
+    rows_each: float = 1.0
+    """Of a request, on average, when there last were some."""
     quarantined: str = ""
     """Why an agent refuses a version of it."""
 
@@ -113,6 +122,7 @@ class Totals:
             at,
             sum(pod.ready for pod in fresh.values()),
             sum(pod.latest.counters.waiting for pod in fresh.values()),
+            self.rows_each,
         )
 
     def _count(self, uid: str, pod: Pod, target_seconds: float) -> None:
@@ -125,6 +135,7 @@ class Totals:
         for name, count in _values(came, target_seconds).items():
             self.values[name] += count * share
         self.latency = latency.added(self.latency, latency.scaled(came.latency, share))
+        self.rows += came.items * share
 
     def _lost(self, fresh: Mapping[str, Pod]) -> float:
         """The share of the time since the last look that nothing is known of; all of it when no pod of then
@@ -146,6 +157,7 @@ class Totals:
         self.base = self.base / 2 if self.base > 1e-200 else 1.0
         self.values = dict.fromkeys(FIELDS, self.base)
         self.latency = EMPTY
+        self.rows = 0.0
         self.marks.clear()
 
     def _share(self, uid: str, before: float, latest: float) -> float:
@@ -156,9 +168,21 @@ class Totals:
         return max(latest - self.at, 0.0) / (latest - before)
 
     def _mark(self, at: float) -> None:
-        self.marks.append(_Mark(at, self.values["offered"], self.values["failed"], self.latency))
+        self.marks.append(
+            _Mark(
+                at,
+                self.values["offered"],
+                self.values["failed"],
+                self.latency,
+                self.rows,
+                self.values["items"],
+            )
+        )
         while len(self.marks) > 2 and self.marks[1].at <= at - BELIEVED_SECONDS:
             self.marks.popleft()
+        old, new = self.marks[0], self.marks[-1]
+        if new.requests > old.requests:
+            self.rows_each = max((new.rows - old.rows) / (new.requests - old.requests), 1.0)
 
     def believed(self) -> Believed | None:
         """`None` until two samples are known."""
@@ -187,19 +211,47 @@ def _values(came: Counters, target_seconds: float) -> dict[str, float]:
         "late": max(answered - latency.at_most(came.latency, target_seconds), 0.0) + came.refused,
         "failed": counters.failed(came),
         "batches": came.executions * known,
-        "items": came.items * known,
+        # Of requests, as the load is: a request may have many rows.
+        "items": came.succeeded,
         "busySeconds": busy,
     }
     assert tuple(values) == FIELDS
     return values
 
 
-def read_again(pod: Pod | None, ready: bool, raw: Reading, born: float | None = None) -> Pod:
+def read_again(
+    pod: Pod | None, ready: bool, raw: Reading, born: float | None = None, now: float = math.inf
+) -> Pod:
     """A pod with its newest reading. `born`: when it was made, where that is after the look before: then all
-    that it has counted is new."""
+    that it has counted is new. `now`: when this is; a reading said to be of later does not hold up those that
+    follow."""
     if pod is None:
         first = raw if born is None else Reading(born, counters.NOTHING)
         return Pod(ready, first, raw, raw.counters)
     if raw.at <= pod.latest.at:
-        return replace(pod, ready=ready)
-    return Pod(ready, pod.first, counters.goes_on(pod.latest, raw, pod.raw), raw.counters)
+        if pod.latest.at <= now + FUTURE_SECONDS:
+            return replace(pod, ready=ready)
+        pod = replace(pod, latest=replace(pod.latest, at=raw.at))
+    return Pod(ready, pod.first, counters.goes_on(pod.latest, raw, pod.raw), raw.counters, pod.latest)
+
+
+class Newest(NamedTuple):
+    """What the newest reading of each pod tells, compared with the one before it."""
+
+    rate: float
+    """Requests a second, of all of them."""
+    seconds: float
+    """Between two readings of a pod, on average."""
+
+
+def newest(pods: Iterable[Pod], since: float) -> Newest | None:
+    """Of the pods that were read after `since`; `None` when none was read twice."""
+    pairs = [
+        (pod.latest, pod.before)
+        for pod in pods
+        if pod.before is not None and pod.latest.at > max(since, pod.before.at)
+    ]
+    if not pairs:
+        return None
+    rate = sum((new.counters.offered - old.counters.offered) / (new.at - old.at) for new, old in pairs)
+    return Newest(rate, sum(new.at - old.at for new, old in pairs) / len(pairs))

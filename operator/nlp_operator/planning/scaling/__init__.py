@@ -5,6 +5,7 @@
 * `capacity`: how fast a replica works, and how many requests are late at a load and a size
 * `demand`: how much load there will be when a replica started now can serve
 * `allocator`: who gets the devices
+* `company`: models that share a server, which is scaled as one
 * `guard`: what may change now
 * `observed`: an NLPModel and its servers as the brain's input
 * `past`: what a time-series database remembers, taught to the brain

@@ -52,6 +52,14 @@ class Request:
     price."""
     leaving: str = ""
     """The pool of a replica whose successors in another pool serve by now."""
+    starving: bool = False
+    """Nearly all its newest requests are late."""
+    grew_last: bool = False
+    """The last change of its replicas was upwards."""
+    turns: float = 0.0
+    """How often the direction of its replicas changed lately."""
+    planned: bool = False
+    """Where its replicas are is decided elsewhere, by their number: of the dearest pool one goes first."""
 
 
 Fits = Callable[[str, str, int, int], bool]
@@ -67,6 +75,17 @@ class AllocatorSettings:
     """A replica is given back for its price only when it is worth less than this share of it."""
     move_share: float = 0.65
     """A replica moves when the other model's gain is larger than what is lost by this share of the gain."""
+    scarce_move_share: float = 0.85
+    """The same where devices are scarce: all models are late, none is worth much more than another, and each
+    move costs a cold start."""
+    starving_move_share: float = 0.5
+    """The same for a model that starves, wherever it does."""
+    scarce_turn_share: float = 0.5
+    """Where devices are scarce, a replica counts for so much more in a model that has just grown: models
+    that take turns lose a cold start at each."""
+    scarce_again_share: float = 0.3
+    """Where devices are scarce, so much more for each turn of a model that shrank last: from half a turn on,
+    it takes from others only while it starves."""
     move_least: float = 0.15
     """And at least by this share of the other model's requests: what is gained must outlast the cold start,
     and the next minute may want it back."""
@@ -87,7 +106,7 @@ class Move:
     kind: str
     """`Add`, `Release` (its price is not earned), `Give` (another model needs it more), `Shed` (no room),
     `Trade` (of pools, before it starts), `Succeed` (started so that one in another pool may go once these
-    serve) or `Retire` (its successors serve)."""
+    serve), `Retire` (its successors serve) or `Lead` (of models that share a server: see `company`)."""
     model: str
     pool: str
     replicas: int
@@ -139,8 +158,9 @@ class _Holding:
 class Allocation:
     counts: Mapping[str, Mapping[str, int]]
     moves: tuple[Move, ...]
-    refused: Mapping[str, str]
-    """Models that wanted more, with the pools that had no room."""
+    refused: Mapping[str, Mapping[str, str]]
+    """Models that wanted more: by pool `NotAllowed` (`fits` refuses it), `NoDevice` (none is free, and nobody
+    there can give one) or `NeededMore` (others miss theirs too much for what is gained)."""
 
 
 def convex(curve: Sequence[float]) -> list[float]:
@@ -178,15 +198,18 @@ def allocate(
     devices: Mapping[str, int],
     settings: AllocatorSettings,
     fits: Fits | None = None,
+    scarcity: Mapping[str, float] | None = None,
 ) -> Allocation:
     """A plan within the pools' devices and within each model's bounds.
+
+    `scarcity`: of each pool, from 0 to 1; a pool that is not named is not scarce.
 
     Where the bounds themselves do not fit, what is missed least goes first. `fits` may refuse what the
     device counts allow (memory, limits of a namespace); a plan never holds what it refuses, save what runs
     already.
     """
     asked = [replace(one, soon=convex(one.soon), later=convex(one.later)) for one in requests]
-    plan = _Plan(asked, devices, settings, fits)
+    plan = _Plan(asked, devices, settings, fits, scarcity or {})
     plan.make()
     return plan.allocation()
 
@@ -198,12 +221,13 @@ class _Plan:
         devices: Mapping[str, int],
         settings: AllocatorSettings,
         fits: Fits | None,
+        scarcity: Mapping[str, float],
     ) -> None:
-        self.settings, self.fits = settings, fits
+        self.settings, self.fits, self.scarcity = settings, fits, scarcity
         self.holdings: dict[str, _Holding] = {}
         self.free = dict(devices)
         self.moves: list[Move] = []
-        self.refused: dict[str, str] = {}
+        self.refused: dict[str, dict[str, str]] = {}
         self.donors: dict[tuple[str, bool], list[tuple[float, str, int]]] = {}
         """By pool and by whether only models above their lowest count: what each loses with a replica there,
         for each device; name; version. Kept up to date from the first question on."""
@@ -255,9 +279,18 @@ class _Plan:
         found = [
             (self._worth(holding, pool, -1) / max(holding.offers[pool].price, 1e-9), pool)
             for pool, count in holding.counts.items()
-            if count > 0 and holding.capacity - holding.offers[pool].speed >= keep - 1e-9
+            if count > 0
+            and holding.capacity - holding.offers[pool].speed >= keep - 1e-9
+            and self._may_go(holding, pool)
         ]
         return min(found, default=None)
+
+    def _may_go(self, holding: _Holding, pool: str) -> bool:
+        """Whether one replica less would be one less in this pool."""
+        if not holding.request.planned:
+            return True
+        there = [(holding.offers[one].price, one) for one, count in holding.counts.items() if count > 0]
+        return pool == max(there)[1]
 
     def _below_highest(self, holding: _Holding) -> None:
         while holding.total > holding.request.highest:
@@ -310,16 +343,25 @@ class _Plan:
         for holding in self.holdings.values():
             while holding.total < holding.request.lowest:
                 best = sorted(holding.offers.values(), key=lambda one: self._rank(holding, one))
-                offer = next((one for one in best if self._fits(holding, one)), None) or next(
-                    (one for one in best if self._take_for(holding, one, gain=1e18)), None
-                )
+                offer = next((one for one in best if self._fits(holding, one)), None)
+                offer = offer or self._first_with_room_made(holding, best)
                 if offer is None:
-                    self._refuse(holding)
                     break
                 self.moves.append(
                     Move("Add", holding.request.name, offer.pool, 1, self._worth(holding, offer.pool, 1))
                 )
                 self._change(holding, offer.pool, 1)
+
+    def _first_with_room_made(self, holding: _Holding, offers: Sequence[Offer]) -> Offer | None:
+        """For its minimum. Where there is none, it is refused in each of them."""
+        hindrances: dict[str, str] = {}
+        for offer in offers:
+            hindrances[offer.pool] = self._make_room(holding, offer)
+            if not hindrances[offer.pool]:
+                return offer
+        for pool, why in hindrances.items():
+            self._refuse(holding, pool, why)
+        return None
 
     def _rank(self, holding: _Holding, offer: Offer) -> tuple[float, float, str]:
         """The most late requests avoided for the price come first; if none are, the cheapest work."""
@@ -352,8 +394,8 @@ class _Plan:
                 self._push(queue, name, holding, offer)
                 continue
             worth = self._worth(holding, pool, 1)
-            if not self._fits(holding, offer) and not self._take_for(holding, offer, worth):
-                self._refuse(holding, pool)
+            if not self._fits(holding, offer) and (why := self._make_room(holding, offer, worth)):
+                self._refuse(holding, pool, why)
                 continue
             self.moves.append(Move("Add", name, pool, 1, worth))
             self._change(holding, pool, 1)
@@ -455,6 +497,8 @@ class _Plan:
                 continue
             for into in (*holding.offers, ""):
                 other = holding.offers.get(into)
+                if request.planned and one is not None and other is not None:
+                    continue
                 if into == out or (other is None and holding.total <= request.lowest):
                     continue
                 if other is not None and other.devices != 1:
@@ -517,16 +561,21 @@ class _Plan:
             return
         if above_lowest and holding.total <= holding.request.lowest:
             return
+        if not self._may_go(holding, pool):
+            return
         # Rounded, so that the same loss by two ways of adding is a tie, which goes by name.
         heapq.heappush(queue, (round(self._loss(holding, pool), 12), holding.request.name, holding.version))
 
     def _loss(self, holding: _Holding, pool: str) -> float:
-        return self._worth(holding, pool, -1) / max(holding.offers[pool].devices, 1)
+        more = self.settings.scarce_turn_share * self.scarcity.get(pool, 0.0)
+        lost = self._worth(holding, pool, -1) / max(holding.offers[pool].devices, 1)
+        return lost * (1.0 + more) if holding.request.grew_last else lost
 
-    def _take_for(self, holding: _Holding, offer: Offer, gain: float) -> bool:
-        """Make room by taking from those who miss it least, when the gain is well above the loss."""
+    def _make_room(self, holding: _Holding, offer: Offer, gain: float = math.inf) -> str:
+        """By taking from those who miss it least, when the gain is well above the loss, as an infinite one
+        always is; else what hinders it."""
         if not self._allowed(holding, offer):
-            return False
+            return "NotAllowed"
         needed = offer.devices - self.free.get(offer.pool, 0)
         taken: list[tuple[_Holding, float]] = []
         lost = 0.0
@@ -539,15 +588,24 @@ class _Plan:
             self._change(giver, offer.pool, -1)
             taken.append((giver, loss))
             needed -= giver.offers[offer.pool].devices
-        margin = max(self.settings.move_share * gain, self._least_gain(holding.request))
-        if needed > 0 or gain - lost < margin:
+        least = max(self._move_share(holding, offer.pool) * gain, self._least_gain(holding.request))
+        if needed > 0 or gain - lost < least:
             for giver, _ in taken:
                 self._change(giver, offer.pool, 1)
-            return False
+            return "NoDevice" if needed > 0 else "NeededMore"
         for giver, loss in taken:
             giver.gave = True
             self.moves.append(Move("Give", giver.request.name, offer.pool, 1, loss, holding.request.name))
-        return True
+        return ""
+
+    def _move_share(self, holding: _Holding, pool: str) -> float:
+        settings = self.settings
+        if holding.request.starving:
+            return settings.starving_move_share
+        more = settings.scarce_move_share - settings.move_share
+        if not holding.request.grew_last:
+            more += settings.scarce_again_share * holding.request.turns
+        return settings.move_share + more * self.scarcity.get(pool, 0.0)
 
     def _least_gain(self, request: Request) -> float:
         """Late requests a second that a replica must avoid to be taken from another model."""
@@ -558,7 +616,5 @@ class _Plan:
         needed = next((count for count, late in enumerate(request.soon) if late <= borne), len(request.soon))
         return least * min(1.0, self.settings.move_replicas / max(needed, 1))
 
-    def _refuse(self, holding: _Holding, pool: str = "") -> None:
-        pools = self.refused.get(holding.request.name, "")
-        names = [one for one in (*pools.split(", "), *([pool] if pool else holding.offers)) if one]
-        self.refused[holding.request.name] = ", ".join(sorted(set(names)))
+    def _refuse(self, holding: _Holding, pool: str, why: str) -> None:
+        self.refused.setdefault(holding.request.name, {})[pool] = why

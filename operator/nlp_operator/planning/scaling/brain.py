@@ -14,15 +14,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from nlp_operator.planning.scaling import allocator, capacity, demand, guard, signals
+from nlp_operator.planning.scaling import allocator, capacity, company, demand, guard, instances, signals
 from nlp_operator.planning.scaling.allocator import AllocatorSettings, Fits, Move, Offer
 from nlp_operator.planning.scaling.capacity import CapacityEstimate, Executions, ServiceCurve
+from nlp_operator.planning.scaling.company import Company, Part
 from nlp_operator.planning.scaling.demand import DemandSettings, DemandState, Forecast
 from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen
+from nlp_operator.planning.scaling.instances import Instances, InstancesState, Load
 from nlp_operator.planning.scaling.signals import Counted, Sample, Unknown, Window
 
 MOST_REPLICAS = 10_000
 """The API allows a thousand."""
+MOST_INSTANCES, MOST_DEVICES = 1_000, 64
 CLOCK_SECONDS = 300.0
 """A clock that is further back than this was set anew."""
 
@@ -45,8 +48,14 @@ class Settings:
     starving_share: float = 0.7
     """A model starves when so many of its newest requests were late. Then only these count: who was well for
     an hour would else starve for another before it counts as much as those who never were."""
-    starving_seconds: float = 300.0
+    starving_seconds: float = 200.0
     """Half-life of what is remembered of the newest."""
+    scarce_least: float = 0.04
+    scarce_full: float = 0.08
+    """Devices of a pool are scarce, from not at all to fully, when so many of the requests of all models that
+    may run there were late in the last hour (half-life `uneven_seconds`)."""
+    scarce_young_seconds: float = 900.0
+    """Who was watched for less has been late by so much less: at its first start everything is."""
     usual_quantile: float = 0.95
     """A latency target of this quantile values a late request at `late_price`; a stricter one values it
     higher."""
@@ -80,6 +89,11 @@ class ModelInput:
     speeds_known: bool = True
     """The speeds of the offers were measured; else no running replica is replaced by those of another
     pool."""
+    planned: bool = False
+    """See `allocator.Request`."""
+    instances: Instances = field(default_factory=Instances)
+    company: Company | None = None
+    """The server that it shares with others: scaled as one. Then there is one offer."""
 
 
 @dataclass
@@ -88,11 +102,13 @@ class Lately:
 
     late: float = 0.0
     offered: float = 0.0
+    seconds: float = 0.0
 
     def add(self, window: Window, half_life_seconds: float) -> None:
         fade = 0.5 ** (window.seconds / half_life_seconds)
         self.late = self.late * fade + window.late
         self.offered = self.offered * fade + window.offered
+        self.seconds = self.seconds * fade + window.seconds
 
     @property
     def share(self) -> float:
@@ -110,6 +126,7 @@ class ModelMemory:
     leaving_since: float = -math.inf
     lately: Lately = field(default_factory=Lately)
     newest: Lately = field(default_factory=Lately)
+    instances: InstancesState = field(default_factory=InstancesState)
 
 
 @dataclass
@@ -119,6 +136,8 @@ class Memory:
     models: dict[str, ModelMemory] = field(default_factory=dict)
     looked: float | None = None
     """When it looked last."""
+    servers: dict[str, GuardState] = field(default_factory=dict)
+    """Of those that models share: what was worth keeping."""
 
 
 @dataclass(frozen=True)
@@ -135,18 +154,43 @@ class Decision:
     forecast: Forecast | None
     bounds: Bounds
     moves: tuple[Move, ...]
-    refused: str
-    """Pools that had no room for what it wanted; empty when it got it."""
+    refusals: Mapping[str, str]
+    """By pool: why it had no room for what was wanted; empty when all was given. See `Allocation.refused`."""
+    given: ModelInput
+    """What was known, without the sample."""
+    request: allocator.Request
+    """What it asked the allocator for."""
+    late_share: float
+    """Of its requests of the last while: who was worse off counts more."""
+    scarcity: Mapping[str, float] = field(default_factory=dict)
+    """Of the pools it may run in, from 0 to 1: the scarcer, the less devices move."""
+    instances: int = 1
+    """In each replica."""
+    counted: int = 1
+    """Of these, as many as are at work or soon will be."""
+
+    @property
+    def at_a_time(self) -> int:
+        """Executions in a replica."""
+        return self.given.instances.at_a_time(self.counted)
 
     @property
     def total(self) -> int:
         return sum(self.replicas.values())
 
+    @property
+    def refused(self) -> str:
+        """The pools that had no room."""
+        return ", ".join(sorted(self.refusals))
+
     def explain(self) -> dict[str, Any]:
         """The whole way to the decision, as plain data."""
         return {
             "model": self.name,
+            "given": asdict(self.given) | {"offers": [asdict(offer) for offer in self.given.offers]},
             "replicas": dict(self.replicas),
+            "instances": self.instances,
+            "counted": self.counted,
             "wish": self.wish,
             "reason": self.reason,
             "signal": asdict(self.signal),
@@ -154,9 +198,16 @@ class Decision:
             "demand": asdict(self.forecast) | {"rates": list(self.forecast.rates)} if self.forecast else None,
             "guard": [asdict(clip) for clip in self.bounds.clips],
             "bounds": [self.bounds.lowest, self.bounds.highest],
+            "late_share": self.late_share,
+            "asked": _plain(self.request),
             "allocator": [asdict(move) for move in self.moves],
-            "refused": self.refused,
+            "refused": dict(self.refusals),
+            "scarcity": dict(self.scarcity),
         }
+
+
+GIVEN = ("name", "offers", "current")
+"""Fields of a request that are those of the input."""
 
 
 @dataclass(frozen=True)
@@ -170,6 +221,9 @@ class _Judged:
     bounds: Bounds
     request: allocator.Request
     wish: int
+    late_share: float
+    instances: int
+    counted: int
 
 
 def decide(
@@ -199,8 +253,14 @@ def decide(
     wanted = {given.name for given in inputs}
     for name in [name for name in memory.models if name not in wanted]:
         del memory.models[name]
+    servers = {given.company.server for given in inputs if given.company is not None}
+    memory.servers = {server: state for server, state in memory.servers.items() if server in servers}
     judged = [_judge(memory, given, now, settings) for given in inputs]
-    plan = allocator.allocate([one.request for one in judged], devices, settings.allocator, fits)
+    scarcity = _scarcity(memory, inputs, settings)
+    alone, shared = _by_server(judged)
+    requests = [one.request for one in alone]
+    requests += [_of_server(memory, members, now, settings) for members in shared.values()]
+    plan = allocator.allocate(requests, devices, settings.allocator, fits, scarcity)
     moves: dict[str, list[Move]] = {}
     for move in plan.moves:
         moves.setdefault(move.model, []).append(move)
@@ -209,15 +269,74 @@ def decide(
             memory.models[move.model].leaving_since = now
         elif move.kind == "Retire":
             memory.models[move.model].leaving = ""
+    parts = {
+        one.given.name: Part(plan.counts[one.given.name], tuple(moves.get(one.given.name, ())))
+        for one in alone
+    }
+    for members in shared.values():
+        parts |= company.apart([one.request for one in members], _company(members), plan, settings.allocator)
     return tuple(
-        _decision(
-            one,
-            plan.counts[one.given.name],
-            tuple(moves.get(one.given.name, ())),
-            plan.refused.get(one.given.name, ""),
-        )
-        for one in judged
+        _decision(one, parts[one.given.name], _refused(one, parts, plan), scarcity) for one in judged
     )
+
+
+def _by_server(judged: Sequence[_Judged]) -> tuple[list[_Judged], dict[str, list[_Judged]]]:
+    """Those that have servers of their own, and those that share by server."""
+    alone: list[_Judged] = []
+    shared: dict[str, list[_Judged]] = {}
+    for one in judged:
+        if one.given.company is None:
+            alone.append(one)
+        else:
+            shared.setdefault(one.given.company.server, []).append(one)
+    return alone, shared
+
+
+def _company(members: Sequence[_Judged]) -> Company:
+    found = members[0].given.company
+    assert found is not None, "they share a server"
+    return found
+
+
+def _of_server(
+    memory: Memory, members: Sequence[_Judged], now: float, settings: Settings
+) -> allocator.Request:
+    there = _company(members)
+    request = company.as_one([one.request for one in members], there)
+    worthy = _worthy(request.later, replace(members[0].given, current=request.current), settings, "")
+    state = memory.servers.setdefault(there.server, GuardState(started=now))
+    return replace(request, keep=guard.keep(state, worthy, now, settings.guard))
+
+
+def _refused(one: _Judged, parts: Mapping[str, Part], plan: allocator.Allocation) -> Mapping[str, str]:
+    """Where it lacks what it wishes: a pool that is full is no news of a model that got its replicas
+    elsewhere."""
+    there, counts = one.given.company, parts[one.given.name].counts
+    refused = plan.refused.get(one.given.name if there is None else there.server, {})
+    if there is None and len(one.given.offers) < 2:
+        return refused
+    speeds = {offer.pool: offer.speed for offer in one.given.offers}
+    lacks = sum(count * speeds.get(pool, 1.0) for pool, count in counts.items()) < one.wish
+    return refused if lacks else {}
+
+
+def _scarcity(memory: Memory, inputs: Sequence[ModelInput], settings: Settings) -> dict[str, float]:
+    """Of each pool, from 0 to 1. Who has as many replicas as its spec allows lacks no device."""
+    late: dict[str, float] = {}
+    offered: dict[str, float] = {}
+    for given in inputs:
+        if sum(given.current.values()) >= given.highest:
+            continue
+        lately = memory.models[given.name].lately
+        known = min(lately.seconds / settings.scarce_young_seconds, 1.0)
+        for offer in given.offers:
+            late[offer.pool] = late.get(offer.pool, 0.0) + lately.late * known
+            offered[offer.pool] = offered.get(offer.pool, 0.0) + lately.offered
+    width = settings.scarce_full - settings.scarce_least
+    return {
+        pool: min(max((late[pool] / max(all_of_them, 1.0) - settings.scarce_least) / width, 0.0), 1.0)
+        for pool, all_of_them in offered.items()
+    }
 
 
 def _sound(given: ModelInput) -> ModelInput:
@@ -234,6 +353,19 @@ def _sound(given: ModelInput) -> ModelInput:
         prior=_sound_curve(given.prior),
         offers=[_sound_offer(one) for one in given.offers],
         cold_start_seconds=_real(given.cold_start_seconds, 0.0, 86400.0, 60.0),
+        instances=_sound_instances(given.instances),
+    )
+
+
+def _sound_instances(given: Instances) -> Instances:
+    least = _within(given.least, 1, MOST_INSTANCES)
+    return replace(
+        given,
+        now=_within(given.now, 1, MOST_INSTANCES),
+        least=least,
+        most=_within(given.most, least, MOST_INSTANCES),
+        devices=_within(given.devices, 1, MOST_DEVICES),
+        at_work=_within(given.at_work, 0, MOST_INSTANCES),
     )
 
 
@@ -284,6 +416,8 @@ def _memory_of(memory: Memory, given: ModelInput, now: float, settings: Settings
             DemandState(settings.demand, given.cold_start_seconds),
         )
     kept.demand.horizon_seconds = given.cold_start_seconds
+    if kept.capacity.prior != given.prior:  # a profile came, or callers send other requests
+        kept.capacity = replace(kept.capacity, prior=given.prior)
     return kept
 
 
@@ -294,8 +428,12 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         _learn(kept, signal, settings)
     curve = kept.capacity.curve
     current = sum(given.current.values())
-    forecast = _forecast(kept, given, curve, signal, now)
-    load = _load_share(given, curve, signal)
+    had = given.instances.at_a_time(given.instances.working)
+    forecast = _forecast(kept, given, curve, signal, now, had)
+    load = _load_share(given, curve, signal, had)
+    count = _instances(kept, given, curve, forecast, signal, now, settings)
+    counted = instances.counted(kept.instances, given.instances, count, now)
+    at_a_time = given.instances.at_a_time(counted)
     if now - kept.leaving_since > 3.0 * given.cold_start_seconds + 60.0:
         kept.leaving = ""  # its successors did not come, or it is needed after all
     bounds = guard.bounds(
@@ -322,12 +460,12 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         held = min(max(current, bounds.lowest), bounds.highest)
         bounds = Bounds(held, held, bounds.clips)
         request = allocator.Request(given.name, [0.0], [0.0], given.offers, given.current, held, held)
-        return _Judged(given, signal, curve, None, bounds, request, -1)
-    most = _most(given, curve, forecast, current)
-    soon = _costs(curve, forecast.rates, given.target_seconds, most, weight)
+        return _Judged(given, signal, curve, None, bounds, request, -1, kept.lately.share, count, counted)
+    most = _most(given, curve, forecast, current, at_a_time)
+    soon = _costs(curve, forecast.rates, given.target_seconds, most, weight, at_a_time)
     # A replica that is given away is missed at once: by the load of this moment, and by that of the next
     # minutes.
-    present = _costs(curve, (forecast.recent,), given.target_seconds, most, weight)
+    present = _costs(curve, (forecast.recent,), given.target_seconds, most, weight, at_a_time)
     late = [max(a, b) for a, b in zip(present, soon, strict=True)]
     worthy = _worthy(late, given, settings, kept.leaving)
     settled = given.starting == 0 and given.pending == 0 and given.ready >= current
@@ -344,8 +482,37 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         given.cold_start_seconds,
         calm and not kept.leaving,
         kept.leaving if calm else "",
+        kept.newest.share >= settings.starving_share,
+        bool(kept.guard.grew_last),
+        guard.turns(kept.guard, now, settings.guard),
+        given.planned,
     )
-    return _Judged(given, signal, curve, forecast, bounds, request, _wish(soon, given, settings))
+    wish = _wish(soon, given, settings)
+    return _Judged(given, signal, curve, forecast, bounds, request, wish, kept.lately.share, count, counted)
+
+
+def _instances(
+    kept: ModelMemory,
+    given: ModelInput,
+    curve: ServiceCurve,
+    forecast: Forecast | None,
+    signal: Window | Unknown,
+    now: float,
+    settings: Settings,
+) -> int:
+    load = None
+    if forecast is not None and isinstance(signal, Window):
+        present = max(forecast.recent, instances.surely(signal.offered, signal.seconds))
+        load = Load(curve, forecast.rates, present, given.target_seconds, given.quantile, given.lowest)
+    settled = now - kept.guard.started >= settings.guard.settle_seconds and not given.rolling_out
+    return instances.decide(
+        kept.instances,
+        given.instances,
+        load,
+        now,
+        settings.guard.hold_seconds,
+        may_shrink=settled and isinstance(signal, Window) and signal.complete,
+    )
 
 
 def _look(kept: ModelMemory, given: ModelInput, now: float, settings: Settings) -> Window | Unknown:
@@ -368,20 +535,26 @@ def _learn(kept: ModelMemory, window: Window, settings: Settings) -> None:
 
 
 def _forecast(
-    kept: ModelMemory, given: ModelInput, curve: ServiceCurve, signal: Window | Unknown, now: float
+    kept: ModelMemory,
+    given: ModelInput,
+    curve: ServiceCurve,
+    signal: Window | Unknown,
+    now: float,
+    at_a_time: int,
 ) -> Forecast | None:
     last = kept.demand.last_seen
     if isinstance(signal, Unknown):
         return demand.forecast(kept.demand, now, 0.0, max(now - last, 0.0))
     # The few that wait for the batch in execution, and those in it, are no backlog.
-    usual = 2.0 * max(given.ready, 1) * curve.usable_batch(given.target_seconds)
+    usual = 2.0 * max(given.ready, 1) * at_a_time * curve.usable_batch(given.target_seconds)
     return demand.forecast(kept.demand, last, signal.waiting - usual)
 
 
-def _load_share(given: ModelInput, curve: ServiceCurve, signal: Window | Unknown) -> float:
+def _load_share(given: ModelInput, curve: ServiceCurve, signal: Window | Unknown, at_a_time: int) -> float:
     if isinstance(signal, Unknown) or given.ready <= 0:
         return float("nan")
-    return signal.offered / signal.seconds / (given.ready * curve.throughput(given.target_seconds))
+    bears = given.ready * at_a_time * curve.throughput(given.target_seconds)
+    return signal.offered / signal.seconds / bears
 
 
 def _weight(kept: ModelMemory, given: ModelInput, settings: Settings) -> float:
@@ -393,22 +566,29 @@ def _weight(kept: ModelMemory, given: ModelInput, settings: Settings) -> float:
     return max(given.priority, 1) / 100.0 * strictness * (1.0 + uneven)
 
 
-def _most(given: ModelInput, curve: ServiceCurve, forecast: Forecast, current: int) -> int:
+def _most(given: ModelInput, curve: ServiceCurve, forecast: Forecast, current: int, at_a_time: int) -> int:
     """So many reference replicas that more could not matter."""
-    load = forecast.rates[-1] / curve.throughput(given.target_seconds)
+    load = forecast.rates[-1] / (at_a_time * curve.throughput(given.target_seconds))
     fastest = max((offer.speed for offer in given.offers), default=1.0)
     most = min(max(1.3 * load + 8.0, current * fastest + 2), given.highest * max(fastest, 1.0) + 1)
     return int(min(most, 2 * MOST_REPLICAS)) + 1
 
 
 def _costs(
-    curve: ServiceCurve, rates: Sequence[float], target_seconds: float, most: int, weight: float
+    curve: ServiceCurve,
+    rates: Sequence[float],
+    target_seconds: float,
+    most: int,
+    weight: float,
+    at_a_time: int,
 ) -> list[float]:
-    """Late requests a second with 0 ... `most` replicas, on average over equally likely rates."""
+    """Late requests a second with 0 ... `most` replicas, on average over equally likely rates. Each replica
+    executes so many batches at a time: to the queue it is as many servers."""
     totals = [0.0] * (most + 1)
     for rate in rates:
         factor = rate * weight / len(rates)
-        for count, share in enumerate(capacity.relieved_shares(curve, rate, target_seconds, most)):
+        shares = capacity.relieved_shares(curve, rate, target_seconds, most * at_a_time)
+        for count, share in enumerate(shares[::at_a_time]):
             totals[count] += factor * share
     return totals
 
@@ -440,28 +620,36 @@ def _wish(soon: Sequence[float], given: ModelInput, settings: Settings) -> int:
     return given.lowest
 
 
-def _decision(one: _Judged, counts: Mapping[str, int], moves: tuple[Move, ...], refused: str) -> Decision:
+def _decision(
+    one: _Judged, part: Part, refused: Mapping[str, str], scarcity: Mapping[str, float]
+) -> Decision:
     return Decision(
         one.given.name,
-        dict(counts),
+        dict(part.counts),
         one.wish,
-        _reason(one, sum(counts.values()), moves, refused),
+        _reason(one, sum(part.counts.values()), part.moves, refused),
         one.signal,
         one.curve,
         one.forecast,
         one.bounds,
-        moves,
+        part.moves,
         refused,
+        replace(one.given, sample=None),
+        one.request,
+        one.late_share,
+        {offer.pool: scarcity.get(offer.pool, 0.0) for offer in one.given.offers},
+        one.instances,
+        one.counted,
     )
 
 
-def _reason(one: _Judged, total: int, moves: tuple[Move, ...], refused: str) -> str:
+def _reason(one: _Judged, total: int, moves: tuple[Move, ...], refused: Mapping[str, str]) -> str:
     had = sum(one.given.current.values())
     shed = sorted({move.pool for move in moves if move.kind == "Shed"})
     if shed and total < had:
         why = "no more are allowed"
         if total < one.given.highest:
-            why = f"there is no room in {refused or ', '.join(shed)}"
+            why = f"there is no room in {', '.join(sorted(refused) or shed)}"
         return f"{total} of the {had} replicas that ran: {why}."
     if isinstance(one.signal, Unknown):
         return f"{total} replicas stay: {one.signal.message}"
@@ -469,14 +657,39 @@ def _reason(one: _Judged, total: int, moves: tuple[Move, ...], refused: str) -> 
         return f"{total} replicas stay: nothing is known of the load yet."
     load = f"{one.forecast.expected:.3g} requests/s are expected, {one.forecast.recent:.3g} were seen"
     gave = next((move for move in moves if move.kind == "Give"), None)
-    clip = one.bounds.clips[-1] if one.bounds.clips else None
     if gave is not None:
         return f"{total} replicas: {load}; one went to {gave.other}, which needs it more."
     heir = next((move for move in moves if move.kind == "Succeed"), None)
     if heir is not None:
         return f"{total} replicas: {load}; {heir.replicas} in {heir.pool} are to replace one in {heir.other}."
+    if any(move.kind == "Lead" for move in moves):
+        return f"{total} replicas: {load}; the models of its server are worth them together."
     if refused:
-        return f"{total} of {one.wish} replicas: {load}; there is no room in {refused}."
-    if clip is not None and total == getattr(one.bounds, clip.bound) and total != one.wish:
-        return f"{total} of {one.wish} replicas: {load}. {clip.why}"
+        pools = ", ".join(sorted(refused))
+        why = f"there is no room in {pools}"
+        if set(refused.values()) == {"NeededMore"}:
+            why = f"others in {pools} need theirs as much"
+        return f"{total} of {one.wish} replicas: {load}; {why}."
+    clip = _clip(one.bounds, total, one.wish)
+    if clip is not None:
+        wished = f"{total} of {one.wish} replicas" if total < one.wish else f"{total} replicas for {one.wish}"
+        return f"{wished}: {load}. {clip.why}"
     return f"{total} replicas: {load}."
+
+
+def _clip(bounds: Bounds, total: int, wish: int) -> guard.Clip | None:
+    """What kept the total from being what is wished for."""
+    bound, value = ("lowest", bounds.lowest) if total > wish else ("highest", bounds.highest)
+    if total == wish or total != value:
+        return None
+    return next((clip for clip in reversed(bounds.clips) if clip.bound == bound), None)
+
+
+def _plain(request: allocator.Request) -> dict[str, Any]:
+    """What is not in the input already; costs with four digits."""
+    asked = {name: value for name, value in asdict(request).items() if name not in GIVEN}
+    return asked | {"soon": _short(request.soon), "later": _short(request.later)}
+
+
+def _short(numbers: Sequence[float]) -> list[float]:
+    return [float(f"{number:.4g}") for number in numbers]

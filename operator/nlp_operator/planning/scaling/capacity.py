@@ -1,7 +1,7 @@
 """How fast a replica works, and how many requests are late at a given load and size.
 
 A replica executes batches one after another, as Triton does with dynamic batching: what waits when a batch
-is done is the next one. The time of a batch of b items is `base + item * b`; without batching b is 1. The
+is done is the next one. The time of a batch of b requests is `base + item * b`; without batching b is 1. The
 curve starts from a prior (a profile, or the spec) and follows what Triton's counters say.
 
 Lateness is that of a queue with c servers: the chance to wait (Erlang's C), times an exponential tail
@@ -127,11 +127,12 @@ agrees."""
 
 @dataclass(frozen=True)
 class Executions:
-    """What Triton's counters say of a window: `nv_inference_exec_count`, `nv_inference_count` and
+    """What Triton's counters say of a window: `nv_inference_exec_count`, `nv_inference_request_success` and
     `nv_inference_compute_*_duration_us`."""
 
     batches: float
     items: float
+    """Requests: `nv_inference_count` would be their rows, of which nobody knows how many will come."""
     busy_seconds: float
 
 

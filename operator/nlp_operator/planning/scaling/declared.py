@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from nlp_operator.api.conditions import SIGNALS_AVAILABLE, Condition
 from nlp_operator.api.spec import ModelSpec
+from nlp_operator.planning.scaling.wanted import declares
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,7 @@ class Scaled:
     """Of a model where load is measured."""
 
     running: int
-    """What its servers have now; 0: it runs nowhere."""
+    """What its servers have now, of one that it shares what it wants of it; 0: it runs nowhere."""
     decided: int | None = None
     """What it is to have; `None`: nothing was decided, or nobody is to act on it."""
 
@@ -34,15 +35,20 @@ def wanted_replicas(spec: ModelSpec, scaled: Scaled | None = None) -> Replicas:
     scaling = spec.scaling
     if scaling.mode == "External":
         return Replicas(spec.replicas, "spec.replicas says so.")
+    if not declares(scaling):
+        return Replicas(
+            scaling.lowest,
+            "spec.scaling has no latencyTarget, and no maxReplicas above minReplicas, so that number holds.",
+        )
     if scaled is None:
-        return Replicas(scaling.min_replicas, "No signals are measured, so spec.scaling.minReplicas holds.")
+        return Replicas(scaling.lowest, "No signals are measured, so spec.scaling.minReplicas holds.")
     if scaling.mode == "Advisory":
-        return Replicas(scaling.min_replicas, "spec.scaling.mode is Advisory, so minReplicas holds.")
+        return Replicas(scaling.lowest, "spec.scaling.mode is Advisory, so minReplicas holds.")
     count, why = scaled.decided, "As was decided from what is measured"
     if count is None:
         count, why = scaled.running, "Nothing is measured yet, so what runs stays"
     return Replicas(
-        min(max(count, scaling.min_replicas), scaling.highest),
+        min(max(count, scaling.lowest), scaling.highest),
         f"{why}, between spec.scaling.minReplicas and maxReplicas.",
     )
 

@@ -16,7 +16,7 @@ from nlp_operator.planning.scaling.signals import Unknown, Window
 @dataclass(frozen=True)
 class GuardSettings:
     settle_seconds: float = 120.0
-    """After the start of the operator nothing shrinks for so long."""
+    """After the start of the operator, or a loss of signals, nothing shrinks for so long."""
     hold_seconds: float = 300.0
     """A replica is given back for its price when it was not worth it for so long: starting another costs
     more. It goes at once to a model that needs it more."""
@@ -33,6 +33,8 @@ class GuardSettings:
     """For so long after the last observation of the load a forecast may still make a model larger."""
     useless_share: float = 0.5
     """More replicas are of no use when so many requests are late at less than half the load they can bear."""
+    turns_seconds: float = 1800.0
+    """Half-life of what is remembered of changes of direction."""
 
 
 @dataclass
@@ -43,7 +45,15 @@ class GuardState:
     """When the operator first saw it, since its own start."""
     seen: float = -math.inf
     """When signals were last valid."""
+    again: float = -math.inf
+    """Since when they are, after they were not for a while."""
     grew: float = -math.inf
+    grew_last: bool | None = None
+    """The last change of its replicas was upwards; None: there was none."""
+    turns: float = 0.0
+    """How often the direction of its replicas changed, as remembered at the last time."""
+    turned: float = -math.inf
+    """When that was."""
     before: int = -1
     """Replicas at the last decision; -1: there was none."""
     worthy: deque[tuple[float, float]] = field(default_factory=deque)
@@ -96,7 +106,7 @@ def bounds(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -
     """How few and how many replicas the model may have after this decision. Updates the state."""
     current = max(seen.current, 0)
     lowest, highest = max(seen.lowest, 0), max(seen.highest, seen.lowest, 0)
-    _remember(state, seen, now, current)
+    _remember(state, seen, now, current, settings)
     clips: list[Clip] = []
     for clip in (*_keeps(state, seen, now, settings, current), *_caps(state, seen, now, settings, current)):
         if clip.bound == "lowest" and min(clip.value, highest) > lowest:
@@ -108,21 +118,41 @@ def bounds(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -
     return Bounds(lowest, highest, tuple(clips))
 
 
+def turns(state: GuardState, now: float, settings: GuardSettings) -> float:
+    """How often the direction of its replicas changed; what is long ago counts less and less."""
+    if not state.turns:
+        return 0.0
+    return float(state.turns * 0.5 ** (max(now - state.turned, 0.0) / settings.turns_seconds))
+
+
 def keep(state: GuardState, worth: float, now: float, settings: GuardSettings) -> float:
     """The most that was worth its price at any look of the last while. Updates the state."""
-    while state.worthy and state.worthy[-1][1] <= worth:
-        state.worthy.pop()  # what is no more than the newest will never be the most again
-    state.worthy.append((now, worth))
-    while state.worthy[0][0] < now - settings.hold_seconds:
-        state.worthy.popleft()
-    return state.worthy[0][1]
+    return most_lately(state.worthy, worth, now, settings.hold_seconds)
 
 
-def _remember(state: GuardState, seen: Seen, now: float, current: int) -> None:
+def most_lately(seen: deque[tuple[float, float]], value: float, now: float, seconds: float) -> float:
+    """The most of what came in the last so many seconds, this value included. Updates `seen`: when how much
+    came, as far as it can yet be the most."""
+    while seen and seen[-1][1] <= value:
+        seen.pop()  # what is no more than the newest will never be the most again
+    seen.append((now, value))
+    while seen[0][0] < now - seconds:
+        seen.popleft()
+    return seen[0][1]
+
+
+def _remember(state: GuardState, seen: Seen, now: float, current: int, settings: GuardSettings) -> None:
     if state.before >= 0 and current > state.before:
         state.grew = now
+    if state.before >= 0 and current != state.before:
+        grew = current > state.before
+        if state.grew_last not in (None, grew):
+            state.turns, state.turned = turns(state, now, settings) + 1.0, now
+        state.grew_last = grew
     state.before = current
     if isinstance(seen.signal, Window):
+        if now - max(state.seen, state.started) > settings.trusted_seconds:
+            state.again = now
         state.seen = now
         if now > state.recent_until or current >= state.recent_most:
             state.recent_most, state.recent_until = current, now + 3600.0
@@ -148,6 +178,9 @@ def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, c
         clips.append(Clip("failing", "lowest", current, "Requests fail though there is no overload."))
     if now - state.started < settings.settle_seconds:
         clips.append(Clip("settling", "lowest", current, "The operator has just started."))
+    if now - state.again < settings.settle_seconds:
+        why = f"Its load is known again for {now - state.again:.0f} s only."
+        clips.append(Clip("recovering", "lowest", current, why))
     if now - state.grew < settings.rest_seconds:
         clips.append(Clip("rest", "lowest", current, f"It grew {now - state.grew:.0f} s ago."))
     if seen.succeeding and (seen.starting > 0 or seen.pending > 0 or seen.ready < current):

@@ -4,19 +4,24 @@ out."""
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from types import MappingProxyType
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import parse_timestamp
-from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, namespace, number, text
+from nlp_operator.api.names import is_shared_name
+from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, name, namespace, number, text, uid
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.profiles import believed_on, prior_of
 from nlp_operator.planning.scaling.allocator import Offer
 from nlp_operator.planning.scaling.brain import ModelInput
 from nlp_operator.planning.scaling.capacity import ServiceCurve
+from nlp_operator.planning.scaling.company import Company
 from nlp_operator.planning.scaling.signals import Sample
+from nlp_operator.planning.scaling.signals import number as number_in
 from nlp_operator.planning.scaling.wanted import wanted_of
 
 BELIEVED = ServiceCurve(base_seconds=0.02, item_seconds=0.08)
@@ -24,10 +29,21 @@ BELIEVED = ServiceCurve(base_seconds=0.02, item_seconds=0.08)
 batch saves little is its shape, which stays until batches of several sizes were seen."""
 BELIEVED_COLD_START_SECONDS = 60.0
 """From the wish for a replica until it serves, until that is measured."""
+UNPRICED = 0.999
 START_SHARE = 0.9
 SHORTEST_START_SECONDS = 1.0
 """Timestamps are whole seconds."""
 LONGEST_START_SECONDS = 1800.0
+
+
+@dataclass(frozen=True)
+class Home:
+    """The place of a model in a server that it shares, as the last plan has it."""
+
+    server: Company
+    pool: str
+    replicas: int
+    """Of the server's, that this model wants and has."""
 
 
 def observe_model(
@@ -37,27 +53,37 @@ def observe_model(
     sample: Sample | None,
     waiting: int,
     pods: Iterable[Obj] = (),
+    home: Home | None = None,
+    admitting: Collection[str] = (),
+    profiles: Mapping[str, str] | None = None,
+    measured_for: Mapping[str, float] | None = None,
 ) -> ModelInput | None:
     """What is to be decided for one model; `None` when there is nothing to decide.
 
     That is a model that is not scaled here (`wanted_of`), or that runs nowhere yet. It may have replicas
-    where it runs: where else it could go is the planner's to say, and so is what becomes of those in a pool
-    that is gone.
+    where it runs and in the pools that are `admitting` it. Which of them it gets is the planner's to say, and
+    so is what becomes of those in a pool that is gone.
 
-    `deployments`: its servers, each with the label of its pool.
+    `deployments`: its servers, each with the label of its pool; of a model that shares one, that one.
 
     `waiting`: how many of its server pods no node has taken yet; `pods`: its server pods, whose
-    starts tell how long one takes.
+    starts tell how long one takes; `home`: of a model that shares its server; `profiles`: of its artifact, by
+    pool; `measured_for`: by uid of a pod, the seconds by which a profile made its start longer.
     """
     target = wanted_of(model)
     if target is None or not deployments:
         return None
     spec = parse_model(model)
-    current = _by_pool(model, deployments)
+    current = _by_pool(model, deployments) if home is None else {home.pool: home.replicas}
+    if home is None and not spec.scaling.min_replicas and not any(current.values()):
+        return None  # It sleeps: who wakes it is not the load.
     wanted = sum(current.values())
     ready = sum(number(one, "status", "readyReplicas") for one in deployments)
     made = sum(number(one, "status", "replicas") for one in deployments)
-    pending = max(wanted - made, 0) + min(waiting, max(made - ready, 0))
+    asked = wanted if home is None else home.server.replicas
+    pending = max(asked - made, 0) + min(waiting, max(made - ready, 0))
+    if home is not None:  # what neighbours wait for is not missed by this one
+        pending = min(pending, max(wanted - ready, 0))
     return ModelInput(
         name=f"{namespace(model)}/{name(model)}",
         sample=sample,
@@ -65,28 +91,61 @@ def observe_model(
         ready=ready,
         starting=max(wanted - ready - pending, 0),
         pending=pending,
-        lowest=spec.scaling.min_replicas,
+        lowest=spec.scaling.lowest,
         highest=spec.scaling.highest,
         target_seconds=target.target_seconds,
         quantile=target.quantile,
         priority=spec.scaling.priority,
-        prior=replace(BELIEVED, max_batch=max(spec.serving.max_batch_size, 1)),
-        offers=_offers(spec, current, pools),
-        cold_start_seconds=cold_start_seconds(pods),
+        prior=_prior(spec, current, pools, sample, profiles or {}),
+        offers=_offers(spec, {*current, *admitting}, pools),
+        cold_start_seconds=cold_start_seconds(pods, measured_for or {}),
         rolling_out=any(_rolls(one) for one in deployments),
-        speeds_known=len(current) < 2,  # of pools that differ nothing is measured yet
+        # Of pools that differ nothing is measured yet; and where a shared server is, the planner says.
+        speeds_known=len({*current, *admitting}) < 2 and home is None,
+        planned=True,
+        company=home.server if home is not None and spec.scaling.mode == "Automatic" else None,
     )
+
+
+def _prior(
+    spec: ModelSpec,
+    current: Mapping[str, int],
+    pools: Mapping[str, PoolSpec],
+    sample: Sample | None,
+    profiles: Mapping[str, str],
+) -> ServiceCurve:
+    """What was measured on the pool where most of it runs, or a guess."""
+    pool = max(sorted(current), key=lambda one: current[one], default="")
+    rows = 1.0 if sample is None else number_in(sample.rows) or 1.0
+    requests = int(spec.serving.max_batch_size / max(rows, 1.0))
+    guess = replace(BELIEVED, max_batch=max(requests, 1))
+    return prior_of(believed_on(pool, profiles, pools), rows, guess)
+
+
+def asked_last(model: Obj) -> int:
+    """Replicas that a model asked of a server that it shares, as far as its spec and its status tell."""
+    match text(model, "spec", "scaling", "mode"):
+        case "External":
+            return 1 if dig(model, "spec", "replicas") is None else number(model, "spec", "replicas")
+        case "Advisory":
+            return number(model, "spec", "scaling", "minReplicas") or 1
+    return number(model, "status", "scaling", "desired") or 1
 
 
 def replicas_running(model: Obj, deployments: Sequence[Obj]) -> int:
     """How many replicas it is to have now, as far as its Deployments tell, or its status where there is none.
 
     A model that moves has two servers, which stand for the same replicas; one that is in two pools has the
-    sum of both. What was wanted last tells them apart.
+    sum of both. What was wanted last tells them apart. A server that it shares, or shared, may have more for
+    others.
     """
-    counts = [number(one, "spec", "replicas") for one in deployments]
-    counts = counts or [number(one, "replicas") for one in listed(model, "status", "servers")]
     wanted = number(model, "status", "scaling", "desired")
+    counts = [number(one, "spec", "replicas") for one in deployments]
+    counts = counts or [
+        min(count, max(wanted, 1)) if is_shared_name(text(one, "name")) else count
+        for one in listed(model, "status", "servers")
+        for count in (number(one, "replicas"),)
+    ]
     return max(max(counts, default=0), min(sum(counts), wanted))
 
 
@@ -107,10 +166,15 @@ def _place(known: Sequence[str], server: str) -> int:
     return known.index(server) if server in known else len(known)
 
 
-def cold_start_seconds(pods: Iterable[Obj]) -> float:
+def cold_start_seconds(
+    pods: Iterable[Obj], measured_for: Mapping[str, float] = MappingProxyType({})
+) -> float:
     """From the wish for a replica until it serves: what nine of ten of these took at most, and a belief while
-    none has."""
-    took = sorted(seconds for pod in pods if (seconds := _started_in(pod)) is not None)
+    none has. The one that measured its profile first was late for that, and none after it is."""
+    found = ((_started_in(pod), measured_for.get(uid(pod), 0.0)) for pod in pods)
+    took = sorted(
+        max(seconds - late, SHORTEST_START_SECONDS) for seconds, late in found if seconds is not None
+    )
     return took[math.ceil(START_SHARE * len(took)) - 1] if took else BELIEVED_COLD_START_SECONDS
 
 
@@ -133,7 +197,7 @@ def _started_in(pod: Obj) -> float | None:
     if made is None or since is None:
         return None
     seconds = (since - made).total_seconds()
-    return max(seconds, SHORTEST_START_SECONDS) if 0 <= seconds <= LONGEST_START_SECONDS else None
+    return seconds if 0 <= seconds <= LONGEST_START_SECONDS else None
 
 
 def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
@@ -149,12 +213,14 @@ def readable_pools(pools: Sequence[Obj]) -> dict[str, PoolSpec]:
 
 def _offers(spec: ModelSpec, where: Iterable[str], pools: Mapping[str, PoolSpec]) -> list[Offer]:
     """Prices are relative to the cheapest of these pools; of those without a price, every device costs
-    the same. So it does in a pool whose spec cannot be read: what runs there is not gone."""
+    the same: as much as the cheapest, and beside those that have one a little less, for the planner takes
+    them first. So it does in a pool whose spec cannot be read: what runs there is not gone."""
     each = spec.serving.devices_per_replica
     prices = {pool: Decimal(pools[pool].price_per_hour if pool in pools else 0) for pool in where}
-    cheapest = min((price for price in prices.values() if price > 0), default=Decimal(1))
+    cheapest = min((price for price in prices.values() if price > 0), default=None)
+    free = 1.0 if cheapest is None else UNPRICED
     return [
-        Offer(pool, each, 1.0, each * float(price / cheapest if price > 0 else 1))
+        Offer(pool, each, 1.0, each * (float(price / cheapest) if cheapest and price > 0 else free))
         for pool, price in sorted(prices.items())
     ]
 

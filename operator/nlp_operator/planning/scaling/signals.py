@@ -14,8 +14,8 @@ from typing import Final
 
 FIELDS: Final = ("offered", "answered", "late", "failed", "batches", "items", "busySeconds")
 """Counters, each the sum over the pods since they started: requests that came, that were answered, that
-took longer than the target, that failed or were dropped; executions, what they held, and how long they
-took, in seconds of the reference pool."""
+took longer than the target, that failed or were dropped; executions, the requests they held, and how long
+they took, in seconds of the reference pool."""
 GREATEST = 1e15
 """A counter beyond this is not a count."""
 FUTURE_SECONDS = 5.0
@@ -36,6 +36,8 @@ class Sample:
     """Pods that the counters are of."""
     waiting: object = 0
     """Requests in the pods at that moment."""
+    rows: object = 1.0
+    """Of a request, on average: a batch is bounded in rows."""
 
 
 @dataclass(frozen=True)

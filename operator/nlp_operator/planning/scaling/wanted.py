@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nlp_operator.api.objects import Obj, deleting
+from nlp_operator.api.objects import Obj, deleting, text
 from nlp_operator.api.spec import Scaling, parse_model
 from nlp_operator.errors import SpecInvalid
 
@@ -22,7 +22,7 @@ class Wanted:
 
 def wanted_of(model: Obj | None) -> Wanted | None:
     """`None` for a model that is not scaled by us: somebody else does (External), it is suspended or going,
-    or its spec cannot be read."""
+    it declares nothing that scaling could follow, or its spec cannot be read."""
     if model is None or deleting(model):
         return None
     try:
@@ -31,7 +31,24 @@ def wanted_of(model: Obj | None) -> Wanted | None:
         return None
     if spec.suspend or spec.scaling.mode == "External":
         return None
+    if not declares(spec.scaling):
+        return None
     return held_to(spec.scaling)
+
+
+def is_scaled(model: Obj) -> bool:
+    """Whether its replicas follow what is measured; one that is only advised is measured, too."""
+    return wanted_of(model) is not None and text(model, "spec", "scaling", "mode") != "Advisory"
+
+
+def declares(scaling: Scaling) -> bool:
+    """Whether there is a target to keep, a number to choose, or advice to give. A model without any of these
+    has its minReplicas whatever is measured, and asking its pods would be for nothing."""
+    return (
+        scaling.latency_target is not None
+        or scaling.highest > scaling.min_replicas
+        or scaling.mode == "Advisory"
+    )
 
 
 def held_to(scaling: Scaling) -> Wanted:

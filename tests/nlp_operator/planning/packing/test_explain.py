@@ -21,8 +21,7 @@ def told(pools: list[Pool], models: list[Model], key: str = "team/words") -> Exp
 def test_a_dedicated_model_is_told_where_it_runs_and_at_what_price() -> None:
     found = told([T4, L4], [make_model(mebibytes=100, replicas=2)])
     assert found.why == (
-        "Runs on pool t4 (2 replicas at 0.42 an hour), what was cheapest of the 2 pools that admit it when "
-        "it was placed."
+        "Runs on pool t4 (2 replicas at 0.42 an hour), the cheapest of the 2 pools that admit it."
     )
     assert [one.message for one in found.refusals] == [
         "Pool l4: a slot costs 0.8 an hour, and 0.42 where it runs."
@@ -33,7 +32,7 @@ def test_a_dedicated_model_is_told_where_it_runs_and_at_what_price() -> None:
 def test_a_shared_model_is_told_its_company_and_what_is_left() -> None:
     problem = Problem((L4,), (make_shared(mebibytes=200), make_shared("other")), Settings())
     assert explain(problem, plan(problem), "team/words").why == (
-        "Runs in server team/shared-0 on pool l4 with 1 other model, in 1 replica at 0.8 an hour: it takes "
+        "Runs in server nlp-shared-0 on pool l4 with 1 other model, in 1 replica at 0.8 an hour: it takes "
         "200 MiB (measured) and 10 of margin of a slot's 1,000 MiB, of which 685 are left."
     )
 
@@ -129,7 +128,18 @@ def test_some_replicas_without_a_place_are_told_with_those_that_run() -> None:
 
 def test_a_cheaper_pool_is_named_with_what_keeps_it_away() -> None:
     found = told([make_pool("t4", price_micros=420_000, max_devices=0), L4], [make_model()])
+    assert found.why == (
+        "Runs on pool l4 (1 replica at 0.8 an hour), where it found a place. Pool t4 (0.42 an hour) admits "
+        "it and costs less."
+    )
     assert found.change == "Pool t4, at 0.42 an hour, would be taken if 1 device more were free there."
+
+
+def test_a_model_that_is_in_every_pool_is_told_so() -> None:
+    found = told([make_pool("t4", price_micros=420_000, max_devices=1), L4], [make_model(replicas=2)])
+    assert found.why == (
+        "Runs on pools l4 (1 replica at 0.8 an hour) and t4 (1 replica at 0.42 an hour), all that admit it."
+    )
 
 
 def test_a_cheaper_pool_with_room_waits_for_a_repack() -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import TypeVar
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from nlp_operator.planning.packing.explain import Explainer
@@ -15,7 +15,7 @@ from nlp_operator.planning.packing.insert import insert
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.planner import NOTHING, plan, repack
 from nlp_operator.planning.packing.problem import Model, Plan, Problem, moved_by_model, price_micros
-from tests.nlp_operator.planning.packing.making import changes, make_model, problems
+from tests.nlp_operator.planning.packing.making import changes, make_model, make_pool, problems
 
 Change = tuple[Problem, Problem]
 T = TypeVar("T")
@@ -54,7 +54,7 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
     for server in found.leaving:
         devices[server.pool] += server.devices * server.replicas
         by_namespace[server.pool, server.namespace] += server.devices * server.replicas
-        if found.of_model.get(server.models[0]) and server.pool in found.replicas(server.models[0]):
+        if server.name in {one.name for one in found.servers}:
             wrong.append(f"{server.name} leaves and stays")
     for pool in problem.pools:
         if devices[pool.name] > pool.max_devices:
@@ -169,6 +169,16 @@ def test_no_model_is_refused_for_one_of_lower_priority(change: Change) -> None:
 
 
 @given(problem=problems)
+@example(
+    Problem(
+        (
+            make_pool("a", memory_mebibytes=300, price_micros=100_000, max_devices=1),
+            make_pool("b", memory_mebibytes=500, price_micros=0, max_devices=1),
+            make_pool("c", memory_mebibytes=500, price_micros=200_000, max_devices=1),
+        ),
+        (make_model("m0", 10), make_model("m1", 286, shared=True)),
+    )
+)
 def test_a_model_that_fits_nowhere_hinders_nobody(problem: Problem) -> None:
     giant = make_model("giant", 10_000_000, priority=1_000_000, replicas=3)
     found = plan(replace(problem, models=(*problem.models, giant)))

@@ -25,13 +25,15 @@ from nlp_operator.planning.readings.advice import (
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling import wanted_replicas
-from nlp_operator.planning.scaling.brain import Decision
 from nlp_operator.planning.scaling.capacity import ServiceCurve
+from nlp_operator.planning.scaling.demand import Forecast
 from nlp_operator.planning.scaling.guard import Bounds, Clip
+from nlp_operator.planning.scaling.instances import Instances
 from nlp_operator.planning.scaling.observed import replicas_running
 from nlp_operator.planning.scaling.signals import Unknown, Window
 from nlp_operator.planning.scaling.wanted import Wanted, wanted_of
 from tests.nlp_operator.making import NOW, SETTINGS, World, make_model
+from tests.nlp_operator.planning.scaling.test_brain import make_decision
 
 WINDOW = Window(0, 10, 250, 250, 0, 0, 10, 10, 1, 0, True)
 NO_DATA = Unknown("NoData", "No metrics of this model can be read.")
@@ -50,8 +52,16 @@ def make_known(
     held: int = 1,
     clips: tuple[Clip, ...] = (),
 ) -> Known:
-    curve, bounds = ServiceCurve(0.1, 0.1), Bounds(1, 9, clips)
-    decision = Decision("demo/words", {"cpu": total}, total, "", signal, curve, None, bounds, (), refused)
+    decision = make_decision(
+        name="demo/words",
+        replicas={"cpu": total},
+        wish=total,
+        signal=signal,
+        curve=ServiceCurve(0.1, 0.1),
+        forecast=None,
+        bounds=Bounds(1, 9, clips),
+        refusals=dict.fromkeys(refused.split(", "), "NoDevice") if refused else {},
+    )
     bound = milliseconds / 950
     latency = make_histogram({bound: 100.0, float("inf"): 100.0} if rate else {})
     believed = Believed(60, rate, latency, 0)
@@ -60,6 +70,22 @@ def make_known(
 
 def said(known: Known) -> Advice:
     return tell(None, known, 0.0).advice
+
+
+@pytest.mark.parametrize(
+    ("expected", "told"),
+    [
+        (27.5, "About 25 requests/s came in the last minute; 95 % of them took"),
+        (60.3, "About 25 requests/s came in the last minute and about 60 are expected; 95 % of them took"),
+        (1.23, "About 25 requests/s came in the last minute; 95 % of them took"),
+    ],
+)
+def test_what_is_expected_is_told_where_the_last_minute_does_not_tell_it(expected: float, told: str) -> None:
+    """A step is answered within seconds, when the mean of a minute has hardly moved."""
+    known = make_known()
+    forecast = Forecast((expected,) * 9, expected, 25.0, "jump")
+    known = replace(known, decision=replace(known.decision, forecast=forecast))
+    assert said(known).reason.startswith(told)
 
 
 def test_the_load_and_what_would_be_right_are_told_and_that_nothing_changes() -> None:
@@ -75,6 +101,40 @@ def test_the_load_and_what_would_be_right_are_told_and_that_nothing_changes() ->
         "Measured",
         HOW,
     )
+
+
+def with_instances(count: int, known: Known) -> Known:
+    given = replace(known.decision.given, instances=Instances("cpu", 1, 1, 4))
+    return replace(known, decision=replace(known.decision, given=given, instances=count))
+
+
+def test_instances_are_told_with_what_there_is_room_for_where_there_are_more_than_at_first() -> None:
+    advice = said(with_instances(3, make_known(total=2, role="Acts")))
+    assert advice.reason.endswith(
+        "2 replicas of 3 instances (a pod begins with 1, its slot has room for 4) are wanted."
+    )
+    assert (advice.replicas, dict(advice.instances)) == (2, {"cpu": 3})
+    alone = said(with_instances(3, make_known(total=1)))
+    assert (
+        "1 replica of 3 instances (a pod begins with 1, its slot has room for 4) would be right."
+        in alone.reason
+    )
+    assert not alone.instances, "an advice changes nothing"
+    first = said(with_instances(1, make_known(total=2, role="Acts")))
+    assert first.reason.endswith("2 replicas are wanted.")
+    assert dict(first.instances) == {"cpu": 1}
+
+
+def test_a_change_of_instances_is_told_at_once_and_what_is_unknown_keeps_them() -> None:
+    known = with_instances(1, make_known(role="Acts"))
+    told = tell(None, known, 100.0)
+    assert tell(told, known, 110.0).advice is told.advice
+    grown = tell(told, with_instances(3, known), 112.0)
+    assert "of 3 instances" in grown.advice.reason
+    blind = with_instances(3, make_known(role="Acts", signal=NO_DATA))
+    for now in (114.0, 150.0, 300.0):
+        grown = tell(grown, blind, now)
+        assert dict(grown.advice.instances) == {"cpu": 3}
 
 
 @pytest.mark.parametrize(
@@ -109,7 +169,45 @@ def test_a_start_without_signals_says_nothing_at_first() -> None:
     first = tell(None, make_known(signal=NO_DATA), 100.0)
     assert first.advice is UNTOLD
     assert tell(first, make_known(signal=NO_DATA), 120.0) is first
-    assert tell(first, make_known(signal=NO_DATA), 130.0).kind == "NoData"
+    assert tell(first, make_known(signal=NO_DATA), 130.0).advice.condition.reason == "NoData"
+
+
+STALE = Unknown("Stale", "The metrics are those of the last look.")
+OLD = Unknown("Stale", "The newest sample is 46 s old; at most 45 s are allowed.")
+REFUSED = "Prometheus cannot be asked: Connection refused."
+
+
+@pytest.mark.parametrize(
+    ("signal", "trouble"),
+    [
+        pytest.param(NO_DATA, "", id="another reason"),
+        pytest.param(OLD, "", id="another sentence of the same reason"),
+        pytest.param(STALE, REFUSED, id="a trouble that all models have"),
+    ],
+)
+def test_another_cause_is_told_within_a_minute(signal: Unknown, trouble: str) -> None:
+    told = tell(tell(None, make_known(), 0.0), make_known(signal=STALE), 60.0)
+    assert told.advice.condition.message == STALE.message
+    other = make_known(signal=signal, trouble=trouble)
+    assert tell(told, other, 119.0) is told
+    condition = tell(told, other, 120.0).advice.condition
+    assert (condition.reason, condition.message) == (signal.reason, f"{signal.message} {trouble}".strip())
+
+
+def test_the_same_cause_with_other_numbers_is_told_once() -> None:
+    told = tell(tell(None, make_known(), 0.0), make_known(signal=OLD, trouble="At 0x7f3a: port 90."), 60.0)
+    older = replace(OLD, message=OLD.message.replace("46", "1234"))
+    assert tell(told, make_known(signal=older, trouble="At 0x91bc: port 8."), 600.0) is told
+
+
+def test_causes_that_take_turns_are_told_once_a_minute_at_most() -> None:
+    told = tell(tell(None, make_known(), 0.0), make_known(signal=STALE), 60.0)
+    changes = 0
+    for now in range(70, 670, 10):
+        fresh = tell(told, make_known(signal=NO_DATA if now % 20 else STALE), float(now))
+        changes += fresh.advice != told.advice
+        told = fresh
+    assert changes == 8
 
 
 def test_a_look_in_between_that_knows_nothing_changes_nothing() -> None:
@@ -305,7 +403,7 @@ def condition(status: Obj) -> Any:
 
 
 def test_where_nothing_is_measured_the_status_is_as_it_was() -> None:
-    world = World(make_model()).up()
+    world = World(make_model(scaling={"maxReplicas": 2})).up()
     status = status_of(world, None)
     assert status["scaling"]["reason"] == "No signals are measured, so spec.scaling.minReplicas holds."
     assert condition(status).reason == "NotMeasured"
@@ -360,6 +458,7 @@ def test_before_anything_is_measured_the_spec_holds(advice: Advice, reason: str)
         pytest.param({"scaling": {"mode": "External"}, "replicas": 2}, id="somebody else scales"),
         pytest.param({"suspend": True}, id="is suspended"),
         pytest.param({"scaling": {"mode": "Sometimes"}}, id="cannot be read"),
+        pytest.param({"scaling": {"minReplicas": 2, "maxReplicas": 2}}, id="has no number to choose"),
     ],
 )
 def test_no_model_is_measured_that(spec: dict[str, Any]) -> None:
@@ -368,12 +467,12 @@ def test_no_model_is_measured_that(spec: dict[str, Any]) -> None:
 
 def test_a_model_is_measured_against_its_target() -> None:
     assert wanted_of(None) is None
-    assert wanted_of(make_model()) == Wanted(1.0, 0.95)
+    assert wanted_of(make_model(scaling={"maxReplicas": 2})) == Wanted(1.0, 0.95)
     target = {"quantile": "0.99", "milliseconds": 150}
     assert wanted_of(make_model(scaling={"mode": "Advisory", "latencyTarget": target})) == Wanted(0.15, 0.99)
 
 
 def test_what_is_told_fits_into_the_status() -> None:
-    known = make_known(refused="a-pool-with-a-name, " * 100)
+    known = make_known(refused=", ".join(f"a-pool-with-a-name-{number}" for number in range(100)))
     assert len(said(known).reason) <= 1024
     assert Told(UNTOLD, 0.0).kind == ""

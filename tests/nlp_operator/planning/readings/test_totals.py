@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import example, given
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from nlp_operator.planning.readings.counters import Counters, Reading, busy_seconds, failed, since
 from nlp_operator.planning.readings.latency import make_histogram
-from nlp_operator.planning.readings.totals import Pod, Totals, read_again
+from nlp_operator.planning.readings.totals import Pod, Totals, newest, read_again
 from nlp_operator.planning.scaling import signals
 from nlp_operator.planning.scaling.signals import Counted, Unknown, Window
 
@@ -86,6 +86,24 @@ def test_what_came_between_two_looks_is_what_a_window_says() -> None:
     assert (window.batches, window.items) == (100, 100)
     assert window.busy_seconds == pytest.approx(1)
     assert (window.waiting, window.complete) == (3, True)
+
+
+def test_a_request_of_many_rows_is_one_request() -> None:
+    """Load comes in requests; capacity in rows would bear sixteen times as many of these."""
+    fleet = Fleet()
+    fleet.read("a", 1, counted(0))
+    fleet.look(2)
+    fleet.read("a", 11, counted(100, items=1600))
+    window = fleet.window(12)
+    assert (window.offered, window.batches, window.items) == (100, 100, 100)
+    assert window.busy_seconds == pytest.approx(1)
+    sample = fleet.totals.look(fleet.pods, 0.1, 12, FRESH)
+    assert sample is not None
+    assert sample.rows == 16
+    fleet.read("a", 21, counted(100, items=1600))
+    sample = fleet.totals.look(fleet.pods, 0.1, 22, FRESH)
+    assert sample is not None
+    assert sample.rows == 16, "while none comes, the next are taken to be like the last"
 
 
 def test_a_pod_that_is_new_brings_what_it_counts_from_then_on() -> None:
@@ -292,12 +310,17 @@ def test_pods_under_a_steady_load_never_look_idle_nor_overrun(
     They had counted much before: a pod that starts anew while it is silent, and by then has counted more than
     ever before, cannot be told from one that did not."""
     fleet = Fleet()
+    told: dict[int, tuple[int, float]] = {}
     for now in range(160):
         for pod in range(count):
             silent = any(one == pod and begin <= now < begin + long for one, begin, long in silences)
             if now % 2 == pod % 2 and not silent:
                 began = max((at for one, at in restarts if one == pod and at <= now), default=0)
-                fleet.read(f"pod-{pod}", now, counted(RATE * (now - began) + (0 if began else 50_000)))
+                done = RATE * (now - began) + (0 if began else 50_000)
+                life, before = told.get(pod, (began, 0.0))
+                assume(life == began or done < before)
+                told[pod] = began, done
+                fleet.read(f"pod-{pod}", now, counted(done))
         if now % 10 == 9:
             found = fleet.look(now, count)
             if isinstance(found, Window):
@@ -317,3 +340,38 @@ def test_a_frozen_pod_of_two_halves_nothing_but_what_it_served(frozen: int) -> N
             found = fleet.look(now, 2)
             if isinstance(found, Window):
                 assert 0.7 * RATE <= found.offered / found.seconds <= 2.1 * RATE
+
+
+# --- the newest of it ---
+
+
+def test_the_newest_readings_tell_the_rate_of_all_pods_together() -> None:
+    fleet = Fleet()
+    for at, done in ((0.0, 100), (2.0, 120)):
+        fleet.read("a", at, counted(done))
+        fleet.read("b", at + 1.0, counted(5 * done))
+    assert newest(fleet.pods.values(), 0.0) == (10.0 + 50.0, 2.0)
+    assert newest(fleet.pods.values(), 2.5) == (50.0, 2.0)  # the other fell silent
+
+
+@pytest.mark.parametrize(
+    ("readings", "rate"),
+    [
+        pytest.param([(0.0, 100)], None, id="nothing when it was read once"),
+        pytest.param([(0.0, 100), (0.0, 120)], None, id="nothing when the same was read again"),
+        pytest.param([(0.0, 100), (2.0, 8)], 4.0, id="what it counted since it started anew"),
+        pytest.param([(0.0, 100), (2.0, 120), (2.0, 120)], 10.0, id="the same as before, read again"),
+    ],
+)
+def test_the_newest_reading_of_a_pod_tells(readings: list[tuple[float, int]], rate: float | None) -> None:
+    fleet = Fleet()
+    for at, done in readings:
+        fleet.read("a", at, counted(done))
+    found = newest(fleet.pods.values(), -1.0)
+    assert (found.rate if found is not None else None) == rate
+
+
+def test_a_reading_of_the_future_that_is_taken_back_tells_no_rate() -> None:
+    pod = read_again(None, True, Reading(1000.0, counted(10)), now=0.0)
+    pod = read_again(pod, True, Reading(2.0, counted(20)), now=2.0)
+    assert newest([pod], 0.0) is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -66,7 +67,69 @@ def test_a_replica_stays_when_it_is_needed_little_more_elsewhere() -> None:
         [make_request("calm", [9, 4, 1], current=2), make_request("busy", [30, 5, 1.5])], {"a": 3}, SETTINGS
     )
     assert plan.counts == {"busy": {"a": 1}, "calm": {"a": 2}}
-    assert plan.refused == {"busy": "a"}
+    assert plan.refused == {"busy": {"a": "NeededMore"}}
+
+
+def test_why_there_is_no_room_is_told() -> None:
+    busy = make_request("busy", [30, 20, 10])
+    assert allocate([busy], {"a": 1}, SETTINGS).refused == {"busy": {"a": "NoDevice"}}
+    refused = allocate([busy], {"a": 9}, SETTINGS, fits=lambda name, pool, have, used: False).refused
+    assert refused == {"busy": {"a": "NotAllowed"}}
+    waiting = make_request("waiting", [30, 20, 10], current=0)
+    assert allocate([busy, waiting], {"a": 1}, SETTINGS).refused["waiting"] == {"a": "NoDevice"}
+
+
+@pytest.mark.parametrize(
+    ("lost", "starving", "grew_last", "scarce", "moves"),
+    [
+        (3.0, False, False, 0.0, True),
+        (3.0, False, False, 1.0, False),
+        (1.0, False, False, 1.0, True),
+        (4.5, False, False, 0.0, False),
+        (4.5, True, False, 0.0, True),
+        (4.5, True, False, 1.0, True),
+        (1.2, False, True, 0.0, True),
+        (1.2, False, True, 1.0, False),
+    ],
+)
+def test_where_devices_are_scarce_they_move_less_but_to_who_starves(
+    lost: float, starving: bool, grew_last: bool, scarce: float, moves: bool
+) -> None:
+    """Ten late requests a second are avoided by the move: 65, 85 and 50 % of them beyond what is lost."""
+    calm = replace(make_request("calm", [30, 10 + lost, 10], current=2), grew_last=grew_last)
+    busy = replace(make_request("busy", [30, 20, 10]), starving=starving)
+    plan = allocate([calm, busy], {"a": 3}, SETTINGS, scarcity={"a": scarce})
+    assert (plan.counts["busy"]["a"] == 2) is moves
+    other = allocate([calm, busy], {"a": 3}, SETTINGS, scarcity={"b": scarce})
+    assert other == allocate([calm, busy], {"a": 3}, SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("turns", "grew_last", "starving", "scarce", "moves"),
+    [
+        (0.0, False, False, 1.0, True),
+        (0.6, False, False, 1.0, False),
+        (4.0, False, False, 0.0, True),
+        (4.0, True, False, 1.0, True),
+        (4.0, False, True, 1.0, True),
+    ],
+)
+def test_where_devices_are_scarce_who_takes_turns_grows_again_only_while_it_starves(
+    turns: float, grew_last: bool, starving: bool, scarce: float, moves: bool
+) -> None:
+    calm = make_request("calm", [30, 10.5, 10], current=2)
+    busy = make_request("busy", [30, 20, 10])
+    asked = [calm, replace(busy, turns=turns, grew_last=grew_last, starving=starving)]
+    plan = allocate(asked, {"a": 3}, SETTINGS, scarcity={"a": scarce})
+    assert (plan.counts["busy"]["a"] == 2) is moves
+
+
+def test_who_takes_turns_still_gets_its_minimum() -> None:
+    busy = replace(make_request("busy", [30, 29.9, 29.8], current=1, lowest=2), turns=9.0)
+    plan = allocate(
+        [make_request("calm", [30, 5, 0], current=2), busy], {"a": 3}, SETTINGS, scarcity={"a": 1.0}
+    )
+    assert plan.counts == {"busy": {"a": 2}, "calm": {"a": 1}}
 
 
 @pytest.mark.parametrize("needed", [3, 6, 12, 40, 200])
@@ -218,6 +281,9 @@ def requests(draw: st.DrawFn) -> list[Request]:
                 start_seconds=draw(st.floats(0, 1200)),
                 settled=draw(st.booleans()),
                 leaving=draw(st.sampled_from(["", *POOLS])),
+                starving=draw(st.booleans()),
+                grew_last=draw(st.booleans()),
+                turns=draw(st.floats(0, 9)),
             )
         )
     return made
@@ -231,9 +297,15 @@ def used_by(asked: list[Request], counts: Mapping[str, Mapping[str, int]], pool:
     )  # fmt: skip
 
 
-@given(asked=requests(), devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}))
-def test_a_plan_fits_the_pools_and_every_bound(asked: list[Request], devices: Mapping[str, int]) -> None:
-    plan = allocate(asked, devices, SETTINGS)
+def in_pools(values: st.SearchStrategy[Any]) -> st.SearchStrategy[dict[str, Any]]:
+    return st.fixed_dictionaries(dict.fromkeys(POOLS, values))
+
+
+@given(asked=requests(), devices=in_pools(st.integers(0, 20)), scarcity=in_pools(st.floats(0, 1)))
+def test_a_plan_fits_the_pools_and_every_bound(
+    asked: list[Request], devices: Mapping[str, int], scarcity: Mapping[str, float]
+) -> None:
+    plan = allocate(asked, devices, SETTINGS, scarcity=scarcity)
     running = {one.name: one.current for one in asked}
     crowded = {pool for pool in POOLS if used_by(asked, running, pool) > devices[pool]}
     for pool in POOLS:
@@ -249,36 +321,38 @@ def test_a_plan_fits_the_pools_and_every_bound(asked: list[Request], devices: Ma
             )
 
 
-@given(asked=requests(), devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}))
+@given(asked=requests(), devices=in_pools(st.integers(0, 20)), scarcity=in_pools(st.floats(0, 1)))
 def test_each_model_has_its_lowest_where_there_is_room(
-    asked: list[Request], devices: Mapping[str, int]
+    asked: list[Request], devices: Mapping[str, int], scarcity: Mapping[str, float]
 ) -> None:
-    plan = allocate(asked, devices, SETTINGS)
+    plan = allocate(asked, devices, SETTINGS, scarcity=scarcity)
     for one in asked:
         if sum(plan.counts[one.name].values()) < one.lowest:
             for offer in one.offers:
                 assert devices[offer.pool] - used_by(asked, plan.counts, offer.pool) < offer.devices
 
 
-@given(asked=requests(), devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}))
+@given(asked=requests(), devices=in_pools(st.integers(0, 20)), scarcity=in_pools(st.floats(0, 1)))
 def test_a_plan_does_not_depend_on_the_order_of_the_models(
-    asked: list[Request], devices: Mapping[str, int]
+    asked: list[Request], devices: Mapping[str, int], scarcity: Mapping[str, float]
 ) -> None:
-    first = allocate(asked, devices, SETTINGS)
-    assert first == allocate(list(reversed(asked)), devices, SETTINGS)
+    first = allocate(asked, devices, SETTINGS, scarcity=scarcity)
+    assert first == allocate(list(reversed(asked)), devices, SETTINGS, scarcity=scarcity)
 
 
 @given(
     asked=requests(),
-    devices=st.fixed_dictionaries({pool: st.integers(0, 20) for pool in POOLS}),
+    devices=in_pools(st.integers(0, 20)),
+    scarcity=in_pools(st.floats(0, 1)),
     limit=st.integers(0, 5),
 )
 def test_what_cannot_be_placed_is_never_added(
-    asked: list[Request], devices: Mapping[str, int], limit: int
+    asked: list[Request], devices: Mapping[str, int], scarcity: Mapping[str, float], limit: int
 ) -> None:
-    plan = allocate(
-        asked, devices, SETTINGS, lambda name, pool, replicas, _: pool != "a" and replicas <= limit
-    )
+    def fits(name: str, pool: str, replicas: int, devices: int) -> bool:
+        return pool != "a" and replicas <= limit
+
+    plan = allocate(asked, devices, SETTINGS, fits, scarcity)
     for one in asked:
         for pool, count in plan.counts[one.name].items():
             assert count <= max(one.current.get(pool, 0), limit if pool != "a" else 0)
@@ -286,3 +360,35 @@ def test_what_cannot_be_placed_is_never_added(
 
 def test_cost_between_whole_numbers_is_a_straight_line() -> None:
     assert [cost([8, 4, 2], x) for x in (-1, 0, 0.5, 1, 1.5, 2, 9)] == [8, 8, 6, 4, 3, 2, 2]
+
+
+# --- where the planner says where replicas are ---
+
+CHEAP, DEAR = Offer("a", 1, 1.0, 1.0), Offer("b", 1, 1.0, 3.0)
+
+
+def test_who_is_planned_elsewhere_gives_back_in_its_dearest_pool_whatever_it_is_worth() -> None:
+    calm = replace(
+        make_request("calm", [9, 0.2, 0.0, 0.0], offers=(CHEAP, DEAR)), current={"a": 2, "b": 1}, planned=True
+    )
+    assert allocate([calm], {"a": 2, "b": 1}, SETTINGS).counts == {"calm": {"a": 2, "b": 0}}
+
+
+def test_a_device_of_a_cheap_pool_is_not_taken_from_who_would_give_another() -> None:
+    """Its number would fall, and the planner would take the replica in the dear pool away."""
+    calm = replace(
+        make_request("calm", [9, 4.0, 2.0, 1.0], offers=(CHEAP, DEAR)), current={"a": 2, "b": 1}, lowest=2
+    )
+    busy = make_request("busy", [90, 60, 3], offers=(CHEAP,))
+    devices = {"a": 3, "b": 1}
+    assert allocate([calm, busy], devices, SETTINGS).counts["busy"] == {"a": 2}
+    plan = allocate([replace(calm, planned=True), busy], devices, SETTINGS)
+    assert plan.counts == {"busy": {"a": 1}, "calm": {"a": 2, "b": 1}}
+    assert plan.refused["busy"] == {"a": "NoDevice"}
+
+
+def test_who_is_planned_elsewhere_trades_no_pools() -> None:
+    both = replace(make_request("both", [9, 5, 1], offers=(CHEAP, DEAR)), planned=True)
+    only = make_request("only", [9, 5, 1.2], offers=(CHEAP,))
+    plan = allocate([both, only], {"a": 3, "b": 3}, SETTINGS)
+    assert "Trade" not in {move.kind for move in plan.moves if move.model == "both"}

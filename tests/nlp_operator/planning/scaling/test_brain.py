@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,9 +14,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nlp_operator.planning.scaling import brain
-from nlp_operator.planning.scaling.allocator import Offer
+from nlp_operator.planning.scaling.allocator import Offer, Request
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, decide
 from nlp_operator.planning.scaling.capacity import ServiceCurve
+from nlp_operator.planning.scaling.demand import Forecast
+from nlp_operator.planning.scaling.guard import Bounds
 from nlp_operator.planning.scaling.signals import FIELDS, Sample, Unknown
 
 SETTINGS = brain.Settings()
@@ -57,6 +60,26 @@ def make_input(sample: Sample | None, current: int | dict[str, int] = 2, **chang
     return ModelInput(**(fields | changes))
 
 
+def make_decision(**changes: Any) -> Decision:
+    """Two replicas of ten requests a second, of five that it may have."""
+    fields: dict[str, Any] = {
+        "name": "m",
+        "replicas": {"a": 2},
+        "wish": 2,
+        "reason": "",
+        "signal": Unknown("NoData", ""),
+        "curve": ServiceCurve(SERVICE_SECONDS),
+        "forecast": Forecast((15.0,), 15.0, 15.0, "trend"),
+        "bounds": Bounds(1, 5, ()),
+        "moves": (),
+        "refusals": {},
+        "given": make_input(None),
+        "request": Request("m", [0.0], [0.0], (), {}, 1, 5),
+        "late_share": 0.0,
+    }
+    return Decision(**(fields | changes))
+
+
 def watch(memory: Memory, rate: float, seconds: float, current: int = 2, start: float = 0.0) -> Decision:
     """Look every ten seconds; what is decided is what runs at the next look."""
     decision = None
@@ -73,6 +96,29 @@ def test_the_replicas_bear_the_load_with_some_to_spare() -> None:
     decision = watch(Memory(), rate=50.0, seconds=600)  # five erlang
     assert 6 <= decision.total <= 9
     assert decision.total == decision.wish
+
+
+def test_a_full_pool_is_no_news_of_a_model_that_got_its_replicas_in_another() -> None:
+    offers = [Offer("a", 1, 1.0, 1.0), Offer("b", 1, 1.0, 1.2)]
+    memory, current = Memory(), {"a": 2}
+    for k in range(60):
+        given_ = make_input(
+            make_sample(10.0 * k, 50.0), current, offers=offers, speeds_known=False, planned=True
+        )
+        (decision,) = decide(memory, [given_], {"a": 3, "b": 40}, 10.0 * k, SETTINGS)
+        current = dict(decision.replicas)
+    assert current["a"] == 3
+    assert decision.total >= decision.wish
+    assert decision.refusals == {}
+    assert "no room" not in decision.reason
+    short = decide(
+        memory,
+        [replace(given_, sample=make_sample(600.0, 50.0), current={"a": 3, "b": 0}, ready=3)],
+        {"a": 3, "b": 0},
+        600.0,
+        SETTINGS,
+    )
+    assert short[0].reason.endswith("there is no room in a, b.")
 
 
 def test_it_shrinks_when_the_load_has_gone_but_not_at_once() -> None:
@@ -184,12 +230,38 @@ def test_a_model_that_starves_counts_by_its_newest_requests() -> None:
     assert weights[-1] > 14
 
 
+@pytest.mark.parametrize(("late", "scarce"), [(0.02, 0.0), (0.06, 0.5), (0.3, 1.0)])
+def test_devices_are_scarce_where_much_is_late(late: float, scarce: float) -> None:
+    memory = Memory()
+    for at in range(10, 3600, 10):
+        sample = make_sample(at, 50.0, late=late * 50.0 * at)
+        decide(memory, [make_input(sample, 6)], DEVICES, at, SETTINGS)
+    own = [make_input(None, 6)]
+    assert brain._scarcity(memory, own, SETTINGS)["a"] == pytest.approx(scarce, abs=0.02)
+    full = [make_input(None, 6, highest=6)]
+    assert brain._scarcity(memory, full, SETTINGS) == {}, "it lacks no device"
+
+
+def test_the_first_start_is_no_scarcity() -> None:
+    memory = Memory()
+    for at in range(10, 70, 10):
+        decide(memory, [make_input(make_sample(at, 50.0, late=25.0 * at), 6)], DEVICES, at, SETTINGS)
+    assert brain._scarcity(memory, [make_input(None, 6)], SETTINGS)["a"] == 0.0
+
+
 def test_a_decision_explains_itself_as_plain_data() -> None:
     explained = watch(Memory(), rate=50.0, seconds=600).explain()
     assert json.loads(json.dumps(explained)) == explained
+    assert {"current", "ready", "pending", "priority", "target_seconds", "offers"} <= set(explained["given"])
+    assert {"soon", "later", "keep", "starving", "grew_last", "turns"} <= set(explained["asked"])
     assert set(explained) == {
         "model",
+        "given",
+        "asked",
+        "late_share",
         "replicas",
+        "instances",
+        "counted",
         "wish",
         "reason",
         "signal",
@@ -199,7 +271,28 @@ def test_a_decision_explains_itself_as_plain_data() -> None:
         "bounds",
         "allocator",
         "refused",
+        "scarcity",
     }
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rolling_out": True}, "A rollout is under way."),
+        ({"rolling_out": True, "highest": 9}, "A rollout is under way."),
+        ({"ready": 100}, "Not every ready pod was seen."),
+    ],
+)
+def test_the_reason_names_what_keeps_a_model_from_what_it_needs(changes: dict[str, Any], said: str) -> None:
+    """Of several bounds the one that holds it, whatever others there are above it."""
+    memory = Memory()
+    for at in range(0, 1200, 10):
+        decide(memory, [make_input(make_sample(at, 20.0), 8)], DEVICES, at, SETTINGS)
+    given_now = make_input(make_sample(1200, 20.0), 8, **changes)
+    (decision,) = decide(memory, [given_now], DEVICES, 1200, SETTINGS)
+    assert decision.wish < decision.total
+    assert decision.reason.startswith(f"{decision.total} replicas for {decision.wish}: ")
+    assert decision.reason.endswith(f" {said}")
 
 
 def test_the_same_past_gives_the_same_decision() -> None:
@@ -496,3 +589,30 @@ def test_pods_of_which_none_is_ready_are_not_idle() -> None:
         assert decision.total >= before
     assert isinstance(decision.signal, Unknown)
     assert decision.signal.reason == "NoneReady"
+
+
+def test_a_profile_that_comes_late_is_believed_at_once() -> None:
+    """Nobody has asked the model yet; the first look was made before its first pod was Ready."""
+    memory = Memory()
+    for now, curve in ((0.0, ServiceCurve(0.1)), (10.0, ServiceCurve(0.004))):
+        given = make_input(make_sample(now, 0.0), 1, prior=curve)
+        decide(memory, [given], DEVICES, now, SETTINGS)
+    assert memory.models[given.name].capacity.curve.seconds(1) == 0.004
+
+
+def test_how_much_a_batch_holds_follows_the_spec_and_the_requests() -> None:
+    """Ten at once bear what one after the other does not."""
+    memory = Memory()
+    wide, narrow = (ServiceCurve(0.08, 0.002, max_batch=size) for size in (32, 1))
+
+    def wanted(now: float, curve: ServiceCurve) -> int:
+        given = make_input(make_sample(now, 40.0, busySeconds=40.0 * now * 0.082), 20, prior=curve)
+        (decision,) = decide(memory, [given], DEVICES, now, SETTINGS)
+        return decision.wish
+
+    for look in range(12):
+        before = wanted(10.0 * look, wide)
+    assert before <= 2
+    for look in range(12, 15):
+        after = wanted(10.0 * look, narrow)
+    assert after >= 4

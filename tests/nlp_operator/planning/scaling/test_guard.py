@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen, bounds, keep
+from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen, bounds, keep, turns
 from nlp_operator.planning.scaling.signals import Unknown, Window
 
 SETTINGS = GuardSettings()
@@ -47,7 +47,8 @@ def make_seen(**changes: object) -> Seen:
 
 
 def judged(seen: Seen, *, now: float = 1000.0, state: GuardState | None = None) -> Bounds:
-    return bounds(state or GuardState(started=0.0, before=seen.current), seen, now, SETTINGS)
+    usual = GuardState(started=0.0, seen=now - 10.0, before=seen.current)
+    return bounds(state or usual, seen, now, SETTINGS)
 
 
 def test_a_calm_model_may_shrink_by_half_and_grow_to_its_double() -> None:
@@ -75,6 +76,29 @@ def test_it_does_not_shrink_while_successors_start() -> None:
     assert judged(make_seen(succeeding=True)).lowest == 3
 
 
+@pytest.mark.parametrize("lost", [1000.0, math.inf])
+def test_it_does_not_shrink_soon_after_signals_came_back(lost: float) -> None:
+    """What was not worth its price while nobody saw it was not seen to be so."""
+    state = GuardState(started=0.0, seen=2000.0 - lost)
+    again = judged(make_seen(), now=2000.0, state=state)
+    assert again.lowest == 6
+    assert [clip.why for clip in again.clips if clip.by == "recovering"] == [
+        "Its load is known again for 0 s only."
+    ]
+
+
+def test_it_shrinks_some_time_after_signals_came_back() -> None:
+    state = GuardState(started=0.0, seen=1000.0)
+    for now in range(2000, 2120, 10):
+        assert judged(make_seen(), now=now, state=state).lowest == 6
+    assert judged(make_seen(), now=2120.0, state=state).lowest == 3
+
+
+def test_a_look_without_signals_is_no_loss_of_them() -> None:
+    state = GuardState(started=0.0, seen=960.0)
+    assert judged(make_seen(), state=state).lowest == 3
+
+
 def test_it_does_not_shrink_soon_after_the_operator_started() -> None:
     assert judged(make_seen(), now=100.0, state=GuardState(started=0.0)).lowest == 6
 
@@ -82,6 +106,7 @@ def test_it_does_not_shrink_soon_after_the_operator_started() -> None:
 def test_it_does_not_shrink_soon_after_it_grew() -> None:
     state = GuardState(started=0.0, before=4)
     assert judged(make_seen(), state=state).lowest == 6
+    state.seen = 1000.0 + SETTINGS.hold_seconds - 10.0
     assert judged(make_seen(), now=1000.0 + SETTINGS.hold_seconds, state=state).lowest == 3
 
 
@@ -94,6 +119,19 @@ def test_it_does_not_grow_when_more_replicas_do_not_help() -> None:
     seen = make_seen(signal=make_window(late=90), load_share=0.2)
     assert judged(seen, now=1000.0, state=state).highest == 12
     assert judged(seen, now=1060.0, state=state).highest == 6
+
+
+def test_turns_are_counted_and_forgotten() -> None:
+    state = GuardState(started=0.0)
+    for at, current in ((0.0, 2), (10.0, 4), (20.0, 5), (30.0, 5)):
+        bounds(state, make_seen(current=current), at, SETTINGS)
+    assert turns(state, 30.0, SETTINGS) == 0, "it has only grown"
+    bounds(state, make_seen(current=4), 40.0, SETTINGS)
+    assert turns(state, 40.0, SETTINGS) == 1
+    bounds(state, make_seen(current=5), 40.0 + SETTINGS.turns_seconds, SETTINGS)
+    assert turns(state, 40.0 + SETTINGS.turns_seconds, SETTINGS) == pytest.approx(1.5)
+    assert turns(state, 1e9, SETTINGS) == pytest.approx(0)
+    assert turns(state, -1e9, SETTINGS) == pytest.approx(1.5), "a clock that was set back"
 
 
 def test_blind_for_long_it_goes_back_to_the_most_of_the_last_hour() -> None:

@@ -1,0 +1,159 @@
+"""What the slots of a model's pods have free for further instances of it, by what its agents measured.
+
+What is not known is no room: a pod that was not heard of, memory or cores that nobody measured, a device that
+others share. So a slot is never asked for more than it was seen to have.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, labels, listed, name, number, uid
+from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
+from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from nlp_operator.planning.pods import alive, is_ready, memory_limit
+from nlp_operator.planning.scaling.instances import Instances
+from nlp_operator.resources.server import highest_on, instances_on, models_in
+
+CORES_SHARE = 0.9
+"""Of the slot's cores: what is measured of a minute is a little less in the next."""
+TWICE = 2.1
+"""A new version is loaded beside the one that serves, with as many instances, and needs a little more."""
+
+
+@dataclass(frozen=True)
+class Slot:
+    """One pod's, as it was measured."""
+
+    instances: int
+    """At work."""
+    cores: float | None
+    """Of the slot; `None`: its device is none."""
+    cores_each: float | None
+    """Kept busy for each execution at a time; `None`: not known."""
+    memory: int
+    """MiB that the pod's processes may have."""
+    held: int
+    """MiB that they have."""
+    own: int
+    """MiB that the instances have: of that, or on a device."""
+    device_memory: int = 0
+    """MiB for the model on each device, with what it has; 0 where the device is cores."""
+
+
+def room(slot: Slot) -> int:
+    """Instances for which it has cores and memory, with room for a new version beside them; 0: not known."""
+    if min(slot.instances, slot.memory, slot.held, slot.own) <= 0:
+        return 0
+    each = slot.own / slot.instances
+    if slot.cores is None:
+        # What of the processes' memory is the instances' is not known here, so all of it is taken for theirs.
+        on_host = slot.memory / (TWICE * slot.held / slot.instances)
+        return math.floor(min(slot.device_memory / (TWICE * each), on_host))
+    if slot.cores_each is None or not slot.cores_each > 0:
+        return 0
+    in_memory = (slot.memory - (slot.held - slot.own)) / (TWICE * each)
+    return math.floor(max(min(in_memory, CORES_SHARE * slot.cores / slot.cores_each), 0.0))
+
+
+def instances_of(
+    model: Obj,
+    servers: Sequence[Obj],
+    configs: Mapping[str, Obj],
+    pools: Mapping[str, PoolSpec],
+    pods: Collection[Obj],
+    reports: Mapping[str, AgentReport],
+    highest: int,
+) -> Instances:
+    """`servers`: its Deployments; `configs`: their ConfigMaps by name; `pods`: its server pods; `reports`: of
+    agents, by uid of the pod; `highest`: instances for each that a pod begins with, at most.
+
+    A model that is in several pools, or moves, keeps what it has.
+    """
+    spec = parse_model(model)
+    devices = spec.serving.devices_per_replica
+    running = [one for one in servers if number(one, "spec", "replicas") > 0]
+    where = labels(running[0]).get(names.LABEL_POOL, "") if running else ""
+    pool = pools.get(where)
+    if pool is None:
+        return Instances()
+    begins = instances_on(pool, devices)
+    told = models_in(configs.get(name(running[0]))).get(name(model))
+    now = min(max(told.instances if told is not None else begins, begins), highest_on(pool, devices, highest))
+    beside = 1 if pool.device.cpu is not None else devices
+    if len(running) > 1 or spec.serving.isolation == "Shared":
+        return Instances("", now, now, now, beside)
+    most = 0
+    if pool.sharing not in ("TimeSlicing", "MPS"):
+        most = min(_free(model, spec, pool, now, pods, reports), highest_on(pool, devices, highest))
+    at_work = _at_work_anywhere(model, pods, reports)
+    return Instances(where, now, begins, max(most, now), beside, at_work, _restarts(pods))
+
+
+def _free(
+    model: Obj,
+    spec: ModelSpec,
+    pool: PoolSpec,
+    now: int,
+    pods: Collection[Obj],
+    reports: Mapping[str, AgentReport],
+) -> int:
+    """In the fullest of the slots."""
+    ready = [pod for pod in alive(pods) if is_ready(pod)]
+    slots = [_slot(model, spec, pool, now, pod, reports.get(uid(pod))) for pod in ready]
+    return min((room(one) if one is not None else 0 for one in slots), default=0)
+
+
+def _slot(
+    model: Obj, spec: ModelSpec, pool: PoolSpec, now: int, pod: Obj, report: AgentReport | None
+) -> Slot | None:
+    ours = report.of(name(model)) if report is not None and report.silent_since is None else None
+    devices = spec.serving.devices_per_replica
+    if report is None or ours is None or not _at_work(ours, now):
+        return None
+    memory, held, own, on_cores = (
+        memory_limit(pod),
+        report.held_mebibytes,
+        ours.own_mebibytes,
+        pool.device.cpu,
+    )
+    if ours.processes < now * (1 if on_cores is not None else devices):
+        return None  # they run inside Triton: what each takes is not known
+    if on_cores is not None:
+        return Slot(now, on_cores.millicores * devices / 1000, report.cores_each, memory, held, own)
+    own //= devices
+    free = own + report.free_mebibytes if report.free_mebibytes is not None else 0
+    device = min(free, pool.memory_mebibytes) if pool.memory_mebibytes else free
+    return Slot(now, None, None, memory, held, own, device)
+
+
+def _at_work(ours: ModelReport, now: int) -> bool:
+    """All that the pod was told of; what another number takes says little."""
+    return ours.state == "Serving" and ours.serving == ours.wanted and ours.instances == now
+
+
+def _at_work_anywhere(model: Obj, pods: Collection[Obj], reports: Mapping[str, AgentReport]) -> int:
+    """In the ready pod that has fewest, of those that were heard of; 0: none was."""
+    heard = [reports[uid(pod)] for pod in alive(pods) if is_ready(pod) and uid(pod) in reports]
+    ours = [one.of(name(model)) for one in heard if one.silent_since is None]
+    return min((one.instances for one in ours if one is not None and one.instances), default=0)
+
+
+def _restarts(pods: Collection[Obj]) -> int:
+    return sum(
+        number(one, "restartCount") for pod in pods for one in listed(pod, "status", "containerStatuses")
+    )
+
+
+def begins_with(model: Obj, pool: Obj | None) -> int:
+    """Instances of it that a pod in this pool begins with; 0 where that is not known."""
+    if pool is None:
+        return 0
+    try:
+        return instances_on(parse_pool(pool), parse_model(model).serving.devices_per_replica)
+    except SpecInvalid:
+        return 0
