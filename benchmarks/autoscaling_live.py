@@ -11,14 +11,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import math
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -26,14 +25,16 @@ from benchmarks.autoscaling import queueing
 from benchmarks.autoscaling import world as simulator
 from benchmarks.autoscaling.ours import Ours
 from benchmarks.autoscaling.traces import Trace
+from benchmarks.measures import write_rows
 from localcluster import cluster as local
 from localcluster.cluster import Cluster, UpOptions
 from localcluster.progress import Progress
 from nlp_operator.planning.scaling.observed import cold_start_seconds
 from tests.faults.plain_api import Obj
+from tests.nlp_agent.open_loop import Asked
 from tests.node.models.install import install, make_place, measuring_by
 from tests.node.models.place import POOL, Place, make_pool, until
-from tests.node.models.sleeper import SERVICE_SECONDS, Asked, Load, make_sleeper, put_sleeper
+from tests.node.models.sleeper import SERVICE_SECONDS, Load, make_sleeper, put_sleeper
 
 SLOTS = 4
 TARGET_SECONDS = 1.0
@@ -304,6 +305,17 @@ def play_all(cluster: Cluster, scenarios: Sequence[str]) -> list[Row]:
     return rows
 
 
+@contextmanager
+def a_node() -> Iterator[Cluster]:
+    """The cluster that runs on this machine, or one that is ended afterwards."""
+    running = local.find()
+    try:
+        yield running or local.up(UpOptions(yes=True), Progress())
+    finally:
+        if running is None:
+            local.down(Progress())
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.autoscaling_live", description=__doc__)
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the numbers there, too")
@@ -312,17 +324,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     scenarios = options.scenarios.split(",")
     if unknown := set(scenarios) - set(SCENARIOS):
         parser.error(f"{', '.join(sorted(unknown))}: it must be some of {', '.join(SCENARIOS)}")
-    running = local.find()
-    cluster = running or local.up(UpOptions(yes=True), Progress())
-    try:
+    with a_node() as cluster:
         rows = play_all(cluster, scenarios)
-    finally:
-        if running is None:
-            local.down(Progress())
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        found: dict[str, Any] = {"rows": [asdict(row) for row in rows]}
-        options.json.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_rows(options.json, rows)
     return 0
 
 

@@ -18,7 +18,6 @@ What is measured, by whom, and what counts as a write: `docs/benchmarks.md`.
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import os
 import platform
@@ -47,8 +46,9 @@ from benchmarks.measures import (
     quantile,
     reactions,
     table,
+    write_json,
 )
-from benchmarks.network import POD_CIDR, NetworkUnavailableError, enter_own_namespace
+from benchmarks.network import POD_CIDR, in_own_namespace
 from benchmarks.operator_process import ROOT, OperatorProcess, cpu_seconds, total
 from localcluster.control_plane import ControlPlane
 from localcluster.progress import Progress
@@ -149,15 +149,9 @@ def namespace_of(number: int) -> str:
 
 
 def prepare(cluster: ControlPlane, api: PlainApi, models: int) -> None:
-    """Everything that exists before the first model: what `kubectl apply -k manifests/default` makes (but
-    for the Deployment, whose process the benchmark starts itself), nodes, a pool, namespaces with their
+    """Everything that exists before the first model: the installation, nodes, a pool, namespaces with their
     data and volumes."""
-    rendered = list(yaml.safe_load_all(cluster.kubectl("kustomize", ROOT / "manifests" / "default")))
-    crds = [obj for obj in rendered if obj["kind"] == "CustomResourceDefinition"]
-    cluster.apply(*crds)
-    cluster.wait_for_crds(*(f"crd/{obj['metadata']['name']}" for obj in crds))
-    rest = [obj for obj in rendered if obj["kind"] not in ("CustomResourceDefinition", "Deployment")]
-    cluster.apply(*sorted(rest, key=lambda obj: bool(obj["kind"] != "Namespace")))
+    install(cluster)
     # 110 pods a node, of which a model needs one and for a moment a second.
     cluster.add_kwok_nodes(models // 40 + 2)
     api.create(
@@ -175,39 +169,54 @@ def prepare(cluster: ControlPlane, api: PlainApi, models: int) -> None:
         },
     )
     for number in range(0, models, MODELS_PER_NAMESPACE):
-        place = namespace_of(number)
-        labels = {"pod-security.kubernetes.io/enforce": "restricted"}
-        api.create(
-            NAMESPACE,
-            {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place, "labels": labels}},
-        )
-        corpus = {"corpus.tsv": "document\ttext\none\ta word\n"}
-        api.create(
-            CONFIG_MAP,
-            {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "corpus"}, "data": corpus},
-            place,
-        )
-        api.create(
-            VOLUME,
-            {
-                "apiVersion": "v1",
-                "kind": "PersistentVolume",
-                "metadata": {"name": f"store-{place}"},
-                "spec": {
-                    "capacity": {"storage": "20Gi"},
-                    "accessModes": ["ReadWriteMany"],
-                    "hostPath": {"path": "/nowhere"},
-                    "persistentVolumeReclaimPolicy": "Retain",
-                },
+        make_namespace(api, namespace_of(number))
+
+
+def install(cluster: ControlPlane) -> None:
+    """What `kubectl apply -k manifests/default` makes, but for the Deployment, whose process a benchmark
+    starts itself."""
+    rendered = list(yaml.safe_load_all(cluster.kubectl("kustomize", ROOT / "manifests" / "default")))
+    crds = [obj for obj in rendered if obj["kind"] == "CustomResourceDefinition"]
+    cluster.apply(*crds)
+    cluster.wait_for_crds(*(f"crd/{obj['metadata']['name']}" for obj in crds))
+    rest = [obj for obj in rendered if obj["kind"] not in ("CustomResourceDefinition", "Deployment")]
+    cluster.apply(*sorted(rest, key=lambda obj: bool(obj["kind"] != "Namespace")))
+
+
+def make_namespace(api: PlainApi, place: str) -> None:
+    """With its data and a volume for its store."""
+    labels = {"pod-security.kubernetes.io/enforce": "restricted"}
+    api.create(
+        NAMESPACE,
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": place, "labels": labels}},
+    )
+    corpus = {"corpus.tsv": "document\ttext\none\ta word\n"}
+    api.create(
+        CONFIG_MAP,
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "corpus"}, "data": corpus},
+        place,
+    )
+    api.create(
+        VOLUME,
+        {
+            "apiVersion": "v1",
+            "kind": "PersistentVolume",
+            "metadata": {"name": f"store-{place}"},
+            "spec": {
+                "capacity": {"storage": "20Gi"},
+                "accessModes": ["ReadWriteMany"],
+                "hostPath": {"path": "/nowhere"},
+                "persistentVolumeReclaimPolicy": "Retain",
             },
-        )
+        },
+    )
 
 
 @contextmanager
-def agents(kubeconfig: Path) -> Iterator[int]:
+def agents(kubeconfig: Path, module: str = "tests.faults.agents") -> Iterator[int]:
     """The agents of all server pods, as a process of its own; its pid."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.faults.agents", "--kubeconfig", str(kubeconfig)],
+        [sys.executable, "-m", module, "--kubeconfig", str(kubeconfig)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -267,6 +276,14 @@ class Benchmark:
         finally:
             self.operator.end()
         return self.results
+
+    def keep_logs(self, folder: Path | None) -> None:
+        """The operator's and the API server's; `None`: nowhere."""
+        if folder is not None:
+            folder.mkdir(parents=True, exist_ok=True)
+            for log in (self.operator.log, self.cluster.audit_log):
+                if log.exists():
+                    shutil.copy(log, folder)
 
     def writes(self, since: Mark) -> list[Entry]:
         return self.audit.writes(since, user=OPERATOR)
@@ -534,11 +551,9 @@ def rows(results: Results) -> list[tuple[str, str, str]]:
     ]
 
 
-def measure(options: argparse.Namespace) -> Results:
-    """One size, on a cluster of its own."""
-    machine = describe_machine()
-    print(f"Control plane with {options.models} NLPModels.", file=sys.stderr, flush=True)
-    with ControlPlane.start(
+def start_cluster() -> ControlPlane:
+    """Use it in a `with` statement."""
+    return ControlPlane.start(
         controllers=True,
         scheduler=True,
         kwok=True,
@@ -546,7 +561,14 @@ def measure(options: argparse.Namespace) -> Results:
         kwok_pod_network=POD_CIDR,
         apiserver_flags={"audit-policy-file": str(Path(__file__).parent / "audit-policy.yaml")},
         progress=Progress(),
-    ) as cluster:
+    )
+
+
+def measure(options: argparse.Namespace) -> Results:
+    """One size, on a cluster of its own."""
+    machine = describe_machine()
+    print(f"Control plane with {options.models} NLPModels.", file=sys.stderr, flush=True)
+    with start_cluster() as cluster:
         say("preparing")
         with PlainApi(cluster.kubeconfig) as api:
             prepare(cluster, api, options.models)
@@ -559,11 +581,7 @@ def measure(options: argparse.Namespace) -> Results:
             raise
         finally:
             benchmark.api.close()
-            if options.keep_logs:
-                options.keep_logs.mkdir(parents=True, exist_ok=True)
-                for log in (benchmark.operator.log, cluster.audit_log):
-                    if log.exists():
-                        shutil.copy(log, options.keep_logs)
+            benchmark.keep_logs(options.keep_logs)
     results.machine = machine
     return results
 
@@ -597,16 +615,11 @@ def main() -> int:
     if options.plot:
         growth.draw(growth.read(options.json), options.plot)
         return 0
-    try:
-        enter_own_namespace("benchmarks.control_plane", sys.argv[1:])
-    except NetworkUnavailableError as error:
-        print(f"This benchmark needs a network namespace of its own. {error}", file=sys.stderr)
+    if not in_own_namespace("benchmarks.control_plane", sys.argv[1:]):
         return 2
     results = measure(options)
     print(table(rows(results)))
-    if options.json:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(vars(results), indent=2) + "\n")
+    write_json(options.json, vars(results))
     return 0
 
 

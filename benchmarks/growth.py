@@ -14,6 +14,8 @@ from typing import Any
 from matplotlib import rc_context
 from matplotlib.figure import Figure
 
+from benchmarks.measures import write_json
+
 Row = dict[str, Any]
 """One size, as `benchmarks.control_plane --json` writes it."""
 
@@ -65,9 +67,7 @@ def measure_each(sizes: Sequence[int], result: Path | None, plot: Path | None, e
             command += ["--edit-seconds", str(edit_seconds), "--json", str(one)]
             subprocess.run(command, check=True)
             rows.append(json.loads(one.read_text()))
-        if result is not None:
-            result.parent.mkdir(parents=True, exist_ok=True)
-            result.write_text(json.dumps(rows, indent=2) + "\n")
+        write_json(result, rows)
         if plot is not None:
             draw(rows, plot)
 

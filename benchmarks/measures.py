@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from tests.faults.audit import Entry
 
@@ -174,3 +177,26 @@ def table(rows: Sequence[Sequence[str]]) -> str:
     lines = [" | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows]
     rule = " | ".join("-" * width for width in widths)
     return "\n".join(f"| {line} |" for line in [lines[0], rule, *lines[1:]])
+
+
+def rows_of(found: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
+    """What was found, as rows of a table; of what lies inside something else, with the name of that before
+    it."""
+    for key, value in found.items():
+        name = f"{above}{key}"
+        if isinstance(value, dict):
+            yield from rows_of(value, f"{name} ")
+        else:
+            yield name, f"{value:,.1f}" if isinstance(value, float) else str(value)
+
+
+def write_rows(file: Path | None, rows: Iterable[Any]) -> None:
+    """Dataclasses, as JSON, where a file was named."""
+    write_json(file, {"rows": [asdict(row) for row in rows]})
+
+
+def write_json(file: Path | None, found: Any) -> None:
+    """Where a file was named."""
+    if file is not None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(found, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

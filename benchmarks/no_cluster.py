@@ -27,7 +27,7 @@ from typing import Any
 
 import yaml
 
-from benchmarks.measures import table
+from benchmarks.measures import table, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE = ROOT / "manifests/samples/korean-novels.yaml"
@@ -199,9 +199,7 @@ def main(words: Sequence[str] | None = None) -> int:
                 if key in first
             ]
             print(table(rows))
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    write_json(options.json, result)
     return 0
 
 

@@ -27,7 +27,7 @@ class OperatorFailedError(Exception):
 class OperatorProcess:
     """`python -m nlp_operator` under its own ServiceAccount's token."""
 
-    def __init__(self, kubeconfig: Path, log: Path) -> None:
+    def __init__(self, kubeconfig: Path, log: Path, **settings: str) -> None:
         self.log = log
         self._log_start = 0
         self._process: subprocess.Popen[bytes] | None = None
@@ -41,6 +41,7 @@ class OperatorProcess:
             "NLP_OPERATOR_LISTEN_ADDRESS": "127.0.0.1",
             "NLP_OPERATOR_HEALTH_PORT": "0",
             "NLP_OPERATOR_METRICS_PORT": "0",
+            **{f"NLP_OPERATOR_{name.upper()}": value for name, value in settings.items()},
         }
 
     @property
@@ -63,6 +64,11 @@ class OperatorProcess:
             )
         return started
 
+    def check(self) -> None:
+        """Raises `OperatorFailedError` when it does not run any more."""
+        if self._process is None or self._process.poll() is not None:
+            raise OperatorFailedError(f"The operator ended:\n{self.tail()}")
+
     def end(self, number: signal.Signals = signal.SIGTERM) -> None:
         if self._process is not None:
             self._process.send_signal(number)
@@ -81,8 +87,7 @@ class OperatorProcess:
         """
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
-            if self._process is None or self._process.poll() is not None:
-                raise OperatorFailedError(f"The operator ended:\n{self.tail()}")
+            self.check()
             page = self.metrics()
             done = total(page, "nlp_operator_reconcile_seconds_count", 'kind="NLPModel"', 'result="done"')
             waiting = total(page, "nlp_operator_queue_depth") + total(page, "nlp_operator_queue_failing")

@@ -28,7 +28,7 @@ from typing import Any
 import uvloop
 from aiohttp import web
 
-from benchmarks.measures import quantile
+from benchmarks.measures import quantile, write_json
 from localcluster.ports import Ports
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
@@ -322,9 +322,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         ):
             rows.append(asdict(runner.run(take(options.pods, options.seconds, port))))
         print(json.dumps(rows[-1]), flush=True)
-    if options.json is not None:
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(rows, indent=2) + "\n")
+    write_json(options.json, rows)
     return 0
 
 

@@ -11,7 +11,7 @@ remembers, as it would from its metrics. `nlp-operator-new` is the same brain wi
 from __future__ import annotations
 
 import argparse
-import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -22,6 +22,7 @@ from benchmarks.autoscaling.comparison import Case
 from benchmarks.autoscaling.tables import OURS, Rows, judge, table
 from benchmarks.autoscaling.traces import TraceError
 from benchmarks.autoscaling.unseen import KNOWING
+from benchmarks.measures import write_json
 
 TUNED_ON = "faro_10jobs_11d.csv"
 """What was asked of the table is asked of the last day of this trace."""
@@ -32,21 +33,23 @@ def main(words: list[str]) -> int:
     parser.add_argument("--trace", type=Path, required=True)
     parser.add_argument("--day", type=int, help="of a trace that has several; the last")
     parser.add_argument("--caps", default="32,36,40", help="devices in all, a run each")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=at_least_one, default=5)
     parser.add_argument("--policies", default="", help="names, separated by commas; all")
     parser.add_argument(
         "--scenarios", default="", help=f"instead of the table: all, or of {', '.join(scenarios.SCENARIOS)}"
     )
-    parser.add_argument("--minutes", type=int, help="run only so many minutes of the day")
+    parser.add_argument("--minutes", type=at_least_one, help="run only so many minutes of the day")
     parser.add_argument(
         "--mean-load",
-        type=float,
+        type=above_zero,
         metavar="REPLICAS",
         help="make the trace the work of so many replicas on average: more or fewer requests, or, where it "
         "has their times, a slower or faster service",
     )
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--plot", type=Path, help="the curve of lateness against GPU-hours, as SVG or PNG")
+    parser.add_argument("--json", type=writable)
+    parser.add_argument(
+        "--plot", type=writable, help="the curve of lateness against GPU-hours, as SVG or PNG"
+    )
     parser.add_argument("--processes", type=int, default=0, help="0: one a core")
     given = parser.parse_args(words)
     started = time.monotonic()
@@ -60,7 +63,10 @@ def main(words: list[str]) -> int:
             if case.trace.times and not given.policies:
                 names = [name for name in names if name not in KNOWING]
                 print(f"Without {' and '.join(KNOWING)}: they know means of minutes, and here bursts count.")
-    except (TraceError, OSError, ValueError) as error:
+    except OSError as error:
+        print(f"--trace {given.trace}: {error.strerror}; a file of a trace is wanted.", file=sys.stderr)
+        return 2
+    except (TraceError, ValueError) as error:
         print(error, file=sys.stderr)
         return 2
     report: dict[str, object] = {"trace": given.trace.name, "day": case.day, "seeds": given.seeds}
@@ -78,17 +84,40 @@ def main(words: list[str]) -> int:
         rows = comparison.compare(case, names, caps, given.seeds, given.processes)
         report["rows"] = rows
         print(table(rows))
-        if given.trace.name == TUNED_ON and given.minutes is None and OURS in names:
+        whole_day = given.day is None and given.minutes is None and given.mean_load is None
+        if given.trace.name == TUNED_ON and whole_day and OURS in names:
             judged = judge(scenarios.of_table(rows), rows)
     if judged:
         report["asked"] = judged
         print(f"\nasked of {OURS}\n{table(judged)}")
     report["seconds"] = round(time.monotonic() - started, 1)
     print(f"{report['seconds']} s")
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps(report, indent=1), encoding="utf-8")
+    write_json(given.json, report)
     return 1 if any(row["holds"] == "missed" for row in judged) else 0
+
+
+def at_least_one(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}; a whole number of at least 1 is wanted")
+    return int(text)
+
+
+def above_zero(text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = math.nan
+    if not 0.0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text!r}; a number above 0 is wanted")
+    return number
+
+
+def writable(text: str) -> Path:
+    """Looked at before the minutes that a run takes."""
+    path = Path(text)
+    if path.is_dir():
+        raise argparse.ArgumentTypeError(f"{text!r} is a folder; a file to write is wanted")
+    return path
 
 
 def _caps(text: str, case: Case) -> list[int]:

@@ -26,8 +26,8 @@ class Knowing:
     service: bool = True
     """What its owner believes of the service (`Model.believed_factor`); else `BELIEVED`."""
     pools: bool = True
-    """The pools' speeds, and that a model may be in any; else each is as fast as any other, and a model may
-    be where it has replicas."""
+    """The pools' speeds; else each is believed to be as fast as any other, and where replicas are is not the
+    brain's to say: the cheapest pool that has room takes them."""
     queues: bool = True
     """All that wait; else those in the replicas' queues, which Triton counts."""
 
@@ -73,9 +73,6 @@ class Ours:
             )
             for pool in pools
         }
-        if not self.knowing.pools:  # who runs in one pool only waits on there
-            alone = {view.model.name for view in views if sum(map(bool, view.desired.values())) < 2}
-            pending = {key: count for key, count in pending.items() if key[0] not in alone}
         return usable_devices(self.waiting, now, {pool.name: pool.devices for pool in pools}, pending, held)
 
     def input(self, view: View, pools: Sequence[Pool]) -> brain.ModelInput:
@@ -99,12 +96,11 @@ class Ours:
             cold_start_seconds=cold_start_of(pools, self.knowing),
         )
         if not self.knowing.pools:
-            there = [pool for pool in pools if view.desired[pool.name] > 0]
-            cheapest = min((pool.price for pool in there), default=1.0)
+            cheapest = min(pool.price for pool in pools)
             offers = [
-                Offer(pool.name, model.devices, 1.0, model.devices * pool.price / cheapest) for pool in there
+                Offer(pool.name, model.devices, 1.0, model.devices * pool.price / cheapest) for pool in pools
             ]
-            given = replace(given, offers=offers, speeds_known=len(offers) < 2)
+            given = replace(given, offers=offers, speeds_known=len(offers) < 2, planned=True)
         return given
 
 

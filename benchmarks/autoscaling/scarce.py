@@ -101,12 +101,13 @@ BEARABLE = 0.05
 """An HPA that is later than this is no alternative."""
 
 
-def dearest(rows: Rows, *hpas: str) -> float:
+def dearest(rows: Rows, *hpas: str) -> float | None:
     """The brain's price over that of the best HPA, at the lateness of each point of the HPA where it is
-    bearable; the worst of them for the brain."""
+    bearable; the worst of them for the brain. Where the HPA is later than any point of the brain's, by the
+    brain's cheapest. `None` where no HPA is bearable."""
     points = [row for hpa in hpas for row in chosen(rows, policy=hpa) if row["late_share"] <= BEARABLE]
     ours = _priced(rows, OURS)
-    return max((at_lateness(ours, row["late_share"]) / row["priced_hours"] for row in points), default=0.0)
+    return max((at_lateness(ours, row["late_share"]) / row["priced_hours"] for row in points), default=None)
 
 
 def two_pools_asked(rows: Rows) -> list[Asked]:
@@ -200,8 +201,8 @@ SCARCITY_ASKED = tuple(
 )
 
 
-"""Ours: the issue asks for no starvation and no thrash. With 24 devices even who knows the future starves
-some."""
+"""The numbers are ours: the issue asks for no starvation and no thrash. With 24 devices even who knows the
+future starves some, with 18 a third."""
 
 
 LARGE_LOAD, SMALL_LOAD, SMALL_MODELS = (14.0, 20.0), (0.5, 1.6), 6

@@ -11,18 +11,19 @@ the same on every machine.
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.measures import write_rows
 from benchmarks.packing.bound import lowest_price
 from benchmarks.packing.instances import changed, mixture, planted
 from benchmarks.packing.opponents import first_fit_decreasing, one_model_a_device
 from nlp_operator.planning.packing.planner import fresh, plan, repack
 from nlp_operator.planning.packing.problem import Plan, Problem, moved_by_model, price_micros
+from nlp_operator.planning.packing.saving import next_saving
 
 PLANTED = ((1, 150, 2, 4), (2, 150, 3, 8), (3, 100, 8, 12), (4, 300, 3, 3), (5, 60, 2, 20))
 """Seed, devices, fewest and most models on one. Three on each is known as hard."""
@@ -56,9 +57,7 @@ def main(words: list[str]) -> int:
         for row in group:
             must = "" if row.must is None else f"(at most {row.must:g}{'' if row.held else ', MISSED'})"
             print(f"{row.name:66} {row.measured:10.4g} {must} {row.note}".rstrip(), flush=True)
-    if given.json:
-        given.json.parent.mkdir(parents=True, exist_ok=True)
-        given.json.write_text(json.dumps({"rows": [asdict(row) for row in rows]}, indent=1), encoding="utf-8")
+    write_rows(given.json, rows)
     return 0 if all(row.held for row in rows) else 1
 
 
@@ -142,6 +141,29 @@ def _changes(count: int, seeds: int) -> list[Row]:
         Row("price after 50 such changes, by that of everything anew", drifted),
         Row("the same after one global repack", price_micros(now, packed) / price_micros(now, fresh(now))),
         Row("share of replicas that it moved", share),
+        *_steps(now, at),
+    ]
+
+
+def _steps(problem: Problem, running: Plan) -> list[Row]:
+    """As the operator moves what runs: a server, or a model of its own, at a time."""
+    at = plan(problem, replace(running, leaving=()))
+    steps, moved, slowest = 0, 0, 0.0
+    while True:
+        begun = time.process_time()
+        found = next_saving(problem, at)
+        slowest = max(slowest, time.process_time() - begun)
+        if found is None:
+            break
+        at, steps, moved = plan(problem, replace(found.plan, leaving=())), steps + 1, moved + len(found.moved)
+    return [
+        Row(
+            "the same after as many steps of the operator as save anything",
+            price_micros(problem, at) / price_micros(problem, fresh(problem)),
+            None,
+            f"{steps} steps, {moved} models moved",
+        ),
+        Row("seconds to find a step, or that there is none, the slowest", slowest),
     ]
 
 

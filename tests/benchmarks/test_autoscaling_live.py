@@ -7,7 +7,7 @@ from itertools import pairwise
 import pytest
 
 from benchmarks.autoscaling_live import Decision, Phase, measured, moments
-from tests.node.models.sleeper import Asked
+from tests.nlp_agent.open_loop import Asked
 
 
 def test_requests_come_evenly_and_as_many_as_the_rates_have() -> None:

@@ -354,6 +354,40 @@ def test_fewer_devices_than_the_models_take_at_the_least_are_refused(
     assert f"--caps is {caps!r}; whole numbers of at least 2, separated" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--seeds", "0"], "--seeds: '0'; a whole number of at least 1 is wanted"),
+        (["--seeds=-1"], "--seeds: '-1'; a whole number of at least 1 is wanted"),
+        (["--minutes=-5"], "--minutes: '-5'; a whole number of at least 1 is wanted"),
+        (["--mean-load", "nan"], "--mean-load: 'nan'; a number above 0 is wanted"),
+        (["--mean-load=-3"], "--mean-load: '-3'; a number above 0 is wanted"),
+        (["--json", "."], "--json: '.' is a folder; a file to write is wanted"),
+    ],
+)
+def test_what_cannot_be_run_is_refused_at_once(
+    words: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        command.main(["--trace", "unread", *words])
+    assert said in capsys.readouterr().err
+
+
+def test_a_trace_that_is_not_there_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    missing = tmp_path / "trace.csv"
+    assert command.main(["--trace", str(missing)]) == 2
+    said = f"--trace {missing}: No such file or directory; a file of a trace is wanted.\n"
+    assert capsys.readouterr().err == said
+
+
+def test_a_day_that_was_tuned_on_is_not_judged(tmp_path: Path) -> None:
+    trace, report = tmp_path / command.TUNED_ON, tmp_path / "report.json"
+    trace.write_text("day,minute,a,b\n1,0,100,100\n1,1,100,100\n2,0,100,100\n2,1,100,100\n")
+    words = ["--trace", str(trace), "--caps", "2", "--seeds", "1", "--processes", "1", "--json", str(report)]
+    assert command.main([*words, "--day", "1", "--policies", "nlp-operator"]) == 0
+    assert "asked" not in json.loads(report.read_text())
+
+
 def test_of_requests_with_times_nobody_is_said_to_know_the_future(tmp_path: Path) -> None:
     trace, report = tmp_path / "trace.csv", tmp_path / "report.json"
     trace.write_text("timestamp_ms\n0\n3000\n90000\n")

@@ -68,11 +68,11 @@ def test_as_operated_is_told_what_the_operator_is(replicas: dict[str, int]) -> N
     ]
     scaling = {"maxReplicas": 64, "latencyTarget": {"milliseconds": 720}}
     model = make_model("m", scaling=scaling, serving={"maxBatchSize": 1})
-    operator = observe_model(model, deployments, pools, None, 0, [STARTED])
+    operator = observe_model(model, deployments, pools, None, 0, [STARTED], admitting=list(pools))
     assert operator is not None
     ours = told(OPERATED, **replicas)
     assert (ours.prior, ours.cold_start_seconds) == (operator.prior, operator.cold_start_seconds)
-    assert ours.speeds_known == operator.speeds_known
+    assert (ours.speeds_known, ours.planned) == (operator.speeds_known, operator.planned)
     assert sorted(ours.offers, key=str) == sorted(operator.offers, key=str)
 
 

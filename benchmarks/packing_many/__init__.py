@@ -1,0 +1,1 @@
+"""Hundreds of models of both kinds over mixed pools, on a real API server."""
