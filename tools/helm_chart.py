@@ -45,6 +45,7 @@ NOT_SETTINGS = frozenset(
         "health_port",
         "metrics_port",
         "listen_address",
+        "activator",
     }
 )
 """Settings that have a value of their own in the chart, or that the Deployment decides."""
@@ -144,10 +145,11 @@ def only_if(condition: str, kind: str = "") -> Change:
 
 
 def for_each_namespace(text: str, manifest: Manifest) -> str:
-    """`---` between the documents, one for each namespace that is served."""
-    if text.count("  namespace: default\n") != 1:
-        raise manifest.fail("has no line 'namespace: default', which the chart replaces.")
-    text = text.replace("  namespace: default\n", "  namespace: {{ $namespace }}\n")
+    """`---` between the documents, which repeat for each namespace that is served."""
+    line = "  namespace: default\n"
+    if text.count(line) != len(text.split("---\n")):
+        raise manifest.fail("has not one line 'namespace: default' a document, which the chart replaces.")
+    text = text.replace(line, "  namespace: {{ $namespace }}\n")
     return f"{{{{- range $namespace := $.Values.namespaces }}}}\n---\n{text}{{{{- end }}}}\n"
 
 
@@ -171,7 +173,25 @@ def named(text: str, manifest: Manifest) -> str:
     return re.sub(r"^( +namespace: )nlp-system$", r"\1{{ $.Release.Namespace }}", text, flags=re.MULTILINE)
 
 
+def replaced(old: str, new: str) -> Change:
+    """Text that must stand there once."""
+
+    def change(text: str, manifest: Manifest) -> str:
+        if text.count(old) != 1:
+            raise manifest.fail(f"has {old!r} {text.count(old)} times; the chart replaces it once.")
+        return text.replace(old, new)
+
+    return change
+
+
 # --- the templates ---
+
+
+WITH_ACTIVATOR = "$.Values.activator.enabled"
+ITS_NAMESPACES = """\
+            {{- with $.Values.namespaces }}
+            - {name: NLP_ACTIVATOR_NAMESPACES, value: {{ join "," . | quote }}}
+            {{- end }}"""
 
 
 ROLLED_BY_SETTINGS = """\
@@ -222,6 +242,7 @@ def templates() -> dict[str, tuple[str, tuple[Change, ...]]]:
                 ),
             ),
         ),
+        **activator_templates(),
         "metrics-service.yaml": (
             "manifests/monitoring/metrics-service.yaml",
             (only_if("$.Values.metrics.service"),),
@@ -234,6 +255,53 @@ def templates() -> dict[str, tuple[str, tuple[Change, ...]]]:
             f"crd-{path.stem}.yaml": (f"crds/{path.name}", (kept, only_if("$.Values.crds.install")))
             for path in sorted((ROOT / "crds").glob("nlp*.yaml")) + sorted((ROOT / "crds").glob("dev*.yaml"))
         },
+    }
+
+
+def activator_templates() -> dict[str, tuple[str, tuple[Change, ...]]]:
+    """Of the component that lets models sleep."""
+    folder, its_name = "manifests/activator", f"[{NAME}-activator]"
+    everywhere = only_if("not $.Values.namespaces", "ClusterRoleBinding")
+    of_its_name = replaced("[nlp-operator-activator]", its_name)
+    image, pull_policy = (
+        bind("image", "images.operator", default=operator_image()),
+        bind("imagePullPolicy", "imagePullPolicy"),
+    )
+    env = "            - {name: NLP_ACTIVATOR_CONFIG_MAP, value: nlp-operator-activator}"
+    deployment = (
+        image,
+        pull_policy,
+        bind("replicas", "activator.replicas"),
+        bind("resources", "activator.resources"),
+        insert(env, ITS_NAMESPACES),
+        replaced("value: nlp-operator-activator}", f"value: {NAME}-activator}}"),
+        insert(
+            "      enableServiceLinks: false",
+            "\n".join(optional(key, key, 6) for key in ("imagePullSecrets", "nodeSelector", "tolerations")),
+        ),
+    )
+    changes: dict[str, tuple[Change, ...]] = {
+        "role": (of_its_name, everywhere),
+        "operator-role": (of_its_name, everywhere),
+        "deployment": deployment,
+    }
+    files = (
+        "service-account",
+        "role",
+        "operator-role",
+        "wakes",
+        "service",
+        "deployment",
+        "disruption-budget",
+    )
+    return {
+        f"activator-{file}.yaml": (f"{folder}/{file}.yaml", (*changes.get(file, ()), only_if(WITH_ACTIVATOR)))
+        for file in files
+    } | {
+        "activator-namespaces.yaml": (
+            "manifests/namespaced/let-namespace-sleep.yaml",
+            (only_if(WITH_ACTIVATOR), for_each_namespace),
+        )
     }
 
 
@@ -268,6 +336,9 @@ def settings_of_the_base(path: str) -> dict[str, str]:
 
 
 OTHER_SETTINGS = """\
+  {{- if $.Values.activator.enabled }}
+  NLP_OPERATOR_ACTIVATOR: {{ include "nlp-operator.fullname" $ }}-activator
+  {{- end }}
   {{- with $.Values.namespaces }}
   NLP_OPERATOR_NAMESPACES: {{ join "," . | quote }}
   {{- end }}
@@ -293,6 +364,11 @@ def schema(values: Values) -> dict[str, Any]:
     text, flag = {"type": "string"}, {"type": "boolean"}
     some = {"type": "string", "minLength": 1}
     quantities = {"type": "object", "additionalProperties": {"type": ["string", "number"]}}
+    resources = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {"requests": quantities, "limits": quantities},
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Values of the chart nlp-operator",
@@ -315,11 +391,13 @@ def schema(values: Values) -> dict[str, Any]:
         serviceAccount=members(
             values["serviceAccount"], annotations={"type": "object", "additionalProperties": text}
         ),
-        resources={
-            "type": "object",
-            "additionalProperties": False,
-            "properties": {"requests": quantities, "limits": quantities},
-        },
+        resources=resources,
+        activator=members(
+            values["activator"],
+            enabled=flag,
+            replicas={"type": "integer", "minimum": 1},
+            resources=resources,
+        ),
         nodeSelector={"type": "object", "additionalProperties": text},
         tolerations={"type": "array", "items": {"type": "object"}},
         crds=members(values["crds"], install=flag),

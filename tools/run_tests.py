@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,13 @@ ROOT = Path(__file__).resolve().parent.parent
 
 MUST_RUN_IN_CI = ("jobs", "cluster", "node", "gates")
 """What they need comes by itself, Chromium and Korean fonts too, or lies beside the checkout: the data."""
+
+PARTS = {"jobs": 2}
+"""Pytests of a tier that run side by side, each with every second file. Programs of Jobs work on one core,
+and their tests wait for them: one pytest leaves the other core idle."""
+
+SLOWEST = ("--durations=12", "--durations-min=3")
+"""What is told of time, so that a CI that grows says where."""
 
 NO_TESTS_COLLECTED = 5  # pytest's exit code
 TESTS_FAILED = 1
@@ -71,31 +79,54 @@ def table(results: Sequence[TierResult]) -> str:
 
 
 def closing_line(results: Sequence[TierResult]) -> str:
-    passed, failed, skipped = (
-        sum(getattr(r, field) for r in results) for field in ("passed", "failed", "skipped")
-    )
+    passed, failed, skipped = sums(results)
     return f"{passed} passed, {failed} failed, {skipped} skipped"
 
 
+def sums(results: Sequence[TierResult]) -> tuple[int, int, int]:
+    """Of those that passed, failed and were skipped."""
+    return (
+        sum(one.passed for one in results),
+        sum(one.failed for one in results),
+        sum(one.skipped for one in results),
+    )
+
+
 def run_tier(tier: str, words: Sequence[str]) -> TierResult:
-    """Run one tier in a pytest of its own; its output goes to the terminal as it comes."""
+    """Run one tier in a pytest of its own, or in several side by side. The output of the first goes to the
+    terminal as it comes, that of the others when all have ended."""
+    parts = PARTS.get(tier, 1)
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(parts) as pool:
+        logs = [Path(folder, f"{number}.log") for number in range(2, parts + 1)]
+        results = list(
+            pool.map(
+                lambda number, log: run_part(tier, f"{number}/{parts}", words, log),
+                range(1, parts + 1),
+                (None, *logs),
+            )
+        )
+        for log in logs:
+            print(log.read_text(encoding="utf-8", errors="replace"), end="", flush=True)
+    return joined(results)
+
+
+def run_part(tier: str, part: str, words: Sequence[str], log: Path | None) -> TierResult:
+    """`log`: where its output goes, in place of the terminal."""
     started = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as folder, (log or Path(os.devnull)).open("wb") as stream:
         report = Path(folder, "report.json")
-        command = [
-            sys.executable,
-            "-m",
-            "pytest",
-            "-p",
-            "tools.tiers",
-            "--tier",
-            tier,
-            "--tier-report",
-            str(report),
-        ]
-        code = subprocess.run([*command, *words], cwd=ROOT, check=False).returncode
+        command = [sys.executable, "-m", "pytest", "-p", "tools.tiers", "--tier", tier, "--part", part]
+        command += ["--tier-report", str(report), *SLOWEST, *words]
+        ran = subprocess.run(command, cwd=ROOT, stdout=stream if log else None, check=False)
         numbers = json.loads(report.read_text(encoding="utf-8")) if report.exists() else {}
-    return understand(tier, code, numbers, time.monotonic() - started)
+    return understand(tier, ran.returncode, numbers, time.monotonic() - started)
+
+
+def joined(parts: Sequence[TierResult]) -> TierResult:
+    """What parts of a tier that ran side by side are together."""
+    passed, failed, skipped = sums(parts)
+    problem = " ".join(part.problem for part in parts if part.problem)
+    return TierResult(parts[0].tier, passed, failed, skipped, max(part.seconds for part in parts), problem)
 
 
 def understand(tier: str, code: int, numbers: dict[str, int], seconds: float) -> TierResult:

@@ -49,6 +49,9 @@ def tier_of(path: PurePath, marks: Collection[str]) -> str:
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier", choices=(*TIERS, RELEASE), help="Run only the tests of this tier.")
+    parser.addoption(
+        "--part", metavar="N/M", help="Of the tier's files the Nth of every M: parts can run side by side."
+    )
     parser.addoption("--tier-report", metavar="FILE", help="Write the numbers of the run to FILE, as JSON.")
 
 
@@ -57,14 +60,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     tier = config.getoption("--tier")
     if tier is None:
         return
-    chosen: list[pytest.Item] = []
-    left: list[pytest.Item] = []
-    for item in items:
-        marks = {mark.name for mark in item.iter_markers()}
-        (chosen if tier_of(below_tests(item.path, config.rootpath), marks) == tier else left).append(item)
+    of_tier = [
+        item for item in items if tier_of(below_tests(item.path, config.rootpath), marks_of(item)) == tier
+    ]
+    files = set(files_of_part([item.path for item in of_tier], config.getoption("--part") or "1/1"))
+    chosen = [item for item in of_tier if item.path in files]
+    left = set(items) - set(chosen)
     items[:] = chosen
     if left:
-        config.hook.pytest_deselected(items=left)
+        config.hook.pytest_deselected(items=list(left))
+
+
+def marks_of(item: pytest.Item) -> set[str]:
+    return {mark.name for mark in item.iter_markers()}
+
+
+def files_of_part(files: Sequence[Path], part: str) -> list[Path]:
+    """The Nth of every M of the files, in their order: what one file's tests share is made once."""
+    number, parts = map(int, part.split("/"))
+    return list(dict.fromkeys(files))[number - 1 :: parts]
 
 
 def below_tests(path: Path, root: Path) -> PurePath:

@@ -221,6 +221,8 @@ def whole(demo: Demo, access: Cluster, options: argparse.Namespace) -> None:
     else:
         demo.run_words()
         demo.apply_cached()
+        demo.run_mixed()
+        demo.answer_load()
         demo.kill_operator_once()
 
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from localcluster.access import Access
 from localcluster.errors import ClusterError, CommandFailed
@@ -76,26 +76,35 @@ def quoted(word: str) -> str:
     return f"'{word}'" if " " in word or word.startswith("{") else word
 
 
-@dataclass
-class Asker:
-    """Asks the same question over and over in the background, and keeps what was refused."""
+class InBackground:
+    """What it does, it does in a thread of its own for as long as the `with` lasts."""
 
-    ask: Callable[[], Any]
-    pause_seconds: float = 0.5
-    answered: int = 0
-    refused: list[str] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
-    _thread: threading.Thread | None = None
+    _over: threading.Event
+    _thread: threading.Thread
 
-    def __enter__(self) -> Asker:
+    def __enter__(self) -> Self:
+        self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._over.set()
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
+
+    def _run(self) -> None:
+        """Until `_over`."""
+        raise NotImplementedError
+
+
+@dataclass
+class Asker(InBackground):
+    """Asks the same question over and over in the background, and keeps what was refused."""
+
+    ask: Callable[[], Any]
+    pause_seconds: float = 0.5
+    answered: int = 0
+    refused: list[str] = field(default_factory=list)
 
     def _run(self) -> None:
         while not self._over.wait(self.pause_seconds):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 import yaml
 
 from localcluster.demo.commands import ROOT, Asker, Commands, DemoFailed, until
+from localcluster.demo.load import Load
 from localcluster.demo.questions import (
     ANALOGY,
     ANALOGY_ANSWER,
@@ -39,10 +41,28 @@ AGAIN = f"{MODEL}-again"
 """A second model of the same spec: its artifact is in the store already."""
 
 OPERATOR_NAMESPACE, OPERATOR = "nlp-system", "nlp-operator"
+HTTP_PORT = 8000
+"""Of a model's Service."""
 OPERATOR_IMAGE = "nlp-operator/operator"
 """The name in manifests/operator, which the overlay replaces."""
 
-STAYS = (f"ConfigMap/{MODEL}", f"ConfigMap/{WORDS}", "PersistentVolumeClaim/nlp-store")
+SHARING, ALONE = ("menus", "stops", "weather"), "menus-alone"
+"""Of manifests/samples/mixed-pools/models.yaml: three that share a server, and one that does not."""
+
+CALM_RATE, BUSY_RATE = 2.0, 24.0
+"""Requests a second before the step and after it. Each is `LOAD_ROWS` long texts: a replica needs some 60 ms
+for it, so it bears 16 of them, and whoever asks needs little of the machine."""
+LOAD_TEXT = " ".join(["기차", "막걸리", "눈", "선술집"] * 4000)
+LOAD_ROWS = 16
+GROWN_SECONDS = 180.0
+"""More than a second replica ever took to be ready (11 s)."""
+
+STAYS = (
+    f"ConfigMap/{MODEL}",
+    f"ConfigMap/{WORDS}",
+    "ConfigMap/mixed-pools",
+    "PersistentVolumeClaim/nlp-store",
+)
 """What a deleted model leaves: the user's own input, and the store, which belongs to the namespace."""
 
 READY_SECONDS = 600
@@ -146,6 +166,64 @@ class Demo:
             if found != ANALOGY_ANSWER:
                 raise DemoFailed(f"{ANALOGY} is {found!r}; it must be {ANALOGY_ANSWER!r}.")
 
+    def run_mixed(self) -> None:
+        """Models that share a server, and one that does not."""
+        with self.progress.step("three models in one server, one in its own: Ready"):
+            self.commands.kubectl("delete", "-n", CALM, f"nlp/{AGAIN}", f"nlp/{WORDS}")
+            sample = ROOT / "manifests" / "samples" / "mixed-pools" / "models.yaml"
+            self.commands.kubectl("apply", "-n", CALM, "-f", sample)
+            for model in (*SHARING, ALONE):
+                self.wait_ready(CALM, model)
+            self.show(self.commands.nlpctl("pools"))
+            servers = {model: self.servers_of(model) for model in (*SHARING, ALONE)}
+            self.facts["servers"] = {model: list(found) for model, found in servers.items()}
+            (shared, *others) = {servers[model] for model in SHARING}
+            if others or len(shared) != 1 or servers[ALONE] == shared:
+                raise DemoFailed(f"{', '.join(SHARING)} must share a server without {ALONE}: {servers}.")
+
+    def answer_load(self) -> None:
+        """A step of the load, answered with a second replica, and explained."""
+        with self.progress.step(f"load x {BUSY_RATE / CALM_RATE:g}: a second replica, and why"):
+            self.commands.kubectl("delete", "-n", CALM, f"nlp/{ALONE}")
+            scaling = {"maxReplicas": 2, "latencyTarget": {"milliseconds": 500}}
+            patch = json.dumps({"spec": {"scaling": scaling}})
+            self.commands.kubectl("patch", "-n", CALM, f"nlp/{MODEL}", "--type=merge", "-p", patch)
+            address = (self.commands.read("-n", CALM, f"service/{MODEL}")["spec"]["clusterIP"], HTTP_PORT)
+            texts = [LOAD_TEXT] * LOAD_ROWS
+            with Load(address, MODEL, texts, ("interpreted_as",), CALM_RATE) as load:
+                self.commands.kubectl(
+                    "wait",
+                    "-n",
+                    CALM,
+                    "--for=condition=SignalsAvailable",
+                    f"nlp/{MODEL}",
+                    "--timeout=120s",
+                )
+                self.progress.say(f"  {BUSY_RATE:g} requests a second in place of {CALM_RATE:g}")
+                load.rate, begun = BUSY_RATE, time.monotonic()
+                until("two replicas are ready", GROWN_SECONDS, lambda: self.ready_replicas() >= 2)
+                self.facts["secondReplicaAfterSeconds"] = round(time.monotonic() - begun, 1)
+            self.progress.say(
+                f"      ready after {self.facts['secondReplicaAfterSeconds']:g} s; "
+                f"{load.answered} answers, {len(load.refused)} refused"
+            )
+            self.show(self.commands.nlpctl("why", MODEL, "-n", CALM))
+            if load.refused:
+                raise DemoFailed(f"Requests were refused while the model grew: {load.refused[0]}")
+
+    def show(self, output: str) -> None:
+        for line in output.rstrip().splitlines():
+            self.progress.say(f"      {line}".rstrip())
+
+    def servers_of(self, model: str) -> tuple[str, ...]:
+        servers = self.commands.read("-n", CALM, f"nlp/{model}")["status"]["servers"]
+        return tuple(one["name"] for one in servers)
+
+    def ready_replicas(self) -> int:
+        selector = f"nlp-operator.io/model={MODEL}"
+        found = self.commands.read("-n", CALM, "deployments", "-l", selector)["items"]
+        return sum(one["status"].get("readyReplicas", 0) for one in found)
+
     def kill_operator_once(self) -> None:
         with self.progress.step("operator killed and back, answers kept coming"):
             question = QUESTIONS[1]
@@ -158,14 +236,14 @@ class Demo:
                 until("the operator's container runs again", 60, lambda: self.operator_starts() > before)
                 self.rollout_done()
                 # Proof that it works again, and not only runs: it takes notice of an edit.
-                edit = '{"spec":{"scaling":{"latencyTarget":{"milliseconds":200}}}}'
-                self.commands.kubectl("patch", "-n", CALM, f"nlp/{AGAIN}", "--type=merge", "-p", edit)
-                generation = self.commands.read("-n", CALM, f"nlp/{AGAIN}")["metadata"]["generation"]
+                edit = '{"spec":{"scaling":{"latencyTarget":{"milliseconds":600}}}}'
+                self.commands.kubectl("patch", "-n", CALM, f"nlp/{MODEL}", "--type=merge", "-p", edit)
+                generation = self.commands.read("-n", CALM, f"nlp/{MODEL}")["metadata"]["generation"]
                 self.commands.kubectl(
                     "wait",
                     "-n",
                     CALM,
-                    f"nlp/{AGAIN}",
+                    f"nlp/{MODEL}",
                     f"--for=jsonpath={{.status.observedGeneration}}={generation}",
                     "--timeout=60s",
                 )
@@ -300,10 +378,10 @@ def namespace_object(name: str) -> dict[str, Any]:
 
 
 @contextmanager
-def overlay(images: dict[str, str]) -> Iterator[Path]:
-    """A kustomization over manifests/default that uses images of this machine instead of published ones."""
+def overlay(images: dict[str, str], base: str = "default") -> Iterator[Path]:
+    """A kustomization over manifests/<base> that uses images of this machine instead of published ones."""
     with tempfile.TemporaryDirectory(prefix="nlp-demo-") as folder:
-        content = kustomization(os.path.relpath(ROOT / "manifests" / "default", folder), images)
+        content = kustomization(os.path.relpath(ROOT / "manifests" / base, folder), images)
         # JSON, which is YAML too: PyYAML leaves a tag such as 12e45678 unquoted, and Go reads a number.
         Path(folder, "kustomization.yaml").write_text(json.dumps(content), encoding="utf-8")
         yield Path(folder)

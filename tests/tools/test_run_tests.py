@@ -1,11 +1,11 @@
 from __future__ import annotations
 
-from pathlib import PurePath
+from pathlib import Path, PurePath
 
 import pytest
 
-from tools.run_tests import TierResult, closing_line, judge, main, split, understand
-from tools.tiers import tier_of
+from tools.run_tests import TierResult, closing_line, joined, judge, main, split, understand
+from tools.tiers import files_of_part, tier_of
 
 
 @pytest.mark.parametrize(
@@ -86,6 +86,19 @@ def test_a_run_that_broke_off_is_a_failure(
     result = understand("fast", code, numbers, 1.0)
     assert result.failed == failed
     assert bool(result.problem) is problem
+
+
+def test_parts_of_a_tier_have_every_file_once() -> None:
+    files = [Path(name) for name in ("a", "a", "b", "c", "c", "c", "d", "e")]
+    assert files_of_part(files, "1/1") == [Path(name) for name in "abcde"]
+    assert files_of_part(files, "1/2") == [Path(name) for name in "ace"]
+    assert files_of_part(files, "2/2") == [Path(name) for name in "bd"]
+    assert files_of_part(files[:2], "2/2") == []
+
+
+def test_parts_that_ran_side_by_side_are_one_tier_and_a_broken_one_breaks_it() -> None:
+    parts = [TierResult("jobs", 5, 0, 1, 30.0), TierResult("jobs", 2, 1, 0, 40.0, "It broke off.")]
+    assert joined(parts) == TierResult("jobs", 7, 1, 1, 40.0, "It broke off.")
 
 
 def test_closing_line_sums_the_tiers() -> None:

@@ -30,10 +30,10 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(tree: Path, tier: str) -> dict[str, int]:
+def run(tree: Path, tier: str, *more: str) -> dict[str, int]:
     report = tree / "report.json"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    words = ["-p", "tools.tiers", "--tier", tier, "--tier-report", str(report), "-q"]
+    words = ["-p", "tools.tiers", "--tier", tier, "--tier-report", str(report), "-q", *more]
     subprocess.run(
         [sys.executable, "-m", "pytest", *words], cwd=tree, env=environment, capture_output=True, check=False
     )
@@ -47,6 +47,17 @@ def test_only_the_tests_of_the_tier_run_and_an_error_counts_as_failed(tree: Path
 
 def test_a_folder_is_a_tier(tree: Path) -> None:
     assert run(tree, "cluster") == {"passed": 1, "failed": 0, "skipped": 0, "exit": 0}
+
+
+def test_parts_of_a_tier_have_each_of_its_files_once(tree: Path) -> None:
+    """The files of other tiers do not count: they would leave a part with nothing."""
+    for name in ("a", "b", "c"):
+        (tree / "tests" / f"test_{name}.py").write_text("def test_good(): pass\n")
+        (tree / "tests" / "cluster" / f"test_api_{name}.py").write_text("def test_api(): pass\n")
+    parts = [run(tree, "cluster", "--part", part) for part in ("1/2", "2/2")]
+    assert [(part["passed"], part["failed"]) for part in parts] == [(2, 0), (2, 0)]
+    parts = [run(tree, "fast", "--part", part) for part in ("1/3", "2/3", "3/3")]
+    assert sorted((part["passed"], part["failed"]) for part in parts) == [(1, 0), (1, 0), (2, 2)]
 
 
 def test_a_tier_without_tests_reports_zeroes(tree: Path) -> None:
