@@ -15,12 +15,10 @@ import socket
 import struct
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from types import FrameType
 from typing import TextIO
 
 from localcluster import binaries, cgroups, debian, kwok, paths, releases
@@ -30,6 +28,7 @@ from localcluster.certificates import Pair
 from localcluster.containerd import Containerd
 from localcluster.control_plane import ControlPlane, Options
 from localcluster.errors import ClusterError, NotAgreed, NotPossible
+from localcluster.interrupts import interruptible, signals_do
 from localcluster.locks import held
 from localcluster.network import Ip, Networks, choose_networks, connect, networks_taken
 from localcluster.node import DEBIAN_PACKAGES, DEBIAN_PROGRAMS, Node
@@ -37,8 +36,6 @@ from localcluster.processes import Processes
 from localcluster.progress import Progress
 from localcluster.room import NAMESPACES as ROOM_NAMESPACES
 from localcluster.room import end_room, find_room, make_room, wait_for
-
-_Handler = Callable[[int, FrameType | None], None] | signal.Handlers
 
 DISK_GIGABYTES = 1
 """etcd's data and the logs."""
@@ -315,12 +312,12 @@ def up(options: UpOptions | None = None, progress: Progress | None = None) -> Cl
         if options.agreed is not None:
             options.agreed(plan)
         _take_down(folder)  # what a killed `up` or a reboot left
-        with _signals_do(_interrupt, signal.SIGTERM, signal.SIGHUP):
+        with interruptible(signal.SIGTERM, signal.SIGHUP):
             try:
                 return _start(folder, plan, options, progress)
             except BaseException:
                 # A second Ctrl-C must not stop the undoing half way; it takes a second.
-                with _signals_do(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+                with signals_do(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
                     progress.say("  undoing what was begun")
                     _take_down(folder)
                 raise
@@ -487,27 +484,6 @@ def _one_at_a_time(progress: Progress) -> Iterator[None]:
     busy = "another `up` or `down` is under way; waiting for it"
     with held(paths.runtime_dir() / "cluster.lock", progress, busy):
         yield
-
-
-def _interrupt(number: int, frame: FrameType | None) -> None:
-    """SIGTERM and SIGHUP become what SIGINT is in Python, so that they undo things too."""
-    raise KeyboardInterrupt(signal.Signals(number).name)
-
-
-@contextmanager
-def _signals_do(action: _Handler, *numbers: signal.Signals) -> Iterator[None]:
-    """Handle signals in another way for a while. In a thread nothing changes: Python forbids it there."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    # What is ignored stays ignored: so nohup and a shell's background jobs mean it.
-    heard = [number for number in numbers if signal.getsignal(number) is not signal.SIG_IGN]
-    before = {number: signal.signal(number, action) for number in heard}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def dns_question(name: str) -> bytes:

@@ -7,10 +7,8 @@ import os
 import random
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 
 from localcluster import cluster
 from localcluster.cluster import Cluster, Plan, UpOptions
@@ -20,6 +18,7 @@ from localcluster.demo.commands import ROOT, Commands, is_root
 from localcluster.demo.flow import Demo
 from localcluster.errors import ClusterError
 from localcluster.images import USUAL, Beside, build_images, gigabytes_for
+from localcluster.interrupts import interruptible, signals_do
 from localcluster.progress import Progress
 
 EPILOG = """\
@@ -110,13 +109,13 @@ def switch(text: str) -> bool:
 
 def main(words: Sequence[str] | None = None) -> int:
     options = parse(sys.argv[1:] if words is None else words)
-    signal.signal(signal.SIGTERM, interrupt)
     progress = Progress()
     facts: dict[str, object] = {}
     answers: dict[str, object] = {}
     code = 1
     try:
-        walk(options, progress, answers, facts)
+        with interruptible(signal.SIGTERM):
+            walk(options, progress, answers, facts)
         code = 0
     except ClusterError as error:
         print(f"\nerror: {error}", file=sys.stderr)
@@ -128,10 +127,6 @@ def main(words: Sequence[str] | None = None) -> int:
     report.write(options.json, report.as_object(progress.steps, answers, facts))
     print(f"\n{report.table(progress.steps)}\n\nWritten to {options.json}.")
     return code
-
-
-def interrupt(_number: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 def walk(
@@ -184,7 +179,8 @@ def show(
         if not options.keep and (access.has_node or not access.started_here):
             demo.delete_everything()
     finally:
-        with uninterrupted():
+        # A second Ctrl-C must not keep the first from taking everything away.
+        with signals_do(signal.SIG_IGN, signal.SIGINT, signal.SIGTERM):
             if access.started_here and not options.keep:
                 cluster.down(progress)
             tell_what_stays(options, progress, access)
@@ -224,17 +220,6 @@ def whole(demo: Demo, access: Cluster, options: argparse.Namespace) -> None:
         demo.run_mixed()
         demo.answer_load()
         demo.kill_operator_once()
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """A second Ctrl-C must not keep the first from taking everything away."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 if __name__ == "__main__":

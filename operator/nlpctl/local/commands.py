@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -73,7 +71,9 @@ def build(
       nlpctl build -f model.yaml --input corpus=./novels
       nlpctl build -f encoder.yaml --input weights=./my-model --json | jq -r '.models[].digest'
     """
-    with _ends_in_order():
+    from localcluster.interrupts import interruptible
+
+    with interruptible(signal.SIGTERM, signal.SIGHUP):
         built, _ = _build(files, inputs, credentials, store)
     if as_json:
         click.echo(
@@ -114,13 +114,14 @@ def serve(
       nlpctl infer --local korean-novels 막걸리            from another terminal
       nlpctl serve -f encoder.yaml --input weights=./my-model --port 9000
     """
+    from localcluster.interrupts import interruptible
     from localcluster.serving_env import check_machine, serving_environment
     from nlpctl.local import servers
     from nlpctl.local.serving import serving
 
     ready = False
     try:
-        with _ends_in_order():
+        with interruptible(signal.SIGTERM, signal.SIGHUP):
             _possible(check_machine)  # before minutes of downloads and building
             built, seconds = _build(files, inputs, credentials, store)
             progress = _progress()
@@ -195,21 +196,6 @@ def _progress() -> Progress:
     from localcluster.progress import Progress
 
     return Progress()
-
-
-@contextlib.contextmanager
-def _ends_in_order() -> Iterator[None]:
-    """SIGTERM and SIGHUP do what a Ctrl-C does: processes are ended, and folders taken away."""
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 # --- what is printed ---
