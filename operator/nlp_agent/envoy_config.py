@@ -29,9 +29,9 @@ UNATTRIBUTED = "unattributed"
 COLLECTOR = "traces"
 ENVOY_SERVICE = "nlp-envoy"
 """`service.name` of its spans."""
-# Milliseconds; Envoy counts whole ones. From 10 ms to 1 s, where latency targets lie, a bound is about a
-# tenth above the one below it, so a quantile is wrong by that at most (docs/decisions/0090-signals.md).
-# Envoy keeps two digits of a time: a bound with three would count what it has to guess.
+# Milliseconds. From 10 ms to 1 s, where latency targets lie, a bound is about a tenth above the one below it,
+# so a quantile is wrong by that at most (docs/decisions/0090-signals.md). Envoy keeps two digits of a time:
+# a bound with three would count what it has to guess.
 LATENCY_BUCKETS = (
     *range(1, 20),
     20, 22, 24, 26, 28, 30, 33, 36, 40, 44, 48, 50, 55, 60, 65, 70, 75, 80, 88, 95,
@@ -40,6 +40,10 @@ LATENCY_BUCKETS = (
     1000, 1200, 1500, 1800, 2000, 2500, 3000, 3500, 4000, 5000, 6000, 7000, 8000, 10000,
     15000, 20000, 30000, 60000, 120000,
 )  # fmt: skip
+SHORT_OF = 0.125
+"""How far below each of them, in milliseconds, Envoy is told that it lies. Envoy drops what is less than a
+millisecond, and a time's third digit, and counts what is then at most the bound: under 100 all that took less
+than 110 ms, under 99.875 what took less than 100. It is an eighth, for Envoy writes every digit."""
 TYPE = "type.googleapis.com/envoy"
 INFERENCE_SERVICE = "/inference.GRPCInferenceService/"
 GRPC_METADATA = ("ServerLive", "ServerReady", "ModelReady", "ServerMetadata", "ModelMetadata")
@@ -62,7 +66,7 @@ def make_bootstrap(
         "stats_config": {
             "histogram_bucket_settings": [
                 # Of the models only; those of the clusters behind them tell nothing more.
-                {"match": {"prefix": "vhost."}, "buckets": [float(bound) for bound in LATENCY_BUCKETS]}
+                {"match": {"prefix": "vhost."}, "buckets": [bound - SHORT_OF for bound in LATENCY_BUCKETS]}
             ]
         },
         "overload_manager": {

@@ -1,19 +1,27 @@
 from __future__ import annotations
 
+import contextlib
+import http.client
 import json
 import re
+import socket
 import subprocess
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from localcluster.ports import Ports as FreePorts
 from localcluster.serving_env import serving_environment
 from nlp_agent.envoy_config import (
     GRPC_ROUTES,
     HTTP_ROUTES,
     LATENCY_BUCKETS,
+    SHORT_OF,
     UNATTRIBUTED,
     make_bootstrap,
     make_grpc_routes,
@@ -21,6 +29,7 @@ from nlp_agent.envoy_config import (
 )
 from nlp_agent.settings import Limits, Ports, Traces
 from nlp_agent.triton import TritonPorts
+from tests.nlp_agent.running import wait_until
 
 LIMITS = Limits()
 
@@ -202,3 +211,97 @@ def test_bounds_of_latency_are_close_where_targets_lie() -> None:
     assert all(upper / lower <= 1.12 for lower, upper in steps if 10 <= lower < 1000)
     # Envoy keeps two digits: of a bound with three it would guess the count.
     assert all(bound < 100 or bound % 10 ** (len(str(bound)) - 2) == 0 for bound in LATENCY_BUCKETS)
+
+
+class Answering(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@contextlib.contextmanager
+def envoy_that_counts_bytes(folder: Path) -> Iterator[tuple[int, Path]]:
+    """The door's port, and the admin page's socket: the sizes of bodies are counted as latencies are, and
+    can be chosen. Its upstream answers at once."""
+    upstream = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+    threading.Thread(target=upstream.serve_forever, daemon=True).start()
+    free = FreePorts()
+    door, grpc, metrics, agent = (free.take() for _ in range(4))
+    admin = folder / "a.sock"
+    bootstrap = make_bootstrap(
+        Ports("127.0.0.1", door, grpc, metrics, agent),
+        LIMITS,
+        TritonPorts(upstream.server_port, 2, 3),
+        str(folder),
+        str(admin),
+    )
+    for cluster in bootstrap["static_resources"]["clusters"]:
+        cluster["track_cluster_stats"] = {"request_response_sizes": True}
+    (latencies,) = bootstrap["stats_config"]["histogram_bucket_settings"]
+    latencies["match"] = {"prefix": "cluster.triton_http."}
+    (folder / f"{HTTP_ROUTES}.json").write_text(json.dumps(make_http_routes(LIMITS, ["words"], [])))
+    (folder / f"{GRPC_ROUTES}.json").write_text(json.dumps(make_grpc_routes(LIMITS, "demo", ["words"], [])))
+    (folder / "envoy.json").write_text(json.dumps(bootstrap))
+    environment = serving_environment().variables
+    command = [environment["NLP_ENVOY_BINARY"], "--config-path", str(folder / "envoy.json")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([*command, "--use-dynamic-base-id"], stdout=log, stderr=log)
+    try:
+        yield door, admin
+    finally:
+        process.kill()
+        process.wait(60)
+        upstream.shutdown()
+        upstream.server_close()
+        free.release()
+
+
+def post(port: int, size: int) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        connection.request("POST", "/v2/models/words/infer", b"x" * size)
+        return connection.getresponse().status
+    except OSError:  # it does not listen yet
+        return 0
+    finally:
+        connection.close()
+
+
+def counted(admin: Path) -> dict[float, int]:
+    """Bodies by bound; nothing while there is no page."""
+    connection = http.client.HTTPConnection("localhost", timeout=60)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    try:
+        connection.sock.connect(str(admin))
+        connection.request("GET", "/stats/prometheus?filter=upstream_rq_body_size")
+        page = connection.getresponse().read().decode()
+    except OSError:
+        return {}
+    finally:
+        connection.close()
+    series = r'envoy_cluster_upstream_rq_body_size_bucket\{[^}]*"triton_http",le="([^"]+)"\} (\d+)'
+    return {float(bound): int(count) for bound, count in re.findall(series, page)}
+
+
+@pytest.mark.triton
+def test_under_each_bound_envoy_counts_what_is_less_and_nothing_else(tmp_path: Path) -> None:
+    """By default it would count a tenth more: what is 100 to 109 under the bound 100."""
+    sizes = [1, 9, 10, 19, 20, 99, 100, 101, 109, 110, 119, 120, 219, 220, 439, 440, 999, 1000, 1099, 1199]
+    with envoy_that_counts_bytes(tmp_path) as (door, admin):
+        wait_until("Envoy answers", lambda: post(door, 5) == 200)
+        assert [post(door, size) for size in sizes] == [200] * len(sizes)
+
+        def all_counted() -> dict[float, int]:
+            found = counted(admin)
+            return found if found.get(float("inf")) == len(sizes) + 1 else {}
+
+        found = wait_until("the page has every body", all_counted)
+    assert list(found)[:-1] == [bound - SHORT_OF for bound in LATENCY_BUCKETS]
+    less = {bound: sum(size < bound for size in [5, *sizes]) for bound in LATENCY_BUCKETS}
+    assert {bound: found[bound - SHORT_OF] for bound in LATENCY_BUCKETS} == less

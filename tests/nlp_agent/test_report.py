@@ -9,7 +9,7 @@ import pytest
 
 from nlp_agent.decisions import Model, Refusal
 from nlp_agent.devices import Device
-from nlp_agent.envoy_config import LATENCY_BUCKETS
+from nlp_agent.envoy_config import LATENCY_BUCKETS, SHORT_OF
 from nlp_agent.measures import Measures, ModelMeasures, OnDevice, ServerMeasures
 from nlp_agent.memory import Held
 from nlp_agent.profile import Batch, Profile, to_json
@@ -113,7 +113,8 @@ def test_operator_reads_the_report_and_has_room_for_sixty_measured_models() -> N
     assert MEASURED.profile is not None
     profile = replace(MEASURED.profile, batches=MEASURED.profile.batches * 12)
     models = {spec.name: Model(spec.name, live=spec) for spec in specs}
-    busy = Told("b" * 64, 600.0, Counts(9_999_999, 9, dict.fromkeys(map(float, LATENCY_BUCKETS), 99_999)))
+    latency = dict.fromkeys((bound - SHORT_OF for bound in LATENCY_BUCKETS), 99_999)
+    busy = Told("b" * 64, 600.0, Counts(9_999_999, 9, latency))
     measured = replace(MEASURED, profile=profile, traffic=(busy, busy))
     measures = Measures(models={spec.name: measured for spec in specs})
     body = json.dumps(make_report(config, "", models, "", "2.51.0", "Running", measures))
