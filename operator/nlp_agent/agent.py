@@ -26,7 +26,7 @@ import aiohttp
 
 from nlp_agent import decisions
 from nlp_agent.artifact import drop_unused
-from nlp_agent.backends import cores_used, find_dead, find_stubs
+from nlp_agent.backends import cores_used, find_dead, find_stubs, is_alive
 from nlp_agent.decisions import Bring, GiveUp, Heal, Model, Remove, Rest, Restart
 from nlp_agent.envoy import Envoy, replace_file
 from nlp_agent.errors import (
@@ -103,6 +103,7 @@ class Agent:
         self._measure_soon = asyncio.Event()
         self._busy = ""
         self._turned = self.loop.time()
+        self._looks = 0
         self._published: tuple[list[str], list[str], list[str]] | None = None
         self._hold = Hold(settings.run, self._wait_until_well)
         self._wake = asyncio.Event()
@@ -415,8 +416,10 @@ class Agent:
 
     async def _wait_until_well(self, name: str) -> None:
         """Of a request whose backend died."""
-        # Two looks, for one may have begun just before.
-        await wait_for(lambda: self._is_well(name), 2 * self.settings.timing.look, HOLD_SECONDS)
+        # Two looks, for one may have begun just before. Counted and not timed: many requests that come at
+        # once keep this loop from looking.
+        enough = self._looks + 2
+        await wait_for(lambda: self._is_well(name), lambda: self._looks >= enough, HOLD_SECONDS)
 
     def _is_well(self, name: str) -> bool | None:
         """`None`: it will not be."""
@@ -468,7 +471,7 @@ class Agent:
         self._wake.set()
 
     def _look_at_backends(self) -> None:
-        if self._client is None or self._triton is None:
+        if self._client is None or self._triton is None or not is_alive(self._triton.pid):
             return
         for name, pids in find_dead(
             self._triton.pid, {n: p.stubs for n, p in self._proofs.items() if p.stubs}
@@ -476,6 +479,7 @@ class Agent:
             if name != self._busy and not decisions.shrinks(self._known(name)):
                 self._fall_ill(name, f"{len(pids)} of its processes died (pids {sorted(pids)}).")
         self._end_leftovers(self._triton.pid)
+        self._looks += 1
 
     def _end_leftovers(self, triton: int) -> None:
         """Of processes that a heal replaced, those that Triton has not ended when any request they held is

@@ -82,5 +82,14 @@ def find_dead(triton: int, stubs: Mapping[str, frozenset[int]]) -> dict[str, fro
     return {name: gone for name, pids in stubs.items() if (gone := pids - alive)}
 
 
+def is_alive(pid: int) -> bool:
+    """False also for one whose end nobody has been told of yet."""
+    try:
+        state, _ = parse_stat((PROC / str(pid) / "stat").read_text(errors="replace"))
+    except (OSError, ValueError):
+        return False
+    return state not in DEAD
+
+
 def all_pids() -> frozenset[int]:
     return frozenset(int(folder.name) for folder in PROC.iterdir() if folder.name.isdigit())

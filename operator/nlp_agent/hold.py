@@ -27,6 +27,10 @@ GRPC_SOCKET = "hold-grpc.sock"
 AGAIN = 500
 """What Envoy tries again; over gRPC it is INTERNAL."""
 
+BACKLOG = 4096
+"""Of the HTTP socket: whatever waits in Triton comes at once, and who finds it full is lost. It is what the
+kernel grants at most (`net.core.somaxconn`)."""
+
 _MODEL = re.compile(r"^/v2/models/([^/]+)/")
 SERVICE = "inference.GRPCInferenceService"
 
@@ -46,7 +50,7 @@ class Hold:
         application.router.add_route("*", "/{path:.*}", self._http)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._runner.setup()
-        await web.UnixSite(self._runner, str(self._folder / HOLD_HTTP_SOCKET)).start()
+        await web.UnixSite(self._runner, str(self._folder / HOLD_HTTP_SOCKET), backlog=BACKLOG).start()
         self._server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
         infer = grpc.unary_unary_rpc_method_handler(self._grpc)
         handler = grpc.method_handlers_generic_handler(SERVICE, {"ModelInfer": infer})
@@ -74,16 +78,16 @@ class Hold:
 
 
 async def wait_for(
-    state: Callable[[], bool | None], noticed_within: float, patience: float, every: float = 0.05
+    state: Callable[[], bool | None], looked: Callable[[], bool], patience: float, every: float = 0.05
 ) -> None:
     """Until `state` is True. `None`: it will not come true. A state that is True at first may only not know
-    yet, so it counts after `noticed_within`."""
+    yet, so it counts once somebody `looked` since."""
     loop = asyncio.get_running_loop()
     begun = loop.time()
     was_false = False
-    while (now := loop.time()) - begun < patience:
+    while loop.time() - begun < patience:
         found = state()
-        if found is None or (found and (was_false or now - begun >= noticed_within)):
+        if found is None or (found and (was_false or looked())):
             return
         was_false |= found is False
         await asyncio.sleep(every)
