@@ -81,7 +81,7 @@ def shared_otherwise(spec: PoolSpec, node: Obj) -> str:
     replicas = _number(node, f"{prefix}.replicas")
     if replicas is None:
         return ""
-    strategy = labels(node).get(f"{GPU}.sharing-strategy", "time-slicing")
+    strategy = labels(node).get(f"{prefix}.sharing-strategy", "time-slicing")
     truth = STRATEGIES.get(strategy) if replicas > 1 else None
     if truth is not None and spec.sharing not in ("TimeSlicing", "MPS"):
         return (
@@ -97,10 +97,12 @@ def shared_otherwise(spec: PoolSpec, node: Obj) -> str:
 
 
 def cut_otherwise(spec: PoolSpec, node: Obj) -> str:
-    """With the strategy `single` a whole device is announced under its plain name, and is a slice."""
+    """With the strategy `single` a whole device is announced under its plain name, and is a slice. Of a slice
+    that several pods take in turns this is what counts (`shared_otherwise`)."""
     strategy, resource = labels(node).get("nvidia.com/mig.strategy", ""), _resource(spec)
     slices = resource.startswith(SLICE) or (resource == GPU and strategy == "single")
-    if strategy and slices and spec.sharing != "MIG":
+    shared = _sharing(spec, node) > 1
+    if strategy and slices and not shared and spec.sharing != "MIG":
         return (
             f"spec.sharing is {spec.sharing}, and {resource} on node {name(node)} is a slice (its label "
             f"nvidia.com/mig.strategy is {strategy}): MIG would be right."

@@ -39,6 +39,15 @@ def reason_and_words(pool: Obj, *nodes: Obj) -> tuple[str, str]:
 
 L4 = {"gpu_memory": "24564", "gpu_product": "NVIDIA-L4", "gpu_replicas": "1", "mig_strategy": "none"}
 
+TIMED_SLICE = {
+    "gpu_replicas": "1",
+    "gpu_sharing-strategy": "none",
+    "mig_strategy": "mixed",
+    "mig-3g_40gb_memory": "40192",
+    "mig-3g_40gb_replicas": "2",
+    "mig-3g_40gb_sharing-strategy": "time-slicing",
+}
+
 
 @pytest.mark.parametrize(
     ("spec", "found"),
@@ -49,6 +58,9 @@ L4 = {"gpu_memory": "24564", "gpu_product": "NVIDIA-L4", "gpu_replicas": "1", "m
         pytest.param({"sharing": "TimeSlicing", "memoryMebibytes": 6141}, L4 | {"gpu_replicas": "4"}, id="shared in time"),
         pytest.param({}, L4 | {"gpu_replicas": "0"}, id="sharing does not come into it"),
         pytest.param({"sharing": "MIG", "resource": "nvidia.com/mig-3g.40gb"}, {"mig_strategy": "mixed", "mig-3g_40gb_memory": "40192"}, id="slices"),
+        pytest.param({"sharing": "TimeSlicing", "resource": "nvidia.com/mig-3g.40gb", "memoryMebibytes": 20_096}, TIMED_SLICE, id="slices shared in time"),
+        pytest.param({"sharing": "TimeSlicing", "resource": "nvidia.com/mig-3g.40gb.shared", "memoryMebibytes": 20_096}, TIMED_SLICE, id="slices shared in time and renamed"),
+        pytest.param({"sharing": "TimeSlicing", "memoryMebibytes": 4928}, {"mig_strategy": "single", "gpu_replicas": "2", "gpu_memory": "9856"}, id="slices under the plain name shared in time"),
         pytest.param({"sharing": "MPS", "resource": "nvidia.com/gpu.shared", "memoryMebibytes": 12_282}, L4 | {"gpu_replicas": "2", "gpu_sharing-strategy": "mps"}, id="a resource renamed for being shared"),
     ],
 )  # fmt: skip
@@ -66,6 +78,7 @@ def test_nodes_agree_with(spec: dict[str, Any], found: dict[str, str]) -> None:
         pytest.param({"memoryMebibytes": 6000}, L4 | {"gpu_replicas": "4", "gpu_sharing-strategy": "mps"}, "spec.sharing is Exclusive, and 4 pods share a device of node n1 (its label nvidia.com/gpu.replicas): MPS would be right.", id="shared by MPS"),
         pytest.param({"sharing": "TimeSlicing"}, L4, "spec.sharing is TimeSlicing, and nobody shares the devices of node n1 (its label nvidia.com/gpu.replicas is 1).", id="not shared"),
         pytest.param({}, {"mig_strategy": "single"}, "spec.sharing is Exclusive, and nvidia.com/gpu on node n1 is a slice (its label nvidia.com/mig.strategy is single): MIG would be right.", id="slices under the plain name"),
+        pytest.param({"sharing": "MIG", "resource": "nvidia.com/mig-3g.40gb", "memoryMebibytes": 20_096}, TIMED_SLICE, "spec.sharing is MIG, and 2 pods share a device of node n1 (its label nvidia.com/mig-3g.40gb.replicas): TimeSlicing would be right.", id="slices shared in time"),
         pytest.param({"sharing": "MIG"}, {"mig_strategy": "none"}, "spec.sharing is MIG, and node n1 cuts no devices (its label nvidia.com/mig.strategy is none).", id="no slices"),
     ],
 )  # fmt: skip
