@@ -8,7 +8,7 @@ from decimal import Decimal
 
 from nlp_operator.api.names import hash8
 from nlp_operator.api.spec import ModelSpec, PoolSpec, ServerPod
-from nlp_operator.planning.packing.problem import Memory, Model, NamespaceLimit, Need, Pool
+from nlp_operator.planning.packing.problem import Memory, MemorySource, Model, NamespaceLimit, Need, Pool
 from nlp_operator.resources.manifests import canonical_json
 from nlp_operator.resources.server import instances_on
 
@@ -22,6 +22,10 @@ CPU_PROCESS_MEBIBYTES = 128
 measures."""
 GPU_PROCESS_MEBIBYTES = 512
 """The same with its CUDA context."""
+LEAST_CPU_PROCESS_MEBIBYTES = 16
+"""What such a stub takes at the very least: one with a model of five words was measured to hold 20."""
+LEAST_GPU_PROCESS_MEBIBYTES = 96
+"""The same of a context on a device; a careful guess, for nobody has measured one for this project."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,10 @@ def pool_of(
 
 def model_of(ask: Ask, pools: Mapping[str, PoolSpec], load_millis: Mapping[str, int] | None = None) -> Model:
     """`load_millis`: devices kept busy, by pool; what is missing is not known, and counts as none."""
-    measured, loads = dict(ask.measured), load_millis or {}
+    loads = load_millis or {}
+    measured = {
+        pool: _apart(ask, pools[pool], memory) if pool in pools else memory for pool, memory in ask.measured
+    }
     return Model(
         namespace=ask.namespace,
         name=ask.name,
@@ -144,6 +151,8 @@ def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec], measured: Mappin
     if ask.memory_mebibytes:
         return Memory(0, declared, "declared")
     elsewhere = max((one.model_mebibytes for one in measured.values()), default=0)
+    if elsewhere:
+        elsewhere = max(elsewhere, -(-ask.artifact_bytes // MEBIBYTE))
     return Memory(
         _processes(ask, spec) if ask.shared or elsewhere else 0,  # the first is part of the base
         elsewhere or _estimate(ask.artifact_bytes),
@@ -157,7 +166,7 @@ def _at_most_the_slot(ask: Ask, pool: PoolSpec, memory: Memory) -> Memory:
     slot = pool.memory_mebibytes * ask.devices - BASE_MEBIBYTES
     if pool.device.cpu is None or memory.mebibytes <= slot:
         return memory
-    return Memory(0, max(slot, 0), memory.source)
+    return _split(max(slot, 0), memory.process_mebibytes, memory.source)
 
 
 def _as_here(ask: Ask, here: PoolSpec, there: PoolSpec, memory: Memory) -> int:
@@ -168,10 +177,25 @@ def _as_here(ask: Ask, here: PoolSpec, there: PoolSpec, memory: Memory) -> int:
     return -(-memory.mebibytes * instances_on(here, ask.devices) // instances_on(there, ask.devices))
 
 
-def _processes(ask: Ask, pool: PoolSpec) -> int:
-    if pool.device.cpu is None:
-        return GPU_PROCESS_MEBIBYTES * ask.devices
-    return CPU_PROCESS_MEBIBYTES * instances_on(pool, ask.devices)
+def _apart(ask: Ask, pool: PoolSpec, memory: Memory) -> Memory:
+    """An agent tells what processes and model take together, and on another kind of pool the processes take
+    something else: what is surely theirs is not taken along."""
+    if not ask.shared:
+        return memory  # the server's part, which is taken off it, has the first of them in it
+    cpu, gpu = LEAST_CPU_PROCESS_MEBIBYTES, LEAST_GPU_PROCESS_MEBIBYTES
+    return _split(memory.mebibytes, _processes(ask, pool, cpu=cpu, gpu=gpu), memory.source)
+
+
+def _split(mebibytes: int, of_processes: int, source: MemorySource) -> Memory:
+    process = min(of_processes, mebibytes)
+    return Memory(process, mebibytes - process, source)
+
+
+def _processes(
+    ask: Ask, pool: PoolSpec, *, cpu: int = CPU_PROCESS_MEBIBYTES, gpu: int = GPU_PROCESS_MEBIBYTES
+) -> int:
+    """By what one takes; on cores there is one for each instance."""
+    return gpu * ask.devices if pool.device.cpu is None else cpu * instances_on(pool, ask.devices)
 
 
 def _estimate(artifact_bytes: int) -> int:

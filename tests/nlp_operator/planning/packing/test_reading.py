@@ -12,7 +12,7 @@ from nlp_operator.planning.packing.problem import Memory, NamespaceLimit, Proble
 from nlp_operator.planning.packing.reading import ask_of, measured_alone, model_of, pool_of
 from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
 
-MEASURED = Memory(300, 700, "measured")
+MEASURED = Memory(0, 1000, "measured")
 GPU, CPU = parse_pool(make_gpu_pool("l4")), parse_pool(make_pool("cpu"))
 POOLS = {"l4": GPU, "cpu": CPU}
 
@@ -46,8 +46,26 @@ def test_a_pool_is_read_with_its_limits() -> None:
         pytest.param(
             {"isolation": "Shared"},
             {"cpu": MEASURED},
-            Memory(512, 700, "estimated"),
+            Memory(512, 984, "estimated"),
             id="measured elsewhere, with the processes of this pool",
+        ),
+        pytest.param(
+            {"isolation": "Shared"},
+            {"l4": Memory(0, 700, "measured")},
+            Memory(96, 604, "measured"),
+            id="measured here, the least that a process takes apart",
+        ),
+        pytest.param(
+            {"isolation": "Shared"},
+            {"cpu": Memory(0, 14, "measured")},
+            Memory(512, 30, "estimated"),
+            id="measured elsewhere, and less than a process takes",
+        ),
+        pytest.param(
+            {"isolation": "Shared"},
+            {"cpu": Memory(0, 18, "measured")},
+            Memory(512, 10, "estimated"),
+            id="measured elsewhere, and less than the artifact has",
         ),
         pytest.param(
             {"isolation": "Shared"}, {}, Memory(512, 30, "estimated"), id="estimated from the artifact"
@@ -101,3 +119,10 @@ def test_a_pod_on_cores_never_counts_as_larger_than_its_slot() -> None:
     """The kernel sees to that; pages that were counted twice are no reason to move a model."""
     assert need("small", {"small": measured_alone(600)}) == Memory(0, 512 - 256, "measured")
     assert need("l4", {"l4": measured_alone(99_000)}) == Memory(0, 99_000 - 256, "measured")
+
+
+def test_what_a_process_takes_on_a_gpu_is_not_taken_along_to_cores() -> None:
+    measured = {"l4": Memory(0, 1000, "measured")}
+    assert need("small", measured, isolation="Shared") == Memory(128, 1000 - 96, "estimated")
+    assert need("wide", measured, isolation="Shared") == Memory(3 * 128, 1000 - 96, "estimated")
+    assert need("t4", measured, isolation="Shared") == Memory(0, 1000, "estimated"), "they are alike"
