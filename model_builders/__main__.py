@@ -26,6 +26,7 @@ from model_builders.messages import (
     InputOfBuild,
     InputToFetch,
     Json,
+    Recipe,
     build_key,
     encode_result,
     failure,
@@ -136,7 +137,7 @@ def _move(options: argparse.Namespace, scratch: Path) -> tuple[Json, int]:
         key = partial_key(parse_build_request(text).identity)
         return success(bucket_job.Keeper(key, bucket, scratch).run()), EXIT_DONE
     if options.job == "fetch":
-        outcome = bucket_job.push_fetched(parse_fetch_request(text), bucket, store)
+        outcome = bucket_job.push_fetched(parse_fetch_request(text), bucket, store, _recipe())
     else:
         outcome = bucket_job.push_built(parse_build_request(text), bucket, store)
     return outcome.result, outcome.exit_code
@@ -167,9 +168,8 @@ def _work(parser: argparse.ArgumentParser, options: argparse.Namespace, store: S
     request = os.environ.get("NLP_REQUEST")
     if request is not None and not options.input:
         if options.command == "fetch":
-            told = os.environ.get("NLP_RECIPE")
-            recipe = parse_recipe(told) if told else None
-            return fetch(parse_fetch_request(request), store, volumes, max_bytes, reach, recipe).to_json()
+            asked = parse_fetch_request(request)
+            return fetch(asked, store, volumes, max_bytes, reach, _recipe()).to_json()
         _tell_how_far()
         return _build(parse_build_request(request), store)
 
@@ -188,6 +188,11 @@ def _work(parser: argparse.ArgumentParser, options: argparse.Namespace, store: S
         BuildRequest("local", 3600, key, options.architecture, options.parameters, quality, export, inputs),
         store,
     )
+
+
+def _recipe() -> Recipe | None:
+    told = os.environ.get("NLP_RECIPE")
+    return parse_recipe(told) if told else None
 
 
 def _tell_how_far() -> None:

@@ -9,7 +9,7 @@ import logging
 import os
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from model_builders.bucket_store import ARTIFACT as ARTIFACTS
@@ -27,7 +27,16 @@ from model_builders.handover import (
     write_held,
     write_outcome,
 )
-from model_builders.messages import ARTIFACT, BuildRequest, BuildResult, FetchRequest, InputOfBuild
+from model_builders.messages import (
+    ARTIFACT,
+    BuildRequest,
+    BuildResult,
+    FetchRequest,
+    InputOfBuild,
+    Recipe,
+    inputs_fetched,
+    telling,
+)
 from model_builders.store import Damaged, Store, partial_key
 
 logger = logging.getLogger(__name__)
@@ -63,7 +72,7 @@ def pull_for_build(request: BuildRequest, bucket: BucketStore, scratch: Store) -
     """
     scratch.prepare()
     bucket.sweep(time.time())
-    earlier = _find_earlier(request, bucket)
+    earlier = _find_earlier(request.key, bucket, repair=request.repair)
     if earlier is not None:
         write_outcome(scratch.root, Outcome(EXIT_DONE, earlier.to_json()))
         return f"Already built as {earlier.digest}."
@@ -118,13 +127,20 @@ class Keeper:
             self.bucket.forget_partial(self.key, but=self.sent)
 
 
-def push_fetched(request: FetchRequest, bucket: BucketStore, scratch: Store) -> Outcome:
-    """Send every source that is complete, also when another failed."""
+def push_fetched(
+    request: FetchRequest, bucket: BucketStore, scratch: Store, recipe: Recipe | None = None
+) -> Outcome:
+    """Send every source that is complete, also when another failed. `recipe`: what is to be built of them, to
+    look whether it was. What the container before this one says of that counts for nothing."""
     outcome = _outcome(scratch)
     folder = scratch.root / "sources"
     for path in sorted(folder.iterdir()):
         bucket.send(SOURCES, path.name, scratch, request.deadline_seconds)
-    return outcome
+    inputs, built = inputs_fetched(outcome.result), None
+    if recipe is not None and inputs:
+        built = _find_earlier(recipe.key(inputs), bucket)
+    fetched = {name: told for name, told in outcome.result.items() if name != "built"}
+    return replace(outcome, result=telling(fetched, built))
 
 
 def push_built(request: BuildRequest, bucket: BucketStore, scratch: Store) -> Outcome:
@@ -141,15 +157,15 @@ def push_built(request: BuildRequest, bucket: BucketStore, scratch: Store) -> Ou
     return outcome
 
 
-def _find_earlier(request: BuildRequest, bucket: BucketStore) -> BuildResult | None:
+def _find_earlier(key: str, bucket: BucketStore, *, repair: bool = False) -> BuildResult | None:
     """The result of an earlier build of the same key whose artifact is in the bucket.
 
     Its bytes are read only when somebody found them damaged: otherwise its size says enough.
     """
-    earlier = BuildResult.of(request.key, bucket.read_result(request.key) or {})
+    earlier = BuildResult.of(key, bucket.read_result(key) or {})
     if earlier is None:
         return None
-    if request.repair:
+    if repair:
         whole = bucket.check(ARTIFACTS, earlier.digest)
     else:
         whole = _files(bucket, ARTIFACTS, earlier.digest) is not None

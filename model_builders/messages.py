@@ -153,13 +153,19 @@ class FetchResult:
     """What was built of these inputs before and is whole: no build has to find it."""
 
     def to_json(self) -> dict[str, object]:
-        """Without what was built where that has no room: a build finds it as well."""
         inputs = [i.to_json() for i in self.inputs]
-        told = {"version": VERSION, "ok": True, "inputs": inputs, "message": self.message}
-        if self.built is None:
-            return told
-        whole = {**told, "built": self.built.found()}
-        return whole if len(_dumps(whole)) <= MAX_RESULT_BYTES else told
+        return telling(
+            {"version": VERSION, "ok": True, "inputs": inputs, "message": self.message}, self.built
+        )
+
+
+def telling(fetched: dict[str, object], built: "BuildResult | None") -> dict[str, object]:
+    """The result of a fetch, with what was built before; without it where that has no room, for a build finds
+    it as well."""
+    if built is None:
+        return fetched
+    whole = {**fetched, "built": built.found()}
+    return whole if len(_dumps(whole)) <= MAX_RESULT_BYTES else fetched
 
 
 @dataclass(frozen=True)
@@ -339,15 +345,7 @@ def parse_build_request(text: str) -> BuildRequest:
     """Raises TryAgain (`BuildFailed`) naming every field that does not fit, or when the key is not that of
     the content."""
     fields = _request(text)
-    inputs = tuple(
-        InputOfBuild(
-            item.text("name", pattern=INPUT_NAME),
-            item.text("sha256", pattern=SHA256),
-            item.text("kind", "", re.compile(f"({ARTIFACT})?")),
-        )
-        for item in fields.members("inputs")
-    )
-    _check_inputs(fields, [i.name for i in inputs])
+    inputs = _inputs_of_build(fields)
     request = BuildRequest(
         model=fields.text("model"),
         deadline_seconds=fields.seconds("deadlineSeconds"),
@@ -372,6 +370,26 @@ def parse_build_request(text: str) -> BuildRequest:
             "the same release.",
         )
     return request
+
+
+def _inputs_of_build(fields: _Fields) -> tuple[InputOfBuild, ...]:
+    inputs = tuple(
+        InputOfBuild(
+            item.text("name", pattern=INPUT_NAME),
+            item.text("sha256", pattern=SHA256),
+            item.text("kind", "", re.compile(f"({ARTIFACT})?")),
+        )
+        for item in fields.members("inputs")
+    )
+    _check_inputs(fields, [i.name for i in inputs])
+    return inputs
+
+
+def inputs_fetched(result: Json) -> tuple[InputOfBuild, ...]:
+    """What a build would take of the result of a fetch; nothing where that is none of a good one."""
+    fields = _Fields("", result)
+    inputs = _inputs_of_build(fields)
+    return inputs if result.get("ok") is True and not fields.problems else ()
 
 
 def parse_recipe(text: str) -> Recipe:

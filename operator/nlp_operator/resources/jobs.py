@@ -165,10 +165,10 @@ def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
         env=_reach(build, settings),
         account=build.pod.service_account_name,
     )
-    if not settings.store_in_bucket:
-        # After the seal: who changes a parameter while an input is fetched does not have it fetched anew.
-        (worker,) = job["spec"]["template"]["spec"]["containers"]
-        worker["env"].append({"name": "NLP_RECIPE", "value": canonical_json(recipe_of(build))})
+    # After the seal: who changes a parameter while an input is fetched does not have it fetched anew. For the
+    # container that sees results, which with a bucket is the last.
+    (last,) = job["spec"]["template"]["spec"]["containers"]
+    last["env"].append({"name": "NLP_RECIPE", "value": canonical_json(recipe_of(build))})
     return job
 
 

@@ -45,7 +45,7 @@ class Containers:
         self.scratch.mkdir()
         self.ran = {}
 
-    def run(self, container: str, job: str, request: Mapping[str, Any]) -> Ran:
+    def run(self, container: str, job: str, request: Mapping[str, Any], **changed: str) -> Ran:
         """`container` is pull, push, or the Job's own name; the code is what the kubelet sees.
 
         pull and push run in this process, which saves two starts of Python a pod; test_killed.py runs them
@@ -53,7 +53,7 @@ class Containers:
         """
         worker = container == job
         if not worker:
-            self.ran[container] = self._run_here(container, job, request)
+            self.ran[container] = self._run_here(container, job, request, **changed)
             return self.ran[container]
         termination_log = self.jobs.folder / "termination-log"
         termination_log.unlink(missing_ok=True)
@@ -100,11 +100,11 @@ class Containers:
             del variables["NLP_STORE"]
         return variables | {"NLP_SCRATCH": str(self.scratch)}
 
-    def pod(self, job: str, request: Mapping[str, Any]) -> Ran:
-        """A whole pod: the first container that fails is its end."""
+    def pod(self, job: str, request: Mapping[str, Any], **last: str) -> Ran:
+        """A whole pod: the first container that fails is its end. `last`: further variables of push."""
         self.new_pod()
         for container in ("pull", job, "push"):
-            ran = self.run(container, job, request)
+            ran = self.run(container, job, request, **(last if container == "push" else {}))
             if ran.code:
                 break
         return ran

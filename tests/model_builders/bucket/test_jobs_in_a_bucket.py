@@ -4,6 +4,7 @@ import json
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -53,6 +54,42 @@ def test_build_that_was_built_before_brings_and_sends_nothing(containers: Contai
     ]
     assert set(read) <= {"results", "tmp", ""}, read
     assert "nothing is left to do" in containers.ran["build"].log
+
+
+def test_a_fetch_tells_of_what_was_built_of_the_same_inputs(containers: Containers) -> None:
+    digest = containers.corpus()
+    request = containers.jobs.build_request(digest, parameters=DOCUMENT_EXAMPLE)
+    recipe = {one: request[one] for one in ("version", "architecture", "parameters", "quality", "export")}
+
+    def found(**other: Any) -> Any:
+        ran = containers.pod("fetch", containers.fetch_request(), NLP_RECIPE=json.dumps(recipe | other))
+        assert (ran.code, ran.result["inputs"][0]["sha256"]) == (0, digest), containers.ran
+        return ran.result.get("built")
+
+    assert found() is None
+    built = containers.build(digest, parameters=DOCUMENT_EXAMPLE).result
+    assert found() == {one: built[one] for one in ("digest", "bytes", "metrics")} | {"key": request["key"]}
+    assert found(parameters={"weighting": "TfIdf"}) is None
+    (containers.on_disk / "artifacts" / str(built["digest"]) / "1" / "vocabulary.json").unlink()
+    assert found() is None, "it is not whole any more"
+
+
+@pytest.mark.parametrize("fetched", [True, False])
+def test_what_a_worker_says_was_built_is_not_told(containers: Containers, fetched: bool) -> None:
+    """It read what strangers made, and sees no results."""
+    containers.new_pod()
+    told = {
+        "version": 1,
+        "ok": fetched,
+        "inputs": [{"name": "corpus", "sha256": "0" * 64, "files": 1, "bytes": 1}],
+        "message": "Done.",
+    }
+    forged = told | {"built": {"key": "1" * 64, "digest": "2" * 64, "bytes": 1, "metrics": {}}}
+    (containers.scratch / "sources").mkdir()
+    write_outcome(containers.scratch, Outcome(0 if fetched else 10, forged))
+    recipe = {"version": 1, "architecture": "OneHot", "parameters": {}, "quality": [], "export": {}}
+    ran = containers.run("push", "fetch", containers.fetch_request(), NLP_RECIPE=json.dumps(recipe))
+    assert (ran.code, ran.result) == (0 if fetched else 10, told)
 
 
 def test_source_that_the_bucket_has_is_not_sent_again(containers: Containers) -> None:

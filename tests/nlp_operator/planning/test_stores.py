@@ -107,6 +107,10 @@ def test_worker_of_a_job_gets_neither_credentials_nor_the_address_of_the_bucket(
         seen = {variable["name"] for variable in worker["env"]}
         asked = {"NLP_REQUEST", "HOME", "NLP_SCRATCH"}
         assert seen - {"NLP_MAX_INPUT_BYTES", "NLP_PROGRESS_PORT"} == asked
+        of_results = {variable["name"] for variable in push["env"]} & {"NLP_RECIPE"}
+        assert of_results == ({"NLP_RECIPE"} if component == "fetch" else set()), (
+            "it looks for an earlier build"
+        )
         mounts = [{mount["name"] for mount in one["volumeMounts"]} for one in (pull, worker, push)]
         assert "store-credentials" in mounts[0] & mounts[2]
         assert mounts[0] & mounts[1] == {"scratch"}  # no place to leave code for those with credentials
