@@ -64,10 +64,18 @@ def _at(histogram: Histogram, bounds: set[float]) -> Histogram:
 
 def difference(new: Histogram, old: Histogram) -> Histogram:
     """Of two sums of ours, which only grow but for the last digits of their numbers."""
-    if new.bounds != old.bounds:
+    if not old.bounds:
         return new
-    counts = accumulate((max(n - o, 0.0) for n, o in zip(new.counts, old.counts, strict=True)), max)
+    before = _spread(old, new.bounds)
+    counts = accumulate((max(n - o, 0.0) for n, o in zip(new.counts, before.counts, strict=True)), max)
     return Histogram(new.bounds, tuple(counts))
+
+
+def _spread(histogram: Histogram, bounds: tuple[float, ...]) -> Histogram:
+    """At other bounds, as if what lies between two of its own were spread evenly there."""
+    if histogram.bounds == bounds:
+        return histogram
+    return Histogram(bounds, tuple(at_most(histogram, bound) for bound in bounds))
 
 
 def scaled(histogram: Histogram, share: float) -> Histogram:
@@ -75,14 +83,12 @@ def scaled(histogram: Histogram, share: float) -> Histogram:
 
 
 def added(a: Histogram, b: Histogram) -> Histogram:
-    """Of two sets of bounds (agents of two releases) those are kept that both have: there the sum is
-    exact."""
+    """At the bounds of `b`, the newer one: agents of two releases may have none in common."""
     if not a.bounds or not b.bounds:
         return a if a.bounds else b
-    if a.bounds == b.bounds:
-        return Histogram(a.bounds, tuple(x + y for x, y in zip(a.counts, b.counts, strict=True)))
-    both = set(a.bounds) & set(b.bounds)
-    return added(_at(a, both), _at(b, both))
+    return Histogram(
+        b.bounds, tuple(x + y for x, y in zip(_spread(a, b.bounds).counts, b.counts, strict=True))
+    )
 
 
 def at_most(histogram: Histogram, seconds: float) -> float:
@@ -91,9 +97,11 @@ def at_most(histogram: Histogram, seconds: float) -> float:
     index = bisect_left(bounds, seconds)
     if index == len(bounds):
         return histogram.total
+    if bounds[index] == seconds:
+        return counts[index]
     below, least = (counts[index - 1], bounds[index - 1]) if index else (0.0, 0.0)
     if math.isinf(bounds[index]):
-        return counts[index] if math.isinf(seconds) else below
+        return below
     return below + (counts[index] - below) * (seconds - least) / (bounds[index] - least)
 
 

@@ -93,10 +93,19 @@ def test_at_other_bounds_only_what_both_have_is_told() -> None:
     assert since(of([0.5]), EMPTY) == of([0.5])
 
 
-def test_of_two_sets_of_bounds_those_that_both_have_are_kept() -> None:
-    both = added(of([0.05, 0.5]), of([0.05], (0.1, 0.2, INF)))
-    assert both == Histogram((0.1, INF), (2.0, 3.0))
+def test_sum_of_two_sets_of_bounds_has_those_of_the_newer() -> None:
+    both = added(of([0.05, 0.4]), of([0.05], (0.2, 0.55, INF)))
+    assert both.bounds == (0.2, 0.55, INF)
+    assert both.counts == pytest.approx((2 + 1 / 9, 2.5, 3.0))
     assert added(EMPTY, both) == added(both, EMPTY) == both
+
+
+def test_a_quantile_is_known_when_two_sets_of_bounds_have_none_in_common() -> None:
+    """An update of the agents changed all of them once: nothing but infinity is then in both."""
+    old = of([0.15] * 100, (0.1, 0.2, INF))
+    mixed = added(old, of([0.15] * 100, (0.11, 0.19, INF)))
+    assert quantile(mixed, 0.95) == pytest.approx(0.19, rel=0.01)
+    assert quantile(difference(mixed, old), 0.95) == pytest.approx(0.186)
 
 
 @given(LATENCIES, LATENCIES, st.floats(0, 1))
