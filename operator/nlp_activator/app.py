@@ -1,6 +1,7 @@
 """The composition root: settings in, tasks out.
 
 EndpointSlices ─> view ─> doors ─> holding ─┬─> a pod
+                   └─> memory ───────┘      │
                              waker <────────┘
                                └─> ConfigMap ─> operator
 """
@@ -19,6 +20,7 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from nlp_activator.doors import Doors
 from nlp_activator.holding import Holding, Limits
+from nlp_activator.known import Memory
 from nlp_activator.metrics import Metrics
 from nlp_activator.settings import Settings
 from nlp_activator.view import View
@@ -70,12 +72,14 @@ class App:
             on_woken=self.metrics.woken.inc,
         )
         limits = Limits(settings.hold_seconds, settings.most_held, settings.most_connections)
-        self.holding = Holding(self.view, self.waker, limits, self.metrics)
+        self.memory = Memory(self.view, now=clock.monotonic)
+        self.holding = Holding(self.view, self.waker, self.memory, limits, self.metrics)
         self.doors = Doors(self.view, self.holding, settings.listen_address)
         self.leaving = False
         self.metrics.gauge("held", "Connections that wait for a pod.", lambda: self.holding.held)
         self.metrics.gauge("joined", "Connections that have reached their pod.", lambda: self.holding.joined)
         self.metrics.gauge("models", "Models that may sleep.", lambda: len(self.view.ports()) / 2)
+        self.metrics.gauge("asleep", "Of those, that sleep or are waking.", self.view.sleeping)
 
     def pages(self) -> web.Application:
         async def healthz(request: web.Request) -> web.Response:
@@ -101,6 +105,7 @@ class App:
         """Until `stopping` is set; then whoever is held has his time."""
         tasks = [asyncio.create_task(one.run(), name=one.name) for one in self.informers]
         tasks.append(asyncio.create_task(self.waker.run(), name="waker"))
+        tasks.append(asyncio.create_task(self.memory.run(), name="memory"))
         doors = asyncio.create_task(self._open_doors(), name="doors")
         stop = asyncio.create_task(stopping.wait(), name="stop")
         try:

@@ -5,9 +5,9 @@
                                        └──> refuse: 503 with Retry-After, or UNAVAILABLE
 
 Nothing of a request is read but how it begins, so HTTP/1.1 with or without a body, streams and gRPC all pass.
-Who opens a connection and says nothing wakes nobody, nor does who asks over HTTP/1.1 whether a model that
-sleeps is ready: that is answered here. Who leaves while he is held is let go, and no pod works for him. A
-model that is awake is simply reached: the routes of a cluster are behind by a moment.
+Who opens a connection and says nothing wakes nobody, nor does who asks only whether a model that sleeps is
+there and what it is: that is answered here (`questions`). Who leaves while he is held is let go, and no pod
+works for him. A model that is awake is simply reached: the routes of a cluster are behind by a moment.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from asyncio import StreamReader, StreamWriter
 from contextlib import suppress
 from dataclasses import dataclass
 
-from nlp_activator import http2, refusals
+from nlp_activator import http2, questions, refusals
+from nlp_activator.known import Memory
 from nlp_activator.metrics import Metrics
 from nlp_activator.refusals import Refusal
 from nlp_activator.view import Called, View
@@ -40,8 +41,6 @@ UNTOLD_SECONDS = 10.0
 """For how long the API may be away until clients are not held any more."""
 FAREWELL_SECONDS = 1.0
 """For a client that was refused to read the answer: closing while it still sends would destroy that."""
-LONGEST_HEAD = 8192
-"""Bytes of a question whether a model is ready; a longer one goes to its pod."""
 CLOSED, CLOSE_WAIT = 7, 8
 """States of a TCP connection whose other end has reset or ended it (Linux, tcp_states.h)."""
 LINGER_SECONDS = 30.0
@@ -69,9 +68,10 @@ Stream = tuple[StreamReader, StreamWriter]
 
 
 class Holding:
-    def __init__(self, view: View, waker: Waker, limits: Limits, metrics: Metrics) -> None:
+    def __init__(self, view: View, waker: Waker, memory: Memory, limits: Limits, metrics: Metrics) -> None:
         self._view = view
         self._waker = waker
+        self._memory = memory
         self._limits = limits
         self._metrics = metrics
         self._tasks: set[asyncio.Task[None]] = set()
@@ -117,10 +117,10 @@ class Holding:
                 self.calm.set()
 
     async def _answer(self, called: Called, client: Client) -> None:
-        if self._sleeps(called) and await _asks_whether_ready(called, client) and self._sleeps(called):
-            trouble = self._waker.trouble(UNTOLD_SECONDS)
-            refusal = refusals.untold(called.model, trouble) if trouble else None
-            await _say(client, refusals.over_http(refusal) if refusal else refusals.ready_over_http())
+        told = await self._told(called, client)
+        if told is not None:
+            self._metrics.answered.inc()
+            await _say(client, told)
             return
         begun = time.monotonic()
         try:
@@ -139,6 +139,28 @@ class Holding:
             await _join(client, found)
         finally:
             self.joined -= 1
+
+    async def _told(self, called: Called, client: Client) -> bytes | None:
+        """The answer to what needs no pod; `None`: to be held. Waits for the rest of a question."""
+        async with asyncio.timeout(IDLE_SECONDS):
+            while self._sleeps(called):
+                try:
+                    told = self._answer_to(called, client)
+                except questions.Unfinished:
+                    if len(client.said) <= 2 * CHUNK and await _more(client):
+                        continue
+                    return None
+                trouble = self._waker.trouble(UNTOLD_SECONDS) if told is not None else ""
+                return _refusal(client, refusals.untold(called.model, trouble)) if trouble else told
+        return None
+
+    def _answer_to(self, called: Called, client: Client) -> bytes | None:
+        known, model = self._memory.of(called.model), called.model.name
+        if called.protocol == "grpc":
+            if not client.over_http2:
+                return questions.NO_GRPC
+            return questions.told_over_grpc(client.said, model, known)
+        return None if client.over_http2 else questions.told_over_http(client.said, model, known)
 
     def _sleeps(self, called: Called) -> bool:
         return bool(self._view.asleep(called.model)) and not self._view.pods(called)
@@ -209,20 +231,6 @@ async def _more(client: Client) -> bool:
     return bool(data)
 
 
-async def _asks_whether_ready(called: Called, client: Client) -> bool:
-    """Whether it is this over HTTP/1.1, and all of it is here. A version may be one that is not served: of
-    that only a pod knows."""
-    paths = ("health/live", "health/ready", f"models/{called.model.name}/ready")
-    lines = [f"GET /v2/{path} HTTP/1.1\r\n".encode() for path in paths]
-    async with asyncio.timeout(IDLE_SECONDS):
-        while any(client.said[: len(line)] == line[: len(client.said)] for line in lines):
-            if b"\r\n\r\n" in client.said:
-                return True
-            if len(client.said) > LONGEST_HEAD or not await _more(client):
-                return False
-    return False
-
-
 class _Left(Exception):
     """The client did."""
 
@@ -242,8 +250,11 @@ async def _refuse(client: Client, refusal: Refusal) -> None:
         with suppress(TimeoutError):  # more requests may have come meanwhile: each is answered
             async with asyncio.timeout(0.05):
                 await _more(client)
-    answer = refusals.over_grpc(refusal, client.said) if client.over_http2 else refusals.over_http(refusal)
-    await _say(client, answer)
+    await _say(client, _refusal(client, refusal))
+
+
+def _refusal(client: Client, refusal: Refusal) -> bytes:
+    return refusals.over_grpc(refusal, client.said) if client.over_http2 else refusals.over_http(refusal)
 
 
 async def _say(client: Client, answer: bytes) -> None:

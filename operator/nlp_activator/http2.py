@@ -1,4 +1,5 @@
-"""As much of HTTP/2 as it takes to hold a gRPC client and, if need be, to refuse it (RFC 9113, RFC 7541).
+"""As much of HTTP/2 as it takes to hold a gRPC client, to see what it asks, and to answer or refuse it itself
+(RFC 9113, RFC 7541).
 
 A client asks nothing before it was sent the server's SETTINGS. So the activator sends them, empty: every
 value is the default. The pod sends its own when it is there, which HTTP/2 allows at any time; but it must not
@@ -7,15 +8,20 @@ get the client's acknowledgement of ours, which it would take for a fault. That 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import NamedTuple
 from urllib.parse import quote
 
+from hpack import Decoder, HPACKError
+
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-HEADERS, SETTINGS, GOAWAY = 1, 4, 7
-ACK, END_STREAM, END_HEADERS = 0x1, 0x1, 0x4
+DATA, HEADERS, RST_STREAM, SETTINGS, GOAWAY, CONTINUATION = 0, 1, 3, 4, 7, 9
+ACK, END_STREAM, END_HEADERS, PADDED, PRIORITY = 0x1, 0x1, 0x4, 0x8, 0x20
 UNAVAILABLE = "14"
 _HEAD = 9
+_LONGEST = 16384
+"""Bytes in a frame, unless the other end allows more."""
 
 
 class Frame(NamedTuple):
@@ -25,6 +31,19 @@ class Frame(NamedTuple):
     start: int
     end: int
     """Where it is in the bytes."""
+
+
+@dataclass
+class Asked:
+    """A request, as far as it has come."""
+
+    stream: int
+    headers: dict[str, str] = field(default_factory=dict)
+    """Empty while they are not whole."""
+    body: bytes = b""
+    ended: bool = False
+    left: bool = False
+    """The client does not want it any more."""
 
 
 def begins_like_http2(data: bytes) -> bool:
@@ -59,6 +78,62 @@ def requests(data: bytes) -> list[int]:
     return sorted({one.stream for one in frames(data) if one.kind == HEADERS})
 
 
+def asked(data: bytes) -> list[Asked]:
+    """The requests that were begun. ValueError: something in them cannot be read."""
+    decoder, found = Decoder(), dict[int, Asked]()
+    block, of = b"", 0  # of headers, until they are whole
+    for frame in frames(data):
+        payload = data[frame.start + _HEAD : frame.end]
+        one = found.setdefault(frame.stream, Asked(frame.stream))
+        if frame.kind in (HEADERS, CONTINUATION):
+            if frame.kind == HEADERS:
+                block, of = _without_padding(frame, payload), frame.stream
+                one.ended = bool(frame.flags & END_STREAM)
+            elif frame.stream == of:
+                block += payload
+            if frame.flags & END_HEADERS:
+                try:
+                    decoded = decoder.decode(block, raw=True)
+                except HPACKError as error:
+                    raise ValueError(f"a block of headers: {error}") from error
+                one.headers = {key.decode("latin-1"): value.decode("latin-1") for key, value in decoded}
+        elif frame.kind == DATA:
+            one.body += _without_padding(frame, payload)
+            one.ended = bool(frame.flags & END_STREAM)
+        elif frame.kind == RST_STREAM:
+            one.left = True
+    return [found[stream] for stream in requests(data)]
+
+
+def _without_padding(frame: Frame, payload: bytes) -> bytes:
+    start = end = 0
+    if frame.flags & PADDED:
+        start, end = 1, payload[0] if payload else 0
+    if frame.kind == HEADERS and frame.flags & PRIORITY:
+        start += 5
+    return payload[start : len(payload) - end]
+
+
+def answers(given: Mapping[int, tuple[bytes, int, str]]) -> bytes:
+    """By stream a message, a status of gRPC and what it says; and the end of the connection."""
+    parts = []
+    for stream, (body, status, message) in given.items():
+        end = _literal("grpc-status", str(status))
+        if message:
+            end += _literal("grpc-message", _quoted(message))
+        head = _status_200() + _literal("content-type", "application/grpc")
+        if status:
+            parts.append(_frame(HEADERS, END_STREAM | END_HEADERS, stream, head + end))
+            continue
+        whole = b"\0" + len(body).to_bytes(4) + body
+        parts += [
+            _frame(HEADERS, END_HEADERS, stream, head),
+            *(_frame(DATA, 0, stream, whole[at : at + _LONGEST]) for at in range(0, len(whole), _LONGEST)),
+            _frame(HEADERS, END_STREAM | END_HEADERS, stream, end),
+        ]
+    return b"".join([*parts, _goaway(max(given, default=0))])
+
+
 def settings() -> bytes:
     return _frame(SETTINGS, 0, 0, b"")
 
@@ -71,13 +146,21 @@ def refusal(streams: list[int], message: str, retry_milliseconds: int) -> bytes:
         for key, value in (
             ("content-type", "application/grpc"),
             ("grpc-status", UNAVAILABLE),
-            ("grpc-message", quote(message, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")),
+            ("grpc-message", _quoted(message)),
             ("grpc-retry-pushback-ms", str(retry_milliseconds)),
         )
     )
     answers = [_frame(HEADERS, END_STREAM | END_HEADERS, stream, block) for stream in streams]
-    last = max(streams, default=0)
-    return b"".join([*answers, _frame(GOAWAY, 0, 0, last.to_bytes(4) + bytes(4))])
+    return b"".join([*answers, _goaway(max(streams, default=0))])
+
+
+def _goaway(last: int) -> bytes:
+    """Streams after the last were not taken: a client may ask them anew."""
+    return _frame(GOAWAY, 0, 0, last.to_bytes(4) + bytes(4))
+
+
+def _quoted(message: str) -> str:
+    return quote(message, safe=" !\"#$&'()*+,-./:;<=>?@[\\]^_`{|}~")
 
 
 def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:

@@ -31,6 +31,11 @@ class Metrics:
         self.left = Counter(
             f"{prefix}_left", "Connections whose client went while they were held.", registry=self.registry
         )
+        self.answered = Counter(
+            f"{prefix}_answered",
+            "Connections whose questions needed no pod (readiness, metadata) and were answered.",
+            registry=self.registry,
+        )
         self.wake_seconds = Histogram(
             f"{prefix}_wake_seconds",
             "From the first byte of a connection until a pod was reached.",

@@ -60,14 +60,6 @@ def over_http(refusal: Refusal) -> bytes:
     return head.encode() + body
 
 
-def ready_over_http() -> bytes:
-    """As Triton says it, and whose word it is."""
-    return (
-        b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\nContent-Type: text/plain\r\n"
-        b"Server: nlp-activator\r\nConnection: close\r\n\r\n"
-    )
-
-
 def over_grpc(refusal: Refusal, asked: bytes) -> bytes:
     """`asked`: what the client has sent, the preface first."""
     return http2.refusal(http2.requests(asked), refusal.message, 1000 * RETRY_SECONDS)

@@ -120,6 +120,10 @@ class View:
         """Which sleep it is in, by its name; empty while it is awake."""
         return next((part.asleep for part in self._parts.get(model, {}).values() if part.asleep), "")
 
+    def sleeping(self) -> int:
+        """How many models are in a sleep, or wake from one."""
+        return sum(any(part.asleep for part in parts.values()) for parts in self._parts.values())
+
     def pods(self, called: Called) -> tuple[Address, ...]:
         """Where its ready pods are asked."""
         parts = self._parts.get(called.model, {})

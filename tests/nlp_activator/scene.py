@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from nlp_activator.doors import Doors
 from nlp_activator.holding import Holding, Limits
+from nlp_activator.known import Memory
 from nlp_activator.metrics import Metrics
 from nlp_activator.view import View
 from nlp_activator.waking import Waker
@@ -67,11 +68,22 @@ class Api:
         return {"data": dict(self.data)}
 
 
+SERVER = {"name": "triton", "version": "2.51.0", "extensions": ["statistics", "logging"]}
+MODEL = {
+    "name": "novels",
+    "versions": ["1"],
+    "platform": "python",
+    "inputs": [{"name": "text", "datatype": "BYTES", "shape": [-1, 1]}],
+    "outputs": [{"name": "document_vector", "datatype": "FP32", "shape": [-1, 300]}],
+}
+
+
 class Pod:
-    """Answers over HTTP with what it was asked, once for each request."""
+    """Answers over HTTP with what it was asked, once for each request; and says what it is."""
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
+        self.says: dict[bytes, Any] = {b"/v2": SERVER, b"/v2/models/novels": MODEL}
         self.port = 0
         self._writers: list[StreamWriter] = []
 
@@ -95,7 +107,11 @@ class Pod:
                     0,
                 )
                 body = await reader.readexactly(length)
-                self.asked.append(body)
+                says = self.says.get(head.split()[1])
+                if says is not None:
+                    body = json.dumps(says).encode()
+                else:
+                    self.asked.append(body)
                 writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
                 await writer.drain()
         writer.close()
@@ -117,7 +133,8 @@ class Scene:
             on_woken=self.metrics.woken.inc,
             backoff=Backoff(first=0.01, cap=0.01),
         )
-        self.holding = Holding(self.view, self.waker, limits, self.metrics)
+        self.memory = Memory(self.view, now=asyncio.get_running_loop().time)
+        self.holding = Holding(self.view, self.waker, self.memory, limits, self.metrics)
         self.doors = Doors(self.view, self.holding, HERE)
         self._clients: list[StreamWriter] = []
 
@@ -154,7 +171,7 @@ class Scene:
 @asynccontextmanager
 async def scene(limits: Limits | None = None) -> AsyncIterator[Scene]:
     made = Scene(limits or Limits())
-    tasks = [asyncio.create_task(made.doors.run()), asyncio.create_task(made.waker.run())]
+    tasks = [asyncio.create_task(one.run()) for one in (made.doors, made.waker, made.memory)]
     try:
         yield made
     finally:
@@ -179,8 +196,8 @@ async def pod() -> AsyncIterator[Pod]:
         await made.end()
 
 
-def make_request(body: bytes) -> bytes:
-    head = f"POST /v2/models/novels/infer HTTP/1.1\r\nHost: novels\r\nContent-Length: {len(body)}\r\n\r\n"
+def make_request(body: bytes, model: str = "novels") -> bytes:
+    head = f"POST /v2/models/{model}/infer HTTP/1.1\r\nHost: novels\r\nContent-Length: {len(body)}\r\n\r\n"
     return head.encode() + body
 
 

@@ -8,10 +8,16 @@ import struct
 
 import grpc
 import pytest
+from tritonclient.grpc import service_pb2 as pb
 
 from localcluster.ports import Ports
 from nlp_activator.holding import Limits
+from nlp_activator.view import Model
 from tests.nlp_activator.scene import HERE, Scene, answer_of, error_of, make_request, make_slice, pod, scene
+
+
+def make_question(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: novels\r\n\r\n".encode()
 
 
 async def sleeping(scene: Scene, sleep: str = "first", model: str = "novels") -> dict[str, int]:
@@ -151,9 +157,9 @@ async def test_a_model_that_falls_asleep_again_is_woken_again_and_what_is_gone_i
     async with scene() as here:
         ports = await sleeping(here)
         other = await sleeping(here, model="words")
-        for port in (ports["http"], other["http"]):
+        for model, port in (("novels", ports["http"]), ("words", other["http"])):
             _, writer = await here.connect(port)
-            writer.write(make_request(b""))
+            writer.write(make_request(b"", model))
         await here.until(lambda: here.api.data == {"demo.novels": "first", "demo.words": "first"})
         here.forget(make_slice("words", {}, ours=True))
         here.see(make_slice("novels", ports, ours=True, asleep="second"))
@@ -227,10 +233,6 @@ async def test_what_names_no_model_in_the_config_map_is_left_alone() -> None:
         assert here.api.data["README"] == "Whose this is."
 
 
-def make_question(path: str) -> bytes:
-    return f"GET {path} HTTP/1.1\r\nHost: novels\r\n\r\n".encode()
-
-
 @pytest.mark.parametrize("path", ["health/live", "health/ready", "models/novels/ready"])
 async def test_who_asks_whether_a_sleeping_model_is_ready_is_told_and_wakes_nobody(path: str) -> None:
     async with scene() as here, pod() as there:
@@ -258,15 +260,45 @@ async def test_who_asks_whether_a_sleeping_model_is_ready_is_told_and_wakes_nobo
         assert there.asked == [b""]
 
 
-@pytest.mark.parametrize(
-    "path", ["/v2/models/novels", "/v2/models/words/ready", "/v2/models/novels/versions/7/ready", "/v2"]
-)
-async def test_what_only_a_pod_knows_wakes(path: str) -> None:
-    async with scene() as here:
+@pytest.mark.parametrize("path", ["/v2/models/novels", "/v2/models/novels/versions/1/ready", "/v2"])
+async def test_what_no_pod_has_said_yet_wakes_once_and_never_again(path: str) -> None:
+    async with scene() as here, pod() as there:
         ports = await sleeping(here)
-        _, writer = await here.connect(ports["http"])
+        reader, writer = await here.connect(ports["http"])
         writer.write(make_question(path))
         await here.until(lambda: here.api.data == {"demo.novels": "first"})
+        here.see(make_slice("novels", {"http": there.port}, hosts=(HERE,)))
+        assert (await answer_of(reader))[0] == 200
+        await here.until(lambda: here.memory.of(Model("demo", "novels")).model)
+        here.see(make_slice("novels", ports, ours=True, asleep="second"))
+        here.forget(make_slice("novels", {}))
+        reader, writer = await here.connect(ports["http"])
+        writer.write(make_question(path))
+        status, headers, _ = await answer_of(reader)
+        assert (status, headers["server"]) == (200, "nlp-activator")
+        assert here.api.patches == [{"demo.novels": "first"}]
+        assert here.value("answered_total") == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "status"),
+    [
+        pytest.param(make_question("/v2/models/novels/config"), 404, id="configuration"),
+        pytest.param(make_question("/v2/models/novels/stats"), 404, id="statistics"),
+        pytest.param(make_question("/v2/models/words/ready"), 404, id="another model"),
+        pytest.param(b"POST /v2/repository/index HTTP/1.1\r\nContent-Length: 0\r\n\r\n", 404, id="index"),
+        pytest.param(b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc", 400, id="TLS"),
+    ],
+)
+async def test_what_no_pod_answers_wakes_nobody(said: bytes, status: int) -> None:
+    async with scene() as here:
+        ports = await sleeping(here)
+        reader, writer = await here.connect(ports["http"])
+        writer.write(said)
+        found, headers, body = await answer_of(reader)
+        assert (found, headers["content-type"], bool(error_of(body))) == (status, "application/json", True)
+        assert await reader.read() == b""
+        assert here.api.patches == []
 
 
 async def test_a_sleeping_model_that_could_not_be_woken_is_not_called_ready(
@@ -333,3 +365,76 @@ async def test_a_grpc_client_whose_model_does_not_come_is_told_unavailable() -> 
         assert str(raised.value.details()).startswith(
             "Model demo/novels slept and was woken, and no pod of it was ready within 0.3 s. Try again in"
         )
+
+
+HEALTH = "/grpc.health.v1.Health/Check"
+SERVICE = "/inference.GRPCInferenceService/"
+
+
+async def call(channel: grpc.aio.Channel, path: str, request: bytes = b"") -> bytes:
+    answer: bytes = await channel.unary_unary(path)(request, timeout=20.0)
+    return answer
+
+
+async def test_a_grpc_client_that_asks_whether_it_is_ready_wakes_nobody_and_then_asks_what_does() -> None:
+    """On one channel, as the clients do that wait for a model before their first inference."""
+    async with scene() as here:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((Echo(),))
+        there = server.add_insecure_port(f"{HERE}:0")
+        await server.start()
+        ports = await sleeping(here)
+        async with grpc.aio.insecure_channel(f"{HERE}:{ports['grpc']}") as channel:
+            for path in (HEALTH, f"{SERVICE}ServerLive", f"{SERVICE}ServerReady"):
+                assert await call(channel, path) == b"\x08\x01"
+            request = pb.ModelReadyRequest(name="novels").SerializeToString()
+            assert await call(channel, f"{SERVICE}ModelReady", request) == b"\x08\x01"
+            several = [call(channel, HEALTH) for _ in range(20)]
+            assert await asyncio.gather(*several) == [b"\x08\x01"] * 20
+            assert here.api.patches == []
+            asked = asyncio.ensure_future(call(channel, ASK, b"question"))
+            await here.until(lambda: here.api.data == {"demo.novels": "first"})
+            here.see(make_slice("novels", {"grpc": there}, hosts=(HERE,)))
+            assert await asked == b"question"
+        await server.stop(None)
+
+
+async def test_a_poll_and_an_inference_that_come_together_both_go_to_the_pod() -> None:
+    async with scene() as here:
+        server = grpc.aio.server()
+        server.add_generic_rpc_handlers((Echo(),))
+        there = server.add_insecure_port(f"{HERE}:0")
+        await server.start()
+        ports = await sleeping(here)
+        async with grpc.aio.insecure_channel(f"{HERE}:{ports['grpc']}") as channel:
+            asked = [asyncio.ensure_future(call(channel, path, b"?")) for path in (ASK, HEALTH, ASK)]
+            await here.until(lambda: here.api.data == {"demo.novels": "first"})
+            here.see(make_slice("novels", {"grpc": there}, hosts=(HERE,)))
+            answers = await asyncio.gather(*asked)
+            assert (answers[0], answers[2]) == (b"?", b"?")
+        await server.stop(None)
+
+
+async def test_a_sleeping_model_that_could_not_be_woken_is_not_called_ready_over_grpc(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("nlp_activator.holding.UNTOLD_SECONDS", 0.0)
+    async with scene() as here:
+        here.api.away = True
+        ports = await sleeping(here)
+        _, writer = await here.connect(ports["http"])
+        writer.write(make_request(b""))
+        await here.until(lambda: here.waker.trouble(0.0))
+        async with grpc.aio.insecure_channel(f"{HERE}:{ports['grpc']}") as channel:
+            with pytest.raises(grpc.aio.AioRpcError) as raised:
+                await call(channel, HEALTH)
+        assert raised.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+async def test_http_1_at_the_port_of_grpc_wakes_nobody() -> None:
+    async with scene() as here:
+        ports = await sleeping(here)
+        reader, writer = await here.connect(ports["grpc"])
+        writer.write(make_question("/"))
+        assert (await answer_of(reader))[0] == 404
+        assert here.api.patches == []

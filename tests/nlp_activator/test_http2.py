@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 
 import pytest
+from hpack import Encoder
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,3 +57,33 @@ def test_lengths_are_as_in_hpack(count: int) -> None:
         value += (byte & 127) << shift
         shift += 7
     assert value == count
+
+
+def encoded(encoder: Encoder, *headers: tuple[str, str], huffman: bool = True) -> bytes:
+    return encoder.encode(headers, huffman)
+
+
+def test_what_is_asked_is_read_over_several_frames_with_padding_and_a_table_that_grows() -> None:
+    encoder = Encoder()
+    first = encoded(encoder, (":method", "POST"), (":path", "/one"), ("user-agent", "a client"))
+    second = encoded(encoder, (":method", "POST"), (":path", "/two"), ("user-agent", "a client"))
+    assert len(second) < len(first), "the second leans on the table of the first"
+    data = (
+        PREFACE
+        + SETTINGS
+        + frame(1, 0x20, 1, bytes(5) + first[:4])  # priority, and no end of the headers
+        + frame(9, 0x4, 1, first[4:])
+        + frame(1, 0x4 | 0x8, 3, b"\2" + second + bytes(2))
+        + frame(0, 0, 1, b"mes")
+        + frame(0, 0x1 | 0x8, 1, b"\3" + b"sage" + bytes(3))
+        + frame(3, 0, 3, bytes(4))
+    )
+    one, two = http2.asked(data)
+    assert (one.headers[":path"], one.body, one.ended, one.left) == ("/one", b"message", True, False)
+    assert (two.headers[":path"], two.ended, two.left) == ("/two", False, True)
+    assert http2.asked(data[: data.index(frame(9, 0x4, 1, first[4:]))])[0].headers == {}
+
+
+def test_headers_that_cannot_be_read_are_told_so() -> None:
+    with pytest.raises(ValueError, match="a block of headers"):
+        http2.asked(PREFACE + frame(1, 4, 1, b"\xff\xff\xff\xff\xff\xff"))

@@ -147,12 +147,12 @@ class Sleepers(Signals):
 
     def ask(self, model: str, what: bytes) -> Future[tuple[int, bytes]]:
         """As kube-proxy leads a request to a Service that has no other endpoint."""
-        return self.asking.submit(self._ask, self.port(model), what)
+        return self.asking.submit(self._ask, model, self.port(model), what)
 
-    def _ask(self, port: int, what: bytes) -> tuple[int, bytes]:
+    def _ask(self, model: str, port: int, what: bytes) -> tuple[int, bytes]:
         connection = HTTPConnection("127.0.0.1", port, timeout=SECONDS)
         try:
-            connection.request("POST", "/v2/models/any/infer", what)
+            connection.request("POST", f"/v2/models/{model}/infer", what)
             answer = connection.getresponse()
             return answer.status, answer.read()
         finally:
