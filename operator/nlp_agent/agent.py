@@ -618,6 +618,11 @@ class Agent:
         if config is None or spec is None or proof is None:
             return False
         profiler = Profiler(client, name, proof.examples, proof.max_batch_size, config.at_a_time(spec))
+
+        def note() -> None:
+            self._profiles.note(name, profiler.result(spec.digest, config.pool))
+
+        profiler.before_step = note
         share = (self._profile_until - self.loop.time()) / len(names)
         work = self.loop.create_task(profiler.run(share))
         try:
@@ -625,8 +630,8 @@ class Agent:
                 wake = self.loop.create_task(self._wake.wait())
                 await asyncio.wait({work, wake}, return_when=asyncio.FIRST_COMPLETED)
                 wake.cancel()
-                if not work.done() and self._is_more_urgent():
-                    break
+                if not work.done() and (self._is_more_urgent() or name not in self._to_profile()):
+                    break  # in the second case a pod that was faster has told, or nobody asks any more
         finally:
             work.cancel()
             await asyncio.gather(work, return_exceptions=True)

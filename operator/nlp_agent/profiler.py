@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nlp_agent.errors import RequestFailed, TooSlow, TritonGone
@@ -50,6 +51,8 @@ class Profiler:
     batches: list[Batch] = field(default_factory=list)
     why: str = "it was interrupted."
     """Why it ended before its plan."""
+    before_step: Callable[[], None] = lambda: None
+    """A step may be the last thing that happens in this container."""
 
     def __post_init__(self) -> None:
         if any(example.earlier is not None for example in self.examples):
@@ -70,6 +73,7 @@ class Profiler:
             if share <= 0:
                 self.why = f"three requests no longer fit into the {seconds:.3g} s that there are."
                 return
+            self.before_step()
             try:
                 self.batches.append(await self._measure(step, loop.time() + share, over))
             except _Broken as broken:

@@ -59,9 +59,18 @@ class Profiles:
             and self.of(name, model.live.digest, config.pool) is None
         ]
 
+    def note(self, name: str, so_far: Profile) -> None:
+        """For a container that ends in the middle: where the kernel ends all of it because a large batch
+        took too much memory, the next one would measure the same and never be Ready."""
+        self._write({**self._known, name: so_far})
+
     def keep(self, name: str, profile: Profile) -> None:
         """Once is enough, however it ended: a model that died of it would die of it again."""
         self._tried[name] = profile.seconds
-        self._known[name] = profile
-        models = {name: to_json(profile) for name, profile in sorted(self._known.items())}
+        if self.of(name, profile.digest, profile.pool) is None:  # else another pod was faster
+            self._known[name] = profile
+        self._write(self._known)
+
+    def _write(self, known: Mapping[str, Profile]) -> None:
+        models = {name: to_json(profile) for name, profile in sorted(known.items())}
         replace_file(self._path, {"version": 1, "models": models})

@@ -277,11 +277,11 @@ class Settings:
         "after 600 s.",
     )
     profiles: str = setting(
-        "None",
+        "FirstPod",
         one_of("None", "FirstPod"),
-        "FirstPod: the first pod of an artifact on a pool, in a namespace, of a Dedicated model that is "
-        "scaled by load, measures how fast it is before it is Ready, within 30 s; scaling then begins with "
-        "that. None: it begins with a guess.",
+        "FirstPod: the first pod of an artifact on a pool, in a namespace, of a Dedicated model whose number "
+        "of replicas follows load, measures how fast it is before it is Ready, within 30 s, unless callers "
+        "may be missing it; scaling then begins with that. None: it begins with a guess.",
     )
     repack_seconds: float = setting(
         3600.0,

@@ -6,6 +6,7 @@ the caller says so.
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -106,7 +107,8 @@ def judge(pool: Obj, made: Decision, told: Explanation, here: set[str]) -> PoolV
 
 def speeds(model: Obj, config_maps: Sequence[Obj], pools: Sequence[Obj]) -> tuple[str, ...]:
     """What was measured of the model before its first pod was Ready, and what follows for pools of the same
-    kind; a sentence a pool. `config_maps`: of its own servers, which tell their pods of it."""
+    kind; a sentence a pool. Where it was tried and gave nothing, why. `config_maps`: of its own servers,
+    which tell their pods of it."""
     _, name = key_of(model)
     known = {}
     for one in config_maps:
@@ -117,6 +119,8 @@ def speeds(model: Obj, config_maps: Sequence[Obj], pools: Sequence[Obj]) -> tupl
     found = []
     for pool in specs:
         believed = believed_on(pool, known, specs)
+        if pool in known and (believed is None or believed.estimated_from):
+            found.append(f"On pool {pool} it could not be measured. {_why_not(known[pool])}".strip())
         if believed is not None:
             of_one, of_eight = (1000 * believed.speed.curve(1).seconds(rows) for rows in (1, 8))
             how = f"estimated from pool {believed.estimated_from}" if believed.estimated_from else "measured"
@@ -125,6 +129,10 @@ def speeds(model: Obj, config_maps: Sequence[Obj], pools: Sequence[Obj]) -> tupl
                 f"({how}, without load)."
             )
     return tuple(found)
+
+
+def _why_not(profile: str) -> str:
+    return str(json.loads(profile).get("message") or "")
 
 
 # --- what is known, as the operator's question ---

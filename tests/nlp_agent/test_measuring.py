@@ -238,6 +238,48 @@ def test_profile_that_kills_the_model_leaves_it_healed_and_the_server_ready(agen
     assert agent.get("/readyz")[0] == 200
 
 
+SLOWEST = [make_example("sleep 0.5")]
+"""To measure it takes all the time that there is."""
+
+
+def being_measured(agent: RunningAgent) -> None:
+    wait_until(
+        "it is being measured",
+        lambda: agent.get("/readyz") == (503, "The first Ready waits for the profile of echo.\n"),
+    )
+    wait_until("so much was noted", lambda: (agent.work / "profiles.json").exists())
+
+
+def test_container_that_ends_while_it_measures_does_not_measure_again(agent: RunningAgent) -> None:
+    """The kernel ends all of it when a large batch takes too much memory, and would so every time."""
+    agent.want(make_wanted("echo", make_artifact(agent.store, examples=SLOWEST), profile=True))
+    agent.start()
+    being_measured(agent)
+    agent.end()
+    agent.start()
+    agent.wait_ready()
+    profile = agent.model("echo")["profile"]
+    assert profile["state"] in ("Failed", "Partial")
+    assert "on: it was interrupted." in profile["message"]
+    assert agent.log.read_text().count('"model measured"') == 0
+
+
+@pytest.mark.parametrize("told", [False, True], ids=["nobody asks any more", "another pod has told"])
+def test_measuring_ends_when(agent: RunningAgent, told: bool) -> None:
+    digest = make_artifact(agent.store, examples=SLOWEST)
+    agent.want(make_wanted("echo", digest, profile=True))
+    agent.start()
+    being_measured(agent)
+    elsewhere: dict[str, Any] = {"digest": digest, "pool": "cpu", "state": "Failed", "message": "Elsewhere."}
+    elsewhere |= {"seconds": 1.0, "instances": 1, "batches": []}
+    agent.want(make_wanted("echo", digest, profile=elsewhere if told else False))
+    agent.wait_ready()
+    (measured,) = (line for line in agent.log.read_text().splitlines() if '"model measured"' in line)
+    assert "on: it was interrupted." in measured, "and not: there is no time left"
+    profile = agent.model("echo")["profile"]
+    assert profile == elsewhere if told else "on: it was interrupted." in profile["message"]
+
+
 def test_model_that_comes_to_a_ready_server_is_not_measured(agent: RunningAgent) -> None:
     """It would disturb those that serve: their counters tell."""
     digest = make_artifact(agent.store)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -208,6 +208,36 @@ def test_profile_outlives_the_container(profiles: Profiles, tmp_path: Path) -> N
     assert missing(later, make_config(words=None)) == []
     (tmp_path / "profiles.json").write_text('{"models": 3}')
     later.recall()
+
+
+def test_what_was_noted_is_remembered_by_a_container_that_ended_in_the_middle(
+    profiles: Profiles, tmp_path: Path
+) -> None:
+    so_far = replace(make_profile(), state="Partial", message="Not measured from 2 rows on.")
+    profiles.note("words", so_far)
+    assert missing(profiles, make_config(words=None)) == ["words"], "it is being measured"
+    later = Profiles(tmp_path / "profiles.json")
+    later.recall()
+    assert missing(later, make_config(words=None)) == []
+    assert later.of("words", "a" * 64, "cpu") == so_far
+
+
+def test_what_another_pod_has_told_meanwhile_stays(profiles: Profiles) -> None:
+    brought = make_profile()
+    profiles.learn(make_config(words=brought))
+    profiles.keep("words", replace(brought, state="Partial", batches=(), seconds=0.2))
+    assert profiles.of("words", "a" * 64, "cpu") == brought
+    assert profiles.seconds_of("words") == 0.2
+
+
+async def test_each_step_is_announced_with_what_came_before(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("nlp_agent.profile.ENOUGH_SECONDS", 0.01)
+    profiler = make_profiler(FakeTriton())
+    noted: list[Profile] = []
+    profiler.before_step = lambda: noted.append(profiler.result("a" * 64, "cpu"))
+    await profiler.run(30.0)
+    assert [(one.state, len(one.batches)) for one in noted] == [("Failed", 0), ("Partial", 1), ("Partial", 2)]
+    assert noted[2].message.startswith("Not measured from 4 rows and 1 at a time on: ")
 
 
 def test_each_is_tried_once(profiles: Profiles) -> None:

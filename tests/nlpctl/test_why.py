@@ -160,5 +160,12 @@ def test_what_was_measured_is_told_and_what_is_estimated_is_called_so() -> None:
     )
 
 
+def test_why_nothing_was_measured_is_told() -> None:
+    profile = {"state": "Failed", "message": "Not measured from 1 rows on: a request failed.", "batches": []}
+    assert speeds(make_model(), [told(profile)], [make_pool("cheap"), make_pool("dear")]) == (
+        "On pool cheap it could not be measured. Not measured from 1 rows on: a request failed.",
+    )
+
+
 def test_of_a_model_that_is_not_measured_yet_no_speed_is_told() -> None:
     assert speeds(make_model(), [told(True)], [make_pool("cheap")]) == ()

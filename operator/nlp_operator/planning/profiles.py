@@ -17,7 +17,6 @@ from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.agent_report import MOST_ROWS
 from nlp_operator.planning.scaling.capacity import ServiceCurve
-from nlp_operator.planning.scaling.wanted import declares
 
 ASKED = "true"
 """In the place of a profile in an entry of `server.json`: measure one."""
@@ -52,26 +51,36 @@ class Believed:
 
 
 def to_tell(
-    spec: ModelSpec, setting: str, known: str, digest: str, told: str | None, *, running: bool
+    spec: ModelSpec,
+    setting: str,
+    known: str,
+    digest: str,
+    told: str | None,
+    *,
+    running: bool,
+    hurried: bool,
 ) -> str:
     """The profile of a model's entry: empty, `ASKED`, or what is known.
 
-    `told`: of the entry that its server has, `None` without one; `running`: the server has pods already. What
-    was not asked before the first pod is not asked afterwards: it would disturb, and new pods would be late.
-    What is known is told in the place of the question, so that the next pod does not measure again.
+    `told`: of the entry that its server has, `None` without one; `running`: the server has pods already;
+    `hurried`: callers may be missing this server. What was not asked before the first pod is not asked
+    afterwards, also not of a server that is made anew: it would disturb, and new pods would be late. What is
+    known is told in the place of the question, so that the next pod does not measure again.
     """
     if setting != "FirstPod" or not _is_of_use(spec) or (running and not told):
         return ""
     if told and told != ASKED and digest in told:
         return told  # whatever other pods have measured since: it changes once
-    return known or (ASKED if not running or told == ASKED else "")
+    asks = told in (None, ASKED) and not hurried
+    return known or (ASKED if asks else "")
 
 
 def _is_of_use(spec: ModelSpec) -> bool:
-    """Where load decides how many replicas there are. Who shares a server is measured with its neighbours'
-    load: the first of them may be, and nobody after it."""
-    scaled = spec.scaling.mode != "External" and declares(spec.scaling)
-    return scaled and spec.serving.isolation == "Dedicated"
+    """Where load decides how many replicas there are, or would be. A model that shares its server is never
+    asked: its profile would delay its neighbours, and tell nothing of what they do to it."""
+    scaling = spec.scaling
+    by_load = scaling.mode == "Automatic" and scaling.highest > scaling.lowest
+    return (by_load or scaling.mode == "Advisory") and spec.serving.isolation == "Dedicated"
 
 
 def owner_of(model: Obj) -> str:

@@ -7,7 +7,7 @@ it replaces no pod.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -42,6 +42,7 @@ from nlp_operator.planning.pods import (
     quote,
     with_label,
 )
+from nlp_operator.planning.profiles import ASKED
 from nlp_operator.planning.profiles import to_tell as profile_to_tell
 from nlp_operator.planning.readings.advice import wanted_instances
 from nlp_operator.planning.rollout import Rollout
@@ -143,11 +144,17 @@ class ServerObjects:
 def wanted_servers(
     seen: ModelSnapshot, spec: ModelSpec, places: Sequence[Place], rollout: Rollout, settings: PlanSettings
 ) -> tuple[ServerObjects, ...]:
-    return tuple(_wanted_objects(seen, spec, place, rollout, settings) for place in places)
+    names_wanted = frozenset(names.server_name(name(seen.model), place.pool) for place in places)
+    return tuple(_wanted_objects(seen, spec, place, names_wanted, rollout, settings) for place in places)
 
 
 def _wanted_objects(
-    seen: ModelSnapshot, spec: ModelSpec, place: Place, rollout: Rollout, settings: PlanSettings
+    seen: ModelSnapshot,
+    spec: ModelSpec,
+    place: Place,
+    names_wanted: Collection[str],
+    rollout: Rollout,
+    settings: PlanSettings,
 ) -> ServerObjects:
     model = seen.model
     server = names.server_name(name(model), place.pool)
@@ -164,6 +171,7 @@ def _wanted_objects(
             rollout.digest,
             told.profile if told is not None else None,
             running=deployed,
+            hurried=_is_hurried(seen, server, names_wanted, running=deployed),
         ),
     )
     config = server_config(server, namespace(model), place.pool, place.spec, devices, [served])
@@ -183,6 +191,29 @@ def _instances(
         told.instances if told is not None else 0,
         seen.advice,
     )
+
+
+def _is_hurried(seen: ModelSnapshot, server: str, names_wanted: Collection[str], *, running: bool) -> bool:
+    """Whether callers may be missing this server, so that nothing may make it later: another one is to stay
+    beside it, or nothing that stays until this one is whole takes requests.
+
+    The very first servers of a model make nobody wait, nor does one to which it moves at leisure."""
+    others = [
+        one for one in server_deployments(seen) if name(one) != server and not _is_measuring(seen, name(one))
+    ]
+    if not others:
+        return False
+    if not running and any(name(one) in names_wanted for one in others):
+        return True
+    ready = {labels(pod).get(names.LABEL_SERVER) for pod in seen.pods if is_ready(pod)}
+    stays = set() if seen.share is None else {pool for pool, _ in (*seen.share.places, *seen.share.leaving)}
+    return not any(name(one) in ready and labels(one).get(names.LABEL_POOL) in stays for one in others)
+
+
+def _is_measuring(seen: ModelSnapshot, server: str) -> bool:
+    """It was asked before its first pod, and has not told yet."""
+    told = _told(seen, server)
+    return told is not None and told.profile == ASKED
 
 
 def _told(seen: ModelSnapshot, server: str) -> ServedModel | None:

@@ -49,8 +49,8 @@ class PlanSettings:
     """Of the requests, from 0 to 1."""
     most_instances: int = 4
     """Of a model in a pod, for each that the pod begins with: more is not brought by load."""
-    profiles: str = "None"
-    """`FirstPod`: the first pod of an artifact on a pool measures its speed before it is Ready."""
+    profiles: str = "FirstPod"
+    """The first pod of an artifact on a pool measures its speed before it is Ready. `None`: nobody does."""
     unload_after_seconds: float = 620.0
     """How long a model stays in a shared server after its Service was led elsewhere: the agent's Envoy ends a
     client's connection after 600 s."""

@@ -1,13 +1,22 @@
-"""A model's speed, measured before its first Ready: asked for once, told to every pod after it."""
+"""A model's speed, measured before its first Ready: asked for once, told to pods after it and to people."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import suppress
+
+import pytest
 
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
+from nlpctl.__main__ import main
 from tests.cluster.running.rig import OperatorProcess, Scene, until
+from tests.cluster.running.test_placement import Pools, pools
+
+__all__ = ["pools"]  # a fixture
+
+SCALED = {"maxReplicas": 3, "latencyTarget": {"milliseconds": 200}}
 
 
 def entry(scene: Scene, model: str) -> Obj:
@@ -21,11 +30,11 @@ def entry(scene: Scene, model: str) -> Obj:
 
 
 def test_the_first_pod_is_asked_for_a_profile_and_those_after_it_are_told(
-    scene: Scene, in_its_place: Callable[..., OperatorProcess], agents_say: Callable[..., None]
+    scene: Scene, operator: OperatorProcess, agents_say: Callable[..., None]
 ) -> None:
-    measuring = in_its_place(profiles="FirstPod")
-    scene.apply_model("novels", scaling={"latencyTarget": {"milliseconds": 200}})
-    scene.apply_model("fixed")
+    agents_say(model="novels", profile=None)
+    scene.apply_model("novels", scaling=SCALED)
+    scene.apply_model("fixed", scaling={"latencyTarget": {"milliseconds": 200}})
     for model in ("novels", "fixed"):
         scene.wait_ready(model)
     assert entry(scene, "novels")["profile"] is True
@@ -34,7 +43,7 @@ def test_the_first_pod_is_asked_for_a_profile_and_those_after_it_are_told(
     digest = dig(scene.get(kinds.MODEL, "novels"), "status", "artifact", "digest")
     one = {"rows": 1, "inFlight": 1, "requests": 9}
     batches = [one | {"medianSeconds": 0.01, "p95Seconds": 0.02, "rowsPerSecond": 90.0}]
-    profile = {"digest": digest, "pool": "cpu", "state": "Complete", "message": "", "batches": batches}
+    profile = {"digest": digest, "pool": "test-cpu", "state": "Complete", "message": "", "batches": batches}
     profile |= {"seconds": 3.1, "instances": 1}
     agents_say(model="novels", profile=profile)
     until(lambda: entry(scene, "novels")["profile"] == profile, "what was measured is told")
@@ -42,10 +51,26 @@ def test_the_first_pod_is_asked_for_a_profile_and_those_after_it_are_told(
 
     before = len(scene.writes())
     agents_say(model="novels", profile={**profile, "batches": []})
-    measuring.stop()
-    measuring.start()
-    scene.apply_model("novels", scaling={"latencyTarget": {"milliseconds": 200}, "minReplicas": 2})
+    operator.stop()
+    operator.start()
+    scene.apply_model("novels", scaling={**SCALED, "minReplicas": 2})
     until(lambda: dig(scene.get(kinds.MODEL, "novels"), "status", "replicas") == 2, "another pod")
     scene.wait_ready("novels")
     assert entry(scene, "novels")["profile"] == profile, "whatever others measured since"
     assert "configmaps" not in {one.resource for one in scene.writes()[before:]}
+
+
+def test_nlpctl_why_tells_what_was_measured_and_calls_an_estimate_so(
+    scene: Scene, pools: Pools, capsys: pytest.CaptureFixture[str]
+) -> None:
+    here = pools("here", 2)
+    other = pools("other", 2, pricePerHour="9")
+    scene.apply_model("novels", scaling=SCALED, placement={"poolNames": [here, other]})
+    scene.wait_ready("novels")
+    until(lambda: entry(scene, "novels").get("profile") not in (None, True), "what was measured is told")
+    with suppress(SystemExit):  # what it prints says whether it could
+        main(["--kubeconfig", str(scene.plane.kubeconfig), "why", "novels", "-n", scene.namespace, "--json"])
+    told = json.loads(capsys.readouterr().out)["speeds"]
+    times = "a request of one row takes 100 ms, one of eight 660 ms"
+    assert f"On pool {here} {times} (measured, without load)." in told
+    assert f"On pool {other} {times} (estimated from pool {here}, without load)." in told

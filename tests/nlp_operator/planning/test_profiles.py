@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_agent.profile import parse_profile as parse_agents_profile
-from nlp_operator.api.objects import Obj
+from nlp_operator.api import names
+from nlp_operator.api.objects import Obj, labels
 from nlp_operator.api.spec import parse_model, parse_pool
 from nlp_operator.planning.agent_report import parse_agent_report, parse_profile
 from nlp_operator.planning.profiles import ASKED, Believed, Speed, believed_on, prior_of, speed_of, to_tell
@@ -31,8 +32,8 @@ from tests.nlp_operator.making import (
     make_report,
 )
 
-FIRST = replace(SETTINGS, profiles="FirstPod")
-SCALED: dict[str, Any] = {"scaling": {"latencyTarget": {"milliseconds": 100}}}
+NOBODY = replace(SETTINGS, profiles="None")
+SCALED: dict[str, Any] = {"scaling": {"maxReplicas": 3, "latencyTarget": {"milliseconds": 100}}}
 
 
 def batch(rows: int, seconds: float, in_flight: int = 1) -> dict[str, Any]:
@@ -64,9 +65,17 @@ MEASURED = profile(batch(1, 0.03), batch(2, 0.04), batch(4, 0.06))
 OF_ANOTHER = profile(batch(1, 0.5), digest=OTHER_DIGEST)
 
 
-def told(known: str = "", before: str | None = None, *, running: bool = False, **spec: Any) -> str:
+def told(
+    known: str = "",
+    before: str | None = None,
+    *,
+    running: bool = False,
+    hurried: bool = False,
+    setting: str = "FirstPod",
+    **spec: Any,
+) -> str:
     wanted = parse_model(make_model(**(SCALED | spec)))
-    return to_tell(wanted, spec.pop("setting", "FirstPod"), known, DIGEST, before, running=running)
+    return to_tell(wanted, setting, known, DIGEST, before, running=running, hurried=hurried)
 
 
 def test_the_first_pod_is_asked_the_next_are_told_and_one_that_was_not_asked_is_left_alone() -> None:
@@ -77,13 +86,24 @@ def test_the_first_pod_is_asked_the_next_are_told_and_one_that_was_not_asked_is_
     assert told(profile(batch(1, 9.9)), MEASURED, running=True) == MEASURED, "it is told once"
     assert told(MEASURED, "", running=True) == ""
     assert told("", OF_ANOTHER, running=True) == "", "a new version comes to a pod that is Ready"
-    assert told("", OF_ANOTHER) == ASKED
+    assert told("", OF_ANOTHER) == "", "a server that is made anew has been missed for long enough"
+    assert told("", "") == ""
+    assert told(MEASURED, "") == MEASURED
+
+
+def test_nothing_is_measured_where_callers_may_be_missing_the_server() -> None:
+    assert told(hurried=True) == ""
+    assert told("", ASKED, running=True, hurried=True) == "", "the question is taken back"
+    assert told(MEASURED, hurried=True) == MEASURED, "to be told takes no time"
+    assert told(MEASURED, ASKED, running=True, hurried=True) == MEASURED
 
 
 @pytest.mark.parametrize(
     "spec",
     [
         pytest.param({"scaling": {}}, id="that declares nothing scaling could follow"),
+        pytest.param({"scaling": {"latencyTarget": {"milliseconds": 9}}}, id="that load gives no replica"),
+        pytest.param({"scaling": {"minReplicas": 0}}, id="that sleeps or has one replica"),
         pytest.param({"scaling": {"mode": "External"}}, id="that others scale"),
         pytest.param({"serving": {"isolation": "Shared"}}, id="that shares its server"),
     ],
@@ -92,8 +112,12 @@ def test_nobody_measures_a_model(spec: dict[str, Any]) -> None:
     assert told(**spec) == ""
 
 
+def test_a_model_that_is_advised_is_measured() -> None:
+    assert told(scaling={"mode": "Advisory"}) == ASKED
+
+
 def test_nobody_measures_where_the_setting_says_so() -> None:
-    assert to_tell(parse_model(make_model(**SCALED)), "None", MEASURED, DIGEST, None, running=False) == ""
+    assert told(MEASURED, setting="None") == ""
 
 
 # --- what it says ---
@@ -222,7 +246,7 @@ def entry(world: World) -> Obj:
 
 
 def test_a_model_is_asked_measured_and_told_and_ready_all_the_while() -> None:
-    world = World(make_model(**SCALED), settings=FIRST)
+    world = World(make_model(**SCALED))
     world.settle()
     world.fetched()
     world.settle()
@@ -246,15 +270,15 @@ def test_a_model_is_asked_measured_and_told_and_ready_all_the_while() -> None:
 
 
 def test_a_server_that_ran_before_anybody_asked_is_not_told_anew() -> None:
-    world = World(make_model(**SCALED)).up()
-    world.settings = FIRST
+    world = World(make_model(**SCALED), settings=NOBODY).up()
+    world.settings = SETTINGS
     world.profiles = {"cpu": MEASURED}
     world.settle()
     assert "profile" not in entry(world)
 
 
 def test_what_a_server_was_told_is_read_back() -> None:
-    world = World(make_model(**SCALED), settings=FIRST, profiles={"cpu": MEASURED}).up()
+    world = World(make_model(**SCALED), profiles={"cpu": MEASURED}).up()
     (config_map,) = (one for key, one in world.objects.items() if key[0] == "ConfigMap")
     assert models_in(config_map)["korean-novels"].profile == MEASURED
 
@@ -264,3 +288,90 @@ def test_a_report_tells_a_profile_with_its_artifact() -> None:
     report = parse_agent_report(json.dumps({"version": 1, "models": [one, {"name": "other"}]}), NOW)
     assert [(each.profiled, each.profile) for each in report.models] == [(DIGEST, MEASURED), ("", "")]
     assert make_report(DIGEST).models[0].profile == ""
+
+
+# --- when callers may be missing a server ---
+
+
+def on_cheap(**world: Any) -> World:
+    """A model that runs on pool cheap, measured, and may run on pool dear."""
+    pools = [make_pool("cheap", pricePerHour="1"), make_pool("dear", pricePerHour="2")]
+    return World(make_model(**SCALED), pools, profiles={"cheap": MEASURED}, **world).up()
+
+
+def asked_on(world: World, pool: str) -> object:
+    """The profile in the entry of its server there; empty without one."""
+    (config_map,) = (
+        one
+        for (kind, _), one in world.objects.items()
+        if kind == "ConfigMap" and labels(one)[names.LABEL_POOL] == pool
+    )
+    return json.loads(config_map["data"]["server.json"])["models"][0].get("profile", "")
+
+
+def test_a_server_to_which_a_model_moves_at_leisure_is_measured() -> None:
+    world = on_cheap()
+    world.edit(placement={"poolNames": ["dear"]})
+    world.settle()
+    assert world.placed().keys() == {"cheap", "dear"}
+    assert asked_on(world, "dear") is True
+    assert asked_on(world, "cheap") == json.loads(MEASURED)
+
+
+def test_the_question_is_taken_back_when_nothing_takes_requests_any_more() -> None:
+    world = on_cheap()
+    world.edit(placement={"poolNames": ["dear"]})
+    world.settle()
+    assert asked_on(world, "dear") is True
+    world.pods = []
+    world.settle()
+    assert asked_on(world, "dear") == ""
+    world.run_servers()
+    world.settle()
+    assert world.placed().keys() == {"dear"}
+    assert asked_on(world, "dear") == ""
+    assert world.state()["Ready"] == "True"
+
+
+def test_a_server_that_replaces_one_without_a_ready_pod_is_not_measured() -> None:
+    world = on_cheap()
+    world.pods = []
+    world.edit(placement={"poolNames": ["dear"]})
+    world.settle()
+    assert asked_on(world, "dear") == ""
+
+
+def test_a_server_that_comes_beside_another_is_not_measured() -> None:
+    """It is load that wants it, or a place that was lost."""
+    world = on_cheap()
+    world.pools[0]["spec"]["maxDevices"] = 1
+    world.edit(scaling={"minReplicas": 2, "maxReplicas": 3})
+    world.settle()
+    assert world.placed() == {"cheap": 1, "dear": 1}
+    assert asked_on(world, "dear") == ""
+
+
+def test_the_first_servers_of_a_model_are_all_measured() -> None:
+    pools = [make_pool("cheap", pricePerHour="1", maxDevices=1), make_pool("dear", pricePerHour="2")]
+    model = make_model(scaling={"minReplicas": 2, "maxReplicas": 3})
+    world = World(model, pools)
+    world.settle()
+    world.fetched()
+    world.settle()
+    world.built()
+    world.settle()
+    assert [asked_on(world, pool) for pool in ("cheap", "dear")] == [True, True]
+    world.run_servers()
+    world.profiles = {"cheap": MEASURED}
+    world.settle()
+    assert [asked_on(world, pool) for pool in ("cheap", "dear")] == [json.loads(MEASURED), True]
+
+
+def test_a_server_that_somebody_deleted_comes_back_without_being_measured() -> None:
+    world = World(make_model(**SCALED), settings=NOBODY).up()
+    world.settings = SETTINGS
+    (server,) = world.deployments()
+    world.remove("Deployment", server["metadata"]["name"])
+    world.settle()
+    assert len(world.deployments()) == 1
+    assert "profile" not in entry(world)
