@@ -251,6 +251,10 @@ def templates() -> dict[str, tuple[str, tuple[Change, ...]]]:
             "manifests/monitoring/service-monitor.yaml",
             (only_if("$.Values.metrics.serviceMonitor"),),
         ),
+        "activator-service-monitor.yaml": (
+            "manifests/monitoring/activator-service-monitor.yaml",
+            (only_if("and $.Values.activator.enabled $.Values.metrics.serviceMonitor"),),
+        ),
         **{
             f"crd-{path.stem}.yaml": (f"crds/{path.name}", (kept, only_if("$.Values.crds.install")))
             for path in sorted((ROOT / "crds").glob("nlp*.yaml")) + sorted((ROOT / "crds").glob("dev*.yaml"))

@@ -86,6 +86,12 @@ def latency(quantile: float, selector: str) -> str:
     return f"histogram_quantile({quantile:g}, sum by (le) ({buckets})) / 1000"
 
 
+def woken(quantile: float) -> str:
+    """Seconds from a connection's first byte until a pod was reached, where there was one lately."""
+    buckets = f"rate(nlp_activator_wake_seconds_bucket{RATE})"
+    return f"histogram_quantile({quantile:g}, sum by (le) ({buckets}))"
+
+
 NAMESPACES = Variable("namespace", "label_values(nlp_operator_model_ready, namespace)")
 MODELS = Variable("model", 'label_values(nlp_operator_model_ready{namespace=~"$namespace"}, model)')
 POOLS = Variable("pool", "label_values(nlp_operator_pool_ready, pool)")
@@ -221,6 +227,13 @@ MODEL = Dashboard(
             (f"sum(nlp_operator_model_replicas{{{OF_MODEL}}})", "asked for"),
             (f"sum(nlp_operator_model_replicas_ready{{{OF_MODEL}}})", "ready"),
             says="Why: kubectl describe, nlpctl why, and the Events Scaled.",
+        ),
+        lines(
+            "Instances at work",
+            "short",
+            (f"sum by (pod) (nlp_agent_model_instances{{{OF_MODEL}}})", "{{pod}}"),
+            (f"max(nlp_operator_model_instances{{{OF_MODEL}}})", "right in each pod"),
+            says="Of Triton, in each pod. The fast step: NLP_OPERATOR_MOST_INSTANCES.",
         ),
         lines(
             "Failures in Triton by reason",
@@ -430,6 +443,43 @@ OPERATOR = Dashboard(
             ("sum(nlp_operator_cached_deployments)", "Deployments"),
         ),
         lines("Events not posted", "short", ("sum(nlp_operator_events_dropped)", "dropped")),
+        lines(
+            "Activator: models",
+            "short",
+            ("max(nlp_activator_models)", "may sleep"),
+            ("max(nlp_activator_asleep)", "sleep"),
+            says="Here and below: empty where no activator is installed.",
+        ),
+        lines(
+            "Activator: connections",
+            "short",
+            ("sum(nlp_activator_held)", "wait for a pod"),
+            ("sum(nlp_activator_joined)", "have reached theirs"),
+        ),
+        lines(
+            "Activator: wakes, and polls without one",
+            "ops",
+            (f"sum(rate(nlp_activator_woken_total{RATE}))", "wakes"),
+            (f"sum(rate(nlp_activator_answered_total{RATE}))", "health checks and metadata"),
+            says="A sleep that requests at several of its pods have ended is counted at each.",
+        ),
+        lines(
+            "Activator: connections that were not served",
+            "ops",
+            (f"sum by (reason) (rate(nlp_activator_refused_total{RATE}))", "refused: {{reason}}"),
+            (f"sum(rate(nlp_activator_left_total{RATE}))", "the client left"),
+        ),
+        lines(
+            "Activator: seconds until a pod was reached",
+            "s",
+            (woken(0.5), "50 %"),
+            (woken(0.95), "95 %"),
+        ),
+        lines(
+            "Activator: memory",
+            "bytes",
+            ("process_resident_memory_bytes and on (instance) nlp_activator_models", "{{pod}}"),
+        ),
     ),
 )
 

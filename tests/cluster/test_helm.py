@@ -141,16 +141,25 @@ def test_monitoring_is_the_kustomize_component(
     helm: Helm, programs: Mapping[str, Path], tmp_path: Path
 ) -> None:
     overlay = {
-        "resources": [os.path.relpath(ROOT / "manifests" / "default", tmp_path)],
+        "resources": [os.path.relpath(ROOT / "manifests" / "with-activator", tmp_path)],
         "components": [os.path.relpath(ROOT / "manifests" / "monitoring", tmp_path)],
     }
     (tmp_path / "kustomization.yaml").write_text(yaml.safe_dump(overlay))
     command = [str(programs["kubectl"]), "kustomize", str(tmp_path)]
     wanted = by_name(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
-    found = rendered(helm, "--set", "metrics.service=true,metrics.serviceMonitor=true")
-    for kind in ("Service", "ServiceMonitor"):
-        key = (kind, NAMESPACE, "nlp-operator-metrics")
+    monitored = "metrics.service=true,metrics.serviceMonitor=true"
+    found = rendered(helm, "--set", f"{monitored},activator.enabled=true")
+    for key in (
+        ("Service", NAMESPACE, "nlp-operator-metrics"),
+        ("ServiceMonitor", NAMESPACE, "nlp-operator-metrics"),
+        ("ServiceMonitor", NAMESPACE, "nlp-operator-activator"),
+    ):
         assert found[key] == wanted[key]
+    ours = rendered(helm, "--set", f"{monitored},activator.enabled=true", release="ours")
+    name = "ours-nlp-operator-activator"
+    assert {("Service", NAMESPACE, name), ("ServiceMonitor", NAMESPACE, name)} <= ours.keys()
+    for less in (monitored, "activator.enabled=true"):
+        assert ("ServiceMonitor", NAMESPACE, "nlp-operator-activator") not in rendered(helm, "--set", less)
 
 
 # --- values ---

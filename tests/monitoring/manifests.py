@@ -19,7 +19,7 @@ FOLDER = ROOT / "manifests" / "monitoring"
 ALERTS = FOLDER / "alerts.yaml"
 VARIABLES = {"$namespace": ".*", "$model": ".*", "$pool": ".*"}
 """What Grafana puts in for "All"."""
-NAME = re.compile(r"\b(?:nlp_operator|nlp_agent|nv|envoy|process)_\w+\b")
+NAME = re.compile(r"\b(?:nlp_operator|nlp_activator|nlp_agent|nv|envoy|process)_\w+\b")
 LABELS = {"envoy_route", "envoy_response_code_class"}
 
 
@@ -34,9 +34,14 @@ class Query:
         return set(NAME.findall(self.text)) - LABELS
 
     @property
-    def of_the_operator(self) -> bool:
-        """All that it asks for stands on the operator's page."""
-        return all(name.startswith(("nlp_operator_", "process_")) for name in self.names)
+    def pages(self) -> set[str]:
+        """Whose pages it asks for: one's, for scrapes are not of one moment."""
+        return {page_of(name) for name in self.names if not name.startswith("process_")}
+
+
+def page_of(name: str) -> str:
+    """Who tells of a metric."""
+    return next((who for who in ("operator", "activator") if name.startswith(f"nlp_{who}_")), "server")
 
 
 def panels() -> Iterator[tuple[str, dict[str, Any]]]:

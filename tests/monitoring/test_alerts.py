@@ -96,6 +96,32 @@ CASES = (
         summary="100% of the questions about the load of models fail.",
     ),
     Case(
+        "NLPActivatorRefuses",
+        "10m",
+        bad={
+            'nlp_activator_refused_total{reason="NotReady",instance="a"}': "0x10 4x30",
+            'nlp_activator_refused_total{reason="NotReady",instance="b"}': "3x10 5x30",
+            'nlp_activator_refused_total{reason="Untold",instance="a"}': "2x40",
+        },
+        well={
+            'nlp_activator_refused_total{reason="NotReady",instance="a"}': "9x40",
+            'nlp_activator_left_total{instance="a"}': "0+1x40",
+        },
+        labels={"reason": "NotReady"},
+        summary="Requests to models that sleep are refused: NotReady, 6 in ten minutes.",
+    ),
+    Case(
+        "NLPActivatorDown",
+        "6m",
+        bad={'up{job="ours-nlp-operator-activator",pod="a"}': "0x20"},
+        well={
+            'up{job="nlp-operator-activator",pod="a"}': "0x5 1x20",
+            'up{job="their-activator",pod="a"}': "0x20",
+        },
+        labels={"job": "ours-nlp-operator-activator", "pod": "a"},
+        summary="Prometheus gets no metrics of the activator pod a.",
+    ),
+    Case(
         "NLPModelStalled",
         "6m",
         bad={f"nlp_operator_model_stalled{{{MODEL}}}": "1x20"},

@@ -23,13 +23,12 @@ def test_panels_lie_beside_each_other_within_the_width_of_the_page(dashboard: Da
     assert set(taken.values()) == {1}
 
 
-def test_every_query_is_of_the_operator_or_of_the_servers_and_uses_the_variables_there_are() -> None:
+def test_every_query_is_of_one_program_and_uses_the_variables_there_are() -> None:
     for query in queries():
         assert query.names, query
         assert "$" not in query.text.replace("$__", ""), query
         assert "vector(0)" not in query.text, "what is not there is not zero"
-        ours = {name.startswith(("nlp_operator_", "process_")) for name in query.names}
-        assert len(ours) == 1, f"{query.where} joins two scrapes: {query.text}"
+        assert len(query.pages) == 1, f"{query.where} joins two scrapes: {query.text}"
 
 
 def test_dashboards_are_told_apart_and_name_their_panels_once() -> None:

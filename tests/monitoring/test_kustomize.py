@@ -22,7 +22,7 @@ Built = dict[tuple[str, str], Obj]
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Built:
     overlay = tmp_path_factory.mktemp("overlay")
-    resources = [os.path.relpath(ROOT / "manifests" / "default", overlay)]
+    resources = [os.path.relpath(ROOT / "manifests" / "with-activator", overlay)]
     components = [os.path.relpath(FOLDER, overlay)]
     whole = {"resources": resources, "components": components}
     (overlay / "kustomization.yaml").write_text(yaml.safe_dump(whole))
@@ -74,7 +74,8 @@ def component(template: Obj) -> Any:
 
 
 def test_the_plain_configuration_scrapes_what_the_monitors_do() -> None:
-    servers, operator = yaml.safe_load((FOLDER / "scrape.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+    jobs = yaml.safe_load((FOLDER / "scrape.yaml").read_text(encoding="utf-8"))["scrape_configs"]
+    servers, operator, activator = jobs
     monitor = yaml.safe_load((FOLDER / "pod-monitor.yaml").read_text(encoding="utf-8"))["spec"]
     (selector,) = servers["kubernetes_sd_configs"][0]["selectors"]
     wanted = dict(pair.split("=") for pair in selector["label"].split(","))
@@ -85,4 +86,37 @@ def test_the_plain_configuration_scrapes_what_the_monitors_do() -> None:
         endpoint["scrapeTimeout"],
     )
     assert operator["honor_labels"] is True
+    assert label_of(activator) == activator_labels()["app.kubernetes.io/name"] == activator["job_name"]
     assert {one.get("target_label") for one in servers["relabel_configs"]} >= {"namespace", "pod", "pool"}
+
+
+def label_of(job: Obj) -> str:
+    (selector,) = job["kubernetes_sd_configs"][0]["selectors"]
+    return str(selector["label"]).removeprefix("app.kubernetes.io/name=")
+
+
+def activator_labels() -> dict[str, str]:
+    text = (ROOT / "manifests" / "activator" / "deployment.yaml").read_text(encoding="utf-8")
+    return labels(yaml.safe_load(text)["spec"]["template"])
+
+
+@pytest.mark.cluster
+def test_the_monitor_of_the_activator_finds_its_service_and_the_port_of_its_page(built: Built) -> None:
+    monitor = built["ServiceMonitor", "nlp-operator-activator"]["spec"]
+    services = [
+        one for one in built.values() if kind(one) == "Service" and selected(monitor["selector"], one)
+    ]
+    (service,) = services
+    (endpoint,) = monitor["endpoints"]
+    (port,) = service["spec"]["ports"]
+    assert port["name"] == endpoint["port"]
+    template = built["Deployment", "nlp-operator-activator"]["spec"]["template"]
+    assert service["spec"]["selector"].items() <= labels(template).items()
+    (listening,) = template["spec"]["containers"][0]["ports"]
+    assert listening["name"] == port["targetPort"]
+    assert (
+        service["metadata"]["namespace"]
+        == built["ServiceMonitor", "nlp-operator-activator"]["metadata"]["namespace"]
+    )
+    others = built["ServiceMonitor", "nlp-operator-metrics"]["spec"]["selector"]
+    assert not selected(others, service), "else the activator would be scraped as the operator"

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from benchmarks.believed_latency import Load, measure, start
-from tests.monitoring.manifests import Query, fault_of, queries, rules
+from tests.monitoring.manifests import Query, fault_of, page_of, queries, rules
 from tests.nlp_agent.running import running_agent, wait_until
 from tests.prometheus_server import PrometheusServer, Target, prometheus
 
@@ -39,7 +39,7 @@ def scraped() -> Iterator[PrometheusServer]:
 
 
 def asked_of_pods() -> list[Query]:
-    return [one for one in queries() if not one.of_the_operator]
+    return [one for one in queries() if one.pages == {"server"}]
 
 
 def test_every_panel_of_server_pods_shows_finite_numbers(scraped: PrometheusServer) -> None:
@@ -51,6 +51,6 @@ def test_every_panel_of_server_pods_shows_finite_numbers(scraped: PrometheusServ
 
 def test_every_series_that_an_alert_asks_of_server_pods_is_there(scraped: PrometheusServer) -> None:
     names = {name for rule in rules() for name in Query("", rule["expr"]).names}
-    asked = {name for name in names if not name.startswith("nlp_operator_")} - set(NOT_WHILE_WELL)
+    asked = {name for name in names if page_of(name) == "server"} - set(NOT_WHILE_WELL)
     assert len(asked) >= 5
     assert [name for name in sorted(asked) if not scraped.query(name)] == []

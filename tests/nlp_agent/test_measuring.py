@@ -149,6 +149,7 @@ def test_times_of_a_load_are_told(agent: RunningAgent) -> None:
     assert found["fetchSeconds"] > 0
     assert gauges(agent, "nlp_agent_model_load_seconds")[("echo",)] > 0.2
     assert gauges(agent, "nlp_agent_model_proof_seconds")[("echo",)] > 0
+    assert gauges(agent, "nlp_agent_model_instances") == {("echo",): found["instances"]}
 
 
 # -- profiles ------------------------------------------------------------------------------------------------

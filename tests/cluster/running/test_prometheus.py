@@ -13,7 +13,7 @@ from nlp_operator.api.objects import Obj
 from nlpctl.__main__ import main
 from tests.cluster.running.loaded import ByPrometheus, by_prometheus
 from tests.cluster.running.rig import make_pool, until
-from tests.monitoring.manifests import Query, fault_of, queries, rules
+from tests.monitoring.manifests import Query, fault_of, page_of, queries, rules
 
 BUSY, QUIET = 25.0, 2.0
 HURRIED = {"quantile": "0.95", "milliseconds": 100}
@@ -35,7 +35,7 @@ def test_models_follow_the_load_that_prometheus_tells_and_the_dashboards_show_it
     until(lambda: signals.replicas("novels") >= 3, "more replicas of novels", seconds=90)
     assert scene.wait_for("novels", "SignalsAvailable", "True", "Measured", seconds=60)
     assert scene.wait_for("hurried", "ScaleLimited", "True", "MaxReplicas", seconds=90)
-    asked = [query for query in queries() if query.of_the_operator]
+    asked = [query for query in queries() if query.pages == {"operator"}]
     assert len(asked) > 50
 
     def faults() -> list[str]:
@@ -43,7 +43,7 @@ def test_models_follow_the_load_that_prometheus_tells_and_the_dashboards_show_it
 
     until(lambda: not faults(), "every panel of the operator shows finite numbers", seconds=60)
     wanted = {name for rule in rules() for name in Query("", rule["expr"]).names}
-    own = {name for name in wanted if name.startswith("nlp_operator_")}
+    own = {name for name in wanted if page_of(name) == "operator"}
     assert len(own) > 10
     assert [name for name in sorted(own) if not told.server.query(name)] == []
 
