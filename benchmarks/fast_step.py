@@ -1,18 +1,22 @@
 """What a change of the instances of a loaded model brings, and how soon.
 
-    python -m benchmarks.fast_step --json build/fast_step.json     # a minute; no cluster, no root
+    python -m benchmarks.fast_step --json build/fast_step.json     # two minutes; no cluster, no root
 
 The real agent, Triton and Envoy. The model sleeps for a tenth of a second a request, so that instances add
 capacity on any machine. Clients ask at given moments, more often than three instances bear, then less often
 than one does; each request on a connection of its own. In each round `server.json` goes from one instance to
 three and back.
+
+Then more is asked for than all three bear, so that Triton does not end the change, and a new version comes:
+Triton is started anew for it, while everybody waits.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -20,11 +24,12 @@ from statistics import median
 from benchmarks.measures import write_rows
 from tests.nlp_agent.artifacts import make_artifact
 from tests.nlp_agent.open_loop import OpenLoop
-from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent, wait_until
+from tests.nlp_agent.running import RunningAgent, make_wanted, metric, running_agent, wait_until
 
 MODEL, EACH_SECONDS, MANY = "sleeper", 0.1, 3
-MUCH, LITTLE = 40.0, 5.0
+MUCH, LITTLE, TOO_MUCH = 40.0, 5.0, 60.0
 """Requests a second; an instance bears ten."""
+LONG_QUEUE = 400
 SECONDS = 5.0
 """For which what is answered is counted, with one and with three."""
 
@@ -67,6 +72,34 @@ def play(agent: RunningAgent, digest: str, number: int) -> Row:
     return Row(number, by_one, by_many, felt, up, down, asked, failed, cores)
 
 
+@dataclass(frozen=True)
+class Ended:
+    """What became of those who waited when Triton was ended."""
+
+    queue: float
+    """Requests that waited or were executed."""
+    requests: int
+    failed: int
+    longest_seconds: float
+
+
+def end_under_a_queue(agent: RunningAgent, digest: str) -> Ended:
+    asks = f"sleep {EACH_SECONDS}"
+    with OpenLoop(agent, MODEL, asks, TOO_MUCH) as load:
+        wait_until("a queue grows", lambda: load.asked and load.asked[-1].took > 10 * EACH_SECONDS)
+        agent.want(make_wanted(MODEL, digest, batch=1, instances=MANY))
+        agent.wait_model(MODEL, instances=1, instancesAtWork=MANY)
+        wait_until("it is long", lambda: waiting(agent) > LONG_QUEUE)
+        queue, before = waiting(agent), agent.children("tritonserver")
+        agent.want(make_wanted(MODEL, make_artifact(agent.store, greeting="new "), batch=1, instances=MANY))
+        wait_until("Triton is another", lambda: agent.children("tritonserver") not in ([], before))
+    return Ended(queue, len(load.asked), len(load.failures), max(one.took for one in load.asked))
+
+
+def waiting(agent: RunningAgent) -> float:
+    return metric(agent, "envoy_http_downstream_rq_active", envoy_http_conn_manager_prefix="http")
+
+
 def borne(load: OpenLoop) -> float:
     begun = time.monotonic()
     time.sleep(SECONDS)
@@ -82,12 +115,23 @@ def change(agent: RunningAgent, digest: str, instances: int) -> float:
 
 
 def measure(rounds: int) -> list[Row]:
+    with serving(batch=8) as (agent, digest):
+        return [play(agent, digest, number) for number in range(1, rounds + 1)]
+
+
+def measure_end() -> Ended:
+    with serving(batch=1) as (agent, digest):
+        return end_under_a_queue(agent, digest)
+
+
+@contextmanager
+def serving(batch: int) -> Iterator[tuple[RunningAgent, str]]:
     with running_agent(NLP_MEASURE_SECONDS="1") as agent:
         digest = make_artifact(agent.store)
-        agent.want(make_wanted(MODEL, digest))
+        agent.want(make_wanted(MODEL, digest, batch=batch))
         agent.start()
         agent.wait_ready()
-        return [play(agent, digest, number) for number in range(1, rounds + 1)]
+        yield agent, digest
 
 
 def said(rows: Sequence[Row]) -> str:
@@ -112,8 +156,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"--rounds is {options.rounds}; it must be 1 or more")
     rows = measure(options.rounds)
     print(said(rows), flush=True)
-    write_rows(options.json, rows)
-    return 0 if not any(row.failed for row in rows) else 1
+    ended = measure_end()
+    print(
+        f"{ended.queue:.0f} waited when Triton was ended; {ended.failed} of {ended.requests} requests "
+        f"failed, the longest took {ended.longest_seconds:.0f} s",
+        flush=True,
+    )
+    write_rows(options.json, [*rows, ended])
+    return 0 if not ended.failed and not any(row.failed for row in rows) else 1
 
 
 if __name__ == "__main__":

@@ -1,8 +1,9 @@
 """The composition: processes, loops and the state they share, all on one event loop.
 
-Six loops run side by side. Two keep Triton and Envoy running; one looks at `server.json` and at the backends'
-processes; one measures memory; one asks each serving model a recorded question now and then; one does, one
-after the other, what `decisions.next_action` says. Only the last one changes what is loaded.
+Seven loops run side by side. Two keep Triton and Envoy running; one looks at `server.json` and at the
+backends' processes; one measures memory; one counts the instances that work while Triton changes them; one
+asks each serving model a recorded question now and then; one does, one after the other, what
+`decisions.next_action` says. Only the last one changes what is loaded.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ from nlp_agent.triton import (
     widen_stacks,
 )
 from nlp_agent.web import Pages
-from nlp_agent.work import Work, busy_seconds
+from nlp_agent.work import Executed, Overlap, Work, busy_seconds
 
 # A process that lived this long was well; its next end is not held against it.
 LONG_LIFE_SECONDS = 60.0
@@ -75,6 +76,8 @@ TRAFFIC = "traffic.json"
 START_SECONDS = 60.0
 LATE_SECONDS = 10.0
 """So long a new version waits for a change of instances to end, before Triton is started anew for it."""
+COUNT_SECONDS = 1.0
+"""How often is counted what works of a change of instances that goes on."""
 HOLD_SECONDS = 20.0
 """How long a request waits for its backend to come back; a reload takes a second or two."""
 
@@ -210,6 +213,7 @@ class Agent:
                 ("envoy", self._keep_envoy_running()),
                 ("looking", self._keep_looking()),
                 ("measuring", self._keep_measuring()),
+                ("counting", self._keep_counting()),
                 ("asking", self._keep_asking()),
                 ("acting", self._keep_acting()),
             )
@@ -565,6 +569,30 @@ class Agent:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._measure_soon.wait(), self.settings.timing.measure)
             self._measure_soon.clear()
+
+    async def _keep_counting(self) -> None:
+        """Only what works proves that it does, and callers are not kept waiting for a better word."""
+        overlaps: dict[str, Overlap] = {}
+        while True:
+            await asyncio.sleep(COUNT_SECONDS)
+            watched = [name for name, model in self.models.items() if decisions.to_watch(model)]
+            overlaps = {name: overlaps.get(name, Overlap()) for name in watched}
+            for name, overlap in overlaps.items():
+                await self._count(name, overlap)
+
+    async def _count(self, name: str, overlap: Overlap) -> None:
+        client, late, asked = self._client, self._known(name).late, self.loop.time()
+        if client is None or self.config is None or late is None:
+            return
+        try:
+            count, seconds = await client.executed(name)
+        except (RequestFailed, TritonGone):
+            return
+        overlap.note(Executed(asked, self.loop.time(), count, seconds))
+        model = self._known(name)
+        if model.late is late and client is self._client:
+            side_by_side = self.config.at_a_time(late) // late.instances
+            self.models[name] = decisions.seen_at_work(model, overlap.at_least // side_by_side)
 
     async def _measure(self) -> None:
         envoy, triton = (

@@ -55,6 +55,16 @@ class Model:
     """It has ended, well or not."""
     late_until: float = 0.0
     """So long a new version waits for it."""
+    late_seen: int = 0
+    """Of these instances, as many as were seen to work meanwhile."""
+
+    @property
+    def at_work(self) -> int:
+        """Instances: those that were proven, and of a change that goes on those that were seen to work."""
+        if self.live is None:
+            return 0
+        seen = min(self.late_seen, self.late.instances) if self.late is not None else 0
+        return max(self.live.instances, seen)
 
 
 @dataclass(frozen=True)
@@ -160,7 +170,17 @@ def shrinks(model: Model) -> bool:
 
 
 def is_late(model: Model, spec: Spec, until: float) -> Model:
-    return replace(model, late=spec, late_over=False, late_until=until)
+    return replace(model, late=spec, late_over=False, late_until=until, late_seen=0)
+
+
+def to_watch(model: Model) -> bool:
+    """Whether Triton changes the instances of a model that answers whole, and nobody knows what became of
+    it. Of one that streams an instance may have several executions under way."""
+    return _held_by_change(model) and model.late is not None and not model.late.streams
+
+
+def seen_at_work(model: Model, count: int) -> Model:
+    return replace(model, late_seen=max(model.late_seen, count))
 
 
 def put_off(action: Action, wanted: Mapping[str, Spec], models: Mapping[str, Model]) -> bool:

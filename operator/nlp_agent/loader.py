@@ -41,6 +41,7 @@ class Proof:
     max_batch_size: int
     """As loaded; 0 without a batch dimension."""
     load_seconds: float
+    """0 of one that was loaded already: a change of instances."""
     memory_bytes: int
     stubs: frozenset[int]
     """The backend's processes; empty for a backend inside Triton."""
@@ -55,12 +56,18 @@ class Proof:
     (2.51, measured)."""
 
 
+CHANGE_SECONDS = 86_400.0
+"""Longest change of instances. Triton itself ends the start of one that hangs, and what waits for a queue is
+still under way."""
+
+
 def with_growth_of(proof: Proof, before: Proof | None) -> Proof:
-    """The proof of a reload of the same artifact: what only a first load shows stays as it was seen then."""
+    """The proof of a reload of the same artifact: what only a load shows stays as it was seen then."""
     if before is None:
         return proof
     return replace(
         proof,
+        load_seconds=proof.load_seconds or before.load_seconds,
         fetch_seconds=before.fetch_seconds,
         inside_triton=before.inside_triton,
         grew=before.grew,
@@ -188,7 +195,7 @@ class Loader:
         if late is None:
             text = self._config_text(built, spec, spec.name)
             undo = repository.rewrite_config(self.settings.repository, spec.name, text)
-            loading = asyncio.create_task(self.client.load(spec.name, self.settings.timing.load))
+            loading = asyncio.create_task(self.client.load(spec.name, CHANGE_SECONDS))
             late = Late(spec, loading, undo)
         # Processes that run prove nothing: each may still fail. Only Triton's word does.
         await asyncio.wait([late.loading], timeout=BUSY_SECONDS)
@@ -269,7 +276,7 @@ class Loader:
         started = loop.time()
         if not serves:
             await self.client.load(name, self.settings.timing.load)
-        loaded_at = loop.time()
+        loaded_at = loop.time() if not serves else started
         loaded = await self.client.loaded_config(name)
         check_device(loaded, self.config.device)
         examples = fitting(examples, loaded.max_batch_size)

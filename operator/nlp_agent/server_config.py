@@ -44,6 +44,8 @@ class ServerConfig:
     to_profile: Mapping[str, Profile | None] = field(default_factory=dict)
     """Models to be measured before the first Ready, by name, with what is known of them already: that is not
     measured again. It is no part of a `Spec`, for it changes nothing in how a model is served."""
+    serves: str = ""
+    """Hash of what decides which models serve and how: without instances, and whatever was measured."""
 
     def at_a_time(self, spec: Spec) -> int:
         """Executions of a model: Triton runs its instances on each GPU, and on cores once."""
@@ -109,6 +111,17 @@ def parse_server_config(content: bytes, pod: str = "") -> ServerConfig:
         others = text(where, entry, "digest", DIGEST)
         return text(f"{where}pods.", of_pods, pod, DIGEST) if pod and pod in of_pods else others
 
+    def instances_here(where: str, entry: dict[str, Any]) -> int:
+        """A pod has another number first, which is named with it."""
+        of_pods = entry.get("instancesOf", {})
+        if not isinstance(of_pods, dict):
+            faults.append(
+                f"{where}instancesOf is {of_pods!r}; it must be an object: a number by the name of a pod"
+            )
+            of_pods = {}
+        others = whole(where, entry, "instances", 1)
+        return whole(f"{where}instancesOf.", of_pods, pod, 1) if pod and pod in of_pods else others
+
     specs: list[Spec] = []
     to_profile: dict[str, Profile | None] = {}
     entries = document.get("models")
@@ -125,7 +138,7 @@ def parse_server_config(content: bytes, pod: str = "") -> ServerConfig:
                 name=text(where, entry, "name", NAME),
                 digest=digest_here(where, entry),
                 max_batch_size=whole(where, entry, "maxBatchSize", 0),
-                instances=whole(where, entry, "instances", 1),
+                instances=instances_here(where, entry),
                 streams=streams_of(where, entry),
             )
         )
@@ -146,12 +159,25 @@ def parse_server_config(content: bytes, pod: str = "") -> ServerConfig:
         devices=whole("", document, "devices", 1),
         models=tuple(specs),
         hash=hashlib.sha256(content).hexdigest(),
+        serves=hash_of_served(document),
         pool=text("", document, "pool") if "pool" in document else "",
         to_profile=to_profile,
     )
     if faults:
         raise ConfigInvalid("server.json is wrong: " + "; ".join(faults) + ".")
     return config
+
+
+def hash_of_served(document: dict[str, Any]) -> str:
+    """As the operator computes it, too (`resources.server.serves_hash`)."""
+    models = document.get("models")
+    entries = [
+        {key: value for key, value in one.items() if key not in ("instances", "instancesOf", "profile")}
+        for one in (models if isinstance(models, list) else [])
+        if isinstance(one, dict)
+    ]
+    served = json.dumps({**document, "models": entries}, ensure_ascii=False, sort_keys=True)
+    return hashlib.sha256(served.encode()).hexdigest()
 
 
 def only_instances(spec: Spec, beside: Spec) -> bool:

@@ -256,6 +256,25 @@ class TritonClient:
             raise TritonGone(str(error)) from error
         return next((str(model.state) for model in index.models if model.name == name), "")
 
+    async def executed(self, name: str) -> tuple[int, float]:
+        """Executions of a model since it was loaded, and the seconds that they took together."""
+        try:
+            answer = await self._call(
+                self._client.get_inference_statistics(
+                    name, headers=self._headers, client_timeout=CALL_SECONDS
+                )
+            )
+        except InferenceServerException as error:
+            if error.status() in GONE:
+                raise TritonGone(str(error)) from error
+            raise RequestFailed(str(error.message())) from error
+        count, nanoseconds = 0, 0
+        for of_version in answer.model_stats:
+            for batch in of_version.batch_stats:
+                count += batch.compute_infer.count
+                nanoseconds += batch.compute_input.ns + batch.compute_infer.ns + batch.compute_output.ns
+        return count, nanoseconds / 1e9
+
     async def loaded_config(self, name: str) -> Any:
         """The ModelConfig as Triton completed it."""
         try:

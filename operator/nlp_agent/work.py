@@ -1,4 +1,4 @@
-"""How many cores a model takes while it works, measured. Pure.
+"""How many cores a model takes while it works, and how many of its instances do, measured. Pure.
 
 All of the server's processes count, for all of them take of the cores of its slot: with one more instance of
 the model Envoy and Triton have more to do, too. At little load they idle for longer than the model works, so
@@ -7,6 +7,7 @@ the number is too large then, never too small.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -79,6 +80,52 @@ class Work:
         first, last = self._readings[0], self._readings[-1]
         busy = last.busy - first.busy
         return (last.cores - first.cores) / busy if busy >= LEAST_BUSY_SECONDS else None
+
+
+OVERLAP_SECONDS = 10.0
+"""In which executions are looked for that ran side by side."""
+EXECUTIONS = 5
+"""So many of one instance, at least: of fewer those that had begun before are too large a part."""
+NO_INSTANCE = 0.25
+"""What is above a whole number by less is none: of executions some took longer than the mean."""
+
+
+@dataclass(frozen=True)
+class Executed:
+    """Of one model since it was loaded."""
+
+    asked: float
+    """When Triton was asked for it, and when the answer was there."""
+    told: float
+    count: int
+    seconds: float
+
+
+@dataclass
+class Overlap:
+    """How many executions of one model ran side by side. An instance does one at a time, so as many work at
+    least: what `n` of them ended within a while took `n` times that long at most, and what each had begun
+    before."""
+
+    _readings: deque[Executed] = field(default_factory=deque)
+
+    def note(self, reading: Executed) -> None:
+        if self._readings and reading.count < self._readings[-1].count:
+            self._readings.clear()
+        self._readings.append(reading)
+        while len(self._readings) > 2 and reading.told - self._readings[1].asked > OVERLAP_SECONDS:
+            self._readings.popleft()
+
+    @property
+    def at_least(self) -> int:
+        """0 where nothing is known."""
+        if not self._readings:
+            return 0
+        first, last = self._readings[0], self._readings[-1]
+        count, seconds, took = last.count - first.count, last.seconds - first.seconds, last.told - first.asked
+        if not count or took < EXECUTIONS * seconds / count:
+            return 0
+        return max(math.ceil(seconds / (took + seconds / count) - NO_INSTANCE), 0)
 
 
 Key = TypeVar("Key", int, str)

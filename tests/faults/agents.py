@@ -195,7 +195,7 @@ def report(server: str, config: str, pod: str = "") -> dict[str, Any]:
             "state": "Serving",
             "reason": "",
             "message": "",
-            "instances": model.get("instances", 1),
+            "instances": model.get("instancesOf", {}).get(pod, model.get("instances", 1)),
             "examples": 5,
             "loadSeconds": 0.4,
             "memoryMebibytes": 61,

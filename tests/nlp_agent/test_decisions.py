@@ -158,6 +158,25 @@ def test_a_change_of_instances_is_over_with_whatever_ends_it() -> None:
     assert next_action({"words": THREE}, {"words": gone}, NOW, TIMING) == Bring("words", OLD, None)
 
 
+def test_what_is_seen_to_work_is_told_until_the_change_is_over() -> None:
+    assert Model("words").at_work == 0
+    assert LATE.at_work == 1
+    seen = decisions.seen_at_work(decisions.seen_at_work(LATE, 2), 1)
+    assert seen.at_work == 2, "what worked once is there"
+    assert decisions.seen_at_work(LATE, 9).at_work == 3, "no more than were asked for"
+    refused = decisions.refused(seen, THREE, "LoadFailed", "No.", OLD, NOW, TIMING, harmful=True)
+    assert refused.at_work == 1
+    assert decisions.is_late(refused, THREE, NOW + 10).at_work == 1, "of another try nothing is known"
+    assert decisions.seen_at_work(serving(THREE, late=OLD), 1).at_work == 3, "some are to go"
+
+
+def test_only_a_change_that_goes_on_is_watched() -> None:
+    assert decisions.to_watch(LATE)
+    assert not decisions.to_watch(replace(LATE, late_over=True))
+    assert not decisions.to_watch(serving(OLD))
+    assert not decisions.to_watch(replace(LATE, late=replace(THREE, streams=True)))
+
+
 def test_only_fewer_instances_end_processes() -> None:
     assert not decisions.shrinks(LATE)
     assert not decisions.shrinks(serving(THREE))

@@ -126,6 +126,8 @@ def test_operator_reads_the_report_and_has_room_for_sixty_measured_models() -> N
         NEW.digest,
         "Serving",
         instances=NEW.instances,
+        working=NEW.instances,
+        instances_wanted=NEW.instances,
         measured_mebibytes=288,
         profile=canonical_json(to_json(profile)),
         profiled="b" * 64,
@@ -134,7 +136,7 @@ def test_operator_reads_the_report_and_has_room_for_sixty_measured_models() -> N
 
 
 def test_report_follows_the_contract() -> None:
-    config = ServerConfig("s", "demo", "cpu", 1, (NEW,), "f" * 64)
+    config = ServerConfig("s", "demo", "cpu", 1, (NEW,), "f" * 64, serves="e" * 64)
     model = Model("words", live=NEW, examples=5, load_seconds=0.4004, memory_bytes=61 * 1024 * 1024)
     measures = Measures(
         ServerMeasures(
@@ -151,6 +153,7 @@ def test_report_follows_the_contract() -> None:
         "version": 1,
         "server": "s",
         "configHash": "f" * 64,
+        "servesHash": "e" * 64,
         "configFault": "",
         "triton": {"version": "2.51.0", "state": "Running"},
         "memory": {
@@ -179,6 +182,8 @@ def test_report_follows_the_contract() -> None:
                 "message": "",
                 "attempts": 0,
                 "instances": NEW.instances,
+                "instancesAtWork": NEW.instances,
+                "instancesWanted": NEW.instances,
                 "examples": 5,
                 "loadSeconds": 0.4,
                 "memoryMebibytes": 61,

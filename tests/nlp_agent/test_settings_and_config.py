@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ from nlp_agent.profile import Profile
 from nlp_agent.server_config import Spec, parse_server_config
 from nlp_agent.settings import Traces, read_settings
 from nlp_agent.triton import trace_arguments
+from nlp_operator.api.spec import parse_pool
+from nlp_operator.resources.server import ServedModel, server_config, serves_hash
+from tests.nlp_operator.making import make_pool
 
 PROGRAMS = {"NLP_TRITON_BINARY": "/t", "NLP_TRITON_BACKENDS": "/b", "NLP_ENVOY_BINARY": "/e"}
 MODEL = {"name": "words", "digest": "a" * 64, "maxBatchSize": 32, "instances": 1}
@@ -130,6 +134,41 @@ def test_a_pod_that_is_named_serves_another_version_than_the_others(pod: str, di
     assert parse_server_config(content, pod).hash == parse_server_config(content).hash
 
 
+@pytest.mark.parametrize(
+    ("pod", "instances"),
+    [
+        pytest.param("words-1", 3, id="named"),
+        pytest.param("words-2", 1, id="another"),
+        pytest.param("", 1, id="without a name"),
+    ],
+)
+def test_a_pod_that_is_named_has_more_instances_first(pod: str, instances: int) -> None:
+    content = make_document(models=[{**MODEL, "instancesOf": {"words-1": 3, "": 2}}])
+    assert parse_server_config(content, pod).models == (Spec("words", "a" * 64, 32, instances),)
+
+
+def test_operator_and_agent_agree_on_what_decides_which_models_serve() -> None:
+    plain = ServedModel("words", "a" * 64, 32, 1)
+
+    def told(*models: ServedModel) -> tuple[str, str]:
+        text = server_config("낱말-server", "demo", "cpu", parse_pool(make_pool()), 1, models)
+        return serves_hash(text), parse_server_config(text.encode(), "p").serves
+
+    same = [
+        plain,
+        replace(plain, instances=3),
+        replace(plain, instances_of={"p": 3}),
+        replace(plain, profile="true"),
+    ]
+    assert len({hash_ for one in same for hash_ in told(one)}) == 1
+    others = [
+        replace(plain, digest="b" * 64),
+        replace(plain, pods={"p": "b" * 64}),
+        replace(plain, max_batch_size=8),
+    ]
+    assert len({hash_ for one in others for hash_ in told(one)} | set(told(plain))) == 4
+
+
 def test_name_of_the_pod_is_read_from_the_environment() -> None:
     assert read_settings({**PROGRAMS, "NLP_POD": "words-1"}).pod == "words-1"
 
@@ -157,6 +196,14 @@ def test_name_of_the_pod_is_read_from_the_environment() -> None:
         ),
         pytest.param(
             make_document(models=[{**MODEL, "pods": ["p-1"]}]), "models[0].pods is ['p-1']", id="pods"
+        ),
+        pytest.param(
+            make_document(models=[{**MODEL, "instancesOf": 3}]), "instancesOf is 3", id="instances of pods"
+        ),
+        pytest.param(
+            make_document(models=[{**MODEL, "instancesOf": {"p-1": 0}}]),
+            "instancesOf.p-1 is 0",
+            id="a pod's instances",
         ),
         pytest.param(
             make_document(models=[{**MODEL, "pods": {"p-1": "A"}}]), "pods.p-1 is 'A'", id="a pod's digest"

@@ -7,7 +7,7 @@ import os
 import pytest
 
 from nlp_agent.backends import cores_used, parse_used
-from nlp_agent.work import WINDOW_SECONDS, Work, busy_seconds
+from nlp_agent.work import OVERLAP_SECONDS, WINDOW_SECONDS, Executed, Overlap, Work, busy_seconds
 
 PAGE = """
 # TYPE nv_inference_exec_count counter
@@ -68,3 +68,53 @@ def test_the_kernel_tells_of_processes_that_are_there() -> None:
     used = cores_used([os.getpid(), 2**22 + 1])
     assert used.keys() == {os.getpid()}
     assert used[os.getpid()] > 0
+
+
+def overlap_of(instances: int, each: float, took: float, *, busy: float = 1.0, slow: float = 0.0) -> int:
+    """What is known after so long of so many that are busy so much; Triton answers so slowly."""
+    overlap = Overlap()
+    for at in (0.0, took / 2, took):
+        seconds = instances * busy * at
+        overlap.note(Executed(at - slow, at + slow, round(seconds / each), seconds))
+    return overlap.at_least
+
+
+@pytest.mark.parametrize(
+    ("instances", "each", "took", "more", "expected"),
+    [
+        pytest.param(1, 0.1, 5.0, {}, 1, id="one"),
+        pytest.param(3, 0.1, 5.0, {}, 3, id="three"),
+        pytest.param(3, 0.1, 5.0, {"busy": 0.9}, 3, id="that wait for requests in between"),
+        pytest.param(3, 0.1, 5.0, {"busy": 0.5}, 2, id="that have little to do: so many for sure"),
+        pytest.param(8, 0.1, 10.0, {"busy": 0.97}, 8, id="many"),
+        pytest.param(3, 2.0, 5.0, {}, 0, id="too few of what takes long"),
+        pytest.param(3, 0.1, 5.0, {"slow": 2.0}, 2, id="an answer that came late"),
+        pytest.param(3, 0.1, 0.0, {}, 0, id="no time has passed"),
+    ],
+)
+def test_what_runs_side_by_side_is_at_work(
+    instances: int, each: float, took: float, more: dict[str, float], expected: int
+) -> None:
+    assert overlap_of(instances, each, took, **more) == expected
+
+
+def test_nothing_is_known_of_what_executes_nothing_or_was_loaded_anew() -> None:
+    assert Overlap().at_least == 0
+    overlap = Overlap()
+    for at in range(3):
+        overlap.note(Executed(at, at, 10, 1.0))
+    assert overlap.at_least == 0
+    overlap.note(Executed(3, 3, 2, 0.2))
+    assert overlap.at_least == 0
+
+
+def test_only_what_is_new_counts_for_what_runs_side_by_side() -> None:
+    overlap, count, seconds = Overlap(), 0, 0.0
+    for at in range(60):
+        overlap.note(Executed(at, at, count, seconds))
+        instances = 1 if at < 30 else 3
+        count, seconds = count + 10 * instances, seconds + instances
+        if at == 30:
+            assert overlap.at_least == 1
+    assert overlap.at_least == 3
+    assert OVERLAP_SECONDS < 30

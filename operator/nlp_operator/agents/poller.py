@@ -217,7 +217,7 @@ class Agents:
 
 def _counted(report: AgentReport) -> tuple[object, ...]:
     """What changes all the time: the newest is kept, and nobody is woken for it."""
-    of_models = [(one.traffic, one.own_mebibytes, one.processes) for one in report.models]
+    of_models = [(one.traffic, one.own_mebibytes, one.processes, one.load_seconds) for one in report.models]
     return report.held_mebibytes, report.free_mebibytes, report.cores_each, of_models
 
 
@@ -238,5 +238,7 @@ def settled(target: Target, report: AgentReport) -> bool:
 
 
 def _on_its_way(model: ModelReport) -> bool:
-    """It serves one version while another is being brought, and not because that was refused."""
-    return model.state == "Serving" and model.serving != model.wanted and not model.reason
+    """It serves one version while another is being brought, or with fewer instances than it was told, and not
+    because that was refused."""
+    comes = model.serving != model.wanted or model.changes
+    return model.state == "Serving" and comes and not model.reason

@@ -17,6 +17,7 @@ MOST_BATCHES = 64
 """Of a profile. Sizes double from one row to the largest, each once or twice."""
 MOST_ROWS = 1 << 30
 LONGEST_PROFILE_SECONDS = 3600.0
+LONGEST_LOAD_SECONDS = 86_400.0
 PROFILE_STATES = ("Complete", "Partial", "Failed")
 SECONDS = ("medianSeconds", "p95Seconds")
 LONGEST_PROFILE_TEXT = 256
@@ -50,6 +51,12 @@ class ModelReport:
     message: str = ""
     instances: int = 0
     """Of it in Triton, on each device; 0: not known."""
+    working: int = 0
+    """Likewise, with those of a change that goes on which were seen to work; 0: not told."""
+    instances_wanted: int = 0
+    """What its agent was told; 0: not told."""
+    load_seconds: float | None = field(default=None, compare=False)
+    """As last measured, with the proof that follows; `None`: not known."""
     processes: int = field(default=0, compare=False)
     """Of its own; 0 where its backend runs inside Triton, or none was looked at yet."""
     measured_mebibytes: int = 0
@@ -68,6 +75,16 @@ class ModelReport:
     before: Traffic | None = field(default=None, compare=False)
     """Of the version before it."""
 
+    @property
+    def at_work(self) -> int:
+        """Instances; 0: not known."""
+        return max(self.working, self.instances)
+
+    @property
+    def changes(self) -> bool:
+        """Whether more instances are under way, and nothing is known against them."""
+        return 0 < self.at_work < self.instances_wanted and not self.reason
+
 
 @dataclass(frozen=True)
 class AgentReport:
@@ -85,6 +102,8 @@ class AgentReport:
     """On the fullest of its devices; `None` without a GPU."""
     cores_each: float | None = field(default=None, compare=False)
     """Cores that its processes keep busy for each execution at a time; `None`: not known."""
+    serves_hash: str = ""
+    """Of what decides which models serve and how in what it has read; empty: an agent of before."""
 
     def of(self, model: str) -> ModelReport | None:
         return next((report for report in self.models if report.name == model), None)
@@ -104,6 +123,7 @@ def parse_agent_report(body: bytes | str, taken: datetime) -> AgentReport:
     return AgentReport(
         taken=taken,
         config_hash=_text(answer.get("configHash")),
+        serves_hash=_text(answer.get("servesHash")),
         models=tuple(_model_report(one, answer) for one in listed if isinstance(one, dict)),
         held_mebibytes=_mebibytes(
             _of_server(answer) + sum(_on_cpu(one) for one in listed if isinstance(one, dict))
@@ -149,6 +169,9 @@ def _model_report(one: dict[str, Any], answer: dict[str, Any]) -> ModelReport:
         reason=_text(one.get("reason")),
         message=_text(one.get("message")),
         instances=_count(one, "instances"),
+        working=_count(one, "instancesAtWork"),
+        instances_wanted=_count(one, "instancesWanted"),
+        load_seconds=_load_seconds(one),
         processes=_count(_members(one, "memory"), "processes"),
         measured_mebibytes=_measured(one, answer),
         own_mebibytes=_mebibytes(_on_devices(one) or _on_cpu(one)),
@@ -223,6 +246,12 @@ def _on_cpu(one: dict[str, Any]) -> int:
 def _of_server(answer: dict[str, Any]) -> int:
     server = _members(answer, "memory")
     return sum(_count(server, f"{part}Bytes") for part in ("agent", "envoy", "tritonBase"))
+
+
+def _load_seconds(one: dict[str, Any]) -> float | None:
+    load = _real(one.get("loadSeconds"), LONGEST_LOAD_SECONDS)
+    proof = _real(one.get("proofSeconds", 0.0), LONGEST_LOAD_SECONDS)
+    return load + proof if load and proof is not None else None
 
 
 def _cores_each(value: object) -> float | None:

@@ -47,6 +47,7 @@ from nlp_operator.planning.profiles import to_tell as profile_to_tell
 from nlp_operator.planning.readings.advice import wanted_instances
 from nlp_operator.planning.rollout import Rollout
 from nlp_operator.planning.snapshot import ModelSnapshot
+from nlp_operator.planning.steps import Steps, most_told, one_first
 from nlp_operator.planning.stores import PASSES_BY_ITSELF, store_away
 from nlp_operator.planning.violations import Violation
 from nlp_operator.resources.manifests import Owner, seal_of
@@ -61,6 +62,7 @@ from nlp_operator.resources.server import (
     instances_on,
     models_in,
     server_config,
+    serves_hash,
     template_of,
     with_instances,
 )
@@ -130,6 +132,8 @@ class ServerObjects:
         measured itself: a pod serves as well while that changes."""
         if report.config_hash == self.config_hash:
             return True
+        if report.serves_hash:
+            return report.serves_hash == serves_hash(self.config)
         ours = report.of(model)
         if ours is None:
             return False
@@ -161,9 +165,11 @@ def _wanted_objects(
     devices = spec.serving.devices_per_replica
     told = _told(seen, server)
     deployed = any(name(one) == server for one in server_deployments(seen))
+    steps = _instances(seen, spec, place, server, told, settings)
     served = replace(
         served_model(model, spec, place.spec, rollout),
-        instances=_instances(seen, spec, place, told, settings),
+        instances=steps.others,
+        instances_of=steps.first,
         profile=profile_to_tell(
             spec,
             settings.profiles,
@@ -179,18 +185,25 @@ def _wanted_objects(
 
 
 def _instances(
-    seen: ModelSnapshot, spec: ModelSpec, place: Place, told: ServedModel | None, settings: PlanSettings
-) -> int:
+    seen: ModelSnapshot,
+    spec: ModelSpec,
+    place: Place,
+    server: str,
+    told: ServedModel | None,
+    settings: PlanSettings,
+) -> Steps:
     """Of a model in servers of its own. What its pods were told last is remembered nowhere else."""
     devices = spec.serving.devices_per_replica
-    return wanted_instances(
+    wanted = wanted_instances(
         spec,
         place.pool,
         instances_on(place.spec, devices),
         highest_on(place.spec, devices, settings.most_instances),
-        told.instances if told is not None else 0,
+        most_told(told) if told is not None else 0,
         seen.advice,
     )
+    pods = [pod for pod in alive(with_label(seen.pods, names.LABEL_SERVER, server)) if is_ready(pod)]
+    return one_first(told, wanted, name(seen.model), pods, seen.agents)
 
 
 def _is_hurried(seen: ModelSnapshot, server: str, names_wanted: Collection[str], *, running: bool) -> bool:

@@ -67,6 +67,8 @@ class ServedModel:
     """As in `spec.serving`."""
     pods: Mapping[str, str] = field(default_factory=dict)
     """Digest by pod, of those that are to serve another one."""
+    instances_of: Mapping[str, int] = field(default_factory=dict)
+    """By pod, of those that are to have another number first."""
     profile: str = ""
     """`true`: measure one before the first Ready; or the one that was measured, as text. Empty: neither."""
 
@@ -91,6 +93,7 @@ def server_config(
                 # Left out as long as it says nothing: an agent before it is not told anew what it serves.
                 **({} if model.responses == "Whole" else {"responses": model.responses}),
                 **({"pods": dict(model.pods)} if model.pods else {}),
+                **({"instancesOf": dict(model.instances_of)} if model.instances_of else {}),
                 **({"profile": json.loads(model.profile)} if model.profile else {}),
             }
             for model in sorted(models, key=lambda model: model.name)
@@ -109,6 +112,18 @@ def with_instances(config: str, instances: int) -> str:
     for model in told["models"]:
         model["instances"] = instances
     return _written(told)
+
+
+@lru_cache(maxsize=1024)
+def serves_hash(config: str) -> str:
+    """Of what decides which models serve and how: without instances, and what was measured. As an agent
+    computes it, too (`nlp_agent.server_config.hash_of_served`)."""
+    told = json.loads(config)
+    models = [
+        {key: value for key, value in one.items() if key not in ("instances", "instancesOf", "profile")}
+        for one in told["models"]
+    ]
+    return sha256_of(json.dumps({**told, "models": models}, ensure_ascii=False, sort_keys=True))
 
 
 def before_the_profile(config: str) -> str:
@@ -140,6 +155,11 @@ def _read(config: str) -> Mapping[str, ServedModel]:
             instances=number(one, "instances"),
             responses=text(one, "responses") or "Whole",
             pods={pod: str(digest) for pod, digest in dig(one, "pods", default={}).items()},
+            instances_of={
+                pod: count
+                for pod, count in dig(one, "instancesOf", default={}).items()
+                if isinstance(count, int)
+            },
             profile=canonical_json(one["profile"]) if one.get("profile") else "",
         )
         for one in listed(told, "models")

@@ -7,6 +7,7 @@ import gzip
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -260,6 +261,15 @@ def test_an_agent_is_asked_often_only_while_something_is_to_come(
     assert target is not None
     models = tuple(ModelReport("novels", "d1", "d1", state) for state in states)
     assert settled(target, AgentReport(taken=system_clock().now(), models=models)) == expected
+
+
+def test_an_agent_is_asked_often_while_instances_are_on_their_way() -> None:
+    target = target_of(make_server_pod(ready=True))
+    assert target is not None
+    model = ModelReport("novels", "d1", "d1", "Serving", instances=1, instances_wanted=3)
+    for reason, expected in (("", False), ("LoadFailed", True)):
+        said = AgentReport(taken=system_clock().now(), models=(replace(model, reason=reason),))
+        assert settled(target, said) == expected
 
 
 @pytest.mark.parametrize(

@@ -260,7 +260,7 @@ def at_work(cluster: Cluster, instances: int) -> None:
         "processes": instances,
         "own_mebibytes": 20 * instances,
     }
-    ours = ModelReport("korean-novels", digest, digest, "Serving", **numbers)
+    ours = ModelReport("korean-novels", digest, digest, "Serving", load_seconds=1.0, **numbers)
     report = AgentReport(NOW, models=(ours,), held_mebibytes=100 + 20 * instances, cores_each=0.2)
     servers = [one for one in cluster.stores[kinds.POD.name] if names.LABEL_SERVER in labels(one)]
     reports = cluster.autoscaler._world.agents.reports

@@ -4,13 +4,16 @@ replaced for it, and none counts as less ready meanwhile."""
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 
+from nlp_agent.server_config import parse_server_config
 from nlp_operator.api.conditions import LOADED, READY, SIGNALS_AVAILABLE, Condition, find, read_conditions
-from nlp_operator.api.objects import annotations_of, uid
+from nlp_operator.api.objects import annotations_of, name, uid
 from nlp_operator.planning.readings.advice import LEFT_OUT, UNTOLD, Advice
 from nlp_operator.resources.manifests import sha256_of
 from tests.nlp_operator.making import World, make_gpu_pool, make_model, make_pool
@@ -27,21 +30,34 @@ def make_world(pool: Any = None, **spec: Any) -> World:
     return world.up()
 
 
+def config(world: World) -> str:
+    (found,) = (one for (kind, _), one in world.objects.items() if kind == "ConfigMap" and "data" in one)
+    text: str = found["data"]["server.json"]
+    return text
+
+
+def entry(world: World) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(config(world))["models"][0]
+    return found
+
+
 def told(world: World) -> int:
-    (config,) = (one for (kind, _), one in world.objects.items() if kind == "ConfigMap" and "data" in one)
-    count: int = json.loads(config["data"]["server.json"])["models"][0]["instances"]
+    count: int = entry(world)["instances"]
     return count
 
 
-def answer(world: World, instances: int) -> None:
-    """Each pod has read what its server was told, and says how many are at work."""
-    config = next(one for (kind, _), one in world.objects.items() if kind == "ConfigMap" and "data" in one)
+def answer(world: World, instances: int, others: Mapping[str, int] = MappingProxyType({})) -> None:
+    """Each pod has read what its server was told, and says how many are at work. `others`: by pod."""
+    text = config(world)
     for pod in world.pods:
         report = world.agents.get(uid(pod))
         if report is not None:
-            models = tuple(replace(one, instances=instances) for one in report.models)
-            hash_ = sha256_of(config["data"]["server.json"])
-            world.agents[uid(pod)] = replace(report, config_hash=hash_, models=models)
+            count = others.get(name(pod), instances)
+            models = tuple(replace(one, instances=count) for one in report.models)
+            served = parse_server_config(text.encode()).serves
+            world.agents[uid(pod)] = replace(
+                report, config_hash=sha256_of(text), serves_hash=served, models=models
+            )
 
 
 def status(world: World, condition: str) -> str:
@@ -72,6 +88,31 @@ def test_what_is_decided_is_told_to_the_pods_at_once_and_replaces_none() -> None
     written = dict(world.writes)
     world.settle()
     assert dict(world.writes) == written
+
+
+def test_one_of_several_pods_has_more_first_and_none_counts_as_less_ready() -> None:
+    world = World(make_model(scaling={"minReplicas": 2}), pools=[make_pool()], advice=UNTOLD)
+    world.up()
+    answer(world, 1)
+    world.settle()
+    assert len(world.agents) == 2
+    assert status(world, LOADED) == "True"
+    world.advice = advise(3)
+    world.step()
+    (first,) = entry(world)["instancesOf"]
+    assert entry(world)["instances"] == 1
+    world.settle()
+    assert (status(world, READY), status(world, LOADED)) == ("True", "True"), "nobody has read it"
+    world.advice = UNTOLD
+    world.settle()
+    assert entry(world)["instancesOf"] == {first: 3}, "an operator that starts anew goes on"
+    answer(world, 1, {first: 3})
+    world.settle()
+    assert (told(world), "instancesOf" in entry(world)) == (3, False)
+    assert (status(world, READY), status(world, LOADED)) == ("True", "True"), "read by none as it is now"
+    world.advice = advise(1)
+    world.settle()
+    assert told(world) == 1
 
 
 def test_another_change_of_what_a_pod_is_told_is_waited_for_as_always() -> None:

@@ -22,9 +22,12 @@ AMPLY = 0.2
 BEYOND_CHANCE = 3.0
 """Standard deviations, of requests that come by chance."""
 COMES_SECONDS = 60.0
-"""Instances that were told and are not at work after so long do not come."""
+"""Instances that were told and are not at work after so long do not come, unless agents say that they are
+under way: Triton has them ready only when it finds no queue."""
 ARRIVES_SECONDS = 10.0
 """So long those that were told are believed to come; then only those count that agents say are at work."""
+UNDER_WAY_SECONDS = 30.0
+"""The same where agents say that they are under way: one pod has them first, then the others."""
 BARRED_SECONDS = 3600.0
 """A model whose instances do not come, or with which a container ended, is not given more for so long."""
 
@@ -45,6 +48,8 @@ class Instances:
     """Each runs on so many devices side by side."""
     at_work: int = 0
     """In the ready pod that has fewest; 0: not known."""
+    under_way: bool = False
+    """Every pod that has fewer than it was told says that the others are to come, or there is none."""
     restarts: int = 0
     """Of the containers of these pods, so far."""
     may_go: bool = True
@@ -70,6 +75,8 @@ class InstancesState:
     """As last seen; -1: never."""
     lacks_since: float = math.inf
     """Since when fewer are at work than the pods were told."""
+    missed_since: float = math.inf
+    """Since when some are not even under way."""
     barred_until: float = -math.inf
 
 
@@ -113,7 +120,8 @@ def decide(
 def counted(state: InstancesState, given: Instances, count: int, now: float) -> int:
     """Of the `count` that was decided, as many as a replica is counted with; after `decide`. What does not
     come bears nothing, whatever the pods were told."""
-    awaited = count > given.now or now - state.lacks_since < ARRIVES_SECONDS
+    patience = UNDER_WAY_SECONDS if given.under_way else ARRIVES_SECONDS
+    awaited = count > given.now or now - state.lacks_since < patience
     return count if awaited else min(count, given.working)
 
 
@@ -147,8 +155,11 @@ def _note_harm(state: InstancesState, given: Instances, now: float) -> None:
     more = given.now > given.least
     lacks = more and 0 < given.at_work < given.now
     state.lacks_since = min(state.lacks_since, now) if lacks else math.inf
+    missed = lacks and not given.under_way
+    state.missed_since = min(state.missed_since, now) if missed else math.inf
     ended = more and 0 <= state.restarts < given.restarts
     state.restarts = given.restarts
-    if ended or now - state.lacks_since >= COMES_SECONDS:
-        state.barred_until, state.lacks_since = now + BARRED_SECONDS, math.inf
+    if ended or now - state.missed_since >= COMES_SECONDS:
+        state.barred_until = now + BARRED_SECONDS
+        state.lacks_since = state.missed_since = math.inf
         state.wanted.clear()

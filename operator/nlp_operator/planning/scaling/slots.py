@@ -7,7 +7,7 @@ others share. So a slot is never asked for more than it was seen to have.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nlp_operator.api import names
@@ -17,10 +17,14 @@ from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
 from nlp_operator.planning.pods import alive, is_ready, memory_limit
 from nlp_operator.planning.scaling.instances import Instances
+from nlp_operator.planning.steps import most_told
 from nlp_operator.resources.server import highest_on, instances_on, models_in
 
 CORES_SHARE = 0.9
 """Of the slot's cores: what is measured of a minute is a little less in the next."""
+LONGEST_LOAD_SECONDS = 8.0
+"""With its proof. While instances change a heal or an update may have to start Triton anew, and whoever asks
+is held for 20 s meanwhile: what loads longer than this has no room for such a change."""
 TWICE = 2.1
 """A new version is loaded beside the one that serves, with as many instances, and needs a little more."""
 
@@ -83,28 +87,45 @@ def instances_of(
         return Instances()
     begins = instances_on(pool, devices)
     told = models_in(configs.get(name(running[0]))).get(name(model))
-    now = min(max(told.instances if told is not None else begins, begins), highest_on(pool, devices, highest))
+    most_there = highest_on(pool, devices, highest)
+
+    def of_pod(pod: Obj) -> int:
+        count = told.instances_of.get(name(pod), told.instances) if told is not None else begins
+        return min(max(count, begins), most_there)
+
+    now = min(max(most_told(told) if told is not None else begins, begins), most_there)
     beside = 1 if pool.device.cpu is not None else devices
     if len(running) > 1 or spec.serving.isolation == "Shared":
         return Instances("", now, now, now, beside)
     most = 0
     if pool.sharing not in ("TimeSlicing", "MPS"):
-        most = min(_free(model, spec, pool, now, pods, reports), highest_on(pool, devices, highest))
-    at_work = _at_work_anywhere(model, pods, reports)
-    return Instances(where, now, begins, max(most, now), beside, at_work, _restarts(pods))
+        most = min(_free(model, spec, pool, of_pod, pods, reports), most_there)
+    heard = [(pod, ours) for pod, ours in _heard(model, pods, reports) if ours.at_work]
+    at_work = min((ours.at_work for _, ours in heard), default=0)
+    lacking = [ours for pod, ours in heard if ours.at_work < of_pod(pod)]
+    return Instances(
+        where,
+        now,
+        begins,
+        max(most, now),
+        beside,
+        at_work,
+        all(ours.changes for ours in lacking),
+        _restarts(pods),
+    )
 
 
 def _free(
     model: Obj,
     spec: ModelSpec,
     pool: PoolSpec,
-    now: int,
+    of_pod: Callable[[Obj], int],
     pods: Collection[Obj],
     reports: Mapping[str, AgentReport],
 ) -> int:
     """In the fullest of the slots."""
     ready = [pod for pod in alive(pods) if is_ready(pod)]
-    slots = [_slot(model, spec, pool, now, pod, reports.get(uid(pod))) for pod in ready]
+    slots = [_slot(model, spec, pool, of_pod(pod), pod, reports.get(uid(pod))) for pod in ready]
     return min((room(one) if one is not None else 0 for one in slots), default=0)
 
 
@@ -114,6 +135,8 @@ def _slot(
     ours = report.of(name(model)) if report is not None and report.silent_since is None else None
     devices = spec.serving.devices_per_replica
     if report is None or ours is None or not _at_work(ours, now):
+        return None
+    if ours.load_seconds is None or ours.load_seconds > LONGEST_LOAD_SECONDS:
         return None
     memory, held, own, on_cores = (
         memory_limit(pod),
@@ -136,11 +159,15 @@ def _at_work(ours: ModelReport, now: int) -> bool:
     return ours.state == "Serving" and ours.serving == ours.wanted and ours.instances == now
 
 
-def _at_work_anywhere(model: Obj, pods: Collection[Obj], reports: Mapping[str, AgentReport]) -> int:
-    """In the ready pod that has fewest, of those that were heard of; 0: none was."""
-    heard = [reports[uid(pod)] for pod in alive(pods) if is_ready(pod) and uid(pod) in reports]
-    ours = [one.of(name(model)) for one in heard if one.silent_since is None]
-    return min((one.instances for one in ours if one is not None and one.instances), default=0)
+def _heard(
+    model: Obj, pods: Collection[Obj], reports: Mapping[str, AgentReport]
+) -> Iterator[tuple[Obj, ModelReport]]:
+    """The ready pods that were heard of, with what they say of it."""
+    for pod in alive(pods):
+        report = reports.get(uid(pod)) if is_ready(pod) else None
+        ours = report.of(name(model)) if report is not None and report.silent_since is None else None
+        if ours is not None:
+            yield pod, ours
 
 
 def _restarts(pods: Collection[Obj]) -> int:

@@ -103,6 +103,32 @@ def test_instances_that_do_not_come_are_taken_back_for_an_hour() -> None:
     assert decide(state, ROOM, make_load(15.0), 70.0 + instances.BARRED_SECONDS) == 3
 
 
+def test_instances_that_are_under_way_are_waited_for() -> None:
+    """Triton has them ready only when it finds no queue."""
+    state = InstancesState()
+    told = replace(ROOM, now=3, at_work=1, under_way=True)
+    for at in range(0, 1200, 10):
+        assert decide(state, told, make_load(15.0), at) == 3
+    lost = replace(told, under_way=False)
+    for at in range(1200, 1260, 10):
+        assert decide(state, lost, make_load(15.0), at) == 3, "they may yet come"
+    assert decide(state, lost, make_load(15.0), 1260.0) == 1
+
+
+@pytest.mark.parametrize(
+    ("under_way", "expected"),
+    [pytest.param(False, 10, id="told"), pytest.param(True, 30, id="under way")],
+)
+def test_instances_count_before_they_work_for_a_while(under_way: bool, expected: int) -> None:
+    state = InstancesState()
+    told = replace(ROOM, now=3, at_work=1, under_way=under_way)
+    counted = []
+    for at in range(0, 60, 5):
+        count = decide(state, told, make_load(15.0), at)
+        counted.append(instances.counted(state, told, count, at))
+    assert counted == [3 if at < expected else 1 for at in range(0, 60, 5)]
+
+
 @pytest.mark.parametrize("at_work", [0, 3], ids=["not known", "all of them"])
 def test_instances_that_came_stay(at_work: int) -> None:
     state = InstancesState()

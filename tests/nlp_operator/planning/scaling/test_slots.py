@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -88,8 +90,10 @@ def make_server(pool: str = "cpu", replicas: int = 1, server: str = SERVER) -> O
     }
 
 
-def make_config(pool: Obj, instances: int, devices: int = 1) -> Obj:
-    told = [ServedModel(MODEL, DIGEST, 32, instances)]
+def make_config(
+    pool: Obj, instances: int, devices: int = 1, first: Mapping[str, int] = MappingProxyType({})
+) -> Obj:
+    told = [ServedModel(MODEL, DIGEST, 32, instances, instances_of=first)]
     text = server_config(SERVER, "demo", "cpu", parse_pool(pool), devices, told)
     return {"metadata": {"name": SERVER, "namespace": "demo"}, "data": {"server.json": text}}
 
@@ -111,8 +115,11 @@ def make_report(instances: int = 1, **changes: Any) -> AgentReport:
         "instances": instances,
         "processes": instances,
         "own_mebibytes": 24 * instances,
+        "load_seconds": 1.0,
+        "instances_wanted": 0,
+        "reason": "",
     }
-    of_model |= {key: changes.pop(key) for key in list(changes) if key in of_model or key == "serving"}
+    of_model |= {key: changes.pop(key) for key in list(changes) if key in (*of_model, "serving", "working")}
     serving: str = of_model.pop("serving", DIGEST)
     ours = ModelReport(MODEL, DIGEST, serving, "Serving", **of_model)
     told: dict[str, Any] = {"held_mebibytes": 100 + 24 * instances, "cores_each": 0.1}
@@ -127,6 +134,7 @@ def found(
     servers: tuple[Obj, ...] = (make_server(),),
     pods: tuple[Obj, ...] | None = None,
     highest: int = 4,
+    first: Mapping[str, int] = MappingProxyType({}),
 ) -> Instances:
     pool = pool or make_pool()
     pods = pods if pods is not None else tuple(make_pod(number) for number in range(len(reports)))
@@ -135,7 +143,7 @@ def found(
     return instances_of(
         model or make_model(),
         servers,
-        {SERVER: make_config(pool, told, devices)},
+        {SERVER: make_config(pool, told, devices, first)},
         {"cpu": parse_pool(pool)},
         pods,
         said,
@@ -144,7 +152,7 @@ def found(
 
 
 def test_a_slot_with_cores_and_memory_free_has_room() -> None:
-    assert found() == Instances("cpu", 1, 1, 4, at_work=1)
+    assert found() == Instances("cpu", 1, 1, 4, at_work=1, under_way=True)
     assert found(highest=2).most == 2
     assert found(highest=1).most == 1
 
@@ -160,26 +168,32 @@ def test_a_slot_with_cores_and_memory_free_has_room() -> None:
         pytest.param((make_report(instances=0),), id="an agent of before"),
         pytest.param((make_report(processes=0),), id="a backend inside Triton"),
         pytest.param((make_report(cores_each=None),), id="nothing measured"),
+        pytest.param((make_report(load_seconds=None),), id="nobody knows how long it loads"),
+        pytest.param((make_report(load_seconds=9.0),), id="it loads for too long"),
         pytest.param((), id="no pod"),
     ],
 )
 def test_what_is_not_known_is_no_room(reports: tuple[AgentReport | None, ...]) -> None:
-    assert replace(found(reports=reports), at_work=0) == Instances("cpu", 1, 1, 1)
+    assert replace(found(reports=reports), at_work=0) == Instances("cpu", 1, 1, 1, under_way=True)
 
 
 def test_what_it_has_it_keeps_and_a_larger_slot_begins_with_more() -> None:
-    assert found(told=3, reports=(None,)) == Instances("cpu", 3, 1, 3)
-    assert found(told=3, reports=(make_report(3),)) == Instances("cpu", 3, 1, 4, at_work=3)
+    assert found(told=3, reports=(None,)) == Instances("cpu", 3, 1, 3, under_way=True)
+    assert found(told=3, reports=(make_report(3),)) == Instances("cpu", 3, 1, 4, at_work=3, under_way=True)
     assert found(told=9, reports=(None,)).now == 4, "of a setting that allowed more"
     two = make_pool(device={"type": "Cpu", "cpu": {"cores": "2"}})
-    assert found(two, told=1, reports=(None,)) == Instances("cpu", 2, 2, 2)
-    assert found(two, told=2, reports=(make_report(2),)) == Instances("cpu", 2, 2, 8, at_work=2)
+    assert found(two, told=1, reports=(None,)) == Instances("cpu", 2, 2, 2, under_way=True)
+    assert found(two, told=2, reports=(make_report(2),)) == Instances(
+        "cpu", 2, 2, 8, at_work=2, under_way=True
+    )
 
 
 def test_a_device_has_room_for_a_second_instance_by_its_memory() -> None:
     report = make_report(own_mebibytes=2_000, free_mebibytes=20_000, cores_each=None, held_mebibytes=300)
     pods = (make_pod(memory="4Gi"),)
-    assert found(make_gpu_pool("cpu"), (report,), pods=pods) == Instances("cpu", 1, 1, 2, at_work=1)
+    assert found(make_gpu_pool("cpu"), (report,), pods=pods) == Instances(
+        "cpu", 1, 1, 2, at_work=1, under_way=True
+    )
     full = replace(report, free_mebibytes=1_000)
     assert found(make_gpu_pool("cpu"), (full,), pods=pods).most == 1
     unknown = replace(report, free_mebibytes=None)
@@ -189,7 +203,7 @@ def test_a_device_has_room_for_a_second_instance_by_its_memory() -> None:
     both = make_model(serving={"devicesPerReplica": 2})
     beside = make_report(own_mebibytes=4_000, free_mebibytes=20_000, processes=2, held_mebibytes=300)
     assert found(make_gpu_pool("cpu"), (beside,), model=both, pods=pods) == Instances(
-        "cpu", 1, 1, 2, 2, at_work=1
+        "cpu", 1, 1, 2, 2, at_work=1, under_way=True
     )
 
 
@@ -213,6 +227,43 @@ def test_a_model_that_moves_or_shares_its_server_keeps_what_it_has() -> None:
 )
 def test_what_is_at_work(reports: tuple[AgentReport | None, ...], expected: int) -> None:
     assert found(told=3, reports=reports).at_work == expected
+
+
+FIRST = {"pod-0": 3}
+
+
+@pytest.mark.parametrize(
+    ("first", "reports", "expected"),
+    [
+        pytest.param({}, (make_report(), make_report()), (1, 1, True), id="nothing is to come"),
+        pytest.param(FIRST, (make_report(), make_report()), (3, 1, False), id="it has not read it yet"),
+        pytest.param(
+            FIRST, (make_report(1, instances_wanted=3), make_report()), (3, 1, True), id="they are under way"
+        ),
+        pytest.param(
+            FIRST,
+            (make_report(1, instances_wanted=3, reason="LoadFailed"), make_report()),
+            (3, 1, False),
+            id="they are not",
+        ),
+        pytest.param(
+            FIRST, (make_report(3, instances_wanted=3), make_report()), (3, 1, True), id="the others' turn"
+        ),
+        pytest.param(
+            {}, (make_report(1, working=2, instances_wanted=3), None), (1, 2, True), id="seen to work"
+        ),
+    ],
+)
+def test_what_the_first_pod_was_told_and_does(
+    first: dict[str, int], reports: tuple[AgentReport | None, ...], expected: tuple[int, int, bool]
+) -> None:
+    seen = found(reports=reports, first=first)
+    assert (seen.now, seen.at_work, seen.under_way) == expected
+
+
+def test_a_slot_of_a_pod_that_has_more_first_is_measured_with_those() -> None:
+    assert found(reports=(make_report(3), make_report()), first=FIRST).most == 4
+    assert found(reports=(make_report(1), make_report()), first=FIRST).most == 3, "what it was told"
 
 
 def test_restarts_are_those_of_all_its_containers() -> None:

@@ -1,0 +1,71 @@
+"""More instances go to one pod first, and to the others when they are at work there."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nlp_operator.api.objects import Obj
+from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from nlp_operator.planning.steps import Steps, most_told, one_first
+from nlp_operator.resources.server import ServedModel
+from tests.nlp_operator.making import DIGEST, NOW
+
+MODEL = "words"
+TOLD = ServedModel(MODEL, DIGEST, 32, 1)
+BEGUN = replace(TOLD, instances_of={"b": 3})
+
+
+def make_pods(names: str) -> list[Obj]:
+    return [{"metadata": {"name": one, "uid": one}} for one in names]
+
+
+def make_report(instances: int, working: int = 0) -> AgentReport:
+    ours = ModelReport(MODEL, DIGEST, DIGEST, "Serving", instances=instances, working=working)
+    return AgentReport(taken=NOW, models=(ours,))
+
+
+@pytest.mark.parametrize(
+    ("told", "wanted", "pods", "expected"),
+    [
+        pytest.param(None, 3, "ab", Steps(3), id="a new server"),
+        pytest.param(TOLD, 1, "ab", Steps(1), id="nothing changes"),
+        pytest.param(TOLD, 3, "a", Steps(3), id="one pod alone"),
+        pytest.param(TOLD, 3, "", Steps(3), id="none takes requests"),
+        pytest.param(TOLD, 3, "ba", Steps(1, {"a": 3}), id="one of two first"),
+        pytest.param(BEGUN, 3, "abc", Steps(1, {"b": 3}), id="the one that was begun with"),
+        pytest.param(BEGUN, 4, "abc", Steps(1, {"b": 4}), id="more by now"),
+        pytest.param(BEGUN, 3, "ac", Steps(1, {"a": 3}), id="another when that one is gone"),
+        pytest.param(BEGUN, 1, "abc", Steps(1), id="back, everywhere at once"),
+        pytest.param(replace(TOLD, instances=4), 2, "ab", Steps(2), id="fewer, everywhere at once"),
+    ],
+)
+def test_one_pod_has_more_first(told: ServedModel | None, wanted: int, pods: str, expected: Steps) -> None:
+    agents = {pod: make_report(1) for pod in pods}
+    assert one_first(told, wanted, MODEL, make_pods(pods), agents) == expected
+
+
+@pytest.mark.parametrize(
+    ("report", "wanted", "others"),
+    [
+        pytest.param(make_report(1), 3, 1, id="not yet"),
+        pytest.param(make_report(1, working=2), 3, 1, id="not all"),
+        pytest.param(make_report(3), 3, 3, id="proven"),
+        pytest.param(make_report(1, working=3), 3, 3, id="seen to work"),
+        pytest.param(make_report(3), 2, 2, id="fewer than it has are wanted by now"),
+        pytest.param(make_report(3), 4, 1, id="more are"),
+        pytest.param(replace(make_report(3), silent_since=NOW), 3, 1, id="it is silent"),
+        pytest.param(None, 3, 1, id="not heard of"),
+    ],
+)
+def test_the_others_follow_when_they_are_at_work_there(
+    report: AgentReport | None, wanted: int, others: int
+) -> None:
+    agents = {"b": report} if report is not None else {}
+    assert one_first(BEGUN, wanted, MODEL, make_pods("abc"), agents).others == others
+
+
+def test_what_a_pod_was_told_at_most_is_remembered() -> None:
+    assert most_told(BEGUN) == 3
+    assert most_told(TOLD) == 1
