@@ -107,7 +107,7 @@ def changed(problem: Problem, seed: int, share: float = 0.01) -> Problem:
         elif turn % 3 == 1:
             models[number] = replace(model, replicas=0)
         else:
-            models.append(replace(model, name=f"{model.name}-again"))
+            models.append(replace(model, name=f"{model.name}-{seed}"))
     return replace(problem, models=tuple(models))
 
 

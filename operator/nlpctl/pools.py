@@ -6,15 +6,17 @@ Pure. What the person asking may not read is missing here too, and the caller sa
 from __future__ import annotations
 
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from nlp_operator.api.names import shared_name
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.packing.explain import percent
 from nlp_operator.planning.packing.problem import Server
+from nlp_operator.planning.scaling.observed import asked_last
 from nlpctl.report import Obj, listed, number, part, read_condition
-from nlpctl.why import merged, servers_of
+from nlpctl.why import busy_millis, key_of, merged, servers_of
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,9 @@ class Lying:
     replicas: int
     devices: int
     """Of one replica."""
+    busy_millis: int = 0
+    """Of a shared one: thousandths of its slot that its models keep busy at their busiest, as far as that is
+    known."""
 
     @property
     def held(self) -> int:
@@ -68,9 +73,11 @@ class PoolPicture:
 def picture(pools: Sequence[Obj], models: Iterable[Obj]) -> list[PoolPicture]:
     """The cheapest pool first."""
     servers: dict[str, list[Server]] = {}
+    models = list(models)
     for server in merged(server for model in models for server in servers_of(model)):
         servers.setdefault(server.pool, []).append(server)
-    found = [_picture(pool, servers.get(name_of(pool), [])) for pool in pools]
+    loads = {"/".join(key_of(one)): busy_millis(one) * asked_last(one) for one in models}
+    found = [_picture(pool, servers.get(name_of(pool), []), loads) for pool in pools]
     return sorted(found, key=lambda one: (float(one.price_per_hour or "inf"), one.name))
 
 
@@ -85,14 +92,20 @@ def name_of(pool: Obj) -> str:
     return str(part(pool, "metadata").get("name", ""))
 
 
-def _picture(pool: Obj, servers: Sequence[Server]) -> PoolPicture:
+def _busy(server: Server, loads: Mapping[str, int]) -> int:
+    if not server.shared:
+        return 0
+    return sum(loads.get(one, 0) for one in server.models) // max(server.replicas * server.devices, 1)
+
+
+def _picture(pool: Obj, servers: Sequence[Server], loads: Mapping[str, int]) -> PoolPicture:
     spec: PoolSpec | None
     try:
         spec, problem = parse_pool(pool), _problem(pool)
     except SpecInvalid as error:
         spec, problem = None, str(error)
     devices = part(part(pool, "status"), "devices")
-    lying = [Lying(title_of(one), one.replicas, one.devices) for one in servers]
+    lying = [Lying(title_of(one), one.replicas, one.devices, _busy(one, loads)) for one in servers]
     return PoolPicture(
         name=name_of(pool),
         problem=problem,
@@ -161,4 +174,5 @@ def _section(pool: PoolPicture) -> str:
 
 def counts(one: Lying) -> str:
     replicas = "1 replica" if one.replicas == 1 else f"{one.replicas} replicas"
-    return replicas if one.devices == 1 else f"{replicas} of {one.devices} devices"
+    what = replicas if one.devices == 1 else f"{replicas} of {one.devices} devices"
+    return f"{what}, up to {percent(one.busy_millis, 1000)} busy" if one.busy_millis else what

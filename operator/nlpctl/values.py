@@ -85,7 +85,12 @@ def pools_value(pictures: Sequence[PoolPicture]) -> list[dict[str, Any]]:
             "present": one.present,
             "pending": one.pending,
             "models": [
-                {"model": each.model, "replicas": each.replicas, "devicesPerReplica": each.devices}
+                {
+                    "model": each.model,
+                    "replicas": each.replicas,
+                    "devicesPerReplica": each.devices,
+                    "busyMillis": each.busy_millis,
+                }
                 for each in one.lying
             ],
         }

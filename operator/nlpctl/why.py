@@ -58,7 +58,7 @@ def explain(model: Obj, pools: Sequence[Obj], models: Sequence[Obj]) -> Explaine
         return Explained(error.problems, ())
     desired = part(part(model, "status"), "scaling").get("desired")
     replicas = desired if isinstance(desired, int) else wanted_replicas(spec).desired
-    own = ask_of(key_of(model)[0], key_of(model)[1], spec, replicas, artifact_bytes(model))
+    own = ask_of(*key_of(model), spec, replicas, artifact_bytes(model), busy_millis=busy_millis(model))
     made = decide(question_of([one for one in models if uid(one) != uid(model)], pools, model, own))
     told = Explainer(made.problem, made.plan).explain(own.key)
     company = [
@@ -160,6 +160,7 @@ def question_of(models: Sequence[Obj], pools: Sequence[Obj], own: Obj | None, as
                     spec,
                     min(own_count, replicas) if spec.serving.isolation == "Shared" else replicas,
                     artifact_bytes(model),
+                    busy_millis=busy_millis(model),
                 )
             )
             running += servers
@@ -205,6 +206,11 @@ def devices_of(servers: Sequence[Server]) -> dict[tuple[str, str], int]:
 
 def artifact_bytes(model: Obj) -> int:
     return number(part(part(model, "status"), "artifact").get("bytes"))
+
+
+def busy_millis(model: Obj) -> int:
+    """Of a model that shares its server: see `Ask`."""
+    return number(part(part(model, "status"), "scaling").get("busyMillis"))
 
 
 def key_of(model: Obj) -> tuple[str, str]:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 
 from nlpctl import show, values
-from nlpctl.pools import page, picture
+from nlpctl.pools import counts, page, picture
 from tests.nlpctl.test_why import make_member, make_model, make_pool
 
 
@@ -42,6 +42,14 @@ def test_a_pool_that_holds_more_than_it_may_shows_all_of_it() -> None:
     (pool,) = picture([make_pool("a", max_devices=1)], [make_model(pool="a", replicas=3)])
     assert pool.cells() == ["demo/novels"] * 3
     assert pool.problem == "The operator has not looked at this pool yet."
+
+
+def test_a_shared_server_is_told_with_how_busy_it_is() -> None:
+    models = [make_member(name, replicas=2) for name in ("novels", "words")]
+    models[0]["status"]["scaling"] = {"desired": 2, "busyMillis": 300}
+    models[1]["status"]["scaling"] = {"desired": 1, "busyMillis": 120}
+    (pool,) = picture([make_pool("a")], models)
+    assert [counts(one) for one in pool.lying] == ["2 replicas, up to 36 % busy"]
 
 
 def test_a_pool_that_cannot_be_read_is_shown_with_the_reason() -> None:
@@ -87,7 +95,9 @@ def test_the_page_names_every_model_and_loads_nothing() -> None:
 def test_json_has_the_numbers() -> None:
     cheap, _ = values.pools_value(picture(POOLS, MODELS))
     assert (cheap["pool"], cheap["held"], cheap["maxDevices"], cheap["present"]) == ("cheap", 2, 4, 4)
-    assert cheap["models"] == [{"model": "demo/novels", "replicas": 2, "devicesPerReplica": 1}]
+    assert cheap["models"] == [
+        {"model": "demo/novels", "replicas": 2, "devicesPerReplica": 1, "busyMillis": 0}
+    ]
 
 
 def test_a_shared_server_is_one_square_a_device_with_all_its_models() -> None:

@@ -110,6 +110,14 @@ def make_member(name: str, replicas: int = 1, **spec: Any) -> dict[str, Any]:
     return model
 
 
+def test_a_shared_model_is_told_how_busy_its_server_is() -> None:
+    models = [make_member(name) for name in ("novels", "words")]
+    for one, millis in zip(models, (320, 200), strict=True):
+        one["status"]["scaling"]["busyMillis"] = millis
+    why = explain(models[0], [make_pool("a")], models).why
+    assert "At their busiest its models keep a slot 52 % busy, where neighbours may 70 %." in why
+
+
 def test_a_shared_model_is_told_its_server_and_who_is_in_it() -> None:
     models = [make_member(name) for name in ("novels", "reviews", "words")]
     explanation = explain(models[0], [make_pool("a")], models)

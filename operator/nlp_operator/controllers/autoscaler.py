@@ -20,7 +20,7 @@ from functools import cached_property
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import shorten
-from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, uid
+from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, number, uid
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.writer import controller_uid, member_uids
@@ -31,19 +31,20 @@ from nlp_operator.planning import together
 from nlp_operator.planning.agent_report import AgentReport
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.figures import LoadOf, Named
-from nlp_operator.planning.homes import decided_for, fits_in, homes_of, server_of
+from nlp_operator.planning.homes import decided_for, fits_in, homes_of, seat_of, server_of, settled
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.pods import is_of_server, waits_for_node
 from nlp_operator.planning.profiles import owner_of as profiles_of
 from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Known, Role, Told, tell
 from nlp_operator.planning.readings.totals import Believed, Newest
-from nlp_operator.planning.scaling import Scaled, early, past, wanted_replicas
+from nlp_operator.planning.scaling import Scaled, early, headroom, past, wanted_replicas
 from nlp_operator.planning.scaling.allocator import Fits
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
 from nlp_operator.planning.scaling.breaker import Starts, held, stuck
+from nlp_operator.planning.scaling.headroom import HeadRoom
 from nlp_operator.planning.scaling.observed import Home, observe_model, readable_pools
 from nlp_operator.planning.scaling.past import Past
-from nlp_operator.planning.scaling.signals import Sample, Window
+from nlp_operator.planning.scaling.signals import Sample, Unknown, Window
 from nlp_operator.planning.scaling.slots import instances_of
 from nlp_operator.planning.scaling.wanted import is_scaled, wanted_of
 
@@ -159,6 +160,11 @@ class Seen:
         homes = homes_of(self.placed)
         return homes | decided_for(self.placed, homes, scaled)
 
+    @cached_property
+    def settled(self) -> frozenset[str]:
+        """Shared servers, as the brain calls them, that nobody is on the way to or from."""
+        return settled(self.homes, self.models)
+
     def servers_of(self, model: Obj) -> list[Obj]:
         """Its Deployments; of one that shares a server that server's, and until there is one, that of the
         server which it is to leave."""
@@ -214,6 +220,9 @@ class Autoscaler:
         self._told: dict[Key, Told] = {}
         self._events: list[tuple[Obj, EventWanted]] = []
         self._memory = Memory()
+        self._head_room = HeadRoom()
+        self._settled: Collection[str] = ()
+        """Shared servers, at the last look over all models."""
         self._starts = Starts()
         self._stuck: Mapping[str, int] = {}
         self._settings = Settings()
@@ -287,6 +296,8 @@ class Autoscaler:
             said = await asyncio.to_thread(self._tell, seen, self._report, now)
             self._told, self.loads, self._bearable = said.told, said.loads, said.bearable
             self._pass_on(said)
+            if not self._holds:  # else replicas could not have helped
+                self._world.placing.note_lasting(self._head_room.lasting)
             if self._world.sleeping is not None:
                 self._world.sleeping.wake_passes()
         self._on_look(self._world.clock.monotonic() - now)
@@ -353,6 +364,7 @@ class Autoscaler:
                     self._role(key, spec),
                     spec.scaling.highest,
                     self._stuck.get(decision.name, 0),
+                    self._head_room.busy_millis(decision.name) if decision.name in seen.homes else None,
                 )
                 found.told[key] = told = tell(self._told.get(key), known, now)
                 if known.role == "Acts":
@@ -431,6 +443,14 @@ class Autoscaler:
         for gone in self._windows.keys() - given.keys():
             del self._windows[gone]
         decisions = dict(zip(given, decided, strict=True))
+        self._settled = seen.settled
+        for model in seen.models:
+            of_model = f"{namespace(model)}/{name(model)}"
+            if of_model in seen.homes:
+                told = number(model, "status", "scaling", "busyMillis")
+                headroom.remember(self._head_room, of_model, told, now)
+        self._note_room(seen, decisions.values())
+        headroom.look(self._head_room, seen.homes, now)
         if self._world.sleeping is not None and not self._holds:
             self._world.sleeping.looked(seen.models, seen.pods, given, decisions, now)
         return decisions
@@ -441,8 +461,18 @@ class Autoscaler:
         decided = early.decide(
             self._memory, list(given.values()), self._ceilings, devices, now, self._settings, fits
         )
+        self._note_room(seen, decided)
         keys = {one.name: key for key, one in given.items()}
         return {keys[one.name]: one for one in decided}
+
+    def _note_room(self, seen: Seen, decided: Iterable[Decision]) -> None:
+        """How busy those who share servers keep them, of each window once."""
+        moving = Unknown("Moving", "Somebody is on the way to its server, or from it.")
+        for one in decided:
+            home = seen.homes.get(one.name)
+            if home is not None:
+                signal = one.signal if home.server.server in self._settled else moving
+                headroom.note(self._head_room, one.name, seat_of(home, one.given), signal)
 
     def _observe(self, seen: Seen) -> dict[Key, ModelInput]:
         now = self._world.clock.monotonic()

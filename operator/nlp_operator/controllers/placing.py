@@ -105,6 +105,8 @@ class Seen:
     """The shared server of each model, as it was found at the start."""
     moving: Moving = field(default_factory=dict)
     """Models that move to save money and have not left their old places."""
+    lasting: Mapping[str, int] = field(default_factory=dict)
+    """Of models whose servers are too busy: see `Question`."""
 
 
 @dataclass(frozen=True)
@@ -180,6 +182,8 @@ class Placing:
     _outdated: float | None = None
     """Monotonic: since when pools are known to be others than those of the last plan."""
     _next: datetime | None = None
+    _lasting: Mapping[str, int] = field(default_factory=dict)
+    """Of models whose servers are too busy, by key."""
     _asks: dict[Key, Asked] = field(default_factory=dict)
     _known: frozenset[Where] = frozenset()
     """The servers there were when the last plan was made."""
@@ -225,6 +229,12 @@ class Placing:
         self.profiles.setdefault(of_whom, {}).setdefault(pool, profile)
         while len(self.profiles) > MOST_PROFILES:
             del self.profiles[next(iter(self.profiles))]
+
+    def note_lasting(self, found: Mapping[str, int]) -> None:
+        """Of the models whose servers have been too busy, and of no others: see `Question`."""
+        if found != self._lasting:
+            self._lasting = dict(found)
+            self.look_soon()
 
     def measured_of(self, artifact: str, spec_of: Obj) -> dict[str, int]:
         """By pool, of a model's artifact: with the whole server where it has one alone."""
@@ -294,7 +304,10 @@ class Placing:
             return None
         known = self.measured_of(text(artifact, "digest"), model)
         measured = {pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in known.items()}
-        return ask_of(namespace(model), name(model), spec, replicas, number(artifact, "bytes"), measured)
+        busy = number(model, "status", "scaling", "busyMillis")
+        return ask_of(
+            namespace(model), name(model), spec, replicas, number(artifact, "bytes"), measured, busy
+        )
 
     def _of_home(self, model: Obj, home: Obj) -> int:
         """Replicas of its server that a model asked for: a server has as many as the member that wants most.
@@ -346,6 +359,7 @@ class Placing:
             now=self.clock.now(),
             homes=self._homes,
             moving=self._moving(),
+            lasting=self._lasting,
         )
         begun = self.clock.monotonic()
         made = await asyncio.to_thread(_look, seen, self.decision, self._known)
@@ -539,7 +553,9 @@ def _decide(
     now = now_running(before, asks, running, known, seen.pools)
     there = running.there
     delivered, waiting = without_waiting(now, missed)
-    question = Question(asks, seen.pools, seen.taken, delivered, backed_off, waiting)
+    asking = {one.key for one in asks if one.shared}
+    lasting = {key: millis for key, millis in seen.lasting.items() if key in asking}
+    question = Question(asks, seen.pools, seen.taken, delivered, backed_off, waiting, lasting)
     if last is not None and question in (last.question, last.answered()):
         return last, there
     return decide(question, last, seen.moving), there

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
 
+from nlp_operator.api.names import is_shared_name
+from nlp_operator.api.objects import Obj, listed, name, namespace, text
 from nlp_operator.planning import together
 from nlp_operator.planning.packing.feasible import room_for
 from nlp_operator.planning.scaling.allocator import Fits
+from nlp_operator.planning.scaling.brain import ModelInput
 from nlp_operator.planning.scaling.company import Company
+from nlp_operator.planning.scaling.headroom import Seat
 from nlp_operator.planning.scaling.observed import Home
 
 
@@ -27,6 +31,33 @@ def homes_of(placed: together.Decision) -> dict[str, Home]:
             there = Company(server_of(namespace, share.server), server.replicas)
             found[key] = Home(there, server.pool, share.of_shared)
     return found
+
+
+def seat_of(home: Home, given: ModelInput) -> Seat:
+    """Of a model that is asked how busy it keeps its server."""
+    each = given.instances
+    return Seat(
+        home.server.server,
+        home.server.replicas,
+        given.ready,
+        home.replicas,
+        max((offer.devices for offer in given.offers), default=1),
+        each.at_a_time(each.working),
+    )
+
+
+def settled(homes: Mapping[str, Home], models: Iterable[Obj]) -> frozenset[str]:
+    """The shared servers that hold just those who have their place there, by what the statuses say. While
+    others are on their way, in or out, nobody knows whose executions take how long."""
+    servers = {home.server.server for home in homes.values()}
+    for model in models:
+        home = homes.get(f"{namespace(model)}/{name(model)}")
+        where = [text(one, "name") for one in listed(model, "status", "servers")]
+        there = {server_of(namespace(model), one) for one in where if is_shared_name(one)}
+        planned = set() if home is None else {home.server.server}
+        if there != planned or (home is not None and len(where) > 1):
+            servers -= there | planned
+    return frozenset(servers)
 
 
 def decided_for(

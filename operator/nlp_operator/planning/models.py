@@ -19,7 +19,7 @@ from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unpl
 from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
 from nlp_operator.planning.pods import VOLUMES_SECONDS, waits_for_volumes
 from nlp_operator.planning.readiness import Facts, says_ready
-from nlp_operator.planning.readings.advice import scaled_of
+from nlp_operator.planning.readings.advice import busy_millis, scaled_of
 from nlp_operator.planning.rollout import as_it_was, plan_rollout
 from nlp_operator.planning.scaling import Replicas, wanted_replicas
 from nlp_operator.planning.servers import (
@@ -127,6 +127,7 @@ def _find_out(
         replicas.desired,
         artifact.record.bytes,
         _measured(seen, spec, digest),
+        busy_millis(seen.model, seen.advice),
     )
     asks = bool(digest) and _may_serve(seen, spec)
     share = seen.share if asks and seen.share is not None and seen.share.ask == asked else None

@@ -25,7 +25,13 @@ from nlp_operator.planning.artifact import REPAIRING, write_record
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.readiness import Facts, agents_silent, violations
-from nlp_operator.planning.readings.advice import LONGEST_REASON, Advice, condition_told, scaling_told
+from nlp_operator.planning.readings.advice import (
+    LONGEST_REASON,
+    Advice,
+    busy_millis,
+    condition_told,
+    scaling_told,
+)
 from nlp_operator.planning.rollout import write_step
 from nlp_operator.planning.scaling import Replicas
 from nlp_operator.planning.servers import Server
@@ -72,9 +78,11 @@ def build_status(
 
 
 def _scaling(model: Obj, facts: Facts, replicas: Replicas, advice: Advice | None) -> Obj:
+    busy = busy_millis(model, advice) if facts.spec.serving.isolation == "Shared" else 0
+    known_busy = {"busyMillis": busy} if busy else {}
     if facts.sleep.asleep:
-        return {"desired": replicas.desired, "reason": replicas.reason}
-    scaling = scaling_told(model, replicas, advice)
+        return {"desired": replicas.desired, "reason": replicas.reason, **known_busy}
+    scaling = {**scaling_told(model, replicas, advice), **known_busy}
     known, why = text(scaling, "reason"), facts.sleep.why_awake
     if not why or known.endswith(why):
         return scaling

@@ -69,6 +69,9 @@ class Question:
     """Pools that do not deliver."""
     waiting: tuple[Server, ...] = ()
     """Replicas that wait for devices of these, and are not in `running`."""
+    lasting: Mapping[str, int] = field(default_factory=dict)
+    """Of the models whose shared servers have been too busy, by key: thousandths of a device that each has
+    kept busy all the while (`scaling/headroom.py`)."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +153,15 @@ def _models(question: Question, specs: Mapping[str, PoolSpec], last: Decision | 
     if last is not None and last.question.pools == question.pools:
         known = last.problem.model
     asked = {one.key: one for one in last.question.asks} if known and last is not None else {}
-    return tuple(
-        known[one.key] if asked.get(one.key) == one else model_of(one, specs) for one in question.asks
-    )
+    lasting = question.lasting
+
+    def read(one: Ask) -> Model:
+        before = known[one.key] if asked.get(one.key) == one else None
+        if before is not None and before.lasting_millis == lasting.get(one.key, 0):
+            return before
+        return model_of(one, specs, lasting.get(one.key, 0))
+
+    return tuple(map(read, question.asks))
 
 
 def _shares(question: Question, problem: Problem, made: Plan) -> dict[str, Share]:

@@ -102,6 +102,31 @@ async def test_a_server_grows_with_the_busiest_of_its_models_and_shrinks_when_th
     assert cluster.replicas() == 1
 
 
+async def test_of_a_server_that_replicas_do_not_help_the_busiest_moves_to_one_of_its_own() -> None:
+    cluster = await up(quiet=QUIET)
+    cluster.model_of("busy", BUSY, scaling={"maxReplicas": 1})
+    await cluster.settle()
+    await cluster.looks(600)
+    assert cluster.servers() == {SERVER: ["busy", "quiet"]}, "a burst moves nobody"
+    await cluster.looks(900)
+    assert cluster.servers()["nlp-shared-1"] == ["busy"]
+    assert cluster.leads_to("busy") == cluster.pods("nlp-shared-1")
+    assert number(cluster.model("busy"), "status", "scaling", "busyMillis") >= 1000
+    await cluster.looks(1200)
+    await cluster.later(SETTINGS.unload_after_seconds)
+    assert cluster.servers() == {SERVER: ["quiet"], "nlp-shared-1": ["busy"]}
+    assert [cluster.condition(one)["status"] for one in ("busy", "quiet")] == ["True", "True"]
+
+
+async def test_where_there_is_no_other_place_a_busy_server_keeps_its_models() -> None:
+    cluster = await up(
+        (make_pool("cpu", memoryMebibytes=2048, pricePerHour="0.1", maxDevices=1),), busy=BUSY, quiet=QUIET
+    )
+    await cluster.looks(1800)
+    assert cluster.servers() == {SERVER: ["busy", "quiet"]}
+    assert [cluster.condition(one)["status"] for one in ("busy", "quiet")] == ["True", "True"]
+
+
 async def test_what_the_server_has_no_room_for_is_told_to_who_needs_it() -> None:
     cluster = await up(
         (make_pool("cpu", memoryMebibytes=2048, pricePerHour="0.1", maxDevices=2),), busy=BUSY, quiet=QUIET

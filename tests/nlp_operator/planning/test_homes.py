@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_operator.api.objects import Obj
-from nlp_operator.planning.homes import decided_for, fits_in, homes_of, server_of
+from nlp_operator.planning.homes import decided_for, fits_in, homes_of, server_of, settled
 from nlp_operator.planning.packing.problem import Plan
 from nlp_operator.planning.packing.reading import Ask
 from nlp_operator.planning.scaling.allocator import AllocatorSettings, Offer, Request, allocate
@@ -41,6 +41,26 @@ def test_a_shared_server_fits_as_often_as_its_namespace_may_have_devices() -> No
     placed = decide(Question((make_ask("a"), make_ask("b")), (pool,)))
     fits = fits_in(placed, {"demo/a", "demo/b"}, {SERVER})
     assert [fits(SERVER, "cpu", count, count) for count in (1, 2, 3)] == [True, True, False]
+
+
+def test_a_server_is_settled_when_it_holds_just_those_who_have_their_place_there() -> None:
+    homes = homes_of(decide(Question((make_ask("a"), make_ask("b")), (CPU,))))
+
+    def model(name: str, *servers: str) -> Obj:
+        return {
+            "metadata": {"namespace": "demo", "name": name},
+            "status": {"servers": [{"name": one} for one in servers]},
+        }
+
+    def is_settled(*models: Obj) -> bool:
+        return SERVER in settled(homes, models)
+
+    there = model("a", "nlp-shared-0")
+    assert is_settled(there, model("b", "nlp-shared-0"))
+    assert is_settled(there, model("b", "nlp-shared-0"), model("alone", "alone-server-1"))
+    assert not is_settled(there, model("b"))
+    assert not is_settled(there, model("b", "nlp-shared-0", "nlp-shared-1"))
+    assert not is_settled(there, model("b", "nlp-shared-0"), model("c", "c-server-1", "nlp-shared-0"))
 
 
 def test_each_member_has_what_it_wants_of_its_server_and_knows_what_others_want() -> None:

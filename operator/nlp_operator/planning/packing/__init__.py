@@ -6,6 +6,7 @@
 * `insert`: one model into what is there
 * `pack`: everything at once
 * `keep`, `settle`: what runs and still fits stays; what is missing gets a place, by priority
+* `relief`: who moves out of a shared server that has been too busy
 * `planner`: `plan` for every change, `repack` for the rare global look
 * `saving`: the next step of what `repack` would save, small enough to be carried out
 * `explain`: why here, why not there, what would change it

@@ -22,7 +22,8 @@ class Refusal:
     needed: int = 0
     available: int = 0
     unit: str = ""
-    """Of the two numbers: `MiB`, `devices`, `replicas`, `priority`; empty when there is nothing to count."""
+    """Of the two numbers: `MiB`, `devices`, `replicas`, `priority`, `millis` (of a device that are busy);
+    empty when there is nothing to count."""
 
 
 _Check = Callable[[Problem, Model, Pool], Refusal | None]

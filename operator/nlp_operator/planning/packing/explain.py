@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from nlp_operator.api.names import shared_name
 from nlp_operator.planning.packing.bounds import CHECKS, Refusal, counted
 from nlp_operator.planning.packing.keep import keep
-from nlp_operator.planning.packing.ledger import Ledger
+from nlp_operator.planning.packing.ledger import Ledger, SharedServer, group_of
 from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
 
 
@@ -30,6 +30,7 @@ class Explanation:
 MICROS = 1_000_000
 
 _EASIEST = (
+    "TooBusy",
     "NoRoom",
     "NamespaceFull",
     "NotNamed",
@@ -144,7 +145,10 @@ class Explainer:
         limit = pool.namespaces.get(model.namespace)
         needed = model.devices
         found = []
-        if pool.max_devices - held < needed:
+        full = pool.max_devices - held < needed
+        if full and (busy := self._too_busy(model, pool)) is not None:
+            found.append(busy)
+        elif full:
             found.append(
                 Refusal(
                     pool.name,
@@ -175,13 +179,45 @@ class Explainer:
         return found
 
     def _can_join(self, model: Model, pool: Pool) -> bool:
-        size = self.ledger.mebibytes(model, pool.name)
-        return any(
-            one.pool is pool
-            and one.free_mebibytes >= size
-            and one.busy_with(one.replicas, model) <= one.capacity_millis
-            for one in self.ledger.in_group.get((model.namespace, model.shape, model.devices), {}).values()
+        there = self._with_memory_for(model, pool)
+        return any(one.busy_with(one.replicas, model) <= one.capacity_millis for one in there)
+
+    def _with_memory_for(self, model: Model, pool: Pool) -> list[SharedServer]:
+        if not model.shared:
+            return []
+        size, servers = self.ledger.mebibytes(model, pool.name), self.ledger.in_group.get(group_of(model), {})
+        return [
+            one
+            for one in servers.values()
+            if one.pool is pool and model.key not in one.members and one.free_mebibytes >= size
+        ]
+
+    def _too_busy(self, model: Model, pool: Pool) -> Refusal | None:
+        """Of a pool without a free slot: there is memory in a server, and no time."""
+        there = [
+            one
+            for one in self._with_memory_for(model, pool)
+            if one.busy_with(one.replicas, model) > one.capacity_millis
+        ]
+        if not there:
+            return None
+        best = min(there, key=lambda one: (one.busy_with(one.replicas, model), one.name))
+        with_it, may, whole = best.busy_with(best.replicas, model), best.capacity_millis, self._whole(best)
+        return Refusal(
+            pool.name,
+            "TooBusy",
+            f"Pool {pool.name}: it has no free slot, and server {shared_name(best.name)} has memory for it, "
+            f"but would be {percent(with_it, whole)} busy with it; neighbours may keep a slot "
+            f"{percent(may, whole)} busy.",
+            f"a slot were free there, or server {shared_name(best.name)} had time for it",
+            with_it,
+            may,
+            "millis",
         )
+
+    def _whole(self, server: SharedServer) -> int:
+        """A slot, in thousandths of a device."""
+        return 1000 * server.group[2]
 
     def _refusal(self, model: Model, pool: Pool, against: list[Refusal]) -> Refusal:
         """The first that speaks against it; else its price."""
@@ -284,7 +320,19 @@ class Explainer:
             f"{counted(home.replicas, 'replica')} at {money(self._slot(home.pool.name, model))} an hour: it "
             f"takes {memory.mebibytes:,} MiB ({memory.source}){with_margin} of a slot's "
             f"{home.capacity_mebibytes:,} MiB, of which {home.free_mebibytes:,} are left."
+            f"{self._head_room(home)}"
         )
+
+    def _head_room(self, home: SharedServer) -> str:
+        """Where anything is known of it."""
+        whole, may = self._whole(home), home.capacity_millis
+        if not home.busy_millis:
+            return ""
+        who = "their busiest its models keep" if len(home.members) > 1 else "its busiest it keeps"
+        kept = f" At {who} a slot {percent(home.busy_millis, whole)} busy"
+        if home.busy_millis <= may:
+            return f"{kept}, where neighbours may {percent(may, whole)}."
+        return f"{kept}, where neighbours may {percent(may, whole)}: nobody moves in."
 
     # --- what would change it ---
 
@@ -319,6 +367,10 @@ class Explainer:
                     f"{' and '.join(reasons)}."
                 )
         return "No pool is cheaper."
+
+
+def percent(part: int, whole: int) -> str:
+    return f"{100 * part / max(whole, 1):.0f} %"
 
 
 def money(micros: int) -> str:

@@ -1,7 +1,8 @@
 """What runs and still fits, as the start of the next plan.
 
 What no longer fits goes, and only that: a model whose pool refuses it now, a member of a server that needs
-more memory or is busier than its slot, the replicas of lowest priority in a pool that holds more than it may.
+more memory than its slot has, the replicas of lowest priority in a pool that holds more than it may. How busy
+a server is is no reason here (`relief`).
 What runs of a model that its pool refuses, or that may not share that server any more, stays until the model
 runs elsewhere: it leaves, and holds its devices meanwhile, but for a higher priority and for a limit that was
 lowered.
@@ -143,29 +144,15 @@ def _vacate_again(ledger: Ledger, model: Model, before: Ledger) -> None:
 def _relieve(ledger: Ledger, server: SharedServer) -> None:
     """Members leave until the rest fits: the one whose leaving is enough and that is smallest; where no one
     alone is enough, the largest first."""
-    while len(server.members) > 1 or server.free_mebibytes < 0:
+    while server.members and server.free_mebibytes < 0:
         over = -server.free_mebibytes
-        busy = server.busy_millis - server.capacity_millis
-        if (over <= 0 and busy <= 0) or not server.members:
-            return
-        sizes = {
-            key: (
-                ledger.mebibytes(one, server.pool.name),
-                -(-one.need(server.pool.name).load_millis // server.replicas),
-            )
-            for key, one in server.members.items()
-        }
-        enough = [key for key, (size, load) in sizes.items() if size >= over and load >= busy]
+        sizes = {key: ledger.mebibytes(one, server.pool.name) for key, one in server.members.items()}
+        enough = [key for key, size in sizes.items() if size >= over]
         if enough:
             leaving = min(enough, key=lambda key: (sizes[key], key))
         else:
-            leaving = max(sizes, key=lambda key: (_strain(server, *sizes[key]), key))
+            leaving = max(sizes, key=lambda key: (sizes[key], key))
         ledger.leave(server.members[leaving])
-
-
-def _strain(server: SharedServer, size: int, load: int) -> int:
-    """The larger share of the slot, in thousandths."""
-    return max(size * 1000 // max(server.capacity_mebibytes, 1), load * 1000 // server.capacity_millis)
 
 
 def _shed(ledger: Ledger, pool: Pool) -> None:

@@ -38,7 +38,8 @@ class Need:
 
     memory: Memory
     load_millis: int = 0
-    """Devices that its requests keep busy, all replicas together, in thousandths."""
+    """Devices that its requests keep busy at their busiest, all replicas together, in thousandths: who lies
+    with it has to leave it so much."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,10 @@ class Model:
     spot_millis: int = 1000
     """Most of its replicas that may be on spot pools, in thousandths; a shared model is on one with all or
     none."""
+    lasting_millis: int = 0
+    """Of a shared model whose server is too busy: devices that its requests have kept busy for a good while,
+    all replicas together; never more than `load_millis`. For this, and not for that, a member is moved. 0: no
+    reason to."""
 
     @cached_property
     def key(self) -> str:
@@ -123,7 +128,8 @@ class Settings:
     """Memory kept free beyond a shared model's need, by how well that is known, in thousandths of it. It
     protects the neighbours; a model alone in its slots has none, and gets no margin."""
     busy_millis: int = 700
-    """How busy neighbours together may keep a device. A model alone is not held to it: that is scaling's."""
+    """How busy neighbours together may keep a device. A model alone is not held to it: that is scaling's.
+    Nobody moves in beyond it; who is in stays (`relief`)."""
     move_millis: int = 100
     """What moves must save: this share of what the slots cost from which something moves."""
 

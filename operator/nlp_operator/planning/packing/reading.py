@@ -47,6 +47,9 @@ class Ask:
     """Of a shared model: what the pods of its server must look like."""
     measured: tuple[tuple[str, Memory], ...] = ()
     """Of this artifact, by pool."""
+    busy_millis: int = 0
+    """Of a shared model: thousandths of a device that one of its replicas keeps busy at its busiest
+    (`scaling/headroom.py`); 0: not known, which counts as none."""
 
     @property
     def key(self) -> str:
@@ -60,6 +63,7 @@ def ask_of(
     replicas: int,
     artifact_bytes: int = 0,
     measured: Mapping[str, Memory] | None = None,
+    busy_millis: int = 0,
 ) -> Ask:
     shared = spec.serving.isolation == "Shared"
     return Ask(
@@ -74,6 +78,7 @@ def ask_of(
         shared=shared,
         shape=shape_of(spec) if shared else "",
         measured=tuple(sorted((measured or {}).items())),
+        busy_millis=busy_millis if shared else 0,
     )
 
 
@@ -103,9 +108,10 @@ def pool_of(
     )
 
 
-def model_of(ask: Ask, pools: Mapping[str, PoolSpec], load_millis: Mapping[str, int] | None = None) -> Model:
-    """`load_millis`: devices kept busy, by pool; what is missing is not known, and counts as none."""
-    loads = load_millis or {}
+def model_of(ask: Ask, pools: Mapping[str, PoolSpec], lasting_millis: int = 0) -> Model:
+    """`lasting_millis`: see `Model`. How busy a model keeps a device of another kind is not known; it counts
+    as much there, so that nobody moves to where it only seems to be idle."""
+    load = ask.busy_millis * ask.replicas
     measured = {
         pool: _apart(ask, pools[pool], memory) if pool in pools else memory for pool, memory in ask.measured
     }
@@ -113,13 +119,14 @@ def model_of(ask: Ask, pools: Mapping[str, PoolSpec], load_millis: Mapping[str, 
         namespace=ask.namespace,
         name=ask.name,
         replicas=ask.replicas,
-        believed=Need(Memory(0, _estimate(ask.artifact_bytes), "estimated")),
-        needs={pool: Need(_memory(ask, pool, pools, measured), loads.get(pool, 0)) for pool in pools},
+        believed=Need(Memory(0, _estimate(ask.artifact_bytes), "estimated"), load),
+        needs={pool: Need(_memory(ask, pool, pools, measured), load) for pool in pools},
         shared=ask.shared,
         shape=ask.shape,
         devices=ask.devices,
         priority=ask.priority,
         pool_names=ask.pool_names,
+        lasting_millis=min(lasting_millis, load),
     )
 
 

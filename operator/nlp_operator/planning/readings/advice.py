@@ -57,6 +57,8 @@ class Advice:
     instances: Mapping[str, int] = field(default_factory=dict)
     """In each pod in a pool, from now on; in a pool that is not here, what it has. Follows every decision,
     too."""
+    busy_millis: int | None = None
+    """Of a model that shares its server: see `Ask`; `None`: what the status says."""
 
 
 Role = Literal["Acts", "Starts", "Held", "Advises"]
@@ -120,6 +122,8 @@ class Known:
     """Replicas that the spec allows."""
     stuck: int = 0
     """Replicas that were started and do not become ready."""
+    busy_millis: int | None = None
+    """See `Advice`."""
 
     @property
     def replicas(self) -> int | None:
@@ -158,10 +162,19 @@ def wanted_instances(
 def tell(before: Told | None, known: Known, now: float) -> Told:
     """What to say from now on, and to do; `before` itself while that holds."""
     told = _tell(before, known, now)
-    if (told.advice.replicas, told.advice.instances) == (known.replicas, known.instances):
-        return told
-    acts = replace(told.advice, replicas=known.replicas, instances=known.instances)
-    return replace(told, advice=acts)
+    acts = replace(
+        told.advice, replicas=known.replicas, instances=known.instances, busy_millis=known.busy_millis
+    )
+    return told if told.advice == acts else replace(told, advice=acts)
+
+
+def busy_millis(model: Obj, advice: Advice | None) -> int:
+    """Of a model that shares its server: what the planner is told (`Ask`). What nobody measures is none; what
+    is not known yet is what the status says."""
+    if advice is None or advice.condition == LEFT_OUT.condition:
+        return 0
+    known = advice.busy_millis
+    return number(model, "status", "scaling", "busyMillis") if known is None else known
 
 
 def _tell(before: Told | None, known: Known, now: float) -> Told:

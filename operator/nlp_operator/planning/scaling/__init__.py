@@ -6,6 +6,7 @@
 * `demand`: how much load there will be when a replica started now can serve
 * `allocator`: who gets the devices
 * `company`: models that share a server, which is scaled as one
+* `headroom`: how busy those models keep their slots, for the planner
 * `guard`: what may change now
 * `observed`: an NLPModel and its servers as the brain's input
 * `past`: what a time-series database remembers, taught to the brain

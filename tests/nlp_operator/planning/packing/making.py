@@ -85,6 +85,8 @@ MODEL_RULES: tuple[dict[str, Any], ...] = (
     {"split": {"a": 1, "b": 2}},
     {"needs": {"a": Need(Memory(30, 170, "declared"), 500)}},
     {"needs": {"b": Need(Memory(0, 60, "estimated"), 20)}},
+    {"believed": Need(Memory(0, 100, "measured"), 500), "lasting_millis": 400},
+    {"believed": Need(Memory(0, 100, "measured"), 1200), "lasting_millis": 1200},
 )
 
 

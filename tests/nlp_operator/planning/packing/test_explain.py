@@ -37,6 +37,31 @@ def test_a_shared_model_is_told_its_company_and_what_is_left() -> None:
     )
 
 
+def test_a_shared_model_is_told_how_busy_its_slot_is() -> None:
+    models = [make_shared(load_millis=200), make_shared("other", load_millis=250)]
+    assert told([L4], models).why.endswith(
+        "of which 800 are left. At their busiest its models keep a slot 45 % busy, where neighbours may 70 %."
+    )
+    alone = told([L4], [make_shared(load_millis=900)])
+    assert alone.why.endswith(
+        " At its busiest it keeps a slot 90 % busy, where neighbours may 70 %: nobody moves in."
+    )
+
+
+def test_a_pool_without_time_is_refused_for_that() -> None:
+    cheap, dear = make_pool("cheap", price_micros=100, max_devices=1), make_pool("dear")
+    found = told([cheap, dear], [make_shared("big", 900, load_millis=600), make_shared(load_millis=200)])
+    assert [(one.reason, one.needed, one.available) for one in found.refusals] == [("TooBusy", 800, 700)]
+    assert found.refusals[0].message == (
+        "Pool cheap: it has no free slot, and server nlp-shared-0 has memory for it, but would be 80 % busy "
+        "with it; neighbours may keep a slot 70 % busy."
+    )
+    assert found.change == (
+        "Pool cheap, at 0.0001 an hour, would be taken if a slot were free there, or server nlp-shared-0 had "
+        "time for it."
+    )
+
+
 @pytest.mark.parametrize(
     ("pool", "model", "message", "change"),
     [

@@ -79,6 +79,16 @@ def test_memory_is(serving: dict[str, Any], measured: dict[str, Memory], expecte
     assert model.need("l4").memory == expected
 
 
+def test_a_shared_model_is_as_busy_as_all_of_its_replicas_on_every_pool() -> None:
+    shared, alone = (
+        model_of(ask_of("demo", "words", spec_of(isolation=one), 3, busy_millis=200), POOLS, 900)
+        for one in ("Shared", "Dedicated")
+    )
+    assert {shared.need(pool).load_millis for pool in ("l4", "cpu", "unknown")} == {600}
+    assert (shared.lasting_millis, alone.lasting_millis) == (600, 0)
+    assert alone.need("l4").load_millis == 0
+
+
 @pytest.mark.parametrize(
     ("declared", "artifact_bytes", "fits"),
     [(1000, 0, True), (1001, 0, False), (0, 248 << 20, True), (0, 249 << 20, False)],

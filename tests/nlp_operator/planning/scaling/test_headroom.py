@@ -1,0 +1,315 @@
+"""How busy shared servers are kept, and that what follows from it comes to rest."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from nlp_operator.planning.packing.planner import NOTHING, plan
+from nlp_operator.planning.packing.problem import Memory, Model, Need, Plan, Problem, moved_by_model
+from nlp_operator.planning.packing.saving import next_saving
+from nlp_operator.planning.scaling.headroom import (
+    LASTING,
+    MOST_HOURS,
+    STRETCH_SECONDS,
+    HeadRoom,
+    Seat,
+    look,
+    note,
+    remember,
+    rounded_up,
+    used,
+)
+from nlp_operator.planning.scaling.signals import Unknown, Window
+from tests.nlp_operator.planning.packing.making import EXACT, make_pool
+
+HOUR = 3600.0
+
+
+def make_seat(server: str = "s", replicas: int = 1, wanted: int = 1) -> Seat:
+    return Seat(server, replicas, replicas, wanted, 1, 1)
+
+
+def make_window(
+    end: float, busy: float, slots: int = 1, came: float = 1.0, *, complete: bool = True
+) -> Window:
+    """Of a stretch: `busy` of the time of each slot; `came`: requests for each that was executed."""
+    start = end - STRETCH_SECONDS
+    executed = busy * 1000.0
+    return Window(
+        start, end, executed * came, executed, 0.0, 0.0, executed, executed, busy * STRETCH_SECONDS * slots,
+        0.0, complete,
+    )  # fmt: skip
+
+
+def stretches(room: HeadRoom, count: int, *, first: int = 0, **busy: float) -> int:
+    """So many in which these models keep the one slot of server `s` busy for such parts of the time."""
+    if room.since is None:
+        look(room, busy, first * STRETCH_SECONDS)
+    for number in range(first + 1, first + count + 1):
+        now = number * STRETCH_SECONDS
+        for name, part in busy.items():
+            note(room, name, make_seat(), make_window(now, part))
+        look(room, busy, now)
+    return first + count
+
+
+# --- the model of a slot ---
+
+
+def stretched(parts: list[float]) -> list[float]:
+    """How long each keeps executing while all have equal parts of the slot, by the formula for processor
+    sharing: the reverse of `used`."""
+    total = sum(parts)
+    return [one / (1.0 - total + one) if total < 1.0 else 1.0 for one in parts]
+
+
+@given(st.lists(st.floats(0.0, 0.3), min_size=1, max_size=8).filter(lambda parts: sum(parts) < 0.95))
+def test_what_neighbours_use_is_found_in_what_is_seen_of_them(parts: list[float]) -> None:
+    assert used(stretched(parts)) == pytest.approx(parts, abs=1e-9)
+
+
+@given(st.lists(st.floats(0.0, 5.0), max_size=60))
+def test_together_they_never_use_more_than_the_slot(busy: list[float]) -> None:
+    assert sum(used(busy)) <= 1.0 + 1e-9
+    assert min(used(busy), default=0.0) >= 0.0
+
+
+# --- the busiest stretch ---
+
+
+def test_a_model_is_as_busy_as_its_busiest_stretch_of_a_day() -> None:
+    room = HeadRoom()
+    at = stretches(room, 2, a=0.3)
+    assert room.busy_millis("a") == 320
+    at = stretches(room, 1, first=at, a=0.6)
+    assert room.busy_millis("a") == 640
+    stretches(room, int(24 * HOUR / STRETCH_SECONDS), first=at, a=0.1)
+    assert room.busy_millis("a") == 640
+
+
+def test_a_busiest_stretch_of_more_than_a_day_ago_counts_no_more() -> None:
+    room = HeadRoom()
+    at = stretches(room, 1, a=0.6)
+    stretches(room, int((MOST_HOURS + 1) * HOUR / STRETCH_SECONDS), first=at, a=0.1)
+    assert room.busy_millis("a") == 128
+
+
+def test_of_a_server_with_many_replicas_a_model_counts_for_its_own() -> None:
+    room = HeadRoom()
+    look(room, ["a"], 0.0)
+    note(room, "a", make_seat(replicas=4, wanted=2), make_window(300.0, 0.1, slots=4))
+    look(room, ["a"], 300.0)
+    assert room.busy_millis("a") == rounded_up(1000 * 0.1 * 4 / 2)
+
+
+def test_requests_that_came_and_were_not_executed_count() -> None:
+    room = HeadRoom()
+    look(room, ["a"], 0.0)
+    note(room, "a", make_seat(), make_window(300.0, 0.5, came=3.0))
+    look(room, ["a"], 300.0)
+    assert room.busy_millis("a") == rounded_up(1500)
+
+
+@pytest.mark.parametrize(
+    "signal",
+    [
+        pytest.param(Unknown("NoData", "Nothing."), id="nothing is known"),
+        pytest.param(make_window(600.0, 0.9, complete=False), id="some pods were not seen"),
+    ],
+)
+def test_what_is_not_known_changes_nothing(signal: Window | Unknown) -> None:
+    room = HeadRoom()
+    stretches(room, 1, a=0.3)
+    note(room, "a", make_seat(), signal)
+    look(room, ["a"], 600.0)
+    assert room.busy_millis("a") == 320
+    note(room, "b", make_seat(), signal)
+    look(room, ["a", "b"], 900.0)
+    assert room.busy_millis("b") == 0
+
+
+def test_what_an_earlier_process_told_is_told_until_more_is_known() -> None:
+    room = HeadRoom()
+    remember(room, "a", 320, 0.0)
+    assert room.busy_millis("a") == 320
+    at = stretches(room, 1, a=0.1)
+    assert room.busy_millis("a") == 320
+    remember(room, "a", 999, 300.0)
+    stretches(room, 1, first=at, a=0.5)
+    assert room.busy_millis("a") == 512
+
+
+def test_a_model_that_shares_no_server_is_forgotten() -> None:
+    room = HeadRoom()
+    stretches(room, 1, a=0.3)
+    look(room, [], 600.0)
+    assert room.busy_millis("a") == 0
+
+
+@given(st.floats(1.0, 4000.0), st.floats(0.99, 1.01))
+def test_a_change_of_one_percent_is_told_at_most_once(millis: float, factor: float) -> None:
+    """However often it comes and goes."""
+    room = HeadRoom()
+    told = []
+    for number in range(1, 60):
+        part = min(millis * (factor if number % 2 else 1.0), 990.0 * 4) / 4000
+        at = number * STRETCH_SECONDS * 100  # hours apart, so that what was is forgotten
+        for last in (at - STRETCH_SECONDS, at):
+            look(room, ["a"], last)
+            note(room, "a", replace(make_seat(), devices=4), make_window(last, part))
+        told.append(room.busy_millis("a"))
+    assert sum(before != after for before, after in pairwise(told[1:])) <= 1
+
+
+# --- too busy, for a good while ---
+
+
+def test_a_server_is_too_busy_when_it_was_for_long_enough() -> None:
+    room = HeadRoom()
+    at = stretches(room, LASTING - 1, a=0.95, b=0.3)
+    assert room.lasting == {}
+    at = stretches(room, 1, first=at, a=0.95, b=0.3)
+    assert room.lasting == {"a": 930, "b": 20}
+    stretches(room, 1, first=at, a=0.5, b=0.3)
+    assert room.lasting == {}
+
+
+def test_a_model_alone_is_never_too_busy() -> None:
+    room = HeadRoom()
+    stretches(room, 2 * LASTING, a=1.0)
+    assert room.lasting == {}
+
+
+def test_what_scaling_or_a_move_changed_is_waited_for() -> None:
+    room = HeadRoom()
+    at = stretches(room, LASTING - 1, a=0.95, b=0.3)
+    at = stretches(room, LASTING - 1, first=at, a=0.95, b=0.3, c=0.1)
+    assert room.lasting == {}
+    now = (at + 1) * STRETCH_SECONDS
+    for name in "abc":
+        note(room, name, make_seat(replicas=2), make_window(now, 0.9, slots=2))
+    look(room, "abc", now)
+    assert room.lasting == {}
+
+
+def test_a_server_with_pods_that_are_not_ready_is_not_judged() -> None:
+    room = HeadRoom()
+    look(room, "ab", 0.0)
+    for number in range(1, 2 * LASTING):
+        for name in "ab":
+            note(room, name, Seat("s", 2, 1, 1, 1, 1), make_window(number * STRETCH_SECONDS, 0.95))
+        look(room, "ab", number * STRETCH_SECONDS)
+    assert room.lasting == {}
+
+
+# --- days of it: measured, planned, scaled, moved, and measured again ---
+
+
+@dataclass(frozen=True)
+class Load:
+    """Of one model: devices that its requests need, over a day."""
+
+    mean: float
+    swing: float
+    """Of the mean, up and down."""
+    peak_hour: int
+    most: int
+    """Replicas."""
+
+    def at(self, now: float) -> float:
+        phase = 2.0 * math.pi * (now / HOUR - self.peak_hour) / 24.0
+        return self.mean * (1.0 + self.swing * math.cos(phase))
+
+
+loads = st.builds(
+    Load,
+    st.sampled_from([0.01, 0.05, 0.1, 0.2, 0.4, 0.8, 2.0]),
+    st.sampled_from([0.0, 0.0, 0.3, 0.9]),
+    st.integers(0, 23),
+    st.sampled_from([1, 1, 2, 4]),
+)
+
+
+class Fleet:
+    """Everything but the cluster: moves are carried out at once, and pods are Ready."""
+
+    def __init__(self, loads: list[Load], devices: int, size: int) -> None:
+        self.loads = {f"team/m{number}": one for number, one in enumerate(loads)}
+        self.pools = (make_pool(max_devices=devices),)
+        self.size = size
+        self.room = HeadRoom()
+        self.now = 0.0
+        self.running: Plan = NOTHING
+        self.replicas = dict.fromkeys(self.loads, 1)
+        self.moves: list[tuple[float, str]] = []
+        look(self.room, self.loads, 0.0)
+
+    def problem(self) -> Problem:
+        lasting = self.room.lasting
+
+        def model(key: str) -> Model:
+            replicas = self.replicas[key]
+            need = Need(Memory(0, self.size, "measured"), self.room.busy_millis(key) * replicas)
+            name = key.partition("/")[2]
+            return Model(
+                "team", name, replicas, need, shared=True, lasting_millis=lasting.get(key, 0)
+            )  # fmt: skip
+
+        return Problem(self.pools, tuple(map(model, self.loads)), EXACT)
+
+    def scale(self) -> None:
+        """Each by its own load, as scaling does: up at once, down by one in a while."""
+        for key, load in self.loads.items():
+            wanted = min(max(math.ceil(load.at(self.now) / 0.7), 1), load.most)
+            self.replicas[key] = max(wanted, self.replicas[key] - (self.now % HOUR == 0))
+
+    def measure(self) -> None:
+        self.now += STRETCH_SECONDS
+        for server in self.running.servers:
+            parts = [self.loads[key].at(self.now) / server.replicas for key in server.models]
+            over = max(sum(parts), 1.0)
+            for key, part in zip(server.models, stretched(parts), strict=True):
+                wanted = min(self.replicas[key], server.replicas)
+                seat = Seat(server.name, server.replicas, server.replicas, wanted, 1, 1)
+                note(self.room, key, seat, make_window(self.now, part, server.replicas, over))
+        look(self.room, self.loads, self.now)
+
+    def follow(self, found: Plan) -> None:
+        self.moves += [(self.now, key) for key in moved_by_model(self.running, found)]
+        self.running = replace(found, leaving=(), missing={})
+
+    def step(self) -> None:
+        self.scale()
+        problem = self.problem()
+        found = plan(problem, self.running)
+        assert plan(problem, replace(found, leaving=(), missing={})).servers == found.servers
+        self.follow(found)
+        if self.now % HOUR == 0:
+            saving = next_saving(problem, self.running)
+            if saving is not None:
+                self.follow(saving.plan)
+        self.measure()
+
+    def hours(self, count: float) -> None:
+        for _ in range(int(count * HOUR / STRETCH_SECONDS)):
+            self.step()
+
+    def moved_since(self, moment: float) -> list[str]:
+        return [key for at, key in self.moves if at >= moment]
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(loads, min_size=2, max_size=7), st.integers(2, 20), st.sampled_from([50, 150, 300]))
+@example([Load(0.4, 0.9, 3, 1), Load(0.4, 0.9, 15, 1), Load(0.8, 0.3, 9, 1), Load(0.05, 0.0, 0, 1)], 20, 50)
+def test_days_that_are_alike_move_nobody_any_more(loads: list[Load], devices: int, size: int) -> None:
+    fleet = Fleet(loads, devices, size)
+    fleet.hours(72)
+    quiet = fleet.now
+    fleet.hours(24)
+    assert fleet.moved_since(quiet) == []
