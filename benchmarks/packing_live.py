@@ -1,16 +1,17 @@
 """Versions and packing where they happen: a real kubelet, Triton, Envoy and the operator.
 
-    python -m benchmarks.packing_live --json build/packing_live.json        # root; about half an hour
+    python -m benchmarks.packing_live --json build/packing_live.json        # root; three quarters of an hour
     python -m benchmarks.packing_live --parts lateness,sixty                # without a cluster; ten minutes
 
 `versions` changes the version of a model with two replicas, beside the old one in memory; `replaced` that of
 a model too large for it, in pods of their own; clients ask all the while, in an open loop. `together` holds
 twenty small models as a pod each, and in one shared server. `moves` takes a model to and fro between two
-shared servers, fifty times, under load. `cached` adds models whose artifact is in the store to a shared
-server that runs, and tells where the seconds from `kubectl apply` to Ready go. `profiled` starts a model
-whose speed is measured first. `lateness` and `sixty` need the agent, Triton and Envoy only: what a resident
-model's callers feel while others are loaded and unloaded, and sixty models in one server. The models sleep
-for a fixed time, so that cores are not what is measured.
+shared servers, fifty times, under load; `repack` has the operator empty servers to save money, also under
+load. `cached` adds models whose artifact is in the store to a shared server that runs, and tells where the
+seconds from `kubectl apply` to Ready go. `profiled` starts a model whose speed is measured first. `lateness`
+and `sixty` need the agent, Triton and Envoy only: what a resident model's callers feel while others are
+loaded and unloaded, and sixty models in one server. The models sleep for a fixed time, so that cores are not
+what is measured. Exit code 1 when something that must hold did not (`broken_in`).
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from itertools import count, pairwise
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,9 @@ from tests.node.models.test_shared import leads_to
 CHANGES = 20
 REPLACEMENTS = 5
 MOVES = 50
+STEPS = 3
+"""Servers that are emptied to save money, one after the other."""
+REPACK_SECONDS = 10
 RATE = 8.0
 """Requests a second: two replicas bear twenty."""
 SMALL_MODELS = 20
@@ -61,6 +65,10 @@ ROUND_SECONDS = 20.0
 RESIDENT_SECONDS = 0.02
 RESIDENT_RATE = 15.0
 MIB = 2**20
+MOST_CACHED_SECONDS = 5.0
+"""From `kubectl apply` to Ready, of a model whose artifact is in the store, in a server that runs."""
+MOST_LATER = 1.5
+"""Of a resident model's latency while others come and go, by that in quiet."""
 WEIGHTINGS = ("Count", "TermFrequency")
 """Two specs, so two versions that are built once."""
 
@@ -70,11 +78,11 @@ Row = dict[str, Any]
 # --- versions, on the cluster ---
 
 
-def put_versions(place: Place, **artifact: Any) -> dict[str, str]:
-    """Builds both specs, and leaves artifacts that sleep as their results; digest by weighting."""
+def put_versions(place: Place, store: Path | None = None, **artifact: Any) -> dict[str, str]:
+    """Builds both specs, and leaves artifacts that sleep as their results; digest by weighting. `store`: a
+    bucket's folder for this namespace."""
     digests = {}
     place.apply_sample()
-    store = None
     for weighting in WEIGHTINGS:
         place.patch_model({"build": {"termDocumentMatrix": {"weighting": weighting}}})
         place.wait_for("Built", "True")
@@ -114,11 +122,9 @@ async def under_load(
     place: Place, rates: Mapping[str, float], changes: int, change: Callable[[int], None]
 ) -> Row:
     """`change` by number, again and again, each until it is whole; `rates`: requests a second by model, all
-    the while. A failure is told with the change during which it came, and when."""
+    the while, which a change may change. A failure is told with the change during which it came, and when."""
     loads, ended = {model: Load(place, model) for model in rates}, asyncio.Event()
-    offering = [
-        asyncio.create_task(load.offer(count(0.0, 1 / rates[model]), ended)) for model, load in loads.items()
-    ]
+    offering = [asyncio.create_task(load.offer(paced(rates, model), ended)) for model, load in loads.items()]
     began = []
     try:
         for number in range(1, changes + 1):
@@ -154,6 +160,14 @@ async def under_load(
         "p99Milliseconds": 1000 * quantile(took, 0.99),
         "load": os.getloadavg()[0],
     }
+
+
+def paced(rates: Mapping[str, float], model: str) -> Iterator[float]:
+    """Moments, in seconds from the first, by the rate as it is then."""
+    due = 0.0
+    while True:
+        yield due
+        due += 1 / rates[model]
 
 
 async def change_versions(place: Place, name: str, digests: Mapping[str, str], changes: int) -> Row:
@@ -205,15 +219,7 @@ def moves(cluster: Cluster) -> Row:
         cluster.apply(make_pool(pools[1]))
         put_sleeper(place)
         homes = {"left": pools[0], "right": pools[1], "mover": pools[0]}
-        for name, pool in homes.items():
-            model = make_sleeper(place, name, minReplicas=1)
-            model["spec"] |= {
-                "serving": {"isolation": "Shared", "memoryMebibytes": 128},
-                "placement": {"poolNames": [pool]},
-            }
-            place.apply(model)
-        for name in homes:
-            place.wait_ready(name, 300.0)
+        share(place, homes)
         servers = {pool: leads_to(place, name) for name, pool in homes.items()}
 
         def move(number: int) -> None:
@@ -230,11 +236,78 @@ def moves(cluster: Cluster) -> Row:
             cluster.api.delete(f"/apis/nlp-operator.io/v1alpha1/devicepools/{pools[1]}")
 
 
+def share(place: Place, homes: Mapping[str, str], **scaling: object) -> None:
+    """Models that share, each on its pool, until all are Ready."""
+    for name, pool in homes.items():
+        model = make_sleeper(place, name, **{"minReplicas": 1, **scaling})
+        model["spec"] |= {
+            "serving": {"isolation": "Shared", "memoryMebibytes": 128},
+            "placement": {"poolNames": [pool]},
+        }
+        place.apply(model)
+    for name in homes:
+        place.wait_ready(name, 300.0)
+
+
 def listed_in(place: Place, server: str) -> list[str]:
     """The models of its `server.json`."""
     path = f"/api/v1/namespaces/{place.namespace}/configmaps/{server}"
     told = json.loads(place.cluster.api.get(path)["data"]["server.json"])
     return [str(one["name"]) for one in told["models"]]
+
+
+# --- steps that save money ---
+
+
+def repack(cluster: Cluster) -> Row:
+    """Pairs of models, each in a server on a pool of its own, may then run where two others do. Nothing makes
+    them move but the operator's thrift; a step is whole when the server that it empties is gone."""
+    pools = [f"{POOL}-{number}" for number in range(1, STEPS + 1)]
+    settings = {
+        "NLP_OPERATOR_REPACK_SECONDS": f"{REPACK_SECONDS}",
+        "NLP_OPERATOR_UNLOAD_AFTER_SECONDS": "5",
+    }
+    with a_place(cluster) as place, set_for_a_while(cluster, **settings):
+        for pool in pools:
+            cluster.apply(make_pool(pool))
+        put_sleeper(place)
+        pairs = {pool: [f"mover-{number}-{one}" for one in "ab"] for number, pool in enumerate(pools, 1)}
+        homes = {name: pool for pool, pair in pairs.items() for name in pair}
+        stay = {"stays-a": POOL, "stays-b": POOL}
+        share(place, homes | stay)
+        home, mark = leads_to(place, "stays-a"), place.audit.mark()
+
+        def step(number: int) -> None:
+            pool = pools[number - 1]
+            emptied = leads_to(place, pairs[pool][0])
+            for name in pairs[pool]:
+                place.patch_model({"placement": {"poolNames": [POOL, pool]}}, name)
+            for name in pairs[pool]:
+                until(lambda name=name: leads_to(place, name) == home, f"{name} is led to {home}", 300.0)  # type: ignore[misc]
+            until(lambda: emptied not in servers_in(place), f"{emptied} is gone", 300.0)
+
+        rates = dict.fromkeys([*homes, *stay], 1.0)
+        try:
+            row = asyncio.run(under_load(place, rates, STEPS, step))
+            told = place.kubectl("get", "events", "--field-selector=reason=Repacked", "-o", "name").split()
+            unready = [
+                one.name
+                for one in place.audit.entries(mark)
+                if one.namespace == place.namespace and ready_in(one) == "False"
+            ]
+            return {**row, "told": len(told), "saidNotReady": unready, "servers": len(servers_in(place))}
+        finally:
+            place.kubectl("delete", "nlp", "--all", "--wait=false")
+            for pool in pools:
+                cluster.api.delete(f"/apis/nlp-operator.io/v1alpha1/devicepools/{pool}")
+
+
+def servers_in(place: Place) -> dict[str, Obj]:
+    """The Deployments of servers, by name."""
+    labels = "app.kubernetes.io/component=server"
+    path = f"/apis/apps/v1/namespaces/{place.namespace}/deployments"
+    items: list[Obj] = place.cluster.api.get(path, labelSelector=labels)["items"]
+    return {one["metadata"]["name"]: one for one in items}
 
 
 # --- twenty models, a pod each and in one server ---
@@ -296,20 +369,24 @@ def server_pods(place: Place) -> list[Obj]:
 
 
 def cached(cluster: Cluster) -> Row:
-    """`beside`: the same artifact is served there under other names; `stored`: it is in the store alone."""
     with a_place(cluster) as place:
-        put_versions(place)
-        residents = [f"resident-{number}" for number in range(RESIDENTS)]
-        for name in residents:
-            place.apply(small_and_shared(place, name, WEIGHTINGS[0]))
-        for name in residents:
-            place.wait_ready(name, 300.0)
-        found = {
-            kind: told_of([add_one(place, f"{kind}-{number}", weighting) for number in range(CACHED)])
-            for kind, weighting in zip(("beside", "stored"), WEIGHTINGS, strict=True)
-        }
-        place.kubectl("delete", "nlp", "--all", "--wait=false")
-        return found
+        return join_one_by_one(place)
+
+
+def join_one_by_one(place: Place, store: Path | None = None) -> Row:
+    """`beside`: the same artifact is served there under other names; `stored`: it is in the store alone."""
+    put_versions(place, store)
+    residents = [f"resident-{number}" for number in range(RESIDENTS)]
+    for name in residents:
+        place.apply(small_and_shared(place, name, WEIGHTINGS[0]))
+    for name in residents:
+        place.wait_ready(name, 300.0)
+    found = {
+        kind: told_of([add_one(place, f"{kind}-{number}", weighting) for number in range(CACHED)])
+        for kind, weighting in zip(("beside", "stored"), WEIGHTINGS, strict=True)
+    }
+    place.kubectl("delete", "nlp", "--all", "--wait=false")
+    return found
 
 
 def small_and_shared(place: Place, name: str, weighting: str) -> Obj:
@@ -562,10 +639,39 @@ ON_CLUSTER: Mapping[str, Callable[[Cluster], Row]] = {
     "replaced": replaced,
     "together": together,
     "moves": moves,
+    "repack": repack,
     "cached": cached,
     "profiled": profiled,
 }
 ALONE: Mapping[str, Callable[[], Row]] = {"lateness": lateness, "sixty": sixty}
+
+
+def broken_in(found: Mapping[str, Any]) -> list[str]:
+    """What must hold and did not, a sentence each."""
+    broken = [
+        f"{part}: {row['failed']} requests failed; it must be none."
+        for part, row in found.items()
+        if row.get("failed")
+    ]
+    for kind, row in found.get("cached", {}).items():
+        if row["secondsMost"] > MOST_CACHED_SECONDS:
+            broken.append(
+                f"cached, {kind}: the slowest was Ready after {row['secondsMost']:.1f} s; it must be "
+                f"{MOST_CACHED_SECONDS:g} at most."
+            )
+        if row["buildJobs"]:
+            broken.append(f"cached, {kind}: {row['buildJobs']} had a build Job; it must be none.")
+    if not found.get("replaced", {}).get("podsReplaced", True):
+        broken.append("replaced: a pod of the first version is left; each must have given way.")
+    if unready := found.get("repack", {}).get("saidNotReady"):
+        broken.append(f"repack: {', '.join(unready)} left Ready for thrift; nobody may.")
+    for share in ("p50", "p95", "p99"):
+        ratio = found.get("lateness", {}).get(share, {}).get("ratioMedian", 0.0)
+        if ratio > MOST_LATER:
+            broken.append(f"lateness: {share} is {ratio:.2f} of quiet; it must be {MOST_LATER:g} at most.")
+    if unanswered := found.get("sixty", {}).get("unanswered"):
+        broken.append(f"sixty: models {unanswered} did not answer; all must.")
+    return broken
 
 
 def measure(parts: Sequence[str]) -> Row:
@@ -605,7 +711,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     found = measure(parts)
     print(table([("what", "measured"), *rows_of(found)]))
     write_json(options.json, found)
-    return 0
+    broken = broken_in(found)
+    for sentence in broken:
+        print(sentence, file=sys.stderr)
+    return int(bool(broken))
 
 
 if __name__ == "__main__":
