@@ -25,7 +25,7 @@ def insert(ledger: Ledger, model: Model) -> int:
 def insert_dedicated(ledger: Ledger, model: Model) -> None:
     """The cheapest pools first, each up to its caps and its room. What it has stays."""
     for pool in ledger.options(model):
-        more = min(dedicated_cap(ledger, model, pool), ledger.room(pool, model.namespace, model.devices))
+        more = min(dedicated_cap(ledger, model, pool), ledger.room_of(model, pool))
         if more > 0:
             ledger.add_dedicated(model, pool.name, more)
 

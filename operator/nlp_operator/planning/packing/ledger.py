@@ -149,6 +149,14 @@ class Ledger:
         """Pods of so many devices that may still be started there."""
         return 0 if pool.backed_off else max(0, self.free(pool, namespace) // devices)
 
+    def room_of(self, model: Model, pool: Pool) -> int:
+        """Of a dedicated model: what it is to leave there is its own again when it gets anything there."""
+        if pool.backed_off:
+            return 0
+        left = self.leaving.get(model.key, {}).get(pool.name)
+        own = left.replicas * left.devices if left is not None else 0
+        return max(0, (self.free(pool, model.namespace) + own) // model.devices)
+
     def free(self, pool: Pool, namespace: str) -> int:
         """Devices that nobody holds; below zero: more are held than may be."""
         free = pool.max_devices - self.used[pool.name]
@@ -169,7 +177,11 @@ class Ledger:
     # --- dedicated models ---
 
     def add_dedicated(self, model: Model, pool: str, replicas: int) -> None:
-        """Fewer, when below zero."""
+        """Fewer, when below zero. A pool that it was to leave is its own again: there are no two servers of a
+        model in a pool, so what has to leave there becomes what stays."""
+        left = self.leaving.get(model.key, {}).get(pool)
+        if left is not None and replicas > 0:
+            self.go_now(model.key, pool, left.replicas)
         counts = self.dedicated.setdefault(model.key, {})
         counts[pool] = counts.get(pool, 0) + replicas
         assert counts[pool] >= 0, "no more is taken than there is"

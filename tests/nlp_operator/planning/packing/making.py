@@ -135,14 +135,26 @@ problems = st.builds(Problem, pools, models())
 def changes(draw: st.DrawFn) -> tuple[Problem, Problem]:
     """A problem, and one that came of it: some models changed, went or came; perhaps the pools, too."""
     before = draw(problems)
+    return before, _changed(draw, before, "n")
+
+
+@st.composite
+def chains(draw: st.DrawFn) -> tuple[Problem, ...]:
+    """Several, each of which came of the one before."""
+    found = [draw(problems)]
+    for prefix in "nop":
+        found.append(_changed(draw, found[-1], prefix))
+    return tuple(found)
+
+
+def _changed(draw: st.DrawFn, before: Problem, prefix: str) -> Problem:
     kept = [one for one in before.models if draw(st.integers(0, 5))]
     changed = draw(st.lists(st.sampled_from(kept), unique_by=lambda one: one.key, max_size=3)) if kept else []
     new = [draw(_model(one.name)) for one in changed]
     keys = {one.key for one in changed}
     stay = [one for one in kept if one.key not in keys and one.name not in {other.name for other in new}]
-    later = replace(
+    return replace(
         before,
-        models=(*stay, *new, *draw(models("n"))),
+        models=(*stay, *new, *draw(models(prefix))),
         pools=draw(pools) if draw(st.integers(0, 2)) == 0 else before.pools,
     )
-    return before, later

@@ -103,6 +103,28 @@ def test_a_model_that_outgrows_its_neighbours_moves_to_a_server_of_its_own() -> 
     assert places(found) == {"a": {"dear": 1}, "b": {"cheap": 5}}
 
 
+def test_a_model_whose_replicas_become_wider_has_one_server_in_its_pool() -> None:
+    """Its devices would count twice, and it would find no room beside itself."""
+    pool = make_pool(max_devices=2)
+    running = plan(make_problem([pool], [make_model("a")]))
+    found = plan(make_problem([pool], [make_model("a", devices=2)]), running)
+    assert [(one.name, one.devices, one.replicas) for one in found.servers] == [("team/a@l4", 2, 1)]
+    assert found.leaving == ()
+
+
+def test_a_model_that_comes_back_to_a_pool_it_is_leaving_leaves_it_no_more() -> None:
+    wanted = make_model("a", replicas=2)
+    running = plan(make_problem([make_pool("old", max_devices=2)], [wanted]))
+    new = make_pool("new", max_devices=2)
+    elsewhere = [make_pool("old", max_devices=2), new]
+    leaving = plan(make_problem(elsewhere, [replace(wanted, pool_names=("new",))]), running)
+    assert [one.pool for one in leaving.leaving] == ["old"]
+    shrunk = [make_pool("old", max_devices=2), replace(new, max_devices=1)]
+    found = plan(make_problem(shrunk, [wanted]), leaving)
+    assert places(found) == {"a": {"new": 1, "old": 1}}
+    assert found.leaving == ()
+
+
 def test_what_runs_stays_when_a_cheaper_pool_comes() -> None:
     model = make_model("a")
     running = plan(make_problem([DEAR], [model]))

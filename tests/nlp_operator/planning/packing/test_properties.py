@@ -15,7 +15,7 @@ from nlp_operator.planning.packing.insert import insert
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.planner import NOTHING, plan, repack
 from nlp_operator.planning.packing.problem import Model, Plan, Problem, moved_by_model, price_micros
-from tests.nlp_operator.planning.packing.making import changes, make_model, make_pool, problems
+from tests.nlp_operator.planning.packing.making import chains, changes, make_model, make_pool, problems
 
 Change = tuple[Problem, Problem]
 T = TypeVar("T")
@@ -40,7 +40,9 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
             wrong.append(f"{server.name} holds models that must be apart")
         if not server.shared and len(members) != 1:
             wrong.append(f"{server.name} is dedicated and holds several models")
-        was = sum(one.replicas * one.devices for one in before.servers if one.pool == pool.name)
+        was = sum(
+            one.replicas * one.devices for one in (*before.servers, *before.leaving) if one.pool == pool.name
+        )
         if pool.backed_off and server.devices * server.replicas > was:
             wrong.append(f"{server.name} grew in a pool that does not deliver")
         for one in members:
@@ -104,6 +106,18 @@ def test_every_later_plan_is_within_them_too(change: Change) -> None:
     running = plan(before)
     assert wrongs(after, plan(after, running), running) == []
     assert wrongs(after, repack(after, running), running) == []
+
+
+@given(chain=chains())
+def test_plans_after_each_other_are_within_them_while_what_leaves_is_still_there(
+    chain: tuple[Problem, ...],
+) -> None:
+    running = NOTHING
+    for problem in chain:
+        found = plan(problem, running)
+        assert wrongs(problem, found, running) == []
+        assert plan(problem, found) == found
+        running = found
 
 
 @given(change=changes(), random=st.randoms(use_true_random=False))
