@@ -30,10 +30,12 @@ class Client(Protocol):
     async def close(self) -> None: ...
 
 
-class _Http(asyncio.Protocol):
+class HttpConnection(asyncio.Protocol):
     """One HTTP/1.1 connection, one request at a time. Answers must say their length."""
 
     def __init__(self) -> None:
+        self.head = b""
+        """Of the last answer, in lower case."""
         self._received = bytearray()
         self._answer: asyncio.Future[bytes] | None = None
         self._transport: Any = None
@@ -53,7 +55,7 @@ class _Http(asyncio.Protocol):
             return
         answer, waiting = bytes(self._received[:whole]), self._answer
         del self._received[:whole]
-        self._answer = None
+        self._answer, self.head = None, head
         if head.split(b" ", 2)[1] == b"200":
             waiting.set_result(answer[end + 4 :])
         else:
@@ -72,13 +74,16 @@ class _Http(asyncio.Protocol):
 @dataclass
 class HttpClient:
     port: int
-    _open: list[_Http] = field(default_factory=list)
+    _open: list[HttpConnection] = field(default_factory=list)
+
+    async def connect(self) -> HttpConnection:
+        loop = asyncio.get_running_loop()
+        _, connection = await loop.create_connection(HttpConnection, "127.0.0.1", self.port)
+        self._open.append(connection)
+        return connection
 
     async def open(self) -> Send:
-        loop = asyncio.get_running_loop()
-        _, connection = await loop.create_connection(_Http, "127.0.0.1", self.port)
-        self._open.append(connection)
-        return connection.send
+        return (await self.connect()).send
 
     async def close(self) -> None:
         for connection in self._open:
