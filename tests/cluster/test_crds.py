@@ -91,6 +91,7 @@ REFUSED_MODELS = [
     pytest.param(model(lambda spec: None, "9lives"), "metadata.name must have at most 40 characters, start with a letter", id="name starts with a digit"),
     pytest.param(model(lambda spec: spec.update(serving={"maxBatchSize": -4})), "spec.serving.maxBatchSize in body should be greater than or equal to 1", id="a bound violated"),
     pytest.param(model(lambda spec: spec.update(replicas=3)), "spec.replicas is used only when spec.scaling.mode is External", id="replicas without external"),
+    pytest.param(model(lambda spec: spec.update(placement={"minPools": 2}, serving={"isolation": "Shared"})), "spec.placement.minPools is of Dedicated models; a Shared one has all its replicas in one pool.", id="a shared model spread over pools"),
     pytest.param(model(lambda spec: spec.update(scaling={"minReplicas": 3, "maxReplicas": 2})), "spec.scaling.maxReplicas must not be below spec.scaling.minReplicas.", id="bounds the wrong way round"),
     pytest.param(model(lambda spec: spec.update(serving={"pod": {"resources": {"limits": {"nvidia.com/gpu": 1}}}})), "devices such as nvidia.com/gpu come from the DevicePool.", id="a device asked for"),
     pytest.param(model(lambda spec: spec.update(serving={"pod": {"labels": {"nlp-operator.io/model": "x"}}})), "belong to the operator.", id="a label of ours"),

@@ -110,6 +110,20 @@ def make_member(name: str, replicas: int = 1, **spec: Any) -> dict[str, Any]:
     return model
 
 
+def test_rules_over_pools_are_told_with_what_would_change_them() -> None:
+    pools = [make_pool("spot", "0.5", spot="Always"), make_pool("other", "2", max_devices=1)]
+    model = make_model(placement={"spotPercent": 50, "minPools": 2}, scaling={"minReplicas": 3})
+    told = explain(model, pools, [])
+    assert told.why.startswith(
+        "2 of 3 replicas found a place: it runs on pools other (1 replica at 2 an hour)"
+    )
+    assert told.change == ("Nearest: pool other would take a replica more if 1 device more were free there.")
+    kept_off = explain(make_model(placement={"spotPercent": 50}), pools, [])
+    assert {one.pool: one.change for one in kept_off.pools}[
+        "spot"
+    ] == "spec.placement.spotPercent were higher"
+
+
 def test_a_shared_model_is_told_how_busy_its_server_is() -> None:
     models = [make_member(name) for name in ("novels", "words")]
     for one, millis in zip(models, (320, 200), strict=True):

@@ -577,6 +577,8 @@ class Serving(_Part):
 
 class PlacementWish(_Part):
     pool_names: list[PoolName] = Field(default_factory=list, max_length=16)
+    spot_percent: int = Field(100, ge=0, le=100)
+    min_pools: int = Field(1, ge=1, le=16)
 
 
 class LatencyTarget(_Part):
@@ -629,6 +631,15 @@ class ModelSpec(_Part):
         if self.replicas != 1 and self.scaling.mode != "External":
             raise ValueError(
                 "replicas is used only when scaling.mode is External; remove it or change the mode."
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _spread_only_with_dedicated(self) -> Self:
+        if self.placement.min_pools != 1 and self.serving.isolation != "Dedicated":
+            raise ValueError(
+                f"placement.minPools is {self.placement.min_pools}; it is of Dedicated models: a Shared one "
+                "has all its replicas in one pool."
             )
         return self
 

@@ -193,6 +193,12 @@ INVALID = [
         id="replicas without external",
     ),
     pytest.param(
+        make_model(placement={"minPools": 2}, serving={"isolation": "Shared"}),
+        "spec: placement.minPools is 2; it is of Dedicated models: a Shared one has all its replicas in one "
+        "pool.",
+        id="a shared model spread over pools",
+    ),
+    pytest.param(
         make_model(scaling={"minReplicas": 3, "maxReplicas": 2}),
         "spec.scaling: maxReplicas is 2; it must not be below minReplicas (3).",
         id="bounds the wrong way round",

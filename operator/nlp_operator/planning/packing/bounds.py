@@ -117,11 +117,12 @@ def spot_not_wanted(problem: Problem, model: Model, pool: Pool) -> Refusal | Non
     if not pool.spot or model.spot_millis >= (1000 if model.shared else 1):
         return None
     share = f"{model.spot_millis / 10:g} %"
+    wanted = "100" if model.shared else "higher"
     return Refusal(
         pool.name,
         "SpotShare",
         f"Pool {pool.name}: its nodes can be taken away, and at most {share} of the replicas may be on such.",
-        "more of its replicas were allowed on spot pools",
+        f"spec.placement.spotPercent were {wanted}",
     )
 
 

@@ -102,7 +102,7 @@ class Explainer:
                     "Spread",
                     f"Pool {pool.name}: it holds {here} of the {model.replicas} replicas, and no pool may "
                     f"hold more than {model.most_in_a_pool}.",
-                    "more of its replicas were allowed in one pool",
+                    "spec.placement.minPools were lower",
                     here + 1,
                     model.most_in_a_pool,
                     "replicas",
@@ -116,7 +116,7 @@ class Explainer:
                     "SpotShare",
                     f"Pool {pool.name}: its nodes can be taken away; at most {model.spot_replicas} of the "
                     f"{model.replicas} replicas may be on such, and {on_spot} are.",
-                    "more of its replicas were allowed on spot pools",
+                    "spec.placement.spotPercent were higher",
                     on_spot + 1,
                     model.spot_replicas,
                     "replicas",

@@ -39,6 +39,10 @@ class Ask:
     """Of one replica."""
     priority: int = 100
     pool_names: tuple[str, ...] = ()
+    spot_percent: int = 100
+    """Of its replicas, that may be on spot pools."""
+    min_pools: int = 1
+    """Over which its replicas are spread at least; not of a shared model."""
     memory_mebibytes: int = 0
     """Declared; 0: not."""
     artifact_bytes: int = 0
@@ -73,6 +77,8 @@ def ask_of(
         devices=spec.serving.devices_per_replica,
         priority=spec.scaling.priority,
         pool_names=tuple(spec.placement.pool_names),
+        spot_percent=spec.placement.spot_percent,
+        min_pools=spec.placement.min_pools,
         memory_mebibytes=spec.serving.memory_mebibytes,
         artifact_bytes=artifact_bytes,
         shared=shared,
@@ -126,6 +132,8 @@ def model_of(ask: Ask, pools: Mapping[str, PoolSpec], lasting_millis: int = 0) -
         devices=ask.devices,
         priority=ask.priority,
         pool_names=ask.pool_names,
+        spot_millis=10 * ask.spot_percent,
+        spread=ask.min_pools,
         lasting_millis=min(lasting_millis, load),
     )
 

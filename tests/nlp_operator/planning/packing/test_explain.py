@@ -120,7 +120,7 @@ def test_a_pool_without_time_is_refused_for_that() -> None:
             make_pool("t4", spot=True),
             make_model(spot_millis=0),
             "Pool t4: its nodes can be taken away, and at most 0 % of the replicas may be on such.",
-            "Nearest: pool t4 would take a replica more if more of its replicas were allowed on spot pools.",
+            "Nearest: pool t4 would take a replica more if spec.placement.spotPercent were higher.",
             id="spot",
         ),
     ],

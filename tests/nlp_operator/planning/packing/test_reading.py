@@ -79,6 +79,14 @@ def test_memory_is(serving: dict[str, Any], measured: dict[str, Memory], expecte
     assert model.need("l4").memory == expected
 
 
+def test_the_share_on_spot_and_the_spread_over_pools_are_read() -> None:
+    spec = parse_model(make_model(placement={"spotPercent": 40, "minPools": 2}))
+    model = model_of(ask_of("demo", "words", spec, 3), POOLS)
+    assert (model.spot_replicas, model.most_in_a_pool) == (1, 2)
+    usual = model_of(ask_of("demo", "words", spec_of(), 3), POOLS)
+    assert (usual.spot_replicas, usual.most_in_a_pool) == (3, 3)
+
+
 def test_a_shared_model_is_as_busy_as_all_of_its_replicas_on_every_pool() -> None:
     shared, alone = (
         model_of(ask_of("demo", "words", spec_of(isolation=one), 3, busy_millis=200), POOLS, 900)
