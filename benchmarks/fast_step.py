@@ -43,7 +43,7 @@ class Row:
     felt_seconds: float
     """From the write of `server.json` until twice as many are answered as one bears, within a second."""
     up_seconds: float
-    """Until the agent tells of all instances; the queue of the model keeps it from that for a while."""
+    """Until the agent tells of all instances as at work. What Triton says comes when the queue has ended."""
     down_seconds: float
     """Until it tells of one again, with few requests."""
     requests: int
@@ -110,7 +110,7 @@ def change(agent: RunningAgent, digest: str, instances: int) -> float:
     """Seconds until the agent tells of as many."""
     begun = time.monotonic()
     agent.want(make_wanted(MODEL, digest, instances=instances))
-    agent.wait_model(MODEL, instances=instances, state="Serving", serving=digest, reason="")
+    agent.wait_model(MODEL, instancesAtWork=instances, state="Serving", serving=digest, reason="")
     return time.monotonic() - begun
 
 

@@ -232,11 +232,11 @@ class Settings:
         "maxReplicas, and status.scaling still tells what would be right.",
     )
     most_instances: int = setting(
-        1,
+        4,
         number(1, 16, whole=True),
         "Instances of a model that load may bring in a pod, for each that the pod begins with (one a core, "
         "or one a device, where two are the most), as far as its slot has cores and memory free. With 1 only "
-        "replicas answer load; more is not for use yet.",
+        "replicas answer load.",
     )
     activator: str = setting(
         "",

@@ -7,6 +7,7 @@ Two minutes; before a release. Longer, and beside a simulation: `python -m bench
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Callable, Iterator
 from itertools import count
@@ -33,7 +34,7 @@ ROOMY = "half-a-core"
 @pytest.fixture
 def stepping(installed: Cluster) -> Iterator[None]:
     pool = make_pool(ROOMY)
-    pool["spec"] |= {"device": {"type": "Cpu", "cpu": {"cores": "500m"}}, "maxDevices": 1}
+    pool["spec"] |= {"device": {"type": "Cpu", "cpu": {"cores": "500m"}}, "maxDevices": 2}
     installed.apply(pool)
     with measuring_by(installed, "Scrape", NLP_OPERATOR_MOST_INSTANCES="4"):
         yield
@@ -64,16 +65,27 @@ async def during(load: Load, rate: float, *steps: tuple[str, Callable[[], object
         await offering
 
 
+def first_step(place: Place, pod: str) -> tuple[str, str]:
+    """When a pod began to have more instances, and when that was proven or seen to last. From its log."""
+    lines = [json.loads(line) for line in place.kubectl("logs", pod).splitlines() if line.startswith("{")]
+    steps = [one for one in lines if one["event"] == "bringing a model" and one["update"]]
+    begun: str = steps[0]["time"]
+    words = ("model proven", "a change of instances goes on")
+    return begun, next(one["time"] for one in lines if one["event"] in words and one["time"] > begun)
+
+
 def test_a_step_of_load_gets_instances_where_the_slot_has_room(place: Place, stepping: None) -> None:
-    """Of a model that may have one replica: the latency comes back with what its slot has free."""
+    """Of a model that may have two replicas: the latency comes back with what their slots have free. One pod
+    has more instances first."""
     target = {"quantile": "0.95", "milliseconds": int(1000 * TARGET_SECONDS)}
     put_sleeper(place)
-    model = make_sleeper(place, SLEEPS, minReplicas=1, maxReplicas=1, latencyTarget=target)
+    model = make_sleeper(place, SLEEPS, minReplicas=2, maxReplicas=2, latencyTarget=target)
     model["spec"]["placement"] = {"poolNames": [ROOMY]}
     place.apply(model)
     place.wait_ready(SLEEPS)
     load = Load(place, SLEEPS)
-    (before,) = place.pods(name=SLEEPS)
+    until(lambda: place.ready(SLEEPS) == 2, "two replicas", 120.0)
+    before = {one["metadata"]["uid"] for one in place.pods(name=SLEEPS)}
 
     def told() -> str:
         return str(place.model(SLEEPS)["status"]["scaling"]["reason"])
@@ -83,7 +95,7 @@ def test_a_step_of_load_gets_instances_where_the_slot_has_room(place: Place, ste
         begun = time.monotonic()
         await during(
             load,
-            BUSY,
+            2 * BUSY,
             ("more instances", lambda: " instances (a pod begins with 1" in told()),
             ("the latency is back", lambda: late(load) is False),
         )
@@ -91,8 +103,11 @@ def test_a_step_of_load_gets_instances_where_the_slot_has_room(place: Place, ste
 
     asyncio.run(story())
     assert not load.failures, load.failures[:3]
-    (after,) = place.pods(name=SLEEPS)
-    assert after["metadata"]["uid"] == before["metadata"]["uid"], "the same pod"
+    assert {one["metadata"]["uid"] for one in place.pods(name=SLEEPS)} == before, "the same pods"
+    (first, known), (second, _) = sorted(
+        first_step(place, one["metadata"]["name"]) for one in place.pods(name=SLEEPS)
+    )
+    assert first < known < second, "the second pod when it was known of the first"
     assert "instances in each pod" in place.kubectl("get", "events", "--field-selector=reason=Scaled")
 
 
