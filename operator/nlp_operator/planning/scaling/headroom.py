@@ -6,9 +6,8 @@ quarter of an hour had in common, while nothing changed that could have helped. 
 put together again for what it does next, and a burst that scaling answers moves nobody.
 
 What executions take is stretched while neighbours execute, too. Each is taken to have its equal part of the
-slot then, so that a model counts as busy as it would alone: n models that keep a slot's clock busy for m[i]
-of the time use m[i] / (1 - m[i]) of it to what is left over of 1. Source: processor sharing, Kleinrock,
-Queueing Systems II, section 4.4.
+slot then, so that a model counts as busy as it would alone: one that executes for m of the time, while n
+others do on average, uses m / (1 + n) of the slot. (Processor sharing, with the others at their mean.)
 """
 
 from __future__ import annotations
@@ -29,8 +28,6 @@ LASTING = 3
 """Stretches after each other in which a server was too busy, as it is."""
 TOO_BUSY = 0.9
 """Of a slot. Members move in up to `packing.Settings.busy_millis`, well below."""
-FULL = 0.99
-"""Busier than that cannot be told from full."""
 MOST_OFFERED = 10.0
 """Of requests that came, to those that were executed: more is not load that lasts."""
 LEAST_STEP = 5
@@ -179,8 +176,8 @@ def _same(before: Mapping[str, Seat], after: Mapping[str, Seat]) -> bool:
 def used(busy: Sequence[float]) -> list[float]:
     """The part of a slot that each of these models uses, which keep it busy for such parts of the time. One
     alone uses just that; together they never use more than the slot."""
-    weights = [part / (1.0 - part) for part in (min(max(one, 0.0), FULL) for one in busy)]
-    return [one / (1.0 + sum(weights)) for one in weights]
+    parts = [min(max(one, 0.0), 1.0) for one in busy]
+    return [one / (1.0 + sum(parts) - one) for one in parts]
 
 
 def _note_peak(kept: _Kept, millis: float, now: float) -> None:
