@@ -17,25 +17,23 @@ import contextlib
 import json
 import math
 import os
-import re
 import signal
 import sys
 import threading
 import time
 import urllib.request
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.autoscaling_live import a_node
+from benchmarks.autoscaling_live import a_node, host_of
 from benchmarks.measures import table, write_rows
 from localcluster.cluster import Cluster
 from localcluster.demo.storm import kill, processes_of
 from localcluster.errors import CommandFailed
 from tests.faults.plain_api import POD, Obj
 from tests.faults.prometheus_front import BY_MODEL, PrometheusFront, front, html
-from tests.nlp_agent.open_loop import Asked
+from tests.nlp_agent.open_loop import Asked, failures
 from tests.node.models.install import install, make_place, measuring_by
 from tests.node.models.place import POOL, Place, make_pool, until
 from tests.node.models.sleeper import Load, make_sleeper, put_sleeper
@@ -113,14 +111,9 @@ def bad(one: Asked) -> bool:
     return bool(one.failure) or one.took > TARGET_SECONDS
 
 
-def failures(asked: Sequence[Asked]) -> str:
-    """How many failed with which status and sentence, in short."""
-    found = Counter(
-        " ".join(part for part in (one.failure[:12], *re.findall(r'"error":"([^"]{1,60})', one.failure)))
-        for one in asked
-        if one.failure
-    )
-    return "; ".join(f"{count} x {what}" for what, count in found.most_common(4))
+def some_failures(asked: Sequence[Asked]) -> str:
+    """The most frequent, in short."""
+    return "; ".join(f"{count} x {how[:80]}" for how, count in list(failures(asked).items())[:4])
 
 
 class Stage:
@@ -228,7 +221,7 @@ class Stage:
             ready_after,
             grown_after,
             math.inf if known_after is None else known_after,
-            f"{note} {failures(asked)}".strip(),
+            f"{note} {some_failures(asked)}".strip(),
         )
 
     def well(self, offered: Offered, ready: int) -> bool:
@@ -392,10 +385,7 @@ def play(cluster: Cluster, wanted: Sequence[str]) -> list[Row]:
     place = make_place(cluster)
     put_sleeper(place)
     rows: list[Row] = []
-    # The API server runs on this machine, at an address that pods reach.
-    path = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes"
-    host = cluster.api.get(path)["endpoints"][0]["addresses"][0]
-    with prometheus() as server, front(server.url, host) as asked:
+    with prometheus() as server, front(server.url, host_of(cluster)) as asked:
         stage = Stage(cluster, place, server, asked)
         with (
             following(server, stage.targets),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import threading
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from tests.nlp_agent.running import RunningAgent
@@ -17,6 +20,7 @@ class Asked:
     """On the monotonic clock."""
     took: float
     failure: str = ""
+    """The status and what came with it, or what became of the connection; empty: it was answered whole."""
 
     @property
     def ended(self) -> float:
@@ -31,17 +35,41 @@ def request_of(model: str, text: str) -> bytes:
     return head.encode() + f"Content-Length: {len(body)}\r\n\r\n".encode() + body
 
 
+ANSWERED_SECONDS = 120.0
+"""Twice as long as Envoy lets a request take."""
+LONGEST_FAILURE = 300
+
+
+def failure_of(answer: bytes) -> str:
+    """Empty when this is a whole answer with status 200."""
+    head, _, body = answer.partition(b"\r\n\r\n")
+    line, *headers = head.decode(errors="replace").split("\r\n")
+    status = re.fullmatch(r"HTTP/1\.[01] (\d{3})(?: .*)?", line)
+    if status is None:
+        return f"no answer: {line!r}"[:LONGEST_FAILURE] if answer else "no answer"
+    if status[1] != "200":
+        return f"{status[1]} {body.decode(errors='replace').strip()}"[:LONGEST_FAILURE]
+    lengths = [one.partition(":")[2] for one in headers if one.lower().startswith("content-length:")]
+    if lengths and int(lengths[0]) != len(body):
+        return f"200, cut: {len(body)} of {int(lengths[0])} bytes"
+    return ""
+
+
+def failures(asked: Iterable[Asked]) -> dict[str, int]:
+    """How many of them failed how, the most frequent first."""
+    return dict(Counter(one.failure for one in asked if one.failure).most_common())
+
+
 async def ask(host: str, port: int, request: bytes) -> Asked:
     begun, failure = time.monotonic(), ""
     try:
-        reader, writer = await asyncio.open_connection(host, port)
-        writer.write(request)
-        answer = await reader.read()
-        writer.close()
-        if b" 200 " not in answer[:20]:
-            failure = answer[:200].decode(errors="replace") or "no answer"
-    except OSError as error:
-        failure = str(error)
+        async with asyncio.timeout(ANSWERED_SECONDS):
+            reader, writer = await asyncio.open_connection(host, port)
+            writer.write(request)
+            failure = failure_of(await reader.read())
+            writer.close()
+    except OSError as error:  # some say nothing of themselves
+        failure = f"{type(error).__name__}: {error}".removesuffix(": ")
     return Asked(begun, time.monotonic() - begun, failure)
 
 
