@@ -148,6 +148,8 @@ class CapacityEstimate:
     sum_time_size: float = 0.0
     suspected: float = 0.0
     """The ratio of measured to believed time of a window that was refused; 0: none waits for confirmation."""
+    refuted: bool = False
+    """Two windows disagreed wildly with what was believed: the prior has its shape left, and no weight."""
 
     @property
     def curve(self) -> ServiceCurve:
@@ -157,7 +159,7 @@ class CapacityEstimate:
             return self.prior
         size, time = self.sum_size / self.weight, self.sum_time / self.weight
         believed = self.prior.seconds(size)
-        trust = min(self.weight / PRIOR_EXECUTIONS, 1.0)
+        trust = 1.0 if self.refuted else min(self.weight / PRIOR_EXECUTIONS, 1.0)
         spread = self.sum_size_squared / self.weight - size * size
         scaled = self.prior.scaled((time / believed) ** trust)
         if self.prior.max_batch <= 1 or spread < 0.05 * size * size:
@@ -179,12 +181,12 @@ def observe(estimate: CapacityEstimate, seen: Executions, seconds: float) -> Cap
         return estimate
     size, time = seen.items / seen.batches, seen.busy_seconds / seen.batches
     ratio = time / max(estimate.curve.seconds(size), 1e-9)
-    keep = 0.5 ** (max(seconds, 0.0) / HALF_LIFE_SECONDS)
+    keep, refuted = 0.5 ** (max(seconds, 0.0) / HALF_LIFE_SECONDS), estimate.refuted
     if not 1 / INNOVATION_LIMIT <= ratio <= INNOVATION_LIMIT:
         agrees = estimate.suspected and 0.5 <= ratio / estimate.suspected <= 2.0
         if not agrees:
             return replace(estimate, suspected=ratio)
-        keep = 0.0
+        keep, refuted = 0.0, True
     elif not 1 / 1.1 <= ratio <= 1.1:
         # The service has changed, or the prior was wrong: what is new counts more.
         keep *= 0.5
@@ -197,4 +199,5 @@ def observe(estimate: CapacityEstimate, seen: Executions, seconds: float) -> Cap
         sum_time=keep * estimate.sum_time + count * time,
         sum_time_size=keep * estimate.sum_time_size + count * size * time,
         suspected=0.0,
+        refuted=refuted,
     )

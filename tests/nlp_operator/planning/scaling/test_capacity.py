@@ -39,6 +39,16 @@ def test_a_wrong_prior_is_forgotten_within_two_minutes(error: float) -> None:
     assert estimate.curve.base_seconds == pytest.approx(0.1, rel=0.05)
 
 
+@pytest.mark.parametrize("error", [0.001, 0.01, 100.0])
+def test_a_prior_that_is_wildly_wrong_is_forgotten_also_where_few_batches_are_executed(error: float) -> None:
+    """As a profile of short rows is where callers send long ones: a window has fewer executions than it takes
+    to forget a prior, and each but the second would disagree with the mixture of both."""
+    estimate = CapacityEstimate(ALONE.scaled(error))
+    for _ in range(4):
+        estimate = observe(estimate, make_window(ALONE, 10, 1), 10.0)
+    assert estimate.curve.base_seconds == pytest.approx(0.1, rel=0.05)
+
+
 def test_base_and_item_are_told_apart_when_batch_sizes_vary() -> None:
     estimate = CapacityEstimate(ServiceCurve(0.01, 0.01, 8))
     for size in (1, 4, 2, 8, 3, 6) * 4:
