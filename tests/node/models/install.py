@@ -68,14 +68,8 @@ def set_for_a_while(cluster: Cluster, **settings: str) -> Iterator[None]:
 @contextmanager
 def measuring_by(cluster: Cluster, signals: str, **more: str) -> Iterator[None]:
     """The operator measures so for a while, and answers load by replicas alone: what sleeps has room for more
-    instances in every slot. Nor does it begin with profiles, for the examples of what sleeps do not. `more`:
-    other variables."""
-    settings = {
-        "NLP_OPERATOR_SIGNALS": signals,
-        "NLP_OPERATOR_MOST_INSTANCES": "1",
-        "NLP_OPERATOR_PROFILES": "None",
-        **more,
-    }
+    instances in every slot. `more`: other variables."""
+    settings = {"NLP_OPERATOR_SIGNALS": signals, "NLP_OPERATOR_MOST_INSTANCES": "1", **more}
     with set_for_a_while(cluster, **settings):
         yield
 

@@ -114,15 +114,17 @@ def _waits(load: float, most: int) -> tuple[float, ...]:
 # --- the curve, as measured ---
 
 HALF_LIFE_SECONDS = 120.0
-PRIOR_EXECUTIONS = 50.0
-"""After so many executions the prior counts no more: a wrong one is forgotten at once."""
-FEWEST_EXECUTIONS = 5
-"""A window with fewer says nothing."""
+PRIOR_REQUESTS = 50.0
+"""After so many executed requests the prior counts no more: a wrong one is forgotten at once."""
+FEWEST_REQUESTS = 5
+"""A window with fewer says nothing. Not executions: who drowns makes few, large batches."""
 SHORTEST_SECONDS = 1e-6
 """Triton counts microseconds: a batch that took less was not measured."""
 INNOVATION_LIMIT = 4.0
 """A window whose batches take this many times longer or shorter than believed is taken only when the next
 agrees."""
+ALIKE = 1.5
+"""Mean batch sizes in this ratio are one size: of another, what is believed was never measured."""
 
 
 @dataclass(frozen=True)
@@ -154,28 +156,35 @@ class CapacityEstimate:
     @property
     def curve(self) -> ServiceCurve:
         """The prior, scaled to what was measured; its shape only where batch sizes varied enough to show
-        it."""
+        it, or where requests take so much longer that theirs must be another."""
         if self.weight <= 0:
             return self.prior
         size, time = self.sum_size / self.weight, self.sum_time / self.weight
         believed = self.prior.seconds(size)
-        trust = 1.0 if self.refuted else min(self.weight / PRIOR_EXECUTIONS, 1.0)
+        trust = 1.0 if self.refuted else min(self.sum_size / PRIOR_REQUESTS, 1.0)
         spread = self.sum_size_squared / self.weight - size * size
         scaled = self.prior.scaled((time / believed) ** trust)
+        if self.prior.max_batch > 1 and trust >= 1.0 and time > INNOVATION_LIMIT * believed:
+            # Long requests, measured by short examples: what is theirs is taken anew by each of a batch.
+            scaled = replace(self.prior, item_seconds=(time - self.prior.base_seconds) / size)
         if self.prior.max_batch <= 1 or spread < 0.05 * size * size:
             return scaled
         slope = (self.sum_time_size / self.weight - size * time) / spread
         slope = min(max(slope, 0.0), time / size)  # neither part of a batch's time is negative
         return replace(scaled, base_seconds=max(time - slope * size, 1e-6), item_seconds=slope)
 
+    def is_of_another_size(self, size: float) -> bool:
+        """Whether batches of this mean size are unlike all that were measured; not, where none were."""
+        return self.weight > 0 and not 1 / ALIKE <= size * self.weight / self.sum_size <= ALIKE
+
 
 def observe(estimate: CapacityEstimate, seen: Executions, seconds: float) -> CapacityEstimate:
     """The estimate after one more window of `seconds`.
 
     A window that is empty, or that disagrees wildly with what is believed, changes nothing; two that
-    disagree alike do, and what was believed before is dropped.
+    disagree alike do, and what was believed before of such batches is dropped.
     """
-    if seen.batches < FEWEST_EXECUTIONS or seen.items < seen.batches:
+    if seen.items < max(seen.batches, FEWEST_REQUESTS) or seen.batches < 1:
         return estimate
     if seen.busy_seconds < SHORTEST_SECONDS * seen.batches:
         return estimate
@@ -183,10 +192,15 @@ def observe(estimate: CapacityEstimate, seen: Executions, seconds: float) -> Cap
     ratio = time / max(estimate.curve.seconds(size), 1e-9)
     keep, refuted = 0.5 ** (max(seconds, 0.0) / HALF_LIFE_SECONDS), estimate.refuted
     if not 1 / INNOVATION_LIMIT <= ratio <= INNOVATION_LIMIT:
-        agrees = estimate.suspected and 0.5 <= ratio / estimate.suspected <= 2.0
+        of_another_size = estimate.is_of_another_size(size)
+        suspected = estimate.suspected
+        agrees = suspected and (
+            (suspected > 1) == (ratio > 1) if of_another_size else 0.5 <= ratio / suspected <= 2.0
+        )
         if not agrees:
             return replace(estimate, suspected=ratio)
-        keep, refuted = 0.0, True
+        if not of_another_size:
+            keep, refuted = 0.0, True
     elif not 1 / 1.1 <= ratio <= 1.1:
         # The service has changed, or the prior was wrong: what is new counts more.
         keep *= 0.5

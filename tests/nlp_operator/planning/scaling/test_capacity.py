@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator, Sequence
 
 import pytest
 from hypothesis import given
@@ -60,6 +61,50 @@ def test_base_and_item_are_told_apart_when_batch_sizes_vary() -> None:
 def test_the_prior_gives_the_shape_when_batch_sizes_do_not_vary() -> None:
     prior = ServiceCurve(0.032, 0.008, 8)
     assert measured(BATCHED, prior, 30).curve.seconds(8) == pytest.approx(0.048, rel=0.1)
+
+
+def served(curve: ServiceCurve, phases: Sequence[tuple[float, float]]) -> Iterator[Executions]:
+    """What ten-second windows count of one replica at such requests a second, for such seconds each: what
+    waits when a batch is done is the next one."""
+    now, waiting, end, window = 0.0, 0.0, 0.0, 10.0
+    counted = Executions(0, 0, 0)
+    for rate, lasts in phases:
+        end += lasts
+        while now < end:
+            passed, size = (1 - waiting) / rate, 0
+            if waiting >= 1:
+                size = min(int(waiting), curve.max_batch)
+                passed = curve.seconds(size)
+                counted = Executions(counted.batches + 1, counted.items + size, counted.busy_seconds + passed)
+            now, waiting = now + passed, max(waiting - size + rate * passed, 0.0 if size else 1.0)
+            while now >= window:
+                yield counted
+                counted, window = Executions(0, 0, 0), window + 10.0
+
+
+@pytest.mark.parametrize(
+    "prior",
+    [
+        pytest.param(ServiceCurve(0.001, 0.00001, 32), id="measured with examples that take nothing"),
+        pytest.param(ServiceCurve(0.05, 0.05, 32), id="a guess"),
+        pytest.param(ServiceCurve(0.0, 5.0, 32), id="a guess that is much too slow"),
+    ],
+)
+def test_what_a_replica_bears_is_known_also_when_it_drowns_in_large_batches(prior: ServiceCurve) -> None:
+    """Of 32 requests in 3.2 s there are three in a window, and ten times the ones known by then."""
+    long = ServiceCurve(0.0, 0.1, 32)
+    estimate, believed = CapacityEstimate(prior), []
+    for window in served(long, [(3.0, 60.0), (16.0, 120.0)]):
+        estimate = observe(estimate, window, 10.0)
+        believed.append(estimate.curve.throughput(1.0))
+    assert all(1.0 <= one <= 25.0 for one in believed[3:]), believed  # it is ten
+    assert all(one == pytest.approx(10.0, rel=0.3) for one in believed[9:]), believed
+
+
+def test_long_requests_that_short_examples_measured_are_long_in_every_batch() -> None:
+    examples = ServiceCurve(0.002, 0.0001, 32)
+    estimate = measured(ServiceCurve(0.2, 0.0, 32), examples, 2)
+    assert estimate.curve.throughput(1.0) == pytest.approx(5.0, rel=0.1)
 
 
 def test_one_strange_window_changes_nothing_and_a_second_is_believed() -> None:
