@@ -224,6 +224,8 @@ def kube_proxy_config(networks: Networks, kubeconfig: Path) -> Object:
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "mode": "nftables",
+        # Not a second, as by default, in which a pod that has just become ready is refused.
+        "nftables": {"minSyncPeriod": "100ms"},
         "hostnameOverride": HOSTNAME,
         # What does not come from a pod is masqueraded: so an answer to this machine finds its way back.
         "detectLocalMode": "ClusterCIDR",

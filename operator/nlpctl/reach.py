@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
@@ -20,6 +21,10 @@ DEFAULT_PORTS = {"http": 8000, "grpc": 8001}
 
 PROBE_SECONDS = 1.0
 """A Service address that is routed answers in milliseconds; one that is not would hang until TCP gives up."""
+
+SETTLE_SECONDS = 5.0
+LOOK_EVERY_SECONDS = 0.1
+"""Nodes learn within a second or two that a pod behind a Service has become ready, and refuse until then."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ def reach(
     authority = f"{model}.{namespace}.svc"
     if via != "forward":
         address = service_address(service, protocol)
+        if address and via == "service" and not answers(address) and ready_pod(cluster, namespace, service):
+            wait_for_route(address)
         if address and (via == "service" or answers(address)):
             with Connection(
                 address, protocol, authority=authority, timeout_seconds=timeout_seconds
@@ -99,6 +106,13 @@ def answers(address: str) -> bool:
     except OSError:
         return False
     return True
+
+
+def wait_for_route(address: str) -> None:
+    """Until somebody answers there, or nobody did for SETTLE_SECONDS: who asks then hears why."""
+    over = time.monotonic() + SETTLE_SECONDS
+    while not answers(address) and time.monotonic() < over:
+        time.sleep(LOOK_EVERY_SECONDS)
 
 
 def ready_pod(cluster: Cluster, namespace: str, service: Obj) -> str | None:
