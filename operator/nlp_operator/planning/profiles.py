@@ -8,6 +8,7 @@ pool that was not measured, what was measured on another of its kind is an estim
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -35,6 +36,8 @@ class Speed:
 
     base_seconds: float
     row_seconds: float
+    most_rows: float = math.inf
+    """The largest batch that was measured: the artifact may have been built for less than the spec allows."""
 
     def curve(self, rows: float) -> ServiceCurve:
         """For requests of so many rows each."""
@@ -117,7 +120,7 @@ def speed_of(profile: str) -> Speed | None:
         return None
     if len(points) == 1:
         ((rows, seconds),) = points.items()
-        return Speed(SHAPE.base_seconds * seconds, SHAPE.item_seconds * seconds / rows)
+        return Speed(SHAPE.base_seconds * seconds, SHAPE.item_seconds * seconds / rows, rows)
     return _line(sorted(points.items()))
 
 
@@ -131,7 +134,7 @@ def _line(points: Sequence[tuple[float, float]]) -> Speed:
     spread = sum(weight * distance**2 for weight, distance, _ in away)
     slope = sum(weight * distance * seconds for weight, distance, seconds in away)
     slope = min(max(slope / spread if spread > 0 else 0.0, 0.0), mean / middle)  # neither part is negative
-    return Speed(max(mean - slope * middle, SHORTEST_SECONDS), slope)
+    return Speed(max(mean - slope * middle, SHORTEST_SECONDS), slope, max(rows for rows, _ in points))
 
 
 def believed_on(pool: str, known: Mapping[str, str], specs: Mapping[str, PoolSpec]) -> Believed | None:
@@ -148,7 +151,10 @@ def believed_on(pool: str, known: Mapping[str, str], specs: Mapping[str, PoolSpe
         there, speed = specs.get(other), speed_of(known[other])
         if here is not None and there is not None and speed is not None and _kind(here) == _kind(there):
             factor = _pace(there) / _pace(here)
-            return Believed(Speed(speed.base_seconds * factor, speed.row_seconds * factor), other)
+            slower = replace(
+                speed, base_seconds=speed.base_seconds * factor, row_seconds=speed.row_seconds * factor
+            )
+            return Believed(slower, other)
     return None
 
 
@@ -164,4 +170,6 @@ def prior_of(believed: Believed | None, rows: float, otherwise: ServiceCurve) ->
     """What scaling begins with: `otherwise` where nothing was measured."""
     if believed is None:
         return otherwise
-    return replace(believed.speed.curve(rows), max_batch=otherwise.max_batch, variation=otherwise.variation)
+    measured = max(believed.speed.most_rows / max(rows, 1.0), 1.0)
+    batch = int(min(otherwise.max_batch, measured))
+    return replace(believed.speed.curve(rows), max_batch=batch, variation=otherwise.variation)

@@ -132,11 +132,13 @@ def test_nobody_measures_where_the_setting_says_so() -> None:
             Speed(0.02, 0.01),
             id="and not through what came together",
         ),
-        pytest.param(profile(batch(1, 0.1)), Speed(0.02, 0.08), id="one size has the shape of a guess"),
-        pytest.param(profile(batch(1, 0.1), batch(4, 0.1)), Speed(0.1, 0.0), id="batches that cost nothing"),
+        pytest.param(profile(batch(1, 0.1)), Speed(0.02, 0.08, 1), id="one size has the shape of a guess"),
+        pytest.param(
+            profile(batch(1, 0.1), batch(4, 0.1)), Speed(0.1, 0.0, 4), id="batches that cost nothing"
+        ),
         pytest.param(profile(), None, id="nothing was measured"),
         pytest.param("[]", None, id="another form"),
-        pytest.param(profile(batch(4, 0.1), batch(4, 0.1)), Speed(0.02, 0.02), id="one size twice"),
+        pytest.param(profile(batch(4, 0.1), batch(4, 0.1)), Speed(0.02, 0.02, 4), id="one size twice"),
         pytest.param(profile(batch(1, -1.0)), None, id="less than no time"),
         pytest.param(profile(batch(1, 1e-170), batch(2, 0.1)), None, id="a time that is none"),
         pytest.param(profile(batch(0, 0.1)), None, id="no rows"),
@@ -235,6 +237,14 @@ def test_scaling_begins_with_what_was_measured_and_otherwise_with_a_guess() -> N
     assert prior_of(None, 1.0, guess) == guess
     found = prior_of(Believed(Speed(0.02, 0.01)), 2.0, guess)
     assert found == ServiceCurve(0.02, 0.02, max_batch=8, variation=0.3)
+
+
+def test_no_batch_is_believed_that_is_larger_than_any_measured() -> None:
+    guess = ServiceCurve(0.5, 0.5, max_batch=16)
+    speed = speed_of(profile(batch(1, 0.03), batch(8, 0.1)))
+    assert speed is not None
+    assert prior_of(Believed(speed), 2.0, guess).max_batch == 4, "eight rows, two in each request"
+    assert prior_of(Believed(speed), 100.0, guess).max_batch == 1
 
 
 # --- on the way to Ready ---
