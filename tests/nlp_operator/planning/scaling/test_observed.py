@@ -124,7 +124,7 @@ def on(pool: str) -> Obj:
 
 
 def test_what_was_measured_before_the_first_ready_is_believed_first() -> None:
-    batches = [{"rows": rows, "inFlight": 1, "medianSeconds": 0.02 + 0.01 * rows} for rows in (1, 2, 4)]
+    batches = [{"rows": rows, "inFlight": 1, "medianSeconds": 0.02 + 0.01 * rows} for rows in (1, 2, 4, 32)]
     profiles = {"cpu": json.dumps({"batches": batches})}
     model = make_model(serving={"maxBatchSize": 32}, scaling={"maxReplicas": 3})
     specs = {"cpu": parse_pool(make_pool("cpu")), "l4": parse_pool(make_gpu_pool("l4"))}
