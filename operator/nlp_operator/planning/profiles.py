@@ -37,7 +37,8 @@ class Speed:
     base_seconds: float
     row_seconds: float
     most_rows: float = math.inf
-    """The largest batch that was measured: the artifact may have been built for less than the spec allows."""
+    """The largest batch there is, where all were measured: an artifact may be built for less than the spec
+    allows."""
 
     def curve(self, rows: float) -> ServiceCurve:
         """For requests of so many rows each."""
@@ -110,22 +111,25 @@ def speed_of(profile: str) -> Speed | None:
     counts by its relative error, so that the fast ones are met as well as the slow.
     """
     try:
-        batches = json.loads(profile)["batches"]
+        told = json.loads(profile)
+        batches, is_whole = told["batches"], told.get("state") == "Complete"
         points = {float(one["rows"]): float(one["medianSeconds"]) for one in batches if one["inFlight"] == 1}
-    except (ValueError, KeyError, TypeError, OverflowError):
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
         return None
     if not points or not all(1 <= rows <= MOST_ROWS for rows in points):
         return None
     if not all(SHORTEST_SECONDS <= seconds < LONGEST_SECONDS for seconds in points.values()):
         return None
+    most = max(points) if is_whole else math.inf
     if len(points) == 1:
         ((rows, seconds),) = points.items()
-        return Speed(SHAPE.base_seconds * seconds, SHAPE.item_seconds * seconds / rows, rows)
-    return _line(sorted(points.items()))
+        return Speed(SHAPE.base_seconds * seconds, SHAPE.item_seconds * seconds / rows, most)
+    return Speed(*_line(sorted(points.items())), most)
 
 
-def _line(points: Sequence[tuple[float, float]]) -> Speed:
-    """Weighted least squares: of the sums, each weight is one over the square of what it is of."""
+def _line(points: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    """Base and slope by weighted least squares: of the sums, each weight is one over the square of what it is
+    of."""
     weights = [1 / seconds**2 for _, seconds in points]
     total = sum(weights)
     middle = sum(weight * rows for weight, (rows, _) in zip(weights, points, strict=True)) / total
@@ -134,7 +138,7 @@ def _line(points: Sequence[tuple[float, float]]) -> Speed:
     spread = sum(weight * distance**2 for weight, distance, _ in away)
     slope = sum(weight * distance * seconds for weight, distance, seconds in away)
     slope = min(max(slope / spread if spread > 0 else 0.0, 0.0), mean / middle)  # neither part is negative
-    return Speed(max(mean - slope * middle, SHORTEST_SECONDS), slope, max(rows for rows, _ in points))
+    return max(mean - slope * middle, SHORTEST_SECONDS), slope
 
 
 def believed_on(pool: str, known: Mapping[str, str], specs: Mapping[str, PoolSpec]) -> Believed | None:

@@ -47,12 +47,12 @@ def batch(rows: int, seconds: float, in_flight: int = 1) -> dict[str, Any]:
     }
 
 
-def profile(*batches: dict[str, Any], digest: str = DIGEST) -> str:
+def profile(*batches: dict[str, Any], digest: str = DIGEST, state: str = "Complete") -> str:
     return canonical_json(
         {
             "digest": digest,
             "pool": "cpu",
-            "state": "Complete",
+            "state": state,
             "message": "",
             "seconds": 3.1,
             "instances": 1,
@@ -245,6 +245,9 @@ def test_no_batch_is_believed_that_is_larger_than_any_measured() -> None:
     assert speed is not None
     assert prior_of(Believed(speed), 2.0, guess).max_batch == 4, "eight rows, two in each request"
     assert prior_of(Believed(speed), 100.0, guess).max_batch == 1
+    cut_short = speed_of(profile(batch(1, 9.0), state="Partial"))
+    assert cut_short is not None
+    assert prior_of(Believed(cut_short), 1.0, guess).max_batch == 16, "larger ones may have been left out"
 
 
 # --- on the way to Ready ---

@@ -151,12 +151,12 @@ class CapacityEstimate:
     suspected: float = 0.0
     """The ratio of measured to believed time of a window that was refused; 0: none waits for confirmation."""
     refuted: bool = False
-    """Two windows disagreed wildly with what was believed: the prior has its shape left, and no weight."""
+    """Two windows disagreed wildly with what was believed: the prior has no weight left."""
 
     @property
     def curve(self) -> ServiceCurve:
-        """The prior, scaled to what was measured; its shape only where batch sizes varied enough to show
-        it, or where requests take so much longer that theirs must be another."""
+        """The prior, scaled to what was measured; another shape only where batch sizes varied enough to show
+        it, or where a prior is refuted by what takes longer."""
         if self.weight <= 0:
             return self.prior
         size, time = self.sum_size / self.weight, self.sum_time / self.weight
@@ -164,7 +164,7 @@ class CapacityEstimate:
         trust = 1.0 if self.refuted else min(self.sum_size / PRIOR_REQUESTS, 1.0)
         spread = self.sum_size_squared / self.weight - size * size
         scaled = self.prior.scaled((time / believed) ** trust)
-        if self.prior.max_batch > 1 and trust >= 1.0 and time > INNOVATION_LIMIT * believed:
+        if self.refuted and self.prior.max_batch > 1 and time > believed:
             # Long requests, measured by short examples: what is theirs is taken anew by each of a batch.
             scaled = replace(self.prior, item_seconds=(time - self.prior.base_seconds) / size)
         if self.prior.max_batch <= 1 or spread < 0.05 * size * size:

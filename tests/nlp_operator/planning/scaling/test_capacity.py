@@ -107,6 +107,24 @@ def test_long_requests_that_short_examples_measured_are_long_in_every_batch() ->
     assert estimate.curve.throughput(1.0) == pytest.approx(5.0, rel=0.1)
 
 
+@given(
+    st.one_of(
+        st.tuples(st.floats(0.05, 200.0), st.just(False)), st.tuples(st.floats(4.0, 200.0), st.just(True))
+    )
+)
+def test_a_little_longer_never_means_much_longer_in_a_batch(seen: tuple[float, bool]) -> None:
+    """Where batches of one size were seen: a prior that is not refuted keeps its shape."""
+    times, refuted = seen
+    prior = ServiceCurve(0.002, 0.0001, 32)
+
+    def full(seconds: float) -> float:
+        sums = (90.0, 90.0, 90.0, 90.0 * seconds, 90.0 * seconds)
+        return CapacityEstimate(prior, *sums, refuted=refuted).curve.seconds(32)
+
+    took = times * prior.seconds(1)
+    assert full(1.05 * took) <= 1.1 * full(took)
+
+
 def test_one_strange_window_changes_nothing_and_a_second_is_believed() -> None:
     settled = measured(ALONE, ALONE, 10)
     strange = make_window(ALONE.scaled(10), 90, 1)
