@@ -25,6 +25,7 @@ from nlp_operator.planning.readings.counters import Reading
 from nlp_operator.planning.readings.queries import (
     BOUNDS,
     Answers,
+    OtherBounds,
     PodName,
     Row,
     Scraped,
@@ -44,7 +45,7 @@ TIMEOUT_SECONDS = 5.0
 FRESH_SECONDS = 45.0
 """Two scrape intervals of 15 s and 15 s more: a pod that was scraped longer ago counts as not seen."""
 BOUNDS_SECONDS = 300.0
-"""How often to look which buckets there are."""
+"""How often to look which buckets there are, unless a pod has others."""
 
 
 def connect(url: str, timeout: float) -> Any:
@@ -118,7 +119,7 @@ class Prometheus:
         try:
             if not self._bounds or self._clock.monotonic() - self._bounds_at > BOUNDS_SECONDS:
                 self._bounds, self._bounds_at = await in_thread(self._ask_bounds), self._clock.monotonic()
-            found, said = await in_thread(self._ask, list((await self._follow()).values()))
+            found, said, others = await in_thread(self._ask, list((await self._follow()).values()))
         except Exception as error:  # Whatever it answers is its trouble, not the operator's.
             self._on_look("failed")
             if not self._measured.trouble:
@@ -127,6 +128,8 @@ class Prometheus:
             return
         self._on_look("ok")
         self._measured.trouble = said
+        if others:
+            self._bounds = ()  # The next look asks anew.
         await self._keep(found)
 
     async def _follow(self) -> dict[Where, Followed]:
@@ -157,10 +160,10 @@ class Prometheus:
     def _ask_bounds(self) -> tuple[str, ...]:
         return bounds_of(self._server.custom_query(BOUNDS))
 
-    def _ask(self, followed: Sequence[Followed]) -> tuple[Found, str]:
-        """In the thread: what was found, and a sentence about what cannot be trusted."""
+    def _ask(self, followed: Sequence[Followed]) -> tuple[Found, str, bool]:
+        """In the thread; as `read_all`."""
         if not followed:
-            return {}, ""
+            return {}, "", False
         bounds = {bound for one in followed for bound in one.bounds}
         quantiles = {one.wanted.quantile for one in followed}
         moment = {"time": f"{self._clock.now().timestamp():.3f}"}
@@ -194,21 +197,25 @@ async def _let_others(number: int) -> None:
         await asyncio.sleep(0)
 
 
-def read_all(rows: Mapping[str, Sequence[Row]], followed: Sequence[Followed]) -> tuple[Found, str]:
+def read_all(rows: Mapping[str, Sequence[Row]], followed: Sequence[Followed]) -> tuple[Found, str, bool]:
+    """What was found, a sentence about what cannot be trusted, and whether a pod has other bounds than were
+    asked for."""
     answers = Answers(rows)
     found: Found = {}
     said: list[str] = []
+    others = False
     for one in followed:
         target, model = one.target, one.model
         try:
             scraped = answers.read(PodName(target.namespace, target.name), model.name, one.bounds)
         except (ValueError, KeyError) as error:
             said.append(f"Prometheus cannot be believed: {error}.")
+            others |= isinstance(error, OtherBounds)
             continue
         if scraped is not None:
             quantiles = answers.quantiles(target.namespace, model.name, (one.wanted.quantile,))
             found[target.uid, model] = scraped, quantiles
-    return found, said[0][:500] if said else ""
+    return found, said[0][:500] if said else "", others
 
 
 def _cause(error: BaseException) -> str:

@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -250,6 +251,30 @@ async def test_a_time_that_lay_in_the_future_does_not_hold_up_what_follows(known
         window = await asking.look()
         assert isinstance(window, Window)
         assert (window.offered, window.seconds) == (10, 10)
+
+
+async def test_requests_of_agents_with_other_bounds_of_latency_are_not_late() -> None:
+    """As when all agents are rolled out: what was asked before has no bound in common with them."""
+    later = ("99.875", "109.875", "149.875", "199.875", "+Inf")
+    with canned() as server:
+        asking = Asking(server.url, POD)
+        for asking.now in (0.0, 10.0):
+            server.pods(pod_load(100 + round(asking.now), WALL + asking.now))
+            await asking.look()
+        asking.pods = [OTHER]
+        asking.now = 20.0
+        server.pods(replace(pod_load(100, WALL + 20, OTHER), bounds=later))
+        assert isinstance(await asking.look(), Unknown)
+        assert "has other bounds of latency" in asking.measured.trouble
+        asking.now = 30.0
+        server.pods(replace(pod_load(150, WALL + 30, OTHER), bounds=later))
+        assert isinstance(await asking.look(), Unknown)
+        assert asking.measured.trouble == ""
+        asking.now = 40.0
+        server.pods(replace(pod_load(250, WALL + 40, OTHER), bounds=later))
+        window = await asking.look()
+        assert isinstance(window, Window)
+        assert (window.answered, window.late) == (100, 0)
 
 
 async def test_a_prometheus_that_is_away_is_said_to_be() -> None:

@@ -27,6 +27,8 @@ Row = Mapping[str, Any]
 BUCKETS: Final = "envoy_vhost_route_upstream_rq_time_bucket"
 BOUNDS: Final = f"count by (le) ({BUCKETS})"
 """Which bounds the agents' histograms have; it changes with a release of the agent."""
+SAME_MILLISECONDS: Final = 0.5
+"""Bounds less far apart are one bound in two releases of the agent: one has none less than 1 ms apart."""
 MOST_QUANTILES: Final = 5
 """Of latency targets: for each there is a query."""
 
@@ -86,11 +88,21 @@ def bounds_of(rows: Sequence[Row]) -> tuple[str, ...]:
 
 def bounds_around(bounds: Sequence[str], seconds: float) -> tuple[str, ...]:
     """What it takes to tell how many requests took longer than `seconds`: the bound below and the one above,
-    and the last."""
+    and the last; of two releases of the agent those of both."""
     if not bounds:
         return ()
-    index = bisect_left([float(bound) for bound in bounds], 1000 * seconds)
-    return tuple(dict.fromkeys((*bounds[max(index - 1, 0) : index + 1], *bounds[-1:])))
+    numbers = [float(bound) for bound in bounds]
+    index = bisect_left(numbers, 1000 * seconds)
+    around = numbers[max(index - 1, 0) : index + 1]
+    return tuple(
+        bound
+        for bound, number in zip(bounds, numbers, strict=True)
+        if bound == bounds[-1] or any(abs(number - one) < SAME_MILLISECONDS for one in around)
+    )
+
+
+class OtherBounds(ValueError):
+    """A pod has a histogram, and none of the bounds that were asked for."""
 
 
 class Answers:
@@ -112,7 +124,7 @@ class Answers:
 
     def read(self, pod: PodName, model: str, bounds: Collection[str]) -> Scraped | None:
         """`None` when Prometheus has nothing of this model in this pod. Raises ValueError for what cannot be
-        trusted."""
+        trusted, OtherBounds where others have to be asked for."""
         scraped = self._of("scraped", pod, "")
         if not scraped:
             return None
@@ -126,6 +138,9 @@ class Answers:
             for row in self._of("latency", pod, model)
             if row["metric"]["le"] in bounds
         }
+        if buckets and all(map(math.isinf, buckets)) and any(math.isfinite(float(one)) for one in bounds):
+            # Without a finite bound all of its requests would be late.
+            raise OtherBounds(f"pod {pod.namespace}/{pod.name} has other bounds of latency than other pods")
         return Scraped(
             _count(scraped[0]),
             Counters(

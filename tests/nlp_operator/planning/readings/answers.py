@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,6 +21,7 @@ class PodLoad:
     pod: str = "words-0"
     namespace: str = "demo"
     model: str = "words"
+    bounds: Sequence[str] = LES
 
 
 def row(value: object, **labels: str) -> dict[str, Any]:
@@ -30,7 +31,8 @@ def row(value: object, **labels: str) -> dict[str, Any]:
 def answer(query: str, *pods: PodLoad, quantile_ms: float | None = None) -> Rows:
     """The result of one query."""
     if query == BOUNDS:
-        return [row(1, le=bound) for bound in LES] if any(one.load.latencies_ms for one in pods) else []
+        found = {bound for one in pods if one.load.latencies_ms for bound in one.bounds}
+        return [row(1, le=bound) for bound in found]
     if query.startswith("histogram_quantile"):
         return [
             row("NaN" if quantile_ms is None else quantile_ms, namespace=one.namespace, envoy_route=one.model)
@@ -66,7 +68,8 @@ def _latency(one: PodLoad) -> Rows:
         return []
     labels = {"namespace": one.namespace, "pod": one.pod, "envoy_route": one.model}
     return [
-        row(sum(took < float(bound) for took in one.load.latencies_ms), **labels, le=bound) for bound in LES
+        row(sum(took < float(bound) for took in one.load.latencies_ms), **labels, le=bound)
+        for bound in one.bounds
     ]
 
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from nlp_operator.planning.readings.latency import Histogram
+from nlp_operator.planning.readings.latency import Histogram, at_most
 from nlp_operator.planning.readings.queries import (
     BOUNDS,
     COUNTERS,
     Answers,
+    OtherBounds,
     PodName,
     bounds_around,
     bounds_of,
@@ -91,6 +92,15 @@ def test_a_model_without_requests_has_counted_none() -> None:
     assert (scraped.counters.offered, scraped.counters.latency.total) == (0, 0)
 
 
+def test_lateness_in_a_pod_with_none_of_the_bounds_that_were_asked_for_is_not_known() -> None:
+    other = PodLoad(HTTP_ONLY, 1.0, bounds=("99.875", "109.875", "+Inf"))
+    with pytest.raises(OtherBounds, match="demo/words-0 has other bounds"):
+        Answers(rows_of(other)).read(POD, "words", LES)
+    without = Answers(rows_of(PodLoad(Load(), 1.0))).read(POD, "words", LES)
+    assert without is not None
+    assert without.counters.latency == Histogram()
+
+
 def test_a_pod_that_is_scraped_twice_is_not_believed() -> None:
     rows = rows_of(PodLoad(BUSY, 1.0))
     with pytest.raises(ValueError, match="demo/words-0 is scraped 2 times"):
@@ -130,3 +140,17 @@ def test_the_bounds_around_a_target(milliseconds: float, around: tuple[str, ...]
 def test_there_are_no_bounds_before_the_first_request() -> None:
     assert bounds_of(answer(BOUNDS, PodLoad(Load(), 1.0))) == ()
     assert bounds_around((), 0.1) == ()
+
+
+def test_while_two_releases_run_each_has_a_bound_on_both_sides_of_a_target() -> None:
+    old, new = ("100", "1000", "1200", "+Inf"), ("99.875", "999.875", "1199.875", "+Inf")
+    both = bounds_of([row(1, le=bound) for bound in {*old, *new}])
+    asked = bounds_around(both, 1.1)
+    assert asked == ("999.875", "1000", "1199.875", "1200", "+Inf")
+    assert bounds_around(old, 1.1) == ("1000", "1200", "+Inf")
+    load = Load(**{**vars(HTTP_ONLY), "latencies_ms": (500,) * 100})
+    for bounds in (old, new):
+        found = {"latency": answer("latency", PodLoad(load, 1.0, bounds=bounds))}
+        scraped = Answers({**rows_of(PodLoad(load, 1.0)), **found}).read(POD, "words", asked)
+        assert scraped is not None
+        assert at_most(scraped.counters.latency, 1.1) == 100
