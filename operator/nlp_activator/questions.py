@@ -35,9 +35,12 @@ TRUE = b"\x08\x01"
 """`ready`, `live` and SERVING alike: field 1 of each message is 1."""
 
 _BEGINS = re.compile(rb"[A-Z]{1,16}(?: |$)")
-_HTTP_1 = re.compile(rb"([A-Z]+) (/[^\s?]*)(\?\S*)? HTTP/1\.1\r\n")
+_LINE = re.compile(rb"([A-Z]+) +([!-~]+)(?: +HTTP/([0-9]\.[0-9]))? *\r\n")
+_ABSOLUTE = re.compile(r"(?i:https?)://[^/?]+")
 _AS_SAID = re.compile(r"(/[A-Za-z0-9._-]+)*/?")
 """A path that Envoy takes as it is; others it makes simpler, or refuses."""
+_REFUSED = re.compile("%(2f|5c|00)", re.IGNORECASE)
+_UNRESERVED = re.compile("%(2[de]|3[0-9]|[46][1-9a-f]|[57][0-9a]|5f|7e)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -50,12 +53,25 @@ class Known:
     """Answer to GET /v2/models/M."""
 
 
-What = Literal["Ready", "ModelReady", "Server", "Model", "Nothing", "Garbled"]
+What = Literal[
+    "Ready",
+    "ModelReady",
+    "Server",
+    "Model",
+    "Nothing",
+    "Garbled",
+    "OtherVersion",
+    "Unreadable",
+    "RefusedPath",
+    "Asterisk",
+]
 
 
 class Question(NamedTuple):
     what: What
-    """Nothing: there is no such path at a pod. Garbled: it is no HTTP at all."""
+    """Nothing: there is no such path at a pod. Garbled: it is no HTTP at all. OtherVersion: it is HTTP, but
+    not 1.1. Unreadable: its first line cannot be read. RefusedPath: Envoy takes no such path. Asterisk: it is
+    about no path."""
     model: str = ""
     version: str = ""
 
@@ -120,12 +136,24 @@ def over_http(said: bytes, model: str) -> Question | None:
         return None
     if not ended and (b"\r\n" not in said or said.startswith(b"GET ")):
         raise Unfinished
-    found = _HTTP_1.match(said)
+    found = _LINE.match(said)
     if found is None:
-        return None
-    method, path = found[1].decode(), found[2].decode("latin-1")
+        # An inference by a line that Envoy can read after all would be lost.
+        return None if said.startswith(b"POST ") else Question("Unreadable")
+    method, target = found[1].decode(), found[2].decode()
+    if found[3] != b"1.1":
+        return Question("OtherVersion")
+    if target == "*":
+        return Question("Asterisk" if method == "OPTIONS" else "Unreadable")
+    path = _path(target)
+    if path is None:
+        return Question("Unreadable")
     if not _AS_SAID.fullmatch(path) or any(part in (".", "..") for part in path.split("/")):
-        return None
+        if method == "POST":
+            return None
+        path = _simpler(path)
+    if method != "POST" and ("#" in target or _REFUSED.search(path)):
+        return Question("RefusedPath")
     of_model = re.fullmatch(rf"/v2/models/{re.escape(model)}(?:/versions/([0-9]+))?(/\w+)?", path)
     if method == "POST" and of_model and of_model[2] in ("/infer", "/generate", "/generate_stream"):
         return None
@@ -137,6 +165,31 @@ def over_http(said: bytes, model: str) -> Question | None:
         if of_model and of_model[2] in (None, "/ready"):
             return Question("ModelReady" if of_model[2] else "Model", model, of_model[1] or "")
     return Question("Nothing")
+
+
+def _path(target: str) -> str | None:
+    """`None`: it has none."""
+    if not target.startswith("/"):
+        absolute = _ABSOLUTE.match(target)
+        if absolute is None:
+            return None
+        target = target[absolute.end() :]
+    return target.partition("?")[0]
+
+
+def _simpler(path: str) -> str:
+    """As Envoy makes it before it looks (nlp_agent/envoy_config.py)."""
+    path = _UNRESERVED.sub(lambda found: chr(int(found[1], 16)), path).replace("\\", "/")
+    kept: list[str] = []
+    parts = path.split("/")[1:]
+    for part in parts:
+        if part == "..":
+            del kept[-1:]
+        elif part != ".":
+            kept.append(part)
+    if parts[-1:] in (["."], [".."]):
+        kept.append("")
+    return re.sub("/+", "/", "/" + "/".join(kept))
 
 
 def over_grpc(asked: http2.Asked) -> Question | None:
@@ -192,6 +245,13 @@ def _number(message: bytes, at: int) -> tuple[int, int]:
 
 # --- what a pod would say ---
 
+_OF_ENVOY: Mapping[What, HttpAnswer] = {
+    "OtherVersion": HttpAnswer(426, b"Upgrade Required", "text/plain"),
+    "Unreadable": HttpAnswer(400, b"Bad Request", "text/plain"),
+    "RefusedPath": HttpAnswer(400, content_type=""),
+    "Asterisk": HttpAnswer(404, content_type=""),
+}
+
 
 def answer_over_http(question: Question, known: Known) -> HttpAnswer | None:
     """`None`: only a pod can tell."""
@@ -199,6 +259,8 @@ def answer_over_http(question: Question, known: Known) -> HttpAnswer | None:
         return HttpAnswer(200, content_type="text/plain")
     if question.what == "Nothing":
         return _error(404, NO_PATH)
+    if question.what in _OF_ENVOY:
+        return _OF_ENVOY[question.what]
     if question.what == "Garbled":
         return _error(400, "This is neither HTTP/1.1 nor HTTP/2; there is no TLS at this port.")
     if question.what == "Server":
@@ -319,8 +381,8 @@ def http_bytes(answer: HttpAnswer, head_only: bool = False) -> bytes:
     """Whose word it is stands in `Server`, which a pod does not say."""
     head = (
         f"HTTP/1.1 {answer.status} {HTTPStatus(answer.status).phrase}\r\n"
-        f"Content-Type: {answer.content_type}\r\n"
-        f"Content-Length: {len(answer.body)}\r\n"
+        + (f"Content-Type: {answer.content_type}\r\n" if answer.content_type else "")
+        + f"Content-Length: {len(answer.body)}\r\n"
         "Server: nlp-activator\r\nConnection: close\r\n\r\n"
     )
     return head.encode() + (b"" if head_only else answer.body)

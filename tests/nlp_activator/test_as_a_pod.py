@@ -5,9 +5,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from http.client import HTTPConnection
+from http.client import HTTPResponse
 
 import grpc
 import numpy as np
@@ -43,6 +44,28 @@ PATHS = (
     "GET /",
     "HEAD /v2/health/ready",
     "POST /v2/repository/index",
+    "GET /v2/health/ready HTTP/1.0",
+    f"POST /v2/models/{NAME}/infer HTTP/1.0",
+    "GET http://novels/v2/health/ready",
+    "GET http://novels/v2/models/other",
+    "GET http://novels",
+    "GET /v2//health/./x/../ready",
+    "GET /v2\\health/read%79",
+    "GET /v2/x/%2e%2E",
+    "GET /~x",
+    "GET /a%20b",
+    "GET /%zz",
+    "GET /v2%2Fhealth/ready",
+    "GET /%00",
+    "GET /v2#x",
+    "GET /v2?x#y",
+    "GET /v2?x=%2F%00",
+    "GET /v2?a=/../b",
+    "GET *",
+    "GET v2",
+    "GET /v2?a b",
+    "OPTIONS *",
+    "PATCH /v2",
 )
 METHODS: tuple[tuple[str, Message], ...] = (
     ("ServerLive", pb.ServerLiveRequest()),
@@ -72,12 +95,13 @@ def asked_over_http(port: int) -> dict[str, object]:
     found: dict[str, object] = {}
     for question in PATHS:
         method, _, path = question.partition(" ")
-        connection = HTTPConnection(HERE, port, timeout=30)
-        connection.request(method, path)
-        answer = connection.getresponse()
-        body = answer.read()
-        found[question] = answer.status, answer.headers["content-type"], json.loads(body) if body else b""
-        connection.close()
+        line = question if " HTTP/" in path else f"{question} HTTP/1.1"
+        with socket.create_connection((HERE, port), timeout=30) as connection:
+            connection.sendall(f"{line}\r\nHost: {NAME}\r\nConnection: close\r\n\r\n".encode())
+            answer = HTTPResponse(connection, method=method)
+            answer.begin()
+            kind, body = answer.headers["content-type"], answer.read()
+        found[question] = answer.status, kind, json.loads(body) if body and "json" in kind else body
     return found
 
 

@@ -43,6 +43,26 @@ def line(method: str, path: str, more: str = "") -> bytes:
         ("POST", "/v2/models/novels/infer", None),
         ("POST", "/v2/models/novels/versions/1/generate", None),
         ("POST", "/v2/models/novels/generate_stream", None),
+        ("GET", "http://novels/v2/health/ready", Question("Ready")),
+        ("GET", "HTTP://novels:8000/v2/models/novels?x=/y", Question("Model", "novels")),
+        ("GET", "http://novels", Question("Nothing")),
+        ("POST", "http://novels/v2/repository/index", Question("Nothing")),
+        ("POST", "http://novels/v2/models/novels/infer", None),
+        ("GET", "/v2//health/./live/x/..", Question("Nothing")),
+        ("GET", "/v2//health/./live", Question("Ready")),
+        ("GET", "/../v2/x/%2e%2E/health\\read%79", Question("Ready")),
+        ("GET", "/v2/models/novel%73", Question("Model", "novels")),
+        ("GET", "/~x", Question("Nothing")),
+        ("GET", "/a%20b", Question("Nothing")),
+        ("GET", "/v2%2Fhealth%2fready", Question("RefusedPath")),
+        ("GET", "/v2?x#y", Question("RefusedPath")),
+        ("GET", "/v2?x=%2Fy", Question("Server")),
+        ("OPTIONS", "*", Question("Asterisk")),
+        ("GET", "*", Question("Unreadable")),
+        ("GET", "v2", Question("Unreadable")),
+        ("GET", "/v2?a b", Question("Unreadable")),
+        ("GET", "/Ã", Question("Unreadable")),
+        ("CONNECT", "novels:80", Question("Unreadable")),
         # What Envoy makes simpler before it looks.
         ("POST", "/v2//models/novels/infer", None),
         ("POST", "/v2/x/../models/novels/infer", None),
@@ -53,6 +73,15 @@ def test_http_questions_are_known_by_their_first_line(
     method: str, path: str, question: Question | None
 ) -> None:
     assert questions.over_http(line(method, path), "novels") == question
+
+
+@pytest.mark.parametrize("version", ["HTTP/1.0", "HTTP/1.2", "HTTP/2.0", ""])
+@pytest.mark.parametrize("asks", ["GET /v2/health/ready", "HEAD /v2", "POST /v2/models/novels/infer"])
+def test_other_versions_of_http_get_what_envoy_says_and_wake_nobody(asks: str, version: str) -> None:
+    said = f"{asks} {version}".strip().encode() + b"\r\n\r\n"
+    answer = questions.told_over_http(said, "novels", Known())
+    assert answer is not None
+    assert answer.startswith(b"HTTP/1.1 426 Upgrade Required\r\n")
 
 
 @pytest.mark.parametrize(
