@@ -122,6 +122,33 @@ CASES = (
         summary="Prometheus gets no metrics of the activator pod a.",
     ),
     Case(
+        "NLPActivatorDown",
+        "11m",
+        bad={'up{job="nlp-operator-activator",pod="a"}': "1x4 stale"},
+        well={
+            'up{job="nlp-operator-activator",pod="a"}': "1x4 stale",
+            'up{job="nlp-operator-activator",pod="b"}': "1x40",
+        },
+        summary="Prometheus gets no metrics of any pod of the activator.",
+    ),
+    Case(
+        "NLPActivatorDown",
+        "80m",
+        bad={
+            'up{job="nlp-operator-activator",pod="a"}': "1x4 stale",
+            f"nlp_operator_model_replicas{{{MODEL}}}": "0x200",
+            f"nlp_operator_model_ready{{{MODEL}}}": "1x200",
+        },
+        well={
+            'up{job="nlp-operator-activator",pod="a"}': "1x4 stale",
+            f"nlp_operator_model_replicas{{{MODEL}}}": "0x200",
+            f"nlp_operator_model_ready{{{MODEL}}}": "0x200",
+            'nlp_operator_model_replicas{namespace="demo",model="words"}': "1x200",
+            'nlp_operator_model_ready{namespace="demo",model="words"}': "1x200",
+        },
+        summary="Prometheus gets no metrics of any pod of the activator.",
+    ),
+    Case(
         "NLPModelStalled",
         "6m",
         bad={f"nlp_operator_model_stalled{{{MODEL}}}": "1x20"},
