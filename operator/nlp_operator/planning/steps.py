@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from nlp_operator.api.objects import Obj, name, uid
 from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.pods import is_ready
 from nlp_operator.resources.server import ServedModel
 
 
@@ -31,17 +32,33 @@ def one_first(
     told: ServedModel | None,
     wanted: int,
     model: str,
-    ready: Collection[Obj],
+    pods: Collection[Obj],
     agents: Mapping[str, AgentReport],
 ) -> Steps:
-    """`ready`: the server's pods that take requests; `told`: what they were told last."""
-    if told is None or wanted <= told.instances or len(ready) < 2:
+    """`pods`: those of the server that are alive; `told`: what they were told last.
+
+    While the pod that was begun with is there, no other gets what that one has not borne. One that takes no
+    requests any more may have ended by it: it keeps what it was told, until it is well, or gone, or fewer
+    are wanted.
+    """
+    if told is None or wanted <= told.instances:
         return Steps(wanted)
-    # The one that was begun with, as long as it is there.
-    first = min(ready, key=lambda pod: (name(pod) not in told.instances_of, name(pod)))
-    report = agents.get(uid(first))
+    begun = min((pod for pod in pods if name(pod) in told.instances_of), key=name, default=None)
+    if begun is not None:
+        was_told = told.instances_of[name(begun)]
+        if not is_ready(begun):
+            return Steps(told.instances, {name(begun): min(was_told, wanted)})
+        if was_told >= wanted and _at_work(begun, model, agents) >= wanted:
+            return Steps(wanted)
+        return Steps(told.instances, {name(begun): wanted})
+    if len(pods) < 2:
+        return Steps(wanted)
+    first = min(filter(is_ready, pods), key=name, default=None)
+    return Steps(told.instances, {name(first): wanted} if first is not None else {})
+
+
+def _at_work(pod: Obj, model: str, agents: Mapping[str, AgentReport]) -> int:
+    """0: not known."""
+    report = agents.get(uid(pod))
     ours = report.of(model) if report is not None and report.silent_since is None else None
-    was_told = told.instances_of.get(name(first), 0) >= wanted
-    if was_told and ours is not None and ours.at_work >= wanted:
-        return Steps(wanted)
-    return Steps(told.instances, {name(first): wanted})
+    return ours.at_work if ours is not None else 0

@@ -13,7 +13,7 @@ import pytest
 
 from nlp_agent.server_config import parse_server_config
 from nlp_operator.api.conditions import LOADED, READY, SIGNALS_AVAILABLE, Condition, find, read_conditions
-from nlp_operator.api.objects import annotations_of, name, uid
+from nlp_operator.api.objects import Obj, annotations_of, name, uid
 from nlp_operator.planning.readings.advice import LEFT_OUT, UNTOLD, Advice
 from nlp_operator.resources.manifests import sha256_of
 from tests.nlp_operator.making import World, make_gpu_pool, make_model, make_pool
@@ -58,6 +58,10 @@ def answer(world: World, instances: int, others: Mapping[str, int] = MappingProx
             world.agents[uid(pod)] = replace(
                 report, config_hash=sha256_of(text), serves_hash=served, models=models
             )
+
+
+def make_ready(pod: Obj, ready: str) -> None:
+    pod["status"]["conditions"] = [{"type": "Ready", "status": ready}]
 
 
 def status(world: World, condition: str) -> str:
@@ -113,6 +117,37 @@ def test_one_of_several_pods_has_more_first_and_none_counts_as_less_ready() -> N
     world.advice = advise(1)
     world.settle()
     assert told(world) == 1
+
+
+@pytest.mark.parametrize("replicas", [2, 3])
+def test_what_may_have_ended_one_pod_goes_to_no_other(replicas: int) -> None:
+    world = World(make_model(scaling={"minReplicas": replicas}), pools=[make_pool()], advice=UNTOLD)
+    world.up()
+    answer(world, 1)
+    world.advice = advise(3)
+    world.step()
+    (first,) = entry(world)["instancesOf"]
+    (pod,) = (one for one in world.pods if name(one) == first)
+    make_ready(pod, "False")
+    world.settle()
+    assert (told(world), entry(world)["instancesOf"]) == (1, {first: 3}), "until the autoscaler has looked"
+    make_ready(pod, "True")
+    answer(world, 1, {first: 3})
+    world.settle()
+    assert (told(world), "instancesOf" in entry(world)) == (3, False), "it bears them after all"
+
+
+def test_a_step_that_is_barred_is_taken_back_from_a_pod_that_takes_no_requests() -> None:
+    world = World(make_model(scaling={"minReplicas": 2}), pools=[make_pool()], advice=UNTOLD)
+    world.up()
+    answer(world, 1)
+    world.advice = advise(3)
+    world.step()
+    (first,) = entry(world)["instancesOf"]
+    make_ready(next(one for one in world.pods if name(one) == first), "False")
+    world.advice = advise(1)
+    world.settle()
+    assert (told(world), "instancesOf" in entry(world)) == (1, False)
 
 
 def test_another_change_of_what_a_pod_is_told_is_waited_for_as_always() -> None:

@@ -15,10 +15,18 @@ from tests.nlp_operator.making import DIGEST, NOW
 MODEL = "words"
 TOLD = ServedModel(MODEL, DIGEST, 32, 1)
 BEGUN = replace(TOLD, instances_of={"b": 3})
+BEGUN_STEPS = Steps(1, {"b": 3})
 
 
 def make_pods(names: str) -> list[Obj]:
-    return [{"metadata": {"name": one, "uid": one}} for one in names]
+    """An upper-case letter is a pod, in lower case, that takes no requests."""
+    return [
+        {
+            "metadata": {"name": one.lower(), "uid": one.lower()},
+            "status": {"conditions": [{"type": "Ready", "status": str(one.islower())}]},
+        }
+        for one in names
+    ]
 
 
 def make_report(instances: int, working: int = 0) -> AgentReport:
@@ -32,17 +40,25 @@ def make_report(instances: int, working: int = 0) -> AgentReport:
         pytest.param(None, 3, "ab", Steps(3), id="a new server"),
         pytest.param(TOLD, 1, "ab", Steps(1), id="nothing changes"),
         pytest.param(TOLD, 3, "a", Steps(3), id="one pod alone"),
-        pytest.param(TOLD, 3, "", Steps(3), id="none takes requests"),
+        pytest.param(TOLD, 3, "", Steps(3), id="there is none"),
+        pytest.param(TOLD, 3, "AB", Steps(1), id="none takes requests"),
+        pytest.param(TOLD, 3, "Ab", Steps(1, {"b": 3}), id="one that takes requests"),
         pytest.param(TOLD, 3, "ba", Steps(1, {"a": 3}), id="one of two first"),
         pytest.param(BEGUN, 3, "abc", Steps(1, {"b": 3}), id="the one that was begun with"),
         pytest.param(BEGUN, 4, "abc", Steps(1, {"b": 4}), id="more by now"),
         pytest.param(BEGUN, 3, "ac", Steps(1, {"a": 3}), id="another when that one is gone"),
+        pytest.param(BEGUN, 3, "aB", BEGUN_STEPS, id="of two none when that one takes no requests"),
+        pytest.param(BEGUN, 3, "aBc", BEGUN_STEPS, id="nor of three"),
+        pytest.param(BEGUN, 3, "B", BEGUN_STEPS, id="nor one that is yet to come"),
+        pytest.param(BEGUN, 4, "aBc", BEGUN_STEPS, id="nor has that one more"),
+        pytest.param(BEGUN, 2, "aBc", Steps(1, {"b": 2}), id="but fewer when fewer are wanted"),
+        pytest.param(BEGUN, 1, "aBc", Steps(1), id="back, whether it takes requests or not"),
         pytest.param(BEGUN, 1, "abc", Steps(1), id="back, everywhere at once"),
         pytest.param(replace(TOLD, instances=4), 2, "ab", Steps(2), id="fewer, everywhere at once"),
     ],
 )
 def test_one_pod_has_more_first(told: ServedModel | None, wanted: int, pods: str, expected: Steps) -> None:
-    agents = {pod: make_report(1) for pod in pods}
+    agents = {pod.lower(): make_report(1) for pod in pods}
     assert one_first(told, wanted, MODEL, make_pods(pods), agents) == expected
 
 
@@ -64,6 +80,10 @@ def test_the_others_follow_when_they_are_at_work_there(
 ) -> None:
     agents = {"b": report} if report is not None else {}
     assert one_first(BEGUN, wanted, MODEL, make_pods("abc"), agents).others == others
+
+
+def test_the_others_do_not_follow_one_that_takes_no_requests_whatever_it_says() -> None:
+    assert one_first(BEGUN, 3, MODEL, make_pods("aBc"), {"b": make_report(3)}) == BEGUN_STEPS
 
 
 def test_what_a_pod_was_told_at_most_is_remembered() -> None:

@@ -48,8 +48,9 @@ class Instances:
     """Each runs on so many devices side by side."""
     at_work: int = 0
     """In the ready pod that has fewest; 0: not known."""
-    under_way: bool = False
-    """Every pod that has fewer than it was told says that the others are to come, or there is none."""
+    under_way: bool = True
+    """Every pod that has fewer than it was told says that the others are to come, or there is none; and one
+    that has more first takes requests."""
     restarts: int = 0
     """Of the containers of these pods, so far."""
     may_go: bool = True
@@ -155,7 +156,7 @@ def _note_harm(state: InstancesState, given: Instances, now: float) -> None:
     more = given.now > given.least
     lacks = more and 0 < given.at_work < given.now
     state.lacks_since = min(state.lacks_since, now) if lacks else math.inf
-    missed = lacks and not given.under_way
+    missed = more and given.at_work < given.now and not given.under_way
     state.missed_since = min(state.missed_since, now) if missed else math.inf
     ended = more and 0 <= state.restarts < given.restarts
     state.restarts = given.restarts

@@ -103,6 +103,7 @@ def instances_of(
     heard = [(pod, ours) for pod, ours in _heard(model, pods, reports) if ours.at_work]
     at_work = min((ours.at_work for _, ours in heard), default=0)
     lacking = [ours for pod, ours in heard if ours.at_work < of_pod(pod)]
+    begun = [pod for pod in alive(pods) if told is not None and name(pod) in told.instances_of]
     return Instances(
         where,
         now,
@@ -110,7 +111,7 @@ def instances_of(
         max(most, now),
         beside,
         at_work,
-        all(ours.changes for ours in lacking),
+        all(ours.changes for ours in lacking) and all(is_ready(pod) for pod in begun),
         _restarts(pods),
     )
 

@@ -95,7 +95,7 @@ def test_a_container_that_ends_with_more_than_at_first_gets_no_more_for_an_hour(
 def test_instances_that_do_not_come_are_taken_back_for_an_hour() -> None:
     state = InstancesState()
     assert decide(state, ROOM, make_load(15.0), 0.0) == 3
-    told = replace(ROOM, now=3, at_work=1)
+    told = replace(ROOM, now=3, at_work=1, under_way=False)
     for at in range(10, 70, 10):
         assert decide(state, told, make_load(15.0), at) == 3, "they may yet come"
     assert decide(state, told, make_load(15.0), 70.0) == 1
@@ -239,7 +239,7 @@ def test_a_load_gets_instances_in_place_of_replicas_and_replicas_for_what_is_lef
 
 def test_instances_that_pods_were_told_and_that_are_not_at_work_bear_nothing() -> None:
     """Before they are given up after a minute, too."""
-    watched = Watched(replace(ROOM, at_work=1))
+    watched = Watched(replace(ROOM, at_work=1, under_way=False))
     after(300, 2.0, watched)
     decisions = [watched.look(25.0) for _ in range(5)]
     assert [(one.instances, one.counted) for one in decisions[:2]] == [(4, 4), (4, 4)]

@@ -15,7 +15,7 @@ from nlp_operator.api.names import LABEL_POOL
 from nlp_operator.api.objects import Obj
 from nlp_operator.api.spec import parse_pool
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
-from nlp_operator.planning.scaling.instances import Instances
+from nlp_operator.planning.scaling.instances import BARRED_SECONDS, Instances, InstancesState, decide
 from nlp_operator.planning.scaling.slots import CORES_SHARE, TWICE, Slot, begins_with, instances_of, room
 from nlp_operator.resources.server import ServedModel, server_config
 from tests.nlp_operator.making import DIGEST, NOW, make_gpu_pool, make_model, make_pool
@@ -259,6 +259,36 @@ def test_what_the_first_pod_was_told_and_does(
 ) -> None:
     seen = found(reports=reports, first=first)
     assert (seen.now, seen.at_work, seen.under_way) == expected
+
+
+@pytest.mark.parametrize(
+    ("first", "ready", "gone", "expected"),
+    [
+        pytest.param(FIRST, "False", False, (3, 1, False), id="it takes none"),
+        pytest.param(FIRST, "True", False, (3, 1, True), id="it does"),
+        pytest.param(FIRST, "False", True, (3, 1, True), id="it is gone"),
+        pytest.param({}, "False", False, (1, 1, True), id="it has no more than others"),
+    ],
+)
+def test_more_are_not_under_way_in_a_pod_that_takes_no_requests(
+    first: dict[str, int], ready: str, gone: bool, expected: tuple[int, int, bool]
+) -> None:
+    began = make_pod(0, ready=ready)
+    began["metadata"] |= {"deletionTimestamp": "2026-01-01T00:00:00Z"} if gone else {}
+    reports = (make_report(1, instances_wanted=3), make_report())
+    seen = found(reports=reports, pods=(began, make_pod(1)), first=first)
+    assert (seen.now, seen.at_work, seen.under_way) == expected
+
+
+@pytest.mark.parametrize("other", ["True", "False"], ids=["another serves", "none does"])
+def test_a_step_with_which_its_pod_takes_no_requests_is_taken_back_and_not_tried_again(other: str) -> None:
+    """Also when no container ended: Triton may have, inside."""
+    pods = (make_pod(0, ready="False"), make_pod(1, ready=other))
+    state = InstancesState()
+    seen = found(reports=(make_report(), make_report()), pods=pods, first=FIRST)
+    told = [decide(state, seen, None, at, 300.0, may_shrink=True) for at in range(0, 80, 10)]
+    assert told == [3, 3, 3, 3, 3, 3, 1, 1]
+    assert state.barred_until == 60.0 + BARRED_SECONDS
 
 
 def test_a_slot_of_a_pod_that_has_more_first_is_measured_with_those() -> None:
