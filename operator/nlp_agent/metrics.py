@@ -27,14 +27,14 @@ class ModelsCollector(Collector):
         serving = _gauge("model_serving", "1 when a proven version takes requests.", "model")
         quarantined = _gauge("model_quarantined", "1 while a version is refused.", "model", "reason")
         load = _gauge("model_load_seconds", "Duration of the last load, without its proof.", "model")
-        instances = _gauge("model_instances", "Instances that take its requests.", "model")
+        instances = _gauge("model_instances", "Instances that were proven or seen to work.", "model")
         for name, model in sorted(self._models().items()):
             serving.add_metric([name], 1.0 if model.live else 0.0)
             if model.refusal is not None:
                 quarantined.add_metric([name, model.refusal.reason], 1.0)
             if model.live is not None:
                 load.add_metric([name], model.load_seconds)
-                instances.add_metric([name], model.live.instances)
+                instances.add_metric([name], model.at_work)
         measures = self._measures()
         return [
             serving,
