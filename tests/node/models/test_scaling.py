@@ -16,7 +16,7 @@ import pytest
 
 from localcluster.cluster import Cluster
 from tests.faults.plain_api import Obj
-from tests.node.models.install import measuring_by
+from tests.node.models.install import measuring_by, set_for_a_while
 from tests.node.models.place import Place, make_pool, until
 from tests.node.models.sleeper import Load, make_sleeper, put_sleeper
 
@@ -36,7 +36,7 @@ def stepping(installed: Cluster) -> Iterator[None]:
     pool = make_pool(ROOMY)
     pool["spec"] |= {"device": {"type": "Cpu", "cpu": {"cores": "500m"}}, "maxDevices": 2}
     installed.apply(pool)
-    with measuring_by(installed, "Scrape", NLP_OPERATOR_MOST_INSTANCES="4"):
+    with set_for_a_while(installed, NLP_OPERATOR_SIGNALS="Scrape"):
         yield
     installed.kubectl("delete", f"devicepool/{ROOMY}", "--wait=false")
 
