@@ -83,12 +83,13 @@ def scaled(histogram: Histogram, share: float) -> Histogram:
 
 
 def added(a: Histogram, b: Histogram) -> Histogram:
-    """At the bounds of `b`, the newer one: agents of two releases may have none in common."""
+    """At the bounds of that which has more of them, or as many and larger ones: agents of two releases may
+    have none in common, and the sum is not to depend on the order of pods."""
     if not a.bounds or not b.bounds:
         return a if a.bounds else b
-    return Histogram(
-        b.bounds, tuple(x + y for x, y in zip(_spread(a, b.bounds).counts, b.counts, strict=True))
-    )
+    bounds = max(a.bounds, b.bounds, key=lambda one: (len(one), one))
+    counts = zip(_spread(a, bounds).counts, _spread(b, bounds).counts, strict=True)
+    return Histogram(bounds, tuple(x + y for x, y in counts))
 
 
 def at_most(histogram: Histogram, seconds: float) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import pytest
 from hypothesis import given
@@ -22,9 +23,12 @@ from nlp_operator.planning.readings.latency import (
 
 INF = math.inf
 LATENCIES = st.lists(st.floats(0.0001, 300), max_size=60)
+FEW = (0.01, 0.1, 1.0, INF)
+Pods = list[tuple[list[float], int]]
+"""What each has answered, and which of two releases it is."""
 
 
-def of(latencies: list[float], bounds: tuple[float, ...] = (0.01, 0.1, 1.0, INF)) -> Histogram:
+def of(latencies: list[float], bounds: tuple[float, ...] = FEW) -> Histogram:
     return Histogram(bounds, tuple(float(sum(one <= bound for one in latencies)) for bound in bounds))
 
 
@@ -93,10 +97,16 @@ def test_at_other_bounds_only_what_both_have_is_told() -> None:
     assert since(of([0.5]), EMPTY) == of([0.5])
 
 
-def test_sum_of_two_sets_of_bounds_has_those_of_the_newer() -> None:
-    both = added(of([0.05, 0.4]), of([0.05], (0.2, 0.55, INF)))
-    assert both.bounds == (0.2, 0.55, INF)
-    assert both.counts == pytest.approx((2 + 1 / 9, 2.5, 3.0))
+def test_sum_of_two_sets_of_bounds_has_those_of_the_longer_one() -> None:
+    both = added(of([0.05], (0.2, 0.55, 2.0, INF)), of([0.05, 0.4], (0.01, 0.1, INF)))
+    assert both.bounds == (0.2, 0.55, 2.0, INF)
+    assert both.counts == pytest.approx((2, 2, 2, 3))
+
+
+def test_sum_of_two_sets_of_as_many_bounds_has_the_larger_ones() -> None:
+    both = added(of([0.05, 0.4]), of([0.05], (0.2, 0.55, 2.0, INF)))
+    assert both.bounds == (0.2, 0.55, 2.0, INF)
+    assert both.counts == pytest.approx((2 + 1 / 9, 2.5, 3.0, 3.0))
     assert added(EMPTY, both) == added(both, EMPTY) == both
 
 
@@ -106,6 +116,23 @@ def test_a_quantile_is_known_when_two_sets_of_bounds_have_none_in_common() -> No
     mixed = added(old, of([0.15] * 100, (0.11, 0.19, INF)))
     assert quantile(mixed, 0.95) == pytest.approx(0.19, rel=0.01)
     assert quantile(difference(mixed, old), 0.95) == pytest.approx(0.186)
+
+
+@given(
+    st.lists(st.tuples(LATENCIES, st.integers(0, 1)), min_size=2, max_size=6).flatmap(
+        lambda pods: st.tuples(st.just(pods), st.permutations(pods))
+    ),
+    st.sampled_from([(0.2, 0.55, INF), (0.02, 0.2, 2.0, INF)]),
+)
+def test_a_sum_does_not_depend_on_the_order_of_pods(
+    orders: tuple[Pods, Pods], others: tuple[float, ...]
+) -> None:
+    """Of agents of two releases."""
+    first, second = (
+        reduce(added, [of(latencies, (FEW, others)[which]) for latencies, which in pods]) for pods in orders
+    )
+    assert first.bounds == second.bounds
+    assert first.counts == pytest.approx(second.counts)
 
 
 @given(LATENCIES, LATENCIES, st.floats(0, 1))
