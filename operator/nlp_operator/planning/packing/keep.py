@@ -26,6 +26,9 @@ def keep(problem: Problem, current: Plan) -> Ledger:
             _keep_shared(ledger, server)
         else:
             _keep_dedicated(ledger, server)
+    for server in _cheapest_first(problem, current.servers):
+        if not server.shared:
+            _keep_against_its_rules(ledger, server)
     for pool in problem.pools:
         _shed(ledger, pool)
     for shared in list(ledger.shared.values()):
@@ -98,6 +101,23 @@ def _keep_dedicated(ledger: Ledger, server: Server) -> None:
             ledger.add_dedicated(model, pool.name, stays)
             return
     ledger.stay_for_now(model.key, server)
+
+
+def _keep_against_its_rules(ledger: Ledger, server: Server) -> None:
+    """What runs where its share on spot pools or its spread puts no more of it stays as long as the model has
+    too few without: an edit takes nothing from what serves."""
+    model, pool = ledger.problem.model.get(server.models[0]), ledger.problem.pool.get(server.pool)
+    if model is None or model.shared or pool is None or not ledger.admitted(model, pool):
+        return
+    if pool.name in ledger.leaving.get(model.key, {}):
+        return  # no replica may be there any more: all of it leaves once the others serve
+    counts = ledger.dedicated.get(model.key, {})
+    here = counts.get(pool.name, 0)
+    ran = server.replicas * server.devices // model.devices
+    most = min(ran, model.split.get(pool.name, 0)) if model.split else ran
+    more = min(most - here, model.replicas - sum(counts.values()))
+    if more > 0:
+        ledger.add_dedicated(model, pool.name, more)
 
 
 def _keep_shared(ledger: Ledger, server: Server) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -129,6 +130,32 @@ def test_what_runs_stays_when_a_cheaper_pool_comes() -> None:
     model = make_model("a")
     running = plan(make_problem([DEAR], [model]))
     assert plan(make_problem([CHEAP, DEAR], [model]), running) == running
+
+
+@pytest.mark.parametrize(
+    "rule", [{"spot_millis": 500}, {"spread": 2}], ids=["its share on spot", "its spread"]
+)
+def test_a_rule_that_is_edited_takes_nothing_from_what_runs(rule: dict[str, Any]) -> None:
+    """It decides of the replicas that come; with those that go, what was in the wrong place goes first."""
+    pools = [make_pool("spot", spot=True), make_pool("stable", price_micros=9_000_000)]
+    four, six = make_model("a", replicas=4), make_model("a", replicas=6, **rule)
+    running = plan(make_problem(pools, [four]))
+    assert running.replicas(four.key) == {"spot": 4}
+    edited = plan(make_problem(pools, [replace(four, **rule)]), running)
+    assert (edited.replicas(four.key), edited.leaving, edited.missing) == ({"spot": 4}, (), {})
+    grown = plan(make_problem(pools, [six]), edited)
+    assert grown.replicas(four.key) == {"spot": 4, "stable": 2}
+    shrunk = plan(make_problem(pools, [replace(six, replicas=4)]), grown)
+    assert shrunk.replicas(four.key) == {"spot": 2, "stable": 2}
+
+
+def test_what_may_not_be_on_spot_any_more_leaves_when_the_others_serve() -> None:
+    pools = [make_pool("spot", spot=True), make_pool("stable", price_micros=9_000_000)]
+    model = make_model("a", replicas=4)
+    running = plan(make_problem(pools, [model]))
+    edited = plan(make_problem(pools, [replace(model, spot_millis=0)]), running)
+    assert edited.replicas(model.key) == {"stable": 4}
+    assert [(one.pool, one.replicas) for one in edited.leaving] == [("spot", 4)]
 
 
 def test_a_repack_takes_the_cheaper_pool() -> None:

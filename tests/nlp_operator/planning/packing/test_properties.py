@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from random import Random
 from typing import TypeVar
@@ -65,11 +66,11 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
             if limit.max_devices is not None and by_namespace[pool.name, namespace] > limit.max_devices:
                 wrong.append(f"{namespace} is over its limit on {pool.name}")
     for model in problem.models:
-        wrong += _wrongs_of(problem, found, model)
+        wrong += _wrongs_of(problem, found, model, before.replicas(model.key))
     return wrong
 
 
-def _wrongs_of(problem: Problem, found: Plan, model: Model) -> list[str]:
+def _wrongs_of(problem: Problem, found: Plan, model: Model, ran: Mapping[str, int]) -> list[str]:
     wrong = []
     counts = found.replicas(model.key)
     total = sum(counts.values())
@@ -81,11 +82,13 @@ def _wrongs_of(problem: Problem, found: Plan, model: Model) -> list[str]:
         return wrong
     if total > model.replicas:
         wrong.append(f"{model.key} has more than it asked for")
-    if any(count > model.most_in_a_pool for count in counts.values()):
+    if any(count > max(model.most_in_a_pool, ran.get(pool, 0)) for pool, count in counts.items()):
         wrong.append(f"{model.key} is not spread")
     if model.split and any(count > model.split.get(pool, 0) for pool, count in counts.items()):
         wrong.append(f"{model.key} is not divided as scaling asked")
-    if sum(count for pool, count in counts.items() if problem.pool[pool].spot) > model.spot_replicas:
+    on_spot = {pool: count for pool, count in counts.items() if problem.pool[pool].spot}
+    beyond = sum(on_spot.values()) > model.spot_replicas
+    if beyond and any(count > ran.get(pool, 0) for pool, count in on_spot.items()):
         wrong.append(f"{model.key} has too much on spot pools")
     return wrong
 
