@@ -191,7 +191,7 @@ def test_metrics_page_joins_three_sources_and_parses(echo: RunningAgent) -> None
         for sample in found["envoy_vhost_route_upstream_rq_time"].samples
         if sample.name.endswith("_bucket") and sample.labels["envoy_virtual_host"] == "http"
     ]
-    assert "150" in {sample.labels["le"] for sample in buckets}
+    assert "149.875" in {sample.labels["le"] for sample in buckets}, "just below 150, as Envoy counts"
     assert max(sample.value for sample in buckets) >= 1
     serving = {s.labels["model"]: s.value for s in found["nlp_agent_model_serving"].samples}
     assert serving == {"echo": 1.0, "other": 1.0}
