@@ -6,12 +6,13 @@
 `versions` changes the version of a model with two replicas, beside the old one in memory; `replaced` that of
 a model too large for it, in pods of their own; clients ask all the while, in an open loop. `together` holds
 twenty small models as a pod each, and in one shared server. `moves` takes a model to and fro between two
-shared servers, fifty times, under load; `repack` has the operator empty servers to save money, also under
-load. `cached` adds models whose artifact is in the store to a shared server that runs, and tells where the
-seconds from `kubectl apply` to Ready go. `profiled` starts a model whose speed is measured first. `lateness`
-and `sixty` need the agent, Triton and Envoy only: what a resident model's callers feel while others are
-loaded and unloaded, and sixty models in one server. The models sleep for a fixed time, so that cores are not
-what is measured. Exit code 1 when something that must hold did not (`broken_in`).
+shared servers, fifty times, under load; `repack` has the operator empty servers to save money, and `scaled`
+has a shared server grow and shrink with the load of one of its models, both under load. `cached` adds models
+whose artifact is in the store to a shared server that runs, and tells where the seconds from `kubectl apply`
+to Ready go; `bucket` does so with a store in a bucket. `profiled` starts a model whose speed is measured
+first. `lateness` and `sixty` need the agent, Triton and Envoy only: what a resident model's callers feel
+while others are loaded and unloaded, and sixty models in one server. The models sleep for a fixed time, so
+that cores are not what is measured. Exit code 1 when something that must hold did not (`broken_in`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,9 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from itertools import pairwise
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import urlsplit
 
 from benchmarks.believed_latency import Clients, request_of
 from benchmarks.measures import quantile, rows_of, table, write_json
@@ -43,10 +46,11 @@ from tests.faults.audit import Entry
 from tests.faults.plain_api import Obj
 from tests.nlp_agent.artifacts import make_artifact
 from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent, session_members, wait_until
-from tests.node.models.install import install, make_place, set_for_a_while
+from tests.node.models.install import install, make_place, measuring_by, set_for_a_while
 from tests.node.models.place import MODEL, POOL, Place, make_pool, until
 from tests.node.models.sleeper import Load, make_sleeper, put_sleeper
 from tests.node.models.test_shared import leads_to
+from tests.s3_server import ACCESS, BUCKET, PREFIX, SECRET, s3_server
 
 CHANGES = 20
 REPLACEMENTS = 5
@@ -54,6 +58,9 @@ MOVES = 50
 STEPS = 3
 """Servers that are emptied to save money, one after the other."""
 REPACK_SECONDS = 10
+BUSY_RATE = 16.0
+"""Of one model; a replica bears ten."""
+QUIET_RATE = 2.0
 RATE = 8.0
 """Requests a second: two replicas bear twenty."""
 SMALL_MODELS = 20
@@ -310,6 +317,47 @@ def servers_in(place: Place) -> dict[str, Obj]:
     return {one["metadata"]["name"]: one for one in items}
 
 
+# --- a shared server that grows and shrinks ---
+
+
+def scaled(cluster: Cluster) -> Row:
+    """Of three models in one server one gets more requests than a replica bears, and then few again."""
+    models = ("busy", "calm-a", "calm-b")
+    with a_place(cluster) as place, measuring_by(cluster, "Scrape"):
+        put_sleeper(place)
+        target = {"quantile": "0.95", "milliseconds": 1000}
+        share(place, dict.fromkeys(models, POOL), maxReplicas=4, latencyTarget=target)
+        server, rates = leads_to(place, "busy"), dict.fromkeys(models, QUIET_RATE)
+        most, took = [], []
+
+        def replicas() -> int:
+            """As many as it is to have, once these are all that there are and all are ready."""
+            there = server_pods(place)
+            wanted = int(servers_in(place)[server]["spec"]["replicas"])
+            return wanted if len(there) == wanted and all(map(is_ready, there)) else 0
+
+        def change(number: int) -> None:
+            began = time.monotonic()
+            if number == 1:
+                until(lambda: all(is_measured(place, one) for one in models), "they are measured", 240.0)
+            elif number == 2:
+                rates["busy"] = BUSY_RATE
+                most.append(until(lambda: replicas() if replicas() >= 2 else None, "it has grown", 300.0))
+            else:
+                rates["busy"] = QUIET_RATE
+                until(lambda: replicas() == 1, "it has shrunk", 700.0)
+            took.append(time.monotonic() - began)
+
+        row = asyncio.run(under_load(place, rates, 3, change))
+        found = {"grownSeconds": took[1], "grownTo": most[0], "shrunkSeconds": took[2]}
+        place.kubectl("delete", "nlp", "--all", "--wait=false")
+        return {**row, **found}
+
+
+def is_measured(place: Place, name: str) -> bool:
+    return place.condition("SignalsAvailable", name).get("status") == "True"
+
+
 # --- twenty models, a pod each and in one server ---
 
 
@@ -371,6 +419,25 @@ def server_pods(place: Place) -> list[Obj]:
 def cached(cluster: Cluster) -> Row:
     with a_place(cluster) as place:
         return join_one_by_one(place)
+
+
+def bucket(cluster: Cluster) -> Row:
+    """The same where the store is a bucket, of a server that listens where pods reach this machine."""
+    address = str(urlsplit(cluster.url).hostname)
+    with (
+        TemporaryDirectory(prefix="nlp-s3-") as folder,
+        s3_server(Path(folder) / "server", address) as server,
+        a_place(cluster) as place,
+        set_for_a_while(
+            cluster,
+            NLP_OPERATOR_STORE_URL=f"s3://{BUCKET}/{PREFIX}",
+            NLP_OPERATOR_STORE_ENDPOINT=server.endpoint,
+            NLP_OPERATOR_STORE_SECRET_NAME="store",
+        ),
+    ):
+        keys = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
+        place.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "store"}, "stringData": keys})
+        return join_one_by_one(place, server.store(place.namespace))
 
 
 def join_one_by_one(place: Place, store: Path | None = None) -> Row:
@@ -640,7 +707,9 @@ ON_CLUSTER: Mapping[str, Callable[[Cluster], Row]] = {
     "together": together,
     "moves": moves,
     "repack": repack,
+    "scaled": scaled,
     "cached": cached,
+    "bucket": bucket,
     "profiled": profiled,
 }
 ALONE: Mapping[str, Callable[[], Row]] = {"lateness": lateness, "sixty": sixty}
@@ -659,8 +728,12 @@ def broken_in(found: Mapping[str, Any]) -> list[str]:
                 f"cached, {kind}: the slowest was Ready after {row['secondsMost']:.1f} s; it must be "
                 f"{MOST_CACHED_SECONDS:g} at most."
             )
-        if row["buildJobs"]:
-            broken.append(f"cached, {kind}: {row['buildJobs']} had a build Job; it must be none.")
+    for part, kinds in ((one, found.get(one, {})) for one in ("cached", "bucket")):
+        broken += [
+            f"{part}, {kind}: {row['buildJobs']} had a build Job; it must be none."
+            for kind, row in kinds.items()
+            if row["buildJobs"]
+        ]
     if not found.get("replaced", {}).get("podsReplaced", True):
         broken.append("replaced: a pod of the first version is left; each must have given way.")
     if unready := found.get("repack", {}).get("saidNotReady"):

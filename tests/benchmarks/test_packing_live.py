@@ -17,6 +17,7 @@ GOOD: dict[str, Any] = {
     "repack": {"requests": 900, "failed": 0, "saidNotReady": []},
     "together": {"Dedicated": {"models": 20}, "Shared": {"models": 20}},
     "cached": {"beside": QUICK, "stored": QUICK},
+    "bucket": {"beside": QUICK, "stored": QUICK},
     "lateness": {"failed": 0, "p50": CALM, "p95": CALM, "p99": CALM},
     "sixty": {"unanswered": []},
 }
@@ -37,6 +38,11 @@ GOOD: dict[str, Any] = {
             "cached",
             {"beside": QUICK | {"buildJobs": 3}},
             ["cached, beside: 3 had a build Job; it must be none."],
+        ),
+        (
+            "bucket",
+            {"stored": QUICK | {"buildJobs": 10, "secondsMost": 9.0}},
+            ["bucket, stored: 10 had a build Job; it must be none."],
         ),
         (
             "replaced",
