@@ -31,7 +31,9 @@ def _first_fit(ledger: Ledger, model: Model) -> bool:
     group = group_of(model)
     for server in ledger.in_group.get(group, {}).values():
         seat = seat_in(ledger, model, server)
-        if seat is not None and seat.replicas == server.replicas and seat.granted == model.replicas:
+        if seat is None or seat.over_millis:
+            continue
+        if seat.replicas == server.replicas and seat.granted == model.replicas:
             ledger.join(server, model)
             return True
     for pool in ledger.options(model):

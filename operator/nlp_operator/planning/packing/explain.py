@@ -180,7 +180,7 @@ class Explainer:
 
     def _can_join(self, model: Model, pool: Pool) -> bool:
         there = self._with_memory_for(model, pool)
-        return any(one.busy_with(one.replicas, model) <= one.capacity_millis for one in there)
+        return any(not one.over_with(one.replicas, model) for one in there)
 
     def _with_memory_for(self, model: Model, pool: Pool) -> list[SharedServer]:
         if not model.shared:
@@ -194,11 +194,7 @@ class Explainer:
 
     def _too_busy(self, model: Model, pool: Pool) -> Refusal | None:
         """Of a pool without a free slot: there is memory in a server, and no time."""
-        there = [
-            one
-            for one in self._with_memory_for(model, pool)
-            if one.busy_with(one.replicas, model) > one.capacity_millis
-        ]
+        there = [one for one in self._with_memory_for(model, pool) if one.over_with(one.replicas, model)]
         if not there:
             return None
         best = min(there, key=lambda one: (one.busy_with(one.replicas, model), one.name))
@@ -320,10 +316,10 @@ class Explainer:
             f"{counted(home.replicas, 'replica')} at {money(self._slot(home.pool.name, model))} an hour: it "
             f"takes {memory.mebibytes:,} MiB ({memory.source}){with_margin} of a slot's "
             f"{home.capacity_mebibytes:,} MiB, of which {home.free_mebibytes:,} are left."
-            f"{self._head_room(home)}"
+            f"{self._head_room(model, home)}"
         )
 
-    def _head_room(self, home: SharedServer) -> str:
+    def _head_room(self, model: Model, home: SharedServer) -> str:
         """Where anything is known of it."""
         whole, may = self._whole(home), home.capacity_millis
         if not home.busy_millis:
@@ -332,7 +328,23 @@ class Explainer:
         kept = f" At {who} a slot {percent(home.busy_millis, whole)} busy"
         if home.busy_millis <= may:
             return f"{kept}, where neighbours may {percent(may, whole)}."
-        return f"{kept}, where neighbours may {percent(may, whole)}: nobody moves in."
+        return f"{kept}, where neighbours may {percent(may, whole)}: {self._crowded(model, home)}."
+
+    def _crowded(self, model: Model, home: SharedServer) -> str:
+        if (
+            len(home.members) > 1
+            and model.need(home.pool.name).load_millis
+            and not self._time_elsewhere(model)
+        ):
+            return "there is memory for it, and no other place with time for it"
+        return "who adds to that moves in only where there is no other place"
+
+    def _time_elsewhere(self, model: Model) -> bool:
+        """Whether a model that is in a server would find a place with time for it outside."""
+        return any(
+            self.ledger.room(pool, model.namespace, model.devices) or self._can_join(model, pool)
+            for pool in self.ledger.options(model)
+        )
 
     # --- what would change it ---
 

@@ -1,4 +1,8 @@
-"""One model into what is there, at the least price. Nothing that is there moves for it."""
+"""One model into what is there, at the least price. Nothing that is there moves for it.
+
+Memory is hard. How busy neighbours may keep a slot is a reason to take another place, and be it a new device;
+it is none to refuse a model that has no other (`last_resort`, docs/decisions/0102-head-room.md).
+"""
 
 from __future__ import annotations
 
@@ -8,12 +12,13 @@ from nlp_operator.planning.packing.ledger import Group, Ledger, SharedServer, gr
 from nlp_operator.planning.packing.problem import Model, Pool
 
 
-def insert(ledger: Ledger, model: Model) -> int:
-    """Gives it replicas up to what it asks for; returns how many more it has than before."""
+def insert(ledger: Ledger, model: Model, *, last_resort: bool = False) -> int:
+    """Gives it replicas up to what it asks for; returns how many more it has than before. `last_resort`: a
+    model that has no place yet, and finds none with time for it, gets one where there is memory."""
     before = ledger.granted(model)
     if before < model.replicas:
         if model.shared:
-            _insert_shared(ledger, model)
+            _insert_shared(ledger, model, last_resort=last_resort)
         else:
             insert_dedicated(ledger, model)
     return ledger.granted(model) - before
@@ -60,28 +65,40 @@ class _Seat:
     wasted_mebibytes: int
     """In replicas that the model did not ask for, or that others now have without asking."""
     left_millis: int
-    """Of the scarcer of memory and compute, once it is in."""
+    """Of the scarcer of memory and compute, once it is in; below zero: the slot is busier than neighbours may
+    keep it."""
+    over_millis: int = 0
+    """By how much it makes a slot busier than neighbours may: a last resort."""
 
     @property
-    def rank(self) -> tuple[int, int, int, int, str]:
+    def rank(self) -> tuple[int, int, int, bool, int, int, str]:
+        return (self.over_millis, -self.granted, self.added_micros, *self.fit)
+
+    @property
+    def fit(self) -> tuple[bool, int, int, str]:
+        """Of places at the same price: what is full, but not too full."""
         name = self.server.name if self.server is not None else f"~{self.pool.name}"
-        return (-self.granted, self.added_micros, self.wasted_mebibytes, self.left_millis, name)
+        return (self.left_millis < 0, self.wasted_mebibytes, abs(self.left_millis), name)
 
 
-def _insert_shared(ledger: Ledger, model: Model) -> None:
+def _insert_shared(ledger: Ledger, model: Model, *, last_resort: bool) -> None:
     """Also of a model that has too few replicas where it is: its server grows, or it moves, whichever is
     cheaper once the move is counted. Where it would have no more than now, it stays."""
     home = ledger.home.get(model.key)
     if home is None:
         seat = min(_seats(ledger, model), key=lambda one: one.rank, default=None)
-        if seat is not None:
+        if seat is not None and (last_resort or not seat.over_millis):
             _sit(ledger, model, seat)
         return
     had = home.replicas
     alone = len(home.members) == 1
     ledger.leave(model)
     staying = _return(ledger, model, home, had, alone=alone)
-    seats = [one for one in _seats(ledger, model) if one.server is not home and one.granted > had]
+    seats = [
+        one
+        for one in _seats(ledger, model)
+        if one.server is not home and one.granted > had and not one.over_millis
+    ]
     share = 1000 + ledger.problem.settings.move_millis
     best = min(
         [staying, *seats],
@@ -89,7 +106,7 @@ def _insert_shared(ledger: Ledger, model: Model) -> None:
             -one.granted,
             one.added_micros * (1000 if one is staying else share),
             one is not staying,
-            *one.rank[2:],
+            *one.fit,
         ),
     )
     if best is staying:
@@ -143,7 +160,7 @@ def _seats(ledger: Ledger, model: Model) -> list[_Seat]:
 
 
 def seat_in(ledger: Ledger, model: Model, server: SharedServer) -> _Seat | None:
-    """`None`: it does not fit there."""
+    """`None`: there is no memory for it."""
     pool = server.pool
     size = ledger.mebibytes(model, pool.name)
     left = server.capacity_mebibytes - server.used_mebibytes - size
@@ -153,8 +170,6 @@ def seat_in(ledger: Ledger, model: Model, server: SharedServer) -> _Seat | None:
     if model.replicas > replicas:
         replicas = min(model.replicas, replicas + ledger.room(pool, server.group[0], server.group[2]))
     idle = server.capacity_millis - server.busy_with(replicas, model)
-    if idle < 0:
-        return None
     grown = replicas - server.replicas
     return _Seat(
         server,
@@ -164,6 +179,7 @@ def seat_in(ledger: Ledger, model: Model, server: SharedServer) -> _Seat | None:
         grown * server.group[2] * pool.price_micros,
         grown * server.used_mebibytes + max(0, replicas - model.replicas) * size,
         min(left * 1000 // max(server.capacity_mebibytes, 1), idle * 1000 // server.capacity_millis),
+        server.over_with(replicas, model),
     )
 
 

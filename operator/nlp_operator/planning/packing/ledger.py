@@ -62,6 +62,13 @@ class SharedServer:
             busy = sum(-(-one.need(pool).load_millis // replicas) for one in self.members.values())
         return busy + (-(-model.need(pool).load_millis // replicas) if model is not None else 0)
 
+    def over_with(self, replicas: int, model: Model) -> int:
+        """By how much each slot would then be busier than neighbours may keep it. None by a model that adds
+        no time: it takes none from anybody, however busy they are."""
+        if not model.need(self.pool.name).load_millis:
+            return 0
+        return max(0, self.busy_with(replicas, model) - self.capacity_millis)
+
 
 class Ledger:
     def __init__(self, problem: Problem) -> None:

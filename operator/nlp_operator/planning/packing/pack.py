@@ -69,7 +69,8 @@ class _Batch:
         items = [one for one in self.items[pool.name] if self.alive[one.number]]
         self.items[pool.name] = items
         first = next(one for one in items if one.number == seed)
-        chosen, memory_left, busy_left = [seed], memory - first.mebibytes, busy - first.load_millis
+        chosen, memory_left = [seed], memory - first.mebibytes
+        busy_left = max(0, busy - first.load_millis)  # what adds no time joins however busy that is
         target = memory * (1000 - GREEDY_MILLIS) // 1000
         rest = []
         for one in items:

@@ -31,15 +31,15 @@ def plan(problem: Problem, current: Plan = NOTHING) -> Plan:
 
 
 def fresh(problem: Problem) -> Plan:
-    """As if nothing ran. Where not everything finds a place that a pool admits, those who have least choice
-    come first in another try."""
+    """As if nothing ran. Where not everything finds a place that a pool admits, and time there, those who
+    have least choice come first in another try."""
     found = _packed(problem, choosy_first=False)
     ledger = Ledger(problem)
-    if not any(ledger.options(problem.model[key]) for key in found.missing):
+    if not (any(ledger.options(problem.model[key]) for key in found.missing) or _over(problem, found)):
         return found
     return min(
         (found, _packed(problem, choosy_first=True)),
-        key=lambda one: (_missing(problem, one), price_micros(problem, one)),
+        key=lambda one: (_missing(problem, one), _over(problem, one), price_micros(problem, one)),
     )
 
 
@@ -57,7 +57,10 @@ def repack(problem: Problem, current: Plan = NOTHING) -> Plan:
         return stable
     candidates = [stable, _drain(problem, stable)]
     if not stable.leaving:  # everything anew knows nothing of what still serves elsewhere
-        candidates.append(with_names_of(fresh(problem), stable))
+        anew = with_names_of(fresh(problem), stable)
+        fewer = _missing(problem, anew) < _missing(problem, stable)
+        if fewer or _over(problem, anew) <= _over(problem, stable):  # money is no reason to crowd anybody
+            candidates.append(anew)
     ledger = Ledger(problem)
 
     def cost(one: Plan) -> tuple[tuple[tuple[int, int], ...], int]:
@@ -80,6 +83,18 @@ def _missing(problem: Problem, one: Plan) -> tuple[tuple[int, int], ...]:
     for key, count in one.missing.items():
         counts[problem.model[key].priority] += count
     return tuple((priority, counts[priority]) for priority in sorted(counts, reverse=True))
+
+
+def _over(problem: Problem, one: Plan) -> int:
+    """By how much slots are busier than neighbours may keep them, in all. A model that does so alone is
+    nobody's neighbour there."""
+    over = 0
+    for server in one.servers:
+        if server.shared and len(server.models) > 1:
+            needs = (problem.model[key].need(server.pool) for key in server.models)
+            loads = [-(-need.load_millis // server.replicas) for need in needs]
+            over += max(0, sum(loads) - max(problem.settings.busy_millis * server.devices, *loads))
+    return over
 
 
 # --- a little at a time ---

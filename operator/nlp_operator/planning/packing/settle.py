@@ -1,4 +1,8 @@
-"""What is missing gets a place, the highest priority first; where none is left, lower ones make room."""
+"""What is missing gets a place, the highest priority first; where none is left, lower ones make room.
+
+A place without time for it counts as one before anybody has to make room: nobody loses a replica because
+others are busy.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +70,7 @@ def _lift(ledger: Ledger, lower: list[Model], missing: list[Model]) -> Ledger:
 def _insert_all(ledger: Ledger, models: list[Model]) -> bool:
     """Again and again while it helps: a server that one of them opens may have room for another."""
     helped = False
-    while models and sum(insert(ledger, one) for one in models):
+    while models and sum(insert(ledger, one, last_resort=True) for one in models):
         helped = True
         models = [one for one in models if ledger.missing(one)]
     return helped

@@ -44,8 +44,20 @@ def test_a_shared_model_is_told_how_busy_its_slot_is() -> None:
     )
     alone = told([L4], [make_shared(load_millis=900)])
     assert alone.why.endswith(
-        " At its busiest it keeps a slot 90 % busy, where neighbours may 70 %: nobody moves in."
+        " At its busiest it keeps a slot 90 % busy, where neighbours may 70 %: who adds to that moves in "
+        "only where there is no other place."
     )
+
+
+def test_a_model_that_got_a_slot_without_time_is_told_why() -> None:
+    models = [make_shared(load_millis=300), make_shared("other", load_millis=600), make_shared("idle")]
+    found = told([make_pool(max_devices=1)], models)
+    assert not found.missing
+    assert found.why.endswith(
+        " At their busiest its models keep a slot 90 % busy, where neighbours may 70 %: there is memory for "
+        "it, and no other place with time for it."
+    )
+    assert not told([make_pool(max_devices=1)], models, "team/idle").missing
 
 
 def test_a_pool_without_time_is_refused_for_that() -> None:

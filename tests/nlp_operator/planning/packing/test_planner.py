@@ -76,6 +76,108 @@ def test_neighbours_leave_each_other_time() -> None:
     assert together(plan(make_problem([make_pool()], models))) == [["a"], ["b"], ["c"]]
 
 
+ONE = make_pool(max_devices=1)
+"""Room for one server, with memory for ten models."""
+
+
+@pytest.mark.parametrize(
+    ("there", "new"),
+    [
+        pytest.param([make_shared("a", load_millis=720)], make_shared("new"), id="adds no time"),
+        pytest.param(
+            [make_shared("a", load_millis=720)], make_shared("new", load_millis=300), id="adds time"
+        ),
+        pytest.param([make_shared("a")], make_shared("new", load_millis=900), id="busy by itself"),
+        pytest.param(
+            [make_shared("a", load_millis=600, replicas=2)],
+            make_shared("new", load_millis=900, replicas=2),
+            id="replicas",
+        ),
+    ],
+)
+def test_no_model_is_refused_for_time_where_there_is_memory(there: list[Model], new: Model) -> None:
+    pool = make_pool(max_devices=max(one.replicas for one in there))
+    running = plan(make_problem([pool], there))
+    problem = make_problem([pool], [*there, new])
+    for found in (plan(problem, running), plan(problem)):
+        assert together(found) == [["a", "new"]]
+        assert not found.missing
+        assert plan(problem, found) == found
+        assert repack(problem, found) == found
+
+
+def test_a_neighbour_that_slept_or_was_deleted_finds_its_place_again() -> None:
+    busy, idle = make_shared("busy", load_millis=500), make_shared("idle")
+    both = make_problem([ONE], [busy, idle])
+    running = plan(both)
+    more = replace(busy, believed=Need(busy.believed.memory, 720))
+    for without in ([more], [more, replace(idle, replicas=0)]):
+        alone = plan(make_problem([ONE], without), running)
+        assert together(alone) == [["busy"]]
+        assert together(plan(make_problem([ONE], [more, idle]), alone)) == [["busy", "idle"]]
+
+
+def test_what_adds_no_time_opens_no_server_for_it() -> None:
+    models = [make_shared("a", load_millis=720), make_shared("new")]
+    problem = make_problem([make_pool()], models)
+    assert together(plan(problem)) == [["a", "new"]]
+    assert together(plan(problem, plan(make_problem([make_pool()], models[:1])))) == [["a", "new"]]
+
+
+def test_what_adds_no_time_goes_to_where_there_is_some() -> None:
+    models = [make_shared("a", load_millis=720), make_shared("b", load_millis=200)]
+    running = plan(make_problem([make_pool()], models))
+    found = plan(make_problem([make_pool()], [*models, make_shared("new")]), running)
+    assert together(found) == [["a"], ["b", "new"]]
+
+
+def test_a_new_device_is_taken_before_a_slot_without_time() -> None:
+    cheap, dear = make_pool("cheap", price_micros=1, max_devices=1), make_pool("dear")
+    models = [make_shared("a", load_millis=600), make_shared("new", load_millis=300)]
+    running = plan(make_problem([cheap, dear], models[:1]))
+    assert together(plan(make_problem([cheap, dear], models), running)) == [["a"], ["new"]]
+
+
+def test_of_slots_without_time_the_least_busy_is_taken() -> None:
+    models = [make_shared("a", load_millis=690), make_shared("b", load_millis=610)]
+    pools = [make_pool(max_devices=2)]
+    running = plan(make_problem(pools, models))
+    found = plan(make_problem(pools, [*models, make_shared("new", load_millis=300)]), running)
+    assert together(found) == [["a"], ["b", "new"]]
+
+
+def test_nobody_makes_room_for_time() -> None:
+    low = make_model("low", priority=0)
+    busy, new = make_shared("busy", load_millis=600), make_shared("new", load_millis=300, priority=900)
+    pools = [make_pool(max_devices=2)]
+    running = plan(make_problem(pools, [busy, low]))
+    found = plan(make_problem(pools, [busy, low, new]), running)
+    assert places(found) == {"busy": {"l4": 1}, "low": {"l4": 1}, "new": {"l4": 1}}
+    assert together(found) == [["busy", "new"]]
+
+
+def test_nobody_who_serves_moves_to_a_slot_without_time() -> None:
+    """Not for one more replica either."""
+    running = Plan(
+        (
+            Server("team/shared-0", "l4", "team", 1, 1, True, ("team/a",)),
+            Server("team/shared-1", "l4", "team", 1, 2, True, ("team/b",)),
+        )
+    )
+    models = [make_shared("a", load_millis=600, replicas=2), make_shared("b", load_millis=1200, replicas=2)]
+    problem = make_problem([make_pool(max_devices=3)], models)
+    assert plan(problem, running).servers == running.servers
+
+
+def test_money_crowds_nobody() -> None:
+    cheap, dear = make_pool("cheap", price_micros=1, max_devices=1), make_pool("dear", max_devices=1)
+    models = [make_shared(name, load_millis=600) for name in "ab"]
+    problem = make_problem([cheap, dear], models)
+    apart = plan(problem)
+    assert together(apart) == [["a"], ["b"]]
+    assert repack(problem, apart) == apart
+
+
 def test_a_busy_model_is_served_alone() -> None:
     assert together(plan(make_problem([make_pool()], [make_shared("a", 10, load_millis=5000)]))) == [["a"]]
 

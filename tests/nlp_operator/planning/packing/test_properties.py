@@ -99,8 +99,38 @@ def test_a_first_plan_is_within_memory_budgets_and_limits(problem: Problem) -> N
     assert wrongs(problem, found) == []
     for server in found.servers:
         members = [problem.model[key] for key in server.models]
+        loaded = [one for one in members if one.need(server.pool).load_millis]
         busy = sum(-(-one.need(server.pool).load_millis // server.replicas) for one in members)
-        assert len(members) == 1 or busy <= problem.settings.busy_millis * server.devices
+        if len(members) > 1 and loaded and busy > problem.settings.busy_millis * server.devices:
+            assert len(loaded) == 1 or any(_has_no_other_place(problem, found, one) for one in loaded)
+
+
+def _has_no_other_place(problem: Problem, found: Plan, model: Model) -> bool:
+    """With time for it, and as many replicas."""
+    ledger = keep(problem, found)
+    home, had = ledger.home[model.key], ledger.granted(model)
+    ledger.leave(model)
+    del ledger.in_group[home.group][home.name]
+    return insert(ledger, model) < had
+
+
+@given(change=changes())
+def test_no_model_without_a_place_is_refused_for_time(change: Change) -> None:
+    """What has none would have none if nothing kept anything busy."""
+    before, after = change
+    found = plan(after, plan(before))
+    for key in found.missing:
+        if key not in found.of_model:
+            ledger = keep(_without_load(after), found)
+            assert insert(ledger, ledger.problem.model[key]) == 0
+
+
+def _without_load(problem: Problem) -> Problem:
+    def idle(model: Model) -> Model:
+        needs = {pool: replace(need, load_millis=0) for pool, need in model.needs.items()}
+        return replace(model, believed=replace(model.believed, load_millis=0), needs=needs, lasting_millis=0)
+
+    return replace(problem, models=tuple(map(idle, problem.models)))
 
 
 @given(change=changes())
@@ -182,7 +212,7 @@ def test_no_model_is_refused_for_one_of_lower_priority(change: Change) -> None:
         for other in after.models:
             if other.priority < model.priority:
                 ledger.remove(other)
-        assert insert(ledger, model) == 0
+        assert insert(ledger, model, last_resort=True) == 0
 
 
 @given(problem=problems)
