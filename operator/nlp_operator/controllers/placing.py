@@ -39,12 +39,19 @@ from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.packing.planner import NOTHING, plan
 from nlp_operator.planning.packing.problem import Plan
 from nlp_operator.planning.packing.reading import Ask, ask_of, measured_of
+from nlp_operator.planning.packing.relief import Relief, next_relief
 from nlp_operator.planning.packing.saving import Moving, Saving, next_saving, servers_of, taken_back
 from nlp_operator.planning.pods import is_of_server
 from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.provision import BackOff, back_off, next_moment, waiting_in
 from nlp_operator.planning.readiness import says_ready
-from nlp_operator.planning.rest import free_devices, not_left_yet, not_to_be_moved, restless
+from nlp_operator.planning.rest import (
+    free_devices,
+    not_left_yet,
+    not_moved_out_yet,
+    not_to_be_moved,
+    restless,
+)
 from nlp_operator.planning.scaling.observed import asked_last, readable_pools
 from nlp_operator.planning.scaling.wanted import is_scaled
 from nlp_operator.planning.shared import owners_in
@@ -74,10 +81,12 @@ LOOK_SECONDS = 10.0
 
 MOST_PROFILES = 4096
 """Artifacts whose speed is remembered."""
+RELIEF_SECONDS = 60.0
+"""How often it is looked for a place for one of a server that is too busy, at most."""
 STEP_SECONDS = 3600.0
-"""For one of several models that move for money to be proven, besides the time it stays loaded after that."""
+"""For one of several models that move in a step to be proven, besides the time it stays loaded after that."""
 FAILED_SECONDS = 86_400.0
-"""For how long a model is not moved for money again after a move that was taken back; each time twice as
+"""For how long a model is not moved in a step again after a move that was taken back; each time twice as
 long."""
 
 
@@ -104,7 +113,7 @@ class Seen:
     homes: Mapping[Key, str] = field(default_factory=dict)
     """The shared server of each model, as it was found at the start."""
     moving: Moving = field(default_factory=dict)
-    """Models that move to save money and have not left their old places."""
+    """Models that move in a step and have not left their old places."""
     lasting: Mapping[str, int] = field(default_factory=dict)
     """Of models whose servers are too busy: see `Question`."""
 
@@ -123,7 +132,7 @@ class Made:
 
 @dataclass
 class Step:
-    """A move to save money that is on its way."""
+    """A move that only the operator wants, and that is on its way."""
 
     before: Plan
     plan: Plan
@@ -133,6 +142,8 @@ class Step:
     """Those that have not left their old places."""
     since: float
     """Monotonic: when it began, or the last of them left."""
+    for_money: bool
+    """Else for the load of its server."""
 
     def of(self, left: frozenset[str]) -> Moving:
         return {key: servers_of(self.before, key) for key in left}
@@ -166,16 +177,19 @@ class Placing:
     repack_seconds: float = 0.0
     """From the start, and from each look, to looking what moving would save; 0: nothing is moved for it."""
     step_seconds: float = STEP_SECONDS
-    """How long none of the models that move for money has to have left before they stay where they are."""
+    """How long none of the models of a step has to have left before they stay where they are."""
     on_saving: Callable[[Saving], None] = lambda saving: None
     """Told of each step that is begun."""
-    on_taken_back: Callable[[frozenset[str]], None] = lambda moved: None
+    on_relief: Callable[[Relief], None] = lambda relief: None
+    on_taken_back: Callable[[frozenset[str], bool], None] = lambda moved, for_money: None
     """Told of the models that do not run where a step would have had them, by key."""
     _saved_by: dict[str, float] = field(default_factory=dict)
     """Models that were moved to save money, by key, and when (monotonic): not again within `repack_seconds`,
     so that scaling and thrift, should they disagree, do not send a model to and fro."""
     _repack_after: float | None = None
     """Monotonic; `None`: this process has not looked yet."""
+    _relief_after: float = 0.0
+    """Monotonic."""
     _step: Step | None = None
     _failed: dict[str, Failed] = field(default_factory=dict)
     """Models by key: of steps that were taken back."""
@@ -326,6 +340,7 @@ class Placing:
             begun = self.clock.monotonic()
             try:
                 await self.look()
+                await self.relieve()
                 await self.save()
                 # A thousand models that come at once ask one after the other: half of the time is the loop's.
                 await asyncio.sleep(min(self.clock.monotonic() - begun, LONGEST_PAUSE_SECONDS))
@@ -385,24 +400,55 @@ class Placing:
         if now < self._repack_after or self.is_to_look:
             return
         self._repack_after = now + self.repack_seconds
-        running = _running(self._asking(), tuple(self.stores[kinds.DEPLOYMENT.name]), self._homes)
-        stay = not_to_be_moved(self.stores[kinds.MODEL.name])
-        stay |= restless(decision, running.objects, self._told(running))
+        stay = self._stay(decision)
         self._saved_by = {key: at for key, at in self._saved_by.items() if now - at < self.repack_seconds}
-        lately = self._saved_by.keys() | {key for key, one in self._failed.items() if now < one.until}
+        lately = self._saved_by.keys() | self._failed_lately(now)
         free = free_devices(self.stores[kinds.POOL.name], self.back_offs)
         found = await asyncio.to_thread(next_saving, decision.problem, decision.plan, stay, lately, free)
         if self.decision is not decision or self.is_to_look:
             self._repack_after = now  # it was found for what is no more
         elif found is not None:
-            self._step = Step(decision.plan, found.plan, frozenset(found.moved), frozenset(found.moved), now)
+            self._begin(decision, found.plan, frozenset(found.moved), now, for_money=True)
             self._saved_by |= dict.fromkeys(found.moved, now)
-            self._decide_for(decision, found.plan)
             self.on_saving(found)
         elif stay or lately:
             kept = sorted(stay | lately)
             told = {"not_moved": len(kept), "among_them": kept[:10], "free_devices": free}
             log.info("Nothing is moved to save money; some models are not to be moved now.", extra=told)
+
+    async def relieve(self) -> None:
+        """Begin to move one model out of a server that has been too busy, if there is one and no step is on
+        its way."""
+        now, decision = self.clock.monotonic(), self.decision
+        self._follow(now)
+        if not self._lasting or decision is None or self._step is not None:
+            return
+        if now < self._relief_after or self.is_to_look:
+            return
+        self._relief_after = now + RELIEF_SECONDS
+        stay, lately = self._stay(decision), self._failed_lately(now)
+        free = free_devices(self.stores[kinds.POOL.name], self.back_offs)
+        found = await asyncio.to_thread(next_relief, decision.problem, decision.plan, stay, lately, free)
+        if self.decision is not decision or self.is_to_look:
+            self._relief_after = now  # it was found for what is no more
+        elif found is not None:
+            self._begin(decision, found.plan, frozenset({found.moved}), now, for_money=False)
+            self.on_relief(found)
+
+    def _stay(self, decision: Decision) -> frozenset[str]:
+        running = _running(self._asking(), tuple(self.stores[kinds.DEPLOYMENT.name]), self._homes)
+        return not_to_be_moved(self.stores[kinds.MODEL.name]) | restless(
+            decision, running.objects, self._told(running)
+        )
+
+    def _failed_lately(self, now: float) -> set[str]:
+        return {key for key, one in self._failed.items() if now < one.until}
+
+    def _begin(
+        self, decision: Decision, made: Plan, moved: frozenset[str], now: float, *, for_money: bool
+    ) -> None:
+        self._step = Step(decision.plan, made, moved, moved, now, for_money)
+        self._decide_for(decision, made)
 
     def _follow(self, now: float) -> None:
         """The step that is on its way: it ends when all have left; whom it harms stays where he was."""
@@ -424,7 +470,7 @@ class Placing:
             seconds = 2 * self._failed[key].seconds if key in self._failed else FAILED_SECONDS
             self._failed[key] = Failed(now + seconds, seconds)
         if back:
-            self.on_taken_back(back)
+            self.on_taken_back(back, step.for_money)
 
     def _taken_back(self, step: Step) -> frozenset[str]:
         """Who has a place, and not where the step would have it."""
@@ -441,8 +487,10 @@ class Placing:
 
     def _left(self, step: Step, decision: Decision) -> frozenset[str]:
         running = _running(self._asking(), tuple(self.stores[kinds.DEPLOYMENT.name]), self._homes)
+        told = self._told(running)
         there = tuple(one for one in decision.plan.leaving if where_of(one) in running.objects)
-        return not_left_yet(Plan(leaving=there), step.moving, self._told(running))
+        left = not_left_yet(Plan(leaving=there), step.moving, told)
+        return left | not_moved_out_yet(step.before, decision.plan, step.moving, told)
 
     def _decide_for(self, decision: Decision, made: Plan) -> None:
         self.decision = carried_on(decision, made)

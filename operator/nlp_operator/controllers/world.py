@@ -34,6 +34,7 @@ from nlp_operator.planning.outgrown import told_by
 from nlp_operator.planning.packing.explain import money
 from nlp_operator.planning.packing.problem import Server as Planned
 from nlp_operator.planning.packing.reading import MEBIBYTE
+from nlp_operator.planning.packing.relief import Relief
 from nlp_operator.planning.packing.saving import Saving
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
 from nlp_operator.planning.pods import is_of_server
@@ -118,6 +119,7 @@ class World:
         self.placing = Placing(self.clock, self.stores, self.ledger, self.queue)
         self.placing.step_seconds = STEP_SECONDS + self.plan_settings.unload_after_seconds
         self.placing.on_saving = self._tell_saving
+        self.placing.on_relief = self._tell_relief
         self.placing.on_taken_back = self._tell_taken_back
 
     def get(self, key: Key) -> Obj | None:
@@ -483,15 +485,26 @@ class World:
             if model is not None:
                 self.say(model, (EventWanted("Normal", "Repacked", told),))
 
-    def _tell_taken_back(self, moved: frozenset[str]) -> None:
-        log.info("A move to save money is taken back.", extra={"models": sorted(moved)})
+    def _tell_relief(self, relief: Relief) -> None:
+        log.info("A model moves out of a busy server.", extra={"model": relief.moved})
+        model = self.get(model_key(*relief.moved.split("/", 1)))
+        pools = " and ".join(sorted(relief.plan.replicas(relief.moved)))
+        told = (
+            f"Moves out of a busy server, to another on pool {pools}: its models have kept its slots too "
+            "busy for a quarter of an hour, and scaling added no replica."
+        )
+        if model is not None:
+            self.say(model, (EventWanted("Normal", "MovedOut", told),))
+
+    def _tell_taken_back(self, moved: frozenset[str], for_money: bool) -> None:
+        log.info("A move is taken back.", extra={"models": sorted(moved), "to_save_money": for_money})
+        reason = "NotRepacked" if for_money else "NotMovedOut"
+        what = "nothing is saved" if for_money else "its server is as busy as before"
+        told = f"Stays where it was, and {what}: its new place was not there in time, or not kept."
         for key in sorted(moved):
             model = self.get(model_key(*key.split("/", 1)))
-            told = (
-                "Stays where it was, and nothing is saved: its new place was not there in time, or not kept."
-            )
             if model is not None:
-                self.say(model, (EventWanted("Normal", "NotRepacked", told),))
+                self.say(model, (EventWanted("Normal", reason, told),))
 
     def say(self, regarding: Obj, events: tuple[EventWanted, ...]) -> None:
         for event in events:

@@ -158,11 +158,16 @@ def artifact_refused(facts: Facts) -> Violation | None:
 
 
 def pods_held_up(facts: Facts) -> Violation | None:
-    return _first(one.held_up for one in facts.serving)
+    return None if facts.keeps_ready else _first(one.held_up for one in facts.serving)
 
 
 def deployment_in_trouble(facts: Facts) -> Violation | None:
-    return _first(deployment_trouble(one) for one in facts.serving)
+    return None if facts.keeps_ready else _first(deployment_trouble(one) for one in facts.serving)
+
+
+def in_the_way_of_a_move(facts: Facts) -> Violation | None:
+    """What would make it not Ready did its old places not serve on."""
+    return _first((one.held_up or deployment_trouble(one)) for one in facts.serving)
 
 
 def agents_silent(facts: Facts) -> Violation | None:

@@ -1,5 +1,5 @@
-"""Who is moved for no other reason than money, and to where: only what runs as it was planned, and only to
-devices that are there."""
+"""Who is moved for no other reason than money or a busy server, and to where: only what runs as it was
+planned, and only to devices that are there."""
 
 from __future__ import annotations
 
@@ -84,4 +84,19 @@ def not_left_yet(plan: Plan, moved: Set[str], told: Mapping[Where, Collection[st
         for one in plan.leaving
         for model in moved & set(one.models)
         if not one.shared or model.partition("/")[2] in told.get(where_of(one), ())
+    )
+
+
+def not_moved_out_yet(
+    before: Plan, now: Plan, moved: Set[str], told: Mapping[Where, Collection[str]]
+) -> frozenset[str]:
+    """Those that still run in a shared server that stays, and are planned in another."""
+    return frozenset(
+        model
+        for model in moved
+        for one in before.of_model.get(model, ())
+        if one.shared
+        and one.name not in {other.name for other in now.of_model.get(model, ())}
+        and any(other.name == one.name for other in now.servers)
+        and model.partition("/")[2] in told.get(where_of(one), ())
     )

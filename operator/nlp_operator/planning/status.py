@@ -24,7 +24,7 @@ from nlp_operator.api.objects import Obj, dig, generation, name, namespace, numb
 from nlp_operator.planning.artifact import REPAIRING, write_record
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
-from nlp_operator.planning.readiness import Facts, agents_silent, violations
+from nlp_operator.planning.readiness import Facts, agents_silent, in_the_way_of_a_move, violations
 from nlp_operator.planning.readings.advice import (
     LONGEST_REASON,
     Advice,
@@ -167,7 +167,9 @@ def _pools(servers: Sequence[Server]) -> str:
 def _moving(facts: Facts) -> str:
     new = " and ".join(server.name for server in facts.serving)
     where = f"{'server' if len(facts.serving) == 1 else 'servers'} {new} on {_pools(facts.serving)}"
-    return f"It moves to {where}, which {'is' if len(facts.serving) == 1 else 'are'} not proven yet."
+    told = f"It moves to {where}, which {'is' if len(facts.serving) == 1 else 'are'} not proven yet."
+    held_up = in_the_way_of_a_move(facts)
+    return f"{told} There: {held_up.message}" if held_up is not None else told
 
 
 def _placed(facts: Facts) -> Condition:

@@ -6,9 +6,9 @@
 * `insert`: one model into what is there
 * `pack`: everything at once
 * `keep`, `settle`: what runs and still fits stays; what is missing gets a place, by priority
-* `relief`: who moves out of a shared server that has been too busy
 * `planner`: `plan` for every change, `repack` for the rare global look
 * `saving`: the next step of what `repack` would save, small enough to be carried out
+* `relief`: who moves out of a shared server that has been too busy, as a step, too
 * `explain`: why here, why not there, what would change it
 * `feasible`: what scaling may ask for
 * `reading`: from the API's specs

@@ -15,19 +15,17 @@ from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, first_free
 from nlp_operator.planning.packing.pack import pack, worth
 from nlp_operator.planning.packing.problem import Model, Plan, Problem, moved_by_model, price_micros
-from nlp_operator.planning.packing.relief import relieved
 from nlp_operator.planning.packing.settle import in_order, settle
 
 NOTHING = Plan()
 
 
 def plan(problem: Problem, current: Plan = NOTHING) -> Plan:
-    """Nothing that runs and still fits moves, unless a higher priority takes its place, or its server has
-    been too busy for a good while and there is a place with time for it."""
+    """Nothing that runs and still fits moves, unless a higher priority takes its place."""
     ledger = keep(problem, current)
     if not (ledger.dedicated or ledger.shared or ledger.leaving or ledger.vacated):
         return with_names_of(fresh(problem), current)
-    return relieved(settle(ledger)).plan()
+    return settle(ledger).plan()
 
 
 def fresh(problem: Problem) -> Plan:

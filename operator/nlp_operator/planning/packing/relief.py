@@ -1,44 +1,71 @@
-"""Who moves out of a shared server that has been too busy for a good while.
+"""Who moves out of a shared server that has been too busy for a good while: one, to where there is time.
 
-Whether it has is not found here: its members then have `lasting_millis`, all others have none. It is the last
-thing a plan does, with what room everybody else has left, and nobody loses anything by it: a member moves to
-where it has as many replicas as before, to a server that has time for it or to a new one; where there is no
-such place it stays. Replicas are scaling's: a server that is to have more of them has them before this is
-asked (docs/decisions/0102-head-room.md).
+Whether it has is not found here: its members then have `lasting_millis`, all others have none. It is a step
+of its own, as one of `saving`, and carried out as those are: nobody loses anything by it, and who is not
+proven in the new place has the old one again. So it takes no device that is not there, nor a spot pool's in
+place of a stable one's, and nobody moves whose server would have fewer replicas then: it could not come back.
+Where there is no such place all stay. Replicas are scaling's: a server that is to have more of them has them
+before this is asked (docs/decisions/0102-head-room.md).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass
 
 from nlp_operator.planning.packing.insert import insert
+from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer
-from nlp_operator.planning.packing.problem import Model
+from nlp_operator.planning.packing.planner import plan
+from nlp_operator.planning.packing.problem import Model, Plan, Problem
+from nlp_operator.planning.packing.saving import for_moves_unasked, open_to_moves
 
 MOST_TRIED = 8
-"""Members of a server for which a place is looked for before the next plan: where there is none for these,
-there seldom is one for the others, and each takes a copy of the ledger."""
+"""Members of a server for which a place is looked for: where there is none for these, there seldom is one for
+the others, and each takes a copy of the ledger."""
 
 
-def relieved(ledger: Ledger) -> Ledger:
-    """May return another ledger: without what is too busy, as far as there is room elsewhere."""
-    if not any(one.lasting_millis for one in ledger.problem.models):
-        return ledger
+@dataclass(frozen=True)
+class Relief:
+    plan: Plan
+    moved: str
+    """The model, by key."""
+
+
+def next_relief(
+    problem: Problem,
+    current: Plan,
+    stay: Set[str] = frozenset(),
+    lately: Set[str] = frozenset(),
+    free: Mapping[str, int] | None = None,
+) -> Relief | None:
+    """`None`: no server is too busy, there is no place, or `current` is not what `plan` makes of it. All else
+    as in `next_saving`."""
+    if not any(one.lasting_millis for one in problem.models):
+        return None
+    stable = plan(problem, current)
+    if (stable.servers, stable.leaving) != (current.servers, current.leaving):
+        return None
+    ledger = keep(for_moves_unasked(problem, current, free), current)
+    if ledger.plan().servers != current.servers:
+        return None
+    for model, trial in _trials(ledger, stay, stay | lately):
+        found = trial.plan()
+        if plan(problem, found) == found:  # else the next plan would be another
+            return Relief(found, model.key)
+    return None
+
+
+def _trials(ledger: Ledger, stay: Set[str], kept: Set[str]) -> Iterator[tuple[Model, Ledger]]:
     for name in sorted(ledger.shared):
-        ledger = _relieved(ledger, name)
-    return ledger
-
-
-def _relieved(ledger: Ledger, name: str) -> Ledger:
-    while True:
         server = ledger.shared[name]
         if lasting_with(server.members.values(), server.replicas) <= server.capacity_millis:
-            return ledger
-        tries = (_without(ledger, name, model) for model in _who_may_leave(server))
-        trial = next((one for one, _ in zip(tries, range(MOST_TRIED), strict=False) if one is not None), None)
-        if trial is None:
-            return ledger
-        ledger = trial
+            continue
+        may_leave = [one for one in _who_may_leave(server) if one.key not in kept]
+        for model in may_leave[:MOST_TRIED]:
+            trial = _without(open_to_moves(ledger, stay), name, model)
+            if trial is not None and trial.granted(model) >= ledger.granted(model):
+                yield model, trial
 
 
 def lasting_with(members: Iterable[Model], replicas: int) -> int:
@@ -50,38 +77,31 @@ def lasting_with(members: Iterable[Model], replicas: int) -> int:
 
 
 def _who_may_leave(server: SharedServer) -> Iterator[Model]:
-    """The one with least load whose leaving is enough; then those with most. Never one that takes along more
-    replicas than load, nor the only one."""
+    """The one with least load whose leaving is enough; then those with most. Never one that takes along
+    replicas, nor the only one."""
     members = list(server.members.values())
-    now = lasting_with(members, server.replicas)
-    after = {
-        one.key: lasting_with((other for other in members if other is not one), server.replicas)
-        for one in members
-    }
-    loaded = [one for one in members if one.lasting_millis and len(members) > 1]
-    enough = [one for one in loaded if after[one.key] <= server.capacity_millis]
+
+    def after(leaving: Model) -> int:
+        return lasting_with((one for one in members if one is not leaving), server.replicas)
+
+    def others_want(leaving: Model) -> int:
+        return max((one.replicas for one in members if one is not leaving), default=0)
+
+    loaded = [one for one in members if one.lasting_millis and others_want(one) >= server.replicas]
+    enough = [one for one in loaded if after(one) <= server.capacity_millis]
     yield from sorted(enough, key=lambda one: (one.lasting_millis, one.key))
-    helpful = [one for one in loaded if server.capacity_millis < after[one.key] < now]
+    helpful = [one for one in loaded if after(one) > server.capacity_millis]
     yield from sorted(helpful, key=lambda one: (-one.lasting_millis, one.key))
 
 
-def _without(ledger: Ledger, name: str, model: Model) -> Ledger | None:
-    """With this model elsewhere; `None` where it would have fewer replicas, or a place that is too busy, too.
-
-    What its server gives back with it is not there to take: its pods run until the model has left.
-    """
-    trial = ledger.copy()
+def _without(trial: Ledger, name: str, model: Model) -> Ledger | None:
+    """With this model elsewhere; `None` where there is no place that has time for it."""
     server = trial.shared[name]
-    had, replicas = trial.granted(model), server.replicas
     trial.leave(model)
-    del trial.in_group[server.group][name]
-    given_back = (replicas - server.replicas) * server.group[2]
-    trial.reserve(server.pool, server.group[0], given_back)
+    trial.in_group[server.group].pop(name, None)
     insert(trial, model)
-    trial.reserve(server.pool, server.group[0], -given_back)
-    trial.in_group[server.group][name] = server
     home = trial.home.get(model.key)
-    if home is None or trial.granted(model) < had:
+    if home is None:
         return None
-    busy = lasting_with(home.members.values(), home.replicas)
+    busy = max(home.busy_millis, lasting_with(home.members.values(), home.replicas))
     return None if len(home.members) > 1 and busy > home.capacity_millis else trial

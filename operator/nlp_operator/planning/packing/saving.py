@@ -52,7 +52,7 @@ def next_saving(
     stable = plan(problem, current)
     if (stable.servers, stable.leaving) != (current.servers, current.leaving):
         return None
-    ledger = keep(_for_money(problem, current, free), current)
+    ledger = keep(for_moves_unasked(problem, current, free), current)
     if ledger.plan().servers != current.servers:
         return None
     before = _held_for_now(ledger)
@@ -68,9 +68,9 @@ def next_saving(
     return None
 
 
-def _for_money(problem: Problem, current: Plan, free: Mapping[str, int] | None) -> Problem:
-    """The same with what a move for no other reason may have: devices that are there and free, and no spot
-    pool for what is not on one."""
+def for_moves_unasked(problem: Problem, current: Plan, free: Mapping[str, int] | None) -> Problem:
+    """The same with what a move may have that only the operator wants: devices that are there and free, and
+    no spot pool for what is not on one."""
     used = keep(problem, current).used
 
     def narrow(pool: Pool) -> Pool:
@@ -95,7 +95,7 @@ def _trials(ledger: Ledger, stay: Set[str], kept: Set[str]) -> Iterator[tuple[li
     """One step each, as it would be: the models that move, and the ledger then. `kept`: who does not."""
     for server in sorted(ledger.shared.values(), key=lambda one: (filled_millis(one), one.name)):
         if kept.isdisjoint(server.members) and may_be_taken_in(ledger, server):
-            yield list(server.members.values()), _without_server(_open_to_moves(ledger, stay), server)
+            yield list(server.members.values()), _without_server(open_to_moves(ledger, stay), server)
     for key in sorted(ledger.dedicated.keys() - kept):
         model = ledger.problem.model[key]
         if not model.split and cheaper_pool(ledger, model):
@@ -104,7 +104,7 @@ def _trials(ledger: Ledger, stay: Set[str], kept: Set[str]) -> Iterator[tuple[li
                 yield [model], trial
 
 
-def _open_to_moves(ledger: Ledger, stay: Set[str]) -> Ledger:
+def open_to_moves(ledger: Ledger, stay: Set[str]) -> Ledger:
     """A copy in which nobody is seated with one who is not to be touched."""
     trial = ledger.copy()
     for server in trial.shared.values():
@@ -160,7 +160,7 @@ def _held_for_now(ledger: Ledger) -> int:
 
 Moving = Mapping[str, Mapping[str, int]]
 """The models of a step that have not left their old places, by key: each with the replicas of its servers
-before the step, by their names."""
+before the step, by their names. Such a server leaves, or stays where the step takes only one model out."""
 
 
 def servers_of(plan: Plan, key: str) -> dict[str, int]:
@@ -170,14 +170,17 @@ def servers_of(plan: Plan, key: str) -> dict[str, int]:
 
 def taken_back(current: Plan, moving: Moving, *, new_place_stays: bool = True) -> Plan:
     """As the input of the next plan: with those models in their old places again. Their new ones leave; or go
-    at once, for whoever needs the devices."""
+    at once, for whoever needs the devices. Who has no old place any more stays in the new one."""
+    there = {one.name for one in (*current.servers, *current.leaving)}
+    moving = {key: had for key, had in moving.items() if not there.isdisjoint(had)}
     servers: list[Server] = []
     leaving: list[Server] = []
     for one in current.servers:
         others = tuple(key for key in one.models if key not in moving)
         had = 0 if others else moving[one.models[0]].get(one.name, 0)
         if others:
-            servers.append(replace(one, models=others))
+            back = tuple(key for key, places in moving.items() if one.shared and one.name in places)
+            servers.append(replace(one, models=tuple(sorted((*others, *back)))))
         elif had:
             servers.append(replace(one, replicas=min(had, one.replicas)))
         elif new_place_stays:
@@ -192,7 +195,9 @@ def with_old_places(problem: Problem, current: Plan, made: Plan, moving: Moving)
     """`made` of `current`, or another if it ends what runs of these models in their old places, which the
     last plan left them until they run elsewhere, or has other new ones for them: a step costs nobody what he
     would have without it."""
-    if all(_has(made, current, key, one) for key, one in _places(current, moving)):
+    moving = {key: had for key, had in moving.items() if _is_wanted(problem, key)}
+    has_new = all(key in current.of_model for key in moving)  # else its pool does not deliver
+    if has_new and all(_has(made, current, key, one) for key, one in _places(current, moving)):
         return made
     old = [
         (key, one)
@@ -204,6 +209,10 @@ def with_old_places(problem: Problem, current: Plan, made: Plan, moving: Moving)
         if all(_has(made, current, key, one) for key, one in old):
             break
     return made
+
+
+def _is_wanted(problem: Problem, key: str) -> bool:
+    return key in problem.model and problem.model[key].replicas > 0
 
 
 def _places(current: Plan, moving: Moving) -> Iterator[tuple[str, Server]]:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from nlp_operator.planning.packing.planner import NOTHING, plan
 from nlp_operator.planning.packing.problem import Memory, Model, Need, Plan, Problem, moved_by_model
+from nlp_operator.planning.packing.relief import next_relief
 from nlp_operator.planning.packing.saving import next_saving
 from nlp_operator.planning.scaling.headroom import (
     LASTING,
@@ -293,6 +294,9 @@ class Fleet:
         found = plan(problem, self.running)
         assert plan(problem, replace(found, leaving=(), missing={})).servers == found.servers
         self.follow(found)
+        relief = next_relief(problem, self.running)
+        if relief is not None:
+            self.follow(relief.plan)
         if self.now % HOUR == 0:
             saving = next_saving(problem, self.running)
             if saving is not None:

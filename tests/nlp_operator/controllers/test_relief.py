@@ -1,0 +1,122 @@
+"""A model moves out of a server that is too busy: one at a time, unnoticed, and back where that does not go
+well."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from nlp_operator.api.objects import name
+from nlp_operator.controllers.keys import model_key
+from nlp_operator.planning.readings.advice import UNTOLD
+from tests.nlp_operator.controllers.small_cluster import SmallCluster
+from tests.nlp_operator.making import make_pool
+
+CPU = make_pool("cpu", memoryMebibytes=2048, pricePerHour="0.1", maxDevices=4)
+BUSY = {"demo/a": 300, "demo/b": 350, "demo/c": 320}
+TOGETHER = {"nlp-shared-0": ["a", "b", "c"]}
+
+Said = list[tuple[str, str, str]]
+
+
+async def busily() -> tuple[SmallCluster, Said]:
+    """Three models in a server that they have kept too busy; and what events say."""
+    cluster = SmallCluster(CPU)
+    await cluster.start()
+    for model in "abc":
+        cluster.add(model, scaling={"latencyTarget": {"milliseconds": 100}})
+    await cluster.settle()
+    cluster.world.advice = {
+        model_key("demo", model): replace(UNTOLD, busy_millis=BUSY[f"demo/{model}"]) for model in "abc"
+    }
+    await cluster.later(10)
+    assert cluster.servers() == TOGETHER
+    said: Said = []
+    cluster.world.recorder.record = lambda regarding, kind, reason, note: said.append(  # type: ignore[method-assign, assignment]
+        (reason, str(regarding["name"]), note)
+    )
+    cluster.on_write = lambda what: all_well(cluster, what)
+    cluster.world.placing.note_lasting(BUSY)
+    return cluster, said
+
+
+def all_well(cluster: SmallCluster, what: str = "") -> None:
+    for model in "abc":
+        assert cluster.answers(model), f"{model} after {what}"
+        assert cluster.condition(model)["status"] == "True", f"{model} is not Ready after {what}"
+
+
+async def minutes(cluster: SmallCluster, count: int) -> None:
+    """What is measured stays the same."""
+    for _ in range(count):
+        await cluster.later(60)
+        await cluster.world.placing.relieve()
+        await cluster.world.placing.save()
+        await cluster.settle()
+        all_well(cluster, "a minute")
+
+
+def reasons(said: Said) -> list[tuple[str, str]]:
+    return [(reason, of) for reason, of, _ in said if "MovedOut" in reason]
+
+
+async def test_one_model_moves_out_unnoticed_and_is_told_why() -> None:
+    cluster, said = await busily()
+    await minutes(cluster, 5)
+    assert reasons(said) == [("MovedOut", "a")]
+    assert said[0][2] == (
+        "Moves out of a busy server, to another on pool cpu: its models have kept its slots too busy for a "
+        "quarter of an hour, and scaling added no replica."
+    )
+    await minutes(cluster, 20)
+    assert cluster.servers() == {"nlp-shared-0": ["b", "c"], "nlp-shared-1": ["a"]}
+    assert reasons(said) == [("MovedOut", "a")]
+
+
+async def test_who_moved_out_is_back_and_was_ready_all_the_while_when_no_node_comes() -> None:
+    """The pod of the new server waits for a node for ever."""
+    cluster, said = await busily()
+    cluster.without_nodes = {"cpu"}
+    await minutes(cluster, 1)
+    assert reasons(said) == [("MovedOut", "a")]
+    cluster.world.placing.note_lasting({})
+    await minutes(cluster, 90)
+    assert reasons(said) == [("MovedOut", "a"), ("NotMovedOut", "a")]
+    assert cluster.servers() == TOGETHER
+    assert [name(one) for one in cluster.all("Deployment")] == ["nlp-shared-0"]
+
+
+async def test_who_moved_out_is_back_when_its_new_place_is_never_proven() -> None:
+    cluster, said = await busily()
+    cluster.idle = {"cpu"}
+    await minutes(cluster, 1)
+    assert (
+        "It moves to server nlp-shared-1 on pool cpu, which is not proven yet."
+        in (cluster.condition("a")["message"])
+    )
+    cluster.world.placing.note_lasting({})
+    await minutes(cluster, 90)
+    assert reasons(said) == [("MovedOut", "a"), ("NotMovedOut", "a")]
+    cluster.idle = set()
+    await minutes(cluster, 20)
+    assert cluster.servers() == TOGETHER
+
+
+async def test_who_came_back_is_not_moved_for_a_day() -> None:
+    cluster, said = await busily()
+    cluster.world.placing.step_seconds = 300
+    cluster.idle = {"cpu"}
+    await minutes(cluster, 30)
+    assert reasons(said)[:2] == [("MovedOut", "a"), ("NotMovedOut", "a")]
+    assert reasons(said)[2:].count(("MovedOut", "a")) == 0
+    cluster.idle = set()
+
+
+@pytest.mark.parametrize("seen", [True, False])
+async def test_nobody_moves_to_devices_that_no_node_has(seen: bool) -> None:
+    cluster, said = await busily()
+    cluster.seen_without_nodes = set() if seen else {"cpu"}
+    cluster.run_pods()
+    await minutes(cluster, 20)
+    assert bool(reasons(said)) == seen
