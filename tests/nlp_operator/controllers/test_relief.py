@@ -80,7 +80,13 @@ async def test_who_moved_out_is_back_and_was_ready_all_the_while_when_no_node_co
     cluster.without_nodes = {"cpu"}
     await minutes(cluster, 1)
     assert reasons(said) == [("MovedOut", "a")]
+    (pod,) = cluster.pods("nlp-shared-1")
+    unscheduled = {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "no node"}
+    conditions = [*pod["status"]["conditions"], unscheduled]
+    cluster._store({**pod, "status": {**pod["status"], "conditions": conditions}})
     cluster.world.placing.note_lasting({})
+    await minutes(cluster, 5)
+    assert "no node" in cluster.condition("a")["message"]
     await minutes(cluster, 90)
     assert reasons(said) == [("MovedOut", "a"), ("NotMovedOut", "a")]
     assert cluster.servers() == TOGETHER
