@@ -57,6 +57,8 @@ class Scaled(SmallCluster):
         while self.now < end:
             await self.autoscaler.look()
             await self.settle()
+            await self.world.placing.relieve()
+            await self.settle()
             self.pass_time(10.0)
 
     def pass_time(self, seconds: float) -> None:
