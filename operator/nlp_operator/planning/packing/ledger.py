@@ -172,10 +172,6 @@ class Ledger:
             free = min(free, limit.max_devices - self.used_by.get((pool.name, namespace), 0))
         return free
 
-    def reserve(self, pool: Pool, namespace: str, devices: int) -> None:
-        """Nobody is given these; fewer, when below zero."""
-        self._hold(pool.name, namespace, devices)
-
     def _hold(self, pool: str, namespace: str, devices: int) -> None:
         self.used[pool] += devices
         where = (pool, namespace)

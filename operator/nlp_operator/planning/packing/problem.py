@@ -129,7 +129,7 @@ class Settings:
     protects the neighbours; a model alone in its slots has none, and gets no margin."""
     busy_millis: int = 700
     """How busy neighbours together may keep a device. A model alone is not held to it: that is scaling's.
-    Nobody moves in beyond it; who is in stays (`relief`)."""
+    Beyond it moves in who has no other place (`insert`), and who is in stays (`relief`)."""
     move_millis: int = 100
     """What moves must save: this share of what the slots cost from which something moves."""
 

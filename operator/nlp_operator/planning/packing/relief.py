@@ -14,11 +14,10 @@ from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 
 from nlp_operator.planning.packing.insert import insert
-from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer
 from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Model, Plan, Problem
-from nlp_operator.planning.packing.saving import for_moves_unasked, open_to_moves
+from nlp_operator.planning.packing.saving import at_rest, open_to_moves
 
 MOST_TRIED = 8
 """Members of a server for which a place is looked for: where there is none for these, there seldom is one for
@@ -43,11 +42,8 @@ def next_relief(
     as in `next_saving`."""
     if not any(one.lasting_millis for one in problem.models):
         return None
-    stable = plan(problem, current)
-    if (stable.servers, stable.leaving) != (current.servers, current.leaving):
-        return None
-    ledger = keep(for_moves_unasked(problem, current, free), current)
-    if ledger.plan().servers != current.servers:
+    ledger = at_rest(problem, current, free)
+    if ledger is None:
         return None
     for model, trial in _trials(ledger, stay, stay | lately):
         found = trial.plan()

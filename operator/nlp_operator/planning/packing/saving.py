@@ -49,11 +49,8 @@ def next_saving(
     models that have moved, and do not move again so soon. `free`: devices by pool that a move may take;
     `None`: all that the pools may have.
     """
-    stable = plan(problem, current)
-    if (stable.servers, stable.leaving) != (current.servers, current.leaving):
-        return None
-    ledger = keep(for_moves_unasked(problem, current, free), current)
-    if ledger.plan().servers != current.servers:
+    ledger = at_rest(problem, current, free)
+    if ledger is None:
         return None
     before = _held_for_now(ledger)
     for models, trial in _trials(ledger, stay, stay | lately):
@@ -68,7 +65,17 @@ def next_saving(
     return None
 
 
-def for_moves_unasked(problem: Problem, current: Plan, free: Mapping[str, int] | None) -> Problem:
+def at_rest(problem: Problem, current: Plan, free: Mapping[str, int] | None) -> Ledger | None:
+    """What runs, with what a move may have that only the operator wants. `None`: `current` is not what `plan`
+    makes of it, or not what such moves may begin from."""
+    stable = plan(problem, current)
+    if (stable.servers, stable.leaving) != (current.servers, current.leaving):
+        return None
+    ledger = keep(_for_moves_unasked(problem, current, free), current)
+    return ledger if ledger.plan().servers == current.servers else None
+
+
+def _for_moves_unasked(problem: Problem, current: Plan, free: Mapping[str, int] | None) -> Problem:
     """The same with what a move may have that only the operator wants: devices that are there and free, and
     no spot pool for what is not on one."""
     used = keep(problem, current).used
