@@ -109,6 +109,11 @@ class AgentReport:
         return next((report for report in self.models if report.name == model), None)
 
 
+def heard_of(report: AgentReport | None, model: str) -> ModelReport | None:
+    """What an agent says of a model now; `None` also while its polls fail."""
+    return report.of(model) if report is not None and report.silent_since is None else None
+
+
 def parse_agent_report(body: bytes | str, taken: datetime) -> AgentReport:
     """Raises ValueError with one sentence when the answer is not a report of a version this release knows."""
     try:

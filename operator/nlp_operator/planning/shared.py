@@ -35,7 +35,7 @@ from nlp_operator.api.objects import (
 )
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model
 from nlp_operator.errors import SpecInvalid
-from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.agent_report import AgentReport, heard_of
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.packing.problem import Server as PlannedServer
 from nlp_operator.planning.packing.reading import shape_of
@@ -308,7 +308,7 @@ def _has_yet_to_leave(seen: ServerSnapshot, model: str) -> bool:
     """Whether an agent still speaks of a model that its server was told to let go. It is told of it again
     once it has: before that, what it says of the model it had would pass for a proof of the one it gets."""
     reports = [seen.agents[uid(pod)] for pod in alive(seen.pods) if uid(pod) in seen.agents]
-    return any(one.silent_since is None and one.of(model) is not None for one in reports)
+    return any(heard_of(one, model) is not None for one in reports)
 
 
 def _entry(

@@ -10,7 +10,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from nlp_operator.api.objects import Obj, name, uid
-from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.agent_report import AgentReport, heard_of
 from nlp_operator.planning.pods import is_ready
 from nlp_operator.resources.server import ServedModel
 
@@ -59,6 +59,5 @@ def one_first(
 
 def _at_work(pod: Obj, model: str, agents: Mapping[str, AgentReport]) -> int:
     """0: not known."""
-    report = agents.get(uid(pod))
-    ours = report.of(model) if report is not None and report.silent_since is None else None
+    ours = heard_of(agents.get(uid(pod)), model)
     return ours.at_work if ours is not None else 0

@@ -14,7 +14,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, labels, listed, name, number, uid
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
-from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from nlp_operator.planning.agent_report import AgentReport, ModelReport, heard_of
 from nlp_operator.planning.pods import alive, is_ready, memory_limit
 from nlp_operator.planning.scaling.instances import Instances
 from nlp_operator.planning.steps import most_told
@@ -22,7 +22,7 @@ from nlp_operator.resources.server import highest_on, instances_on, models_in
 
 CORES_SHARE = 0.9
 """Of the slot's cores: what is measured of a minute is a little less in the next."""
-LONGEST_LOAD_SECONDS = 8.0
+QUICK_LOAD_SECONDS = 8.0
 """With its proof. While instances change a heal or an update may have to start Triton anew, and whoever asks
 is held for 20 s meanwhile: what loads longer than this has no room for such a change."""
 TWICE = 2.1
@@ -133,11 +133,11 @@ def _free(
 def _slot(
     model: Obj, spec: ModelSpec, pool: PoolSpec, now: int, pod: Obj, report: AgentReport | None
 ) -> Slot | None:
-    ours = report.of(name(model)) if report is not None and report.silent_since is None else None
+    ours = heard_of(report, name(model))
     devices = spec.serving.devices_per_replica
     if report is None or ours is None or not _at_work(ours, now):
         return None
-    if ours.load_seconds is None or ours.load_seconds > LONGEST_LOAD_SECONDS:
+    if ours.load_seconds is None or ours.load_seconds > QUICK_LOAD_SECONDS:
         return None
     memory, held, own, on_cores = (
         memory_limit(pod),
@@ -165,8 +165,7 @@ def _heard(
 ) -> Iterator[tuple[Obj, ModelReport]]:
     """The ready pods that were heard of, with what they say of it."""
     for pod in alive(pods):
-        report = reports.get(uid(pod)) if is_ready(pod) else None
-        ours = report.of(name(model)) if report is not None and report.silent_since is None else None
+        ours = heard_of(reports.get(uid(pod)), name(model)) if is_ready(pod) else None
         if ours is not None:
             yield pod, ours
 
