@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import socket
 import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import grpc
 import pytest
@@ -336,12 +338,19 @@ class Echo(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpc has no types
         return grpc.unary_unary_rpc_method_handler(echo)
 
 
+@asynccontextmanager
+async def grpc_pod() -> AsyncIterator[int]:
+    """The port of a pod that says what it is asked."""
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((Echo(),))
+    port: int = server.add_insecure_port(f"{HERE}:0")
+    await server.start()
+    yield port
+    await server.stop(None)
+
+
 async def test_a_grpc_client_is_held_longer_than_it_waits_for_settings_and_is_answered() -> None:
-    async with scene() as here:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Echo(),))
-        there = server.add_insecure_port(f"{HERE}:0")
-        await server.start()
+    async with scene() as here, grpc_pod() as there:
         ports = await sleeping(here)
         async with grpc.aio.insecure_channel(f"{HERE}:{ports['grpc']}") as channel:
             asked = [
@@ -353,7 +362,6 @@ async def test_a_grpc_client_is_held_longer_than_it_waits_for_settings_and_is_an
             assert await asyncio.gather(*asked) == [b"question %d" % number for number in range(5)]
             big = b"x" * 3_000_000
             assert await channel.unary_unary(ASK)(big, timeout=20.0) == big
-        await server.stop(None)
 
 
 async def test_a_grpc_client_whose_model_does_not_come_is_told_unavailable() -> None:
@@ -378,11 +386,7 @@ async def call(channel: grpc.aio.Channel, path: str, request: bytes = b"") -> by
 
 async def test_a_grpc_client_that_asks_whether_it_is_ready_wakes_nobody_and_then_asks_what_does() -> None:
     """On one channel, as the clients do that wait for a model before their first inference."""
-    async with scene() as here:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Echo(),))
-        there = server.add_insecure_port(f"{HERE}:0")
-        await server.start()
+    async with scene() as here, grpc_pod() as there:
         ports = await sleeping(here)
         async with grpc.aio.insecure_channel(f"{HERE}:{ports['grpc']}") as channel:
             for path in (HEALTH, f"{SERVICE}ServerLive", f"{SERVICE}ServerReady"):
@@ -396,15 +400,10 @@ async def test_a_grpc_client_that_asks_whether_it_is_ready_wakes_nobody_and_then
             await here.until(lambda: here.api.data == {"demo.novels": "first"})
             here.see(make_slice("novels", {"grpc": there}, hosts=(HERE,)))
             assert await asked == b"question"
-        await server.stop(None)
 
 
 async def test_a_poll_and_an_inference_that_come_together_both_go_to_the_pod() -> None:
-    async with scene() as here:
-        server = grpc.aio.server()
-        server.add_generic_rpc_handlers((Echo(),))
-        there = server.add_insecure_port(f"{HERE}:0")
-        await server.start()
+    async with scene() as here, grpc_pod() as there:
         ports = await sleeping(here)
         async with grpc.aio.insecure_channel(f"{HERE}:{ports['grpc']}") as channel:
             asked = [asyncio.ensure_future(call(channel, path, b"?")) for path in (ASK, HEALTH, ASK)]
@@ -412,7 +411,6 @@ async def test_a_poll_and_an_inference_that_come_together_both_go_to_the_pod() -
             here.see(make_slice("novels", {"grpc": there}, hosts=(HERE,)))
             answers = await asyncio.gather(*asked)
             assert (answers[0], answers[2]) == (b"?", b"?")
-        await server.stop(None)
 
 
 async def test_a_sleeping_model_that_could_not_be_woken_is_not_called_ready_over_grpc(
