@@ -20,7 +20,7 @@ from functools import cached_property
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import shorten
-from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, number, uid
+from nlp_operator.api.objects import Obj, deleting, labels, name, namespace, uid
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model
 from nlp_operator.cluster import kinds
 from nlp_operator.cluster.writer import controller_uid, member_uids
@@ -35,7 +35,7 @@ from nlp_operator.planning.homes import decided_for, fits_in, homes_of, seat_of,
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.pods import is_of_server, waits_for_node
 from nlp_operator.planning.profiles import owner_of as profiles_of
-from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Known, Role, Told, tell
+from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Known, Role, Told, busy_told, tell
 from nlp_operator.planning.readings.totals import Believed, Newest
 from nlp_operator.planning.scaling import Scaled, early, headroom, past, wanted_replicas
 from nlp_operator.planning.scaling.allocator import Fits
@@ -365,6 +365,7 @@ class Autoscaler:
                     spec.scaling.highest,
                     self._stuck.get(decision.name, 0),
                     self._head_room.busy_millis(decision.name) if decision.name in seen.homes else None,
+                    self._head_room.busy_at(decision.name) if decision.name in seen.homes else 0.0,
                 )
                 found.told[key] = told = tell(self._told.get(key), known, now)
                 if known.role == "Acts":
@@ -444,13 +445,13 @@ class Autoscaler:
             del self._windows[gone]
         decisions = dict(zip(given, decided, strict=True))
         self._settled = seen.settled
+        today = self._world.clock.now().timestamp()
         for model in seen.models:
             of_model = f"{namespace(model)}/{name(model)}"
             if of_model in seen.homes:
-                told = number(model, "status", "scaling", "busyMillis")
-                headroom.remember(self._head_room, of_model, told, now)
+                headroom.remember(self._head_room, of_model, *busy_told(model, today))
         self._note_room(seen, decisions.values())
-        headroom.look(self._head_room, seen.homes, now)
+        headroom.look(self._head_room, seen.homes, today)
         if self._world.sleeping is not None and not self._holds:
             self._world.sleeping.looked(seen.models, seen.pods, given, decisions, now)
         return decisions

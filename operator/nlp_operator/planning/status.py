@@ -28,7 +28,7 @@ from nlp_operator.planning.readiness import Facts, agents_silent, in_the_way_of_
 from nlp_operator.planning.readings.advice import (
     LONGEST_REASON,
     Advice,
-    busy_millis,
+    busy_written,
     condition_told,
     scaling_told,
 )
@@ -78,8 +78,7 @@ def build_status(
 
 
 def _scaling(model: Obj, facts: Facts, replicas: Replicas, advice: Advice | None) -> Obj:
-    busy = busy_millis(model, advice) if facts.spec.serving.isolation == "Shared" else 0
-    known_busy = {"busyMillis": busy} if busy else {}
+    known_busy = busy_written(model, advice) if facts.spec.serving.isolation == "Shared" else {}
     if facts.sleep.asleep:
         return {"desired": replicas.desired, "reason": replicas.reason, **known_busy}
     scaling = {**scaling_told(model, replicas, advice), **known_busy}

@@ -72,6 +72,11 @@ class Scaled(SmallCluster):
     def desired(self, of_name: str) -> int:
         return number(self.model(of_name), "status", "scaling", "desired")
 
+    def scaling(self, of_name: str) -> Obj:
+        """What is told of how busy it is."""
+        told = dig(self.model(of_name), "status", "scaling")
+        return {field: told[field] for field in ("busyMillis", "busyTime")}
+
     def told(self, of_name: str) -> str:
         return str(dig(self.model(of_name), "status", "scaling", "reason"))
 
@@ -118,6 +123,23 @@ async def test_of_a_server_that_replicas_do_not_help_the_busiest_moves_to_one_of
     await cluster.later(SETTINGS.unload_after_seconds)
     assert cluster.servers() == {SERVER: ["quiet"], "nlp-shared-1": ["busy"]}
     assert [cluster.condition(one)["status"] for one in ("busy", "quiet")] == ["True", "True"]
+
+
+async def test_a_peak_of_more_than_a_day_ago_is_forgotten_though_the_operator_restarts_often() -> None:
+    cluster = await up(busy=BUSY, quiet=QUIET)
+    await cluster.looks(650)
+    peak = dict(cluster.scaling("busy"))
+    assert peak["busyMillis"] >= 500
+    cluster.rates["busy"] = QUIET
+    for _ in range(13):
+        await cluster.start()
+        await cluster.looks(60)
+        assert cluster.scaling("busy") == peak, "a restart tells nothing new"
+        cluster.pass_time(2 * 3600.0)
+    await cluster.start()
+    await cluster.looks(650)
+    assert cluster.scaling("busy")["busyMillis"] <= 200
+    assert cluster.scaling("busy")["busyTime"] > peak["busyTime"]
 
 
 async def test_where_there_is_no_other_place_a_busy_server_keeps_its_models() -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import Literal
 
 from nlp_operator.api.conditions import (
@@ -17,8 +18,10 @@ from nlp_operator.api.conditions import (
     SIGNALS_AVAILABLE,
     Condition,
     find,
+    parse_timestamp,
     read_conditions,
     shorten,
+    timestamp,
 )
 from nlp_operator.api.objects import Obj, deleting, kind, number, text
 from nlp_operator.api.spec import ModelSpec
@@ -59,6 +62,8 @@ class Advice:
     too."""
     busy_millis: int | None = None
     """Of a model that shares its server: see `Ask`; `None`: what the status says."""
+    busy_at: float = 0.0
+    """When it was so busy last, by the calendar; 0: not known."""
 
 
 Role = Literal["Acts", "Starts", "Held", "Advises"]
@@ -123,6 +128,7 @@ class Known:
     stuck: int = 0
     """Replicas that were started and do not become ready."""
     busy_millis: int | None = None
+    busy_at: float = 0.0
     """See `Advice`."""
 
     @property
@@ -163,7 +169,11 @@ def tell(before: Told | None, known: Known, now: float) -> Told:
     """What to say from now on, and to do; `before` itself while that holds."""
     told = _tell(before, known, now)
     acts = replace(
-        told.advice, replicas=known.replicas, instances=known.instances, busy_millis=known.busy_millis
+        told.advice,
+        replicas=known.replicas,
+        instances=known.instances,
+        busy_millis=known.busy_millis,
+        busy_at=known.busy_at,
     )
     return told if told.advice == acts else replace(told, advice=acts)
 
@@ -175,6 +185,26 @@ def busy_millis(model: Obj, advice: Advice | None) -> int:
         return 0
     known = advice.busy_millis
     return number(model, "status", "scaling", "busyMillis") if known is None else known
+
+
+def busy_told(model: Obj, now: float) -> tuple[int, float]:
+    """What the status says of that, and when it was so; now where the status does not tell, as earlier
+    releases do not."""
+    millis = number(model, "status", "scaling", "busyMillis")
+    at = parse_timestamp(text(model, "status", "scaling", "busyTime"))
+    return millis, now if at is None else min(at.timestamp(), now)
+
+
+def busy_written(model: Obj, advice: Advice | None) -> Obj:
+    """That, as it goes into `status.scaling`."""
+    millis = busy_millis(model, advice)
+    if not millis:
+        return {}
+    if advice is not None and advice.busy_millis is not None:
+        at = timestamp(datetime.fromtimestamp(advice.busy_at, UTC)) if advice.busy_at else ""
+    else:
+        at = text(model, "status", "scaling", "busyTime")
+    return {"busyMillis": millis, **({"busyTime": at} if at else {})}
 
 
 def _tell(before: Told | None, known: Known, now: float) -> Told:

@@ -17,13 +17,17 @@ from dataclasses import dataclass, field
 
 from nlp_operator.planning.scaling.signals import Unknown, Window
 
+HOUR = 3600.0
 STRETCH_SECONDS = 300.0
 """What a figure is the mean of: long beside a burst, and beside what scaling needs to answer it."""
 MEASURED_SHARE = 0.5
 """Of a stretch, that has to have been measured."""
 MOST_HOURS = 26
 """Of which the busiest stretch is remembered: a day, and what it may begin late. Hours in which nothing was
-measured are none."""
+measured are none, as far as this process knows; those since what an earlier one told are by the clock."""
+SEEN_AGAIN_HOURS = 12
+"""Until it is told anew when a model was so busy. Less than a day, or what comes back daily would be forgotten;
+no less than that, for each time a status is written."""
 LASTING = 3
 """Stretches after each other in which a server was too busy, as it is."""
 TOO_BUSY = 0.9
@@ -66,6 +70,10 @@ class _Kept:
     peaks: dict[int, float] = field(default_factory=dict)
     """By hour, the newest last: thousandths of a device for each of its own replicas."""
     told: int = 0
+    seen_hour: int = 0
+    """In which it was so busy last, to within `SEEN_AGAIN_HOURS`."""
+    earlier_hour: int | None = None
+    """Of the peak that is known from an earlier process alone."""
 
 
 @dataclass
@@ -77,7 +85,8 @@ class _Server:
 
 @dataclass
 class HeadRoom:
-    """What is remembered between two looks."""
+    """What is remembered between two looks. Time is seconds of the calendar here: what is told outlives the
+    process."""
 
     since: float | None = None
     """When the stretch began."""
@@ -88,6 +97,11 @@ class HeadRoom:
         """Thousandths of a device that a replica of the model keeps busy at its busiest; 0: not known."""
         kept = self.models.get(name)
         return kept.told if kept is not None else 0
+
+    def busy_at(self, name: str) -> float:
+        """When the model was so busy last, to within half a day; of nothing that is known: 0."""
+        kept = self.models.get(name)
+        return kept.seen_hour * HOUR if kept is not None else 0.0
 
     @property
     def lasting(self) -> dict[str, int]:
@@ -101,10 +115,12 @@ class HeadRoom:
         return found
 
 
-def remember(room: HeadRoom, name: str, millis: int, now: float) -> None:
-    """What an earlier process knew; nothing where this one knows anything."""
+def remember(room: HeadRoom, name: str, millis: int, at: float) -> None:
+    """What an earlier process told, and of when; nothing where this one knows anything. It grows no younger:
+    however often processes change, it is forgotten once it is too old and something else is measured."""
     if millis > 0 and name not in room.models:
-        room.models[name] = _Kept(peaks={int(now // 3600): float(millis)}, told=millis)
+        hour = int(at // HOUR)
+        room.models[name] = _Kept(peaks={hour: float(millis)}, told=millis, seen_hour=hour, earlier_hour=hour)
 
 
 def note(room: HeadRoom, name: str, seat: Seat, signal: Window | Unknown) -> None:
@@ -181,13 +197,26 @@ def used(busy: Sequence[float]) -> list[float]:
 
 
 def _note_peak(kept: _Kept, millis: float, now: float) -> None:
-    hour = int(now // 3600)
+    hour = int(now // HOUR)
+    if kept.earlier_hour is not None and hour - kept.earlier_hour >= MOST_HOURS:
+        del kept.peaks[kept.earlier_hour]
+        kept.earlier_hour = None
     kept.peaks[hour] = max(kept.peaks.get(hour, 0.0), millis)
     for old in sorted(kept.peaks)[:-MOST_HOURS]:
         del kept.peaks[old]
-    peak = max(kept.peaks.values())
+    if kept.earlier_hour not in kept.peaks:
+        kept.earlier_hour = None
+    before, peak = kept.told, max(kept.peaks.values())
     # Well below what is told before it is told: else it would flicker between two steps.
-    kept.told = rounded_up(peak) if peak > kept.told else min(kept.told, rounded_up(1.25 * peak))
+    kept.told = rounded_up(peak) if peak > kept.told else min(kept.told, _holds(peak))
+    last = max(one for one, high in kept.peaks.items() if _holds(high) >= kept.told)
+    if kept.told != before or last - kept.seen_hour >= SEEN_AGAIN_HOURS:
+        kept.seen_hour = last
+
+
+def _holds(peak: float) -> int:
+    """The most that is still told by such a peak."""
+    return rounded_up(1.25 * peak)
 
 
 def rounded_up(millis: float) -> int:

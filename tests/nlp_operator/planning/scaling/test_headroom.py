@@ -15,8 +15,10 @@ from nlp_operator.planning.packing.problem import Memory, Model, Need, Plan, Pro
 from nlp_operator.planning.packing.relief import next_relief
 from nlp_operator.planning.packing.saving import next_saving
 from nlp_operator.planning.scaling.headroom import (
+    HOUR,
     LASTING,
     MOST_HOURS,
+    SEEN_AGAIN_HOURS,
     STRETCH_SECONDS,
     HeadRoom,
     Seat,
@@ -28,8 +30,6 @@ from nlp_operator.planning.scaling.headroom import (
 )
 from nlp_operator.planning.scaling.signals import Unknown, Window
 from tests.nlp_operator.planning.packing.making import EXACT, make_pool
-
-HOUR = 3600.0
 
 
 def make_seat(server: str = "s", replicas: int = 1, wanted: int = 1) -> Seat:
@@ -147,6 +147,78 @@ def test_what_an_earlier_process_told_is_told_until_more_is_known() -> None:
     remember(room, "a", 999, 300.0)
     stretches(room, 1, first=at, a=0.5)
     assert room.busy_millis("a") == 512
+
+
+def test_what_an_earlier_process_told_is_forgotten_when_it_is_too_old_and_more_is_known() -> None:
+    room = HeadRoom()
+    day = int(24 * HOUR / STRETCH_SECONDS)
+    remember(room, "a", 640, 0.0)
+    at = stretches(room, 1, first=day, a=0.1)
+    assert (room.busy_millis("a"), room.busy_at("a")) == (640, 0.0)
+    stretches(room, int((MOST_HOURS - 24) * HOUR / STRETCH_SECONDS), first=at, a=0.1)
+    assert (room.busy_millis("a"), room.busy_at("a")) == (128, MOST_HOURS * HOUR)
+
+
+def test_what_nobody_measures_any_more_is_told_however_old_it_is() -> None:
+    room = HeadRoom()
+    remember(room, "a", 640, 0.0)
+    for number in range(3):
+        note(room, "a", make_seat(), Unknown("NoData", "Nothing."))
+        look(room, ["a"], 100 * HOUR + number * STRETCH_SECONDS)
+    assert room.busy_millis("a") == 640
+
+
+@given(
+    st.lists(st.floats(0.01, 1.0), min_size=24, max_size=60),
+    st.sets(st.integers(0, 60 * 12)),
+    st.integers(1, 12),
+)
+@settings(deadline=None)
+@example([0.9] + [0.1] * 59, set(range(60 * 12)), 1)  # a process for each stretch
+def test_restarts_keep_no_peak_for_ever_and_lose_none_of_the_day(
+    hours: list[float], ends: set[int], an_hour: int
+) -> None:
+    """`hours`: how busy; `ends`: looks after which the process does."""
+    room, told, at = HeadRoom(), 0, 0.0
+    measured: list[float] = []
+    for number in range(len(hours) * an_hour):
+        begins = number * HOUR / an_hour
+        remember(room, "a", told, at)
+        part = hours[number // an_hour]
+        look(room, ["a"], begins)
+        note(room, "a", make_seat(), make_window(begins + STRETCH_SECONDS, part))
+        look(room, ["a"], begins + STRETCH_SECONDS)
+        measured.append(1000.0 * part)
+        told, at = room.busy_millis("a"), room.busy_at("a")
+        of_late = measured[-(MOST_HOURS + 1) * an_hour :]
+        assert told <= rounded_up(1.25 * max(of_late))
+        assert told >= measured[-1]
+        assert begins - (MOST_HOURS + 1) * HOUR <= at <= begins + STRETCH_SECONDS
+        if number in ends:
+            room = HeadRoom()
+
+
+@given(
+    st.lists(st.floats(0.01, 1.0), min_size=24, max_size=24), st.sets(st.integers(0, 24 * 7), max_size=100)
+)
+@settings(deadline=None)
+def test_of_days_that_are_alike_little_is_written_whenever_processes_end(
+    hours: list[float], ends: set[int]
+) -> None:
+    room, told, days = HeadRoom(), (0, 0.0), 7
+    written: list[tuple[int, float]] = []
+    for number in range(24 * days):
+        remember(room, "a", *told)
+        look(room, ["a"], number * HOUR)
+        note(room, "a", make_seat(), make_window(number * HOUR + STRETCH_SECONDS, hours[number % 24]))
+        look(room, ["a"], number * HOUR + STRETCH_SECONDS)
+        told = room.busy_millis("a"), room.busy_at("a")
+        written.append(told)
+        if number in ends:
+            room = HeadRoom()
+    since = written[48:]
+    assert {millis for millis, _ in since} == {since[0][0]}
+    assert len({at for _, at in since}) <= 24 * days / SEEN_AGAIN_HOURS
 
 
 def test_a_model_that_shares_no_server_is_forgotten() -> None:
