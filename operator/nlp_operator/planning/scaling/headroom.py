@@ -26,8 +26,8 @@ MOST_HOURS = 26
 """Of which the busiest stretch is remembered: a day, and what it may begin late. Hours in which nothing was
 measured are none, as far as this process knows; those since what an earlier one told are by the clock."""
 SEEN_AGAIN_HOURS = 12
-"""Until it is told anew when a model was so busy. Less than a day, or what comes back daily would be forgotten;
-no less than that, for each time a status is written."""
+"""Until it is told anew when a model was so busy: less than a day, or what comes back daily would be
+forgotten, and many hours, for each time a status is written."""
 LASTING = 3
 """Stretches after each other in which a server was too busy, as it is."""
 TOO_BUSY = 0.9
