@@ -67,7 +67,8 @@ class Measured:
         pods = self._pods.get(model)
         if pods is None:
             return None
-        totals = self._totals.setdefault(model, Totals())
+        # What begins now is not compared with what the model had before it was forgotten.
+        totals = self._totals.setdefault(model, Totals(begun=now))
         sample = totals.look(dict(pods), target_seconds, now, self._fresh_seconds)
         if model not in self._pods:
             self._totals.pop(model, None)  # The last pod went while this looked.

@@ -78,9 +78,9 @@ class Totals:
     """The pods in it."""
     counted: dict[str, Reading] = field(default_factory=dict)
     """By pod: up to where its counters are in the totals."""
-    base: float = 1.0
-    """Where the values began; see `_break_off`."""
-    values: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FIELDS, 1.0))
+    begun: float = 0.0
+    """When the values did, by the clock of looks: then they were all zero."""
+    values: dict[str, float] = field(default_factory=lambda: dict.fromkeys(FIELDS, 0.0))
     latency: Histogram = EMPTY
     rows: float = 0.0
     """Of the requests that were executed."""
@@ -105,7 +105,7 @@ class Totals:
             uid: pod for uid, pod in pods.items() if -FUTURE_SECONDS <= now - pod.latest.at <= fresh_seconds
         }
         if self._lost(fresh) > MOST_LOST:
-            self._break_off()
+            self._begin_anew(now)
         for uid, pod in fresh.items():
             self._count(uid, pod, target_seconds)
         at = max(pod.latest.at for pod in pods.values())
@@ -123,10 +123,17 @@ class Totals:
             sum(pod.ready for pod in fresh.values()),
             sum(pod.latest.counters.waiting for pod in fresh.values()),
             self.rows_each,
+            self.begun,
         )
 
+    def _counted(self, uid: str, pod: Pod) -> Reading:
+        """Up to where its counters are in the totals. A pod that was forgotten, and is read again, counts
+        from then on: what it told before is not part of what it tells now."""
+        before = self.counted.get(uid, pod.first)
+        return before if before.at >= pod.first.at else pod.first
+
     def _count(self, uid: str, pod: Pod, target_seconds: float) -> None:
-        before, latest = self.counted.get(uid, pod.first), pod.latest
+        before, latest = self._counted(uid, pod), pod.latest
         self.counted[uid] = latest
         if latest.at <= before.at:
             return
@@ -143,19 +150,19 @@ class Totals:
         if self.seen and fresh and not self.seen & fresh.keys():
             return 1.0
         known = [
-            (self.counted[uid], pod.latest)
+            (self.counted[uid].at, self._counted(uid, pod), pod.latest)
             for uid, pod in fresh.items()
             if uid in self.seen and uid in self.counted
         ]
-        seconds = sum(latest.at - before.at for before, latest in known)
-        unseen = sum(latest.unseen - before.unseen for before, latest in known)
-        return unseen / seconds if seconds > 0 else 0.0
+        seconds = sum(latest.at - then for then, _, latest in known)
+        forgotten = sum(before.at - then for then, before, _ in known)
+        unseen = sum(latest.unseen - before.unseen for _, before, latest in known)
+        return (forgotten + unseen) / seconds if seconds > 0 else 0.0
 
-    def _break_off(self) -> None:
-        """Let every total fall, so that the brain takes no difference across: that would be a load that
-        nobody saw. Each beginning is below the one before, so they fall also where nothing was counted."""
-        self.base = self.base / 2 if self.base > 1e-200 else 1.0
-        self.values = dict.fromkeys(FIELDS, self.base)
+    def _begin_anew(self, now: float) -> None:
+        """The brain takes no difference across: that would be a load that nobody saw."""
+        self.begun = now
+        self.values = dict.fromkeys(FIELDS, 0.0)
         self.latency = EMPTY
         self.rows = 0.0
         self.marks.clear()
@@ -231,7 +238,8 @@ def read_again(
     if raw.at <= pod.latest.at:
         if pod.latest.at <= now + FUTURE_SECONDS:
             return replace(pod, ready=ready)
-        pod = replace(pod, latest=replace(pod.latest, at=raw.at))
+        first = replace(pod.first, at=min(pod.first.at, raw.at))
+        pod = replace(pod, first=first, latest=replace(pod.latest, at=raw.at))
     return Pod(ready, pod.first, counters.goes_on(pod.latest, raw, pod.raw), raw.counters, pod.latest)
 
 

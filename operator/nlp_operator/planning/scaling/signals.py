@@ -38,6 +38,9 @@ class Sample:
     """Requests in the pods at that moment."""
     rows: object = 1.0
     """Of a request, on average: a batch is bounded in rows."""
+    begun: object = 0.0
+    """When the counters began, on that clock. Those that began at another moment are not compared: what came
+    in between is not in them."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,7 @@ class Counted:
     """In the order of `FIELDS`."""
     pods_up: int
     waiting: float
+    begun: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -100,9 +104,10 @@ def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -
         return Unknown(
             "Ambiguous", f"{len(sample.series)} series answer to this model's name; one is wanted."
         )
-    at = number(sample.at)
-    if at is None:
-        return Unknown("NotANumber", f"The time of the sample is {_short(sample.at)}, which is not a moment.")
+    at, begun = number(sample.at), number(sample.begun)
+    if at is None or begun is None:
+        found = sample.at if at is None else sample.begun
+        return Unknown("NotANumber", f"The time of the sample is {_short(found)}, which is not a moment.")
     if at > now + FUTURE_SECONDS:
         return Unknown(
             "FromTheFuture", f"The sample is from {at - now:.0f} s in the future; clocks disagree."
@@ -128,17 +133,19 @@ def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -
         return Unknown("NoneReady", "None of its pods is ready; that no request is counted is no idleness.")
     if up < max(1.0, ready / 2):
         return Unknown("Partial", f"{up:.0f} of {ready} ready pods were seen; at least half are needed.")
-    return Counted(min(at, now), tuple(values), int(up), waiting)
+    return Counted(min(at, now), tuple(values), int(up), waiting, begun)
 
 
 def between(before: Counted | None, after: Counted, ready: int) -> Window | Unknown:
-    """What happened from one sample to the next. A counter that fell belongs to pods that started anew."""
+    """What happened from one sample to the next. A counter that fell belongs to pods that started anew; one
+    that began anew may be greater than before, and says nothing of the time between."""
     if before is None:
         return Unknown("FirstSample", "One sample says nothing of a rate; the next one will.")
     if after.at <= before.at:
         return Unknown("Stale", "The metrics are those of the last look.")
-    if any(new < old for old, new in zip(before.values, after.values, strict=True)):
-        return Unknown("CounterReset", "A counter fell: pods started anew. The next sample will tell.")
+    fell = any(new < old for old, new in zip(before.values, after.values, strict=True))
+    if fell or before.begun != after.begun:
+        return Unknown("CounterReset", "Its counters began anew. The next sample will tell.")
     offered, answered, late, failed, batches, items, busy = (
         new - old for old, new in zip(before.values, after.values, strict=True)
     )
