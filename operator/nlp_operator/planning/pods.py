@@ -54,6 +54,11 @@ def is_over(pod: Obj) -> bool:
     return text(pod, "status", "phase") in ("Succeeded", "Failed")
 
 
+def was_evicted(pod: Obj) -> bool:
+    """By the kubelet, whose node had too little of something: of memory, mostly."""
+    return text(pod, "status", "phase") == "Failed" and text(pod, "status", "reason") == "Evicted"
+
+
 def alive(pods: Iterable[Obj]) -> list[Obj]:
     """Those that run, or are about to."""
     return [pod for pod in pods if not deleting(pod) and not is_over(pod)]

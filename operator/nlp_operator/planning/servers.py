@@ -202,7 +202,7 @@ def _instances(
         most_told(told) if told is not None else 0,
         seen.advice,
     )
-    pods = alive(with_label(seen.pods, names.LABEL_SERVER, server))
+    pods = with_label(seen.pods, names.LABEL_SERVER, server)
     return one_first(told, wanted, name(seen.model), pods, seen.agents)
 
 

@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from nlp_operator.api.objects import Obj, name, uid
+from nlp_operator.api.objects import Obj, deleting, name, uid
 from nlp_operator.planning.agent_report import AgentReport, heard_of
-from nlp_operator.planning.pods import is_ready
+from nlp_operator.planning.pods import alive, is_over, is_ready, was_evicted
 from nlp_operator.resources.server import ServedModel
 
 
@@ -28,6 +28,16 @@ def most_told(told: ServedModel) -> int:
     return max(told.instances, *told.instances_of.values(), 0)
 
 
+def begun_with(told: ServedModel | None, pods: Collection[Obj]) -> Obj | None:
+    """The pod that has more first, as long as it may tell whether it bears them: one that was evicted has
+    told that it does not. One that is deleted, or ended for another reason (its node was turned off, or is
+    gone), tells nothing."""
+    if told is None:
+        return None
+    named = (pod for pod in pods if name(pod) in told.instances_of and not deleting(pod))
+    return min((pod for pod in named if not is_over(pod) or was_evicted(pod)), key=name, default=None)
+
+
 def one_first(
     told: ServedModel | None,
     wanted: int,
@@ -35,25 +45,25 @@ def one_first(
     pods: Collection[Obj],
     agents: Mapping[str, AgentReport],
 ) -> Steps:
-    """`pods`: those of the server that are alive; `told`: what they were told last.
+    """`pods`: all of the server; `told`: what they were told last.
 
     While the pod that was begun with is there, no other gets what that one has not borne. One that takes no
-    requests any more may have ended by it: it keeps what it was told, until it is well, or gone, or fewer
-    are wanted.
+    requests any more, or was evicted, may have ended by it: it keeps what it was told, until it is well, or
+    gone, or fewer are wanted.
     """
     if told is None or wanted <= told.instances:
         return Steps(wanted)
-    begun = min((pod for pod in pods if name(pod) in told.instances_of), key=name, default=None)
+    begun, living = begun_with(told, pods), alive(pods)
     if begun is not None:
         was_told = told.instances_of[name(begun)]
-        if not is_ready(begun):
+        if is_over(begun) or not is_ready(begun):
             return Steps(told.instances, {name(begun): min(was_told, wanted)})
         if was_told >= wanted and _at_work(begun, model, agents) >= wanted:
             return Steps(wanted)
         return Steps(told.instances, {name(begun): wanted})
-    if len(pods) < 2:
+    if len(living) < 2:
         return Steps(wanted)
-    first = min(filter(is_ready, pods), key=name, default=None)
+    first = min(filter(is_ready, living), key=name, default=None)
     return Steps(told.instances, {name(first): wanted} if first is not None else {})
 
 

@@ -150,6 +150,25 @@ def test_a_step_that_is_barred_is_taken_back_from_a_pod_that_takes_no_requests()
     assert (told(world), "instancesOf" in entry(world)) == (1, False)
 
 
+@pytest.mark.parametrize("evicted", [True, False], ids=["evicted", "its node is gone"])
+def test_a_step_whose_first_pod_is_lost_is_given_back_or_goes_on_with_another(evicted: bool) -> None:
+    world = World(make_model(scaling={"minReplicas": 3}), pools=[make_pool()], advice=UNTOLD)
+    world.up()
+    answer(world, 1)
+    world.advice = advise(3)
+    world.step()
+    (first,) = entry(world)["instancesOf"]
+    pod = next(one for one in world.pods if name(one) == first)
+    pod["status"] = {"phase": "Failed", "reason": "Evicted" if evicted else "NodeLost"}
+    world.settle()
+    (then,) = entry(world)["instancesOf"]
+    assert (told(world), then == first) == (1, evicted), "what evicted one pod goes to no other"
+    assert status(world, "Available") == "True"
+    world.advice = advise(1)
+    world.settle()
+    assert (told(world), "instancesOf" in entry(world)) == (1, False)
+
+
 def test_another_change_of_what_a_pod_is_told_is_waited_for_as_always() -> None:
     world = make_world()
     answer(world, 1)

@@ -29,6 +29,13 @@ def make_pods(names: str) -> list[Obj]:
     ]
 
 
+EVICTED = {"status": {"phase": "Failed", "reason": "Evicted"}}
+
+
+def changed(pod: Obj, change: Obj) -> Obj:
+    return pod | {key: pod[key] | value for key, value in change.items()}
+
+
 def make_report(instances: int, working: int = 0) -> AgentReport:
     ours = ModelReport(MODEL, DIGEST, DIGEST, "Serving", instances=instances, working=working)
     return AgentReport(taken=NOW, models=(ours,))
@@ -84,6 +91,40 @@ def test_the_others_follow_when_they_are_at_work_there(
 
 def test_the_others_do_not_follow_one_that_takes_no_requests_whatever_it_says() -> None:
     assert one_first(BEGUN, 3, MODEL, make_pods("aBc"), {"b": make_report(3)}) == BEGUN_STEPS
+
+
+@pytest.mark.parametrize(
+    ("became", "wanted", "expected"),
+    [
+        pytest.param(EVICTED, 3, BEGUN_STEPS, id="evicted: no other gets what may have done it"),
+        pytest.param(EVICTED, 1, Steps(1), id="evicted, and given back"),
+        pytest.param({"status": {"phase": "Failed"}}, 3, Steps(1, {"a": 3}), id="its node was turned off"),
+        pytest.param(
+            {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}, 3, Steps(1, {"a": 3}), id="deleted"
+        ),
+        pytest.param(
+            {"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}, **EVICTED},
+            3,
+            Steps(1, {"a": 3}),
+            id="evicted, and cleared away",
+        ),
+        pytest.param(
+            {"status": {"conditions": [{"type": "Ready", "status": "Unknown"}]}},
+            3,
+            BEGUN_STEPS,
+            id="its node is silent",
+        ),
+    ],
+)
+def test_what_becomes_of_the_pod_that_was_begun_with(became: Obj, wanted: int, expected: Steps) -> None:
+    first, begun, third = make_pods("abc")
+    pods = (first, changed(begun, became), third)
+    assert one_first(BEGUN, wanted, MODEL, pods, {"b": make_report(3)}) == expected
+
+
+def test_a_pod_in_place_of_one_that_was_evicted_gets_no_more_either() -> None:
+    (begun, new) = make_pods("bd")
+    assert one_first(BEGUN, 3, MODEL, (changed(begun, EVICTED), new), {}) == BEGUN_STEPS
 
 
 def test_what_a_pod_was_told_at_most_is_remembered() -> None:

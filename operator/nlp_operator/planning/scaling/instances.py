@@ -29,7 +29,7 @@ ARRIVES_SECONDS = 10.0
 UNDER_WAY_SECONDS = 30.0
 """The same where agents say that they are under way: one pod has them first, then the others."""
 BARRED_SECONDS = 3600.0
-"""A model whose instances do not come, or with which a container ended, is not given more for so long."""
+"""A model whose instances do not come, or with which a container or a pod ended, gets no more for so long."""
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,10 @@ class Instances:
     under_way: bool = True
     """Every pod that has fewer than it was told says that the others are to come, or there is none; and one
     that has more first takes requests."""
-    restarts: int = 0
-    """Of the containers of these pods, so far."""
+    ends: int = 0
+    """How often a container of these pods began anew, and one of the pods was evicted, so far."""
+    evicted: bool = False
+    """The pod that has more first was."""
     may_go: bool = True
     """There may be fewer after this look than before."""
 
@@ -72,7 +74,7 @@ class InstancesState:
 
     wanted: deque[tuple[float, float]] = field(default_factory=deque)
     """When how many were needed."""
-    restarts: int = -1
+    ends: int = -1
     """As last seen; -1: never."""
     lacks_since: float = math.inf
     """Since when fewer are at work than the pods were told."""
@@ -158,8 +160,8 @@ def _note_harm(state: InstancesState, given: Instances, now: float) -> None:
     state.lacks_since = min(state.lacks_since, now) if lacks else math.inf
     missed = more and given.at_work < given.now and not given.under_way
     state.missed_since = min(state.missed_since, now) if missed else math.inf
-    ended = more and 0 <= state.restarts < given.restarts
-    state.restarts = given.restarts
+    ended = more and (given.evicted or 0 <= state.ends < given.ends)
+    state.ends = given.ends
     if ended or now - state.missed_since >= COMES_SECONDS:
         state.barred_until = now + BARRED_SECONDS
         state.lacks_since = state.missed_since = math.inf

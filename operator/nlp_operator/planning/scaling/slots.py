@@ -15,9 +15,9 @@ from nlp_operator.api.objects import Obj, labels, listed, name, number, uid
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.agent_report import AgentReport, ModelReport, heard_of
-from nlp_operator.planning.pods import alive, is_ready, memory_limit
+from nlp_operator.planning.pods import alive, is_ready, memory_limit, was_evicted
 from nlp_operator.planning.scaling.instances import Instances
-from nlp_operator.planning.steps import most_told
+from nlp_operator.planning.steps import begun_with, most_told
 from nlp_operator.resources.server import highest_on, instances_on, models_in
 
 CORES_SHARE = 0.9
@@ -103,7 +103,8 @@ def instances_of(
     heard = [(pod, ours) for pod, ours in _heard(model, pods, reports) if ours.at_work]
     at_work = min((ours.at_work for _, ours in heard), default=0)
     lacking = [ours for pod, ours in heard if ours.at_work < of_pod(pod)]
-    begun = [pod for pod in alive(pods) if told is not None and name(pod) in told.instances_of]
+    begun = begun_with(told, pods)
+    evicted = begun is not None and was_evicted(begun)
     return Instances(
         where,
         now,
@@ -111,8 +112,9 @@ def instances_of(
         max(most, now),
         beside,
         at_work,
-        all(ours.changes for ours in lacking) and all(is_ready(pod) for pod in begun),
-        _restarts(pods),
+        all(ours.changes for ours in lacking) and (begun is None or is_ready(begun)),
+        _ends(pods),
+        evicted,
     )
 
 
@@ -170,10 +172,9 @@ def _heard(
             yield pod, ours
 
 
-def _restarts(pods: Collection[Obj]) -> int:
-    return sum(
-        number(one, "restartCount") for pod in pods for one in listed(pod, "status", "containerStatuses")
-    )
+def _ends(pods: Collection[Obj]) -> int:
+    statuses = (one for pod in pods for one in listed(pod, "status", "containerStatuses"))
+    return sum(number(one, "restartCount") for one in statuses) + sum(map(was_evicted, pods))
 
 
 def begins_with(model: Obj, pool: Obj | None) -> int:

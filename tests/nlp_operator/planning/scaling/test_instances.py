@@ -86,8 +86,8 @@ def test_a_container_that_ends_with_more_than_at_first_gets_no_more_for_an_hour(
     assert decide(state, ROOM, make_load(15.0), 0.0) == 3
     grown = replace(ROOM, now=3)
     assert decide(state, grown, make_load(15.0), 10.0) == 3
-    assert decide(state, replace(grown, restarts=1), None, 20.0) == 1
-    back = replace(ROOM, restarts=1)
+    assert decide(state, replace(grown, ends=1), None, 20.0) == 1
+    back = replace(ROOM, ends=1)
     assert decide(state, back, make_load(15.0), 30.0) == 1
     assert decide(state, back, make_load(15.0), 20.0 + instances.BARRED_SECONDS) == 3
 
@@ -139,7 +139,7 @@ def test_instances_that_came_stay(at_work: int) -> None:
 def test_a_container_that_ends_with_what_it_began_with_is_no_reason() -> None:
     state = InstancesState()
     assert decide(state, ROOM, make_load(1.0), 0.0) == 1
-    assert decide(state, replace(ROOM, restarts=1), make_load(15.0), 10.0) == 3
+    assert decide(state, replace(ROOM, ends=1), make_load(15.0), 10.0) == 3
 
 
 @given(

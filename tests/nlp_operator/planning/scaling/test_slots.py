@@ -296,9 +296,38 @@ def test_a_slot_of_a_pod_that_has_more_first_is_measured_with_those() -> None:
     assert found(reports=(make_report(1), make_report()), first=FIRST).most == 3, "what it was told"
 
 
+def test_a_step_with_which_its_pod_is_evicted_is_taken_back_at_the_next_look() -> None:
+    """Of a process that has just begun, too: `server.json` names the pod."""
+    began = make_pod(0, ready="False")
+    began["status"] |= {"phase": "Failed", "reason": "Evicted"}
+    state = InstancesState()
+    seen = found(reports=(None, make_report()), pods=(began, make_pod(1)), first=FIRST)
+    assert (seen.now, seen.evicted) == (3, True)
+    assert decide(state, seen, None, 5.0, 300.0, may_shrink=True) == 1
+    assert state.barred_until == 5.0 + BARRED_SECONDS
+    back = found(reports=(None, make_report()), pods=(began, make_pod(1)))
+    assert (back.now, back.evicted) == (1, False), "once it is given back this is no harm again"
+
+
+@pytest.mark.parametrize(
+    ("became", "expected"),
+    [
+        pytest.param({"phase": "Failed", "reason": "Evicted"}, 1, id="evicted"),
+        pytest.param({"phase": "Failed", "reason": "Terminated"}, 3, id="its node was turned off"),
+    ],
+)
+def test_all_have_more_and_one_of_them_is_lost(became: dict[str, str], expected: int) -> None:
+    reports, state = (make_report(3), make_report(3)), InstancesState()
+    lost = make_pod(1)
+    lost["status"] |= became
+    both, one = (found(told=3, reports=reports, pods=(make_pod(), other)) for other in (make_pod(1), lost))
+    assert decide(state, both, None, 0.0, 300.0, may_shrink=True) == 3
+    assert decide(state, one, None, 10.0, 300.0, may_shrink=True) == expected
+
+
 def test_restarts_are_those_of_all_its_containers() -> None:
     pods = (make_pod(0, restarts=2), make_pod(1, restarts=1, ready="False"))
-    assert found(pods=pods).restarts == 3
+    assert found(pods=pods).ends == 3
 
 
 def test_a_pod_begins_with_an_instance_a_core() -> None:
