@@ -285,7 +285,8 @@ class Stage:
         self.cluster.kubectl("uncordon", self._node)
 
     def unscrape(self) -> None:
-        self.unscraped = frozenset(pod["metadata"]["name"] for pod in self.pods()[:1])
+        pods = self.pods()
+        self.unscraped = frozenset(pod["metadata"]["name"] for pod in pods[: len(pods) // 2])
 
     def scrape_all(self) -> None:
         self.unscraped = frozenset()
