@@ -283,6 +283,10 @@ def _job(
     }
     if settings.store_in_bucket:
         _work_in_scratch(template, container, namespace(model), text, settings)
+        if component == names.COMPONENT_FETCH and all(one.source.config_map for one in build.inputs):
+            # Nothing that the bucket could spare it: at most a mebibyte each, and mounted already.
+            pod = template["spec"]
+            pod["initContainers"] = [one for one in pod["initContainers"] if one is container]
     else:
         _work_in_claim(template["spec"], container, settings)
     if account:

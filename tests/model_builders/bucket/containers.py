@@ -100,10 +100,11 @@ class Containers:
             del variables["NLP_STORE"]
         return variables | {"NLP_SCRATCH": str(self.scratch)}
 
-    def pod(self, job: str, request: Mapping[str, Any], **last: str) -> Ran:
-        """A whole pod: the first container that fails is its end. `last`: further variables of push."""
+    def pod(self, job: str, request: Mapping[str, Any], *, pulled: bool = True, **last: str) -> Ran:
+        """A whole pod: the first container that fails is its end. `last`: further variables of push. Without
+        a pull is the fetch of ConfigMaps alone."""
         self.new_pod()
-        for container in ("pull", job, "push"):
+        for container in (*(["pull"] if pulled else []), job, "push"):
             ran = self.run(container, job, request, **(last if container == "push" else {}))
             if ran.code:
                 break

@@ -56,13 +56,15 @@ def test_build_that_was_built_before_brings_and_sends_nothing(containers: Contai
     assert "nothing is left to do" in containers.ran["build"].log
 
 
-def test_a_fetch_tells_of_what_was_built_of_the_same_inputs(containers: Containers) -> None:
+@pytest.mark.parametrize("pulled", [True, False])
+def test_a_fetch_tells_of_what_was_built_of_the_same_inputs(containers: Containers, pulled: bool) -> None:
     digest = containers.corpus()
     request = containers.jobs.build_request(digest, parameters=DOCUMENT_EXAMPLE)
     recipe = {one: request[one] for one in ("version", "architecture", "parameters", "quality", "export")}
 
     def found(**other: Any) -> Any:
-        ran = containers.pod("fetch", containers.fetch_request(), NLP_RECIPE=json.dumps(recipe | other))
+        told = json.dumps(recipe | other)
+        ran = containers.pod("fetch", containers.fetch_request(), pulled=pulled, NLP_RECIPE=told)
         assert (ran.code, ran.result["inputs"][0]["sha256"]) == (0, digest), containers.ran
         return ran.result.get("built")
 
@@ -72,6 +74,17 @@ def test_a_fetch_tells_of_what_was_built_of_the_same_inputs(containers: Containe
     assert found(parameters={"weighting": "TfIdf"}) is None
     (containers.on_disk / "artifacts" / str(built["digest"]) / "1" / "vocabulary.json").unlink()
     assert found() is None, "it is not whole any more"
+
+
+def test_a_fetch_without_a_pull_sends_what_it_brings(containers: Containers) -> None:
+    containers.jobs.put("novels.tsv", make_novels())
+    ran = containers.pod("fetch", containers.fetch_request(), pulled=False)
+    assert ran.code == 0, containers.ran
+    digest = str(ran.result["inputs"][0]["sha256"])
+    held = files_below(containers.on_disk)
+    assert [path for path in held if path.startswith(f"sources/{digest}/")], held.keys()
+    assert containers.pod("fetch", containers.fetch_request(sha256=digest)).result == ran.result
+    assert "1 of 1 inputs are in the store already" in str(containers.ran["pull"].result)
 
 
 @pytest.mark.parametrize("fetched", [True, False])

@@ -93,8 +93,12 @@ def test_no_claim_is_made_for_a_store_in_a_bucket() -> None:
     assert not any("persistentVolumeClaim" in volume for volume in volumes)
 
 
+FROM_A_CLAIM = {"inputs": [{"name": "corpus", "source": {"persistentVolumeClaim": {"claimName": "texts"}}}]}
+
+
 def test_worker_of_a_job_gets_neither_credentials_nor_the_address_of_the_bucket() -> None:
-    world = World(make_model(), settings=replace(BUCKET, store_service_account_name="reader")).up()
+    settings = replace(BUCKET, store_service_account_name="reader")
+    world = World(make_model(build_extra=FROM_A_CLAIM), settings=settings).up()
     for component in ("fetch", "build"):
         template = world.job(component)["spec"]["template"]
         pull, *beside, worker = template["spec"]["initContainers"]
@@ -123,7 +127,7 @@ def test_worker_of_a_job_gets_neither_credentials_nor_the_address_of_the_bucket(
 
 
 def test_only_a_build_has_a_container_beside_it_and_no_failure_of_that_one_counts() -> None:
-    world = World(make_model(), settings=BUCKET).up()
+    world = World(make_model(build_extra=FROM_A_CLAIM), settings=BUCKET).up()
     beside = {"fetch": [], "build": [("keep", ["keep", "build"])]}
     for component, wanted in beside.items():
         spec = world.job(component)["spec"]
@@ -133,6 +137,14 @@ def test_only_a_build_has_a_container_beside_it_and_no_failure_of_that_one_count
         rules = spec["podFailurePolicy"]["rules"]
         counted = [rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule]
         assert counted == ["pull", component, "push"]
+
+
+def test_a_fetch_of_config_maps_alone_looks_for_nothing_in_the_bucket_first() -> None:
+    spec = World(make_model(), settings=BUCKET).up().job("fetch")["spec"]
+    pod = spec["template"]["spec"]
+    assert [one["name"] for one in [*pod["initContainers"], *pod["containers"]]] == ["fetch", "push"]
+    rules = spec["podFailurePolicy"]["rules"]
+    assert [one["onExitCodes"]["containerName"] for one in rules if "onExitCodes" in one] == ["fetch", "push"]
 
 
 def test_a_namespace_has_a_folder_of_its_own_in_the_bucket() -> None:
