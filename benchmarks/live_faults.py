@@ -6,7 +6,8 @@ Real kubelet, Triton, Envoy, Prometheus and operator; the operator asks the Prom
 node and scrapes the pods. The model sleeps 100 ms a request, so a replica bears ten requests a second, and
 one alone does not bear the load. Each request comes on a connection of its own, and nobody tries again.
 Where what is measured is wrong, the load falls meanwhile, so that an operator that believed it would take a
-replica away; the row `control` is the same with everything right.
+replica away; the row `control` is the same with everything right. Exit code 1 when something that must hold
+did not (`broken_in`); each failed request is told with the moment, and what was answered.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ import argparse
 import asyncio
 import contextlib
 import json
-import math
 import os
 import signal
 import sys
@@ -23,10 +23,10 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmarks.autoscaling_live import a_node, host_of
+from benchmarks.autoscaling_live import Failure, a_node, host_of
 from benchmarks.measures import table, write_rows
 from localcluster.cluster import Cluster
 from localcluster.demo.storm import kill, processes_of
@@ -50,6 +50,9 @@ BLIND_SECONDS = 420.0
 WELL_SECONDS = 8.0
 """Without a late or failed request, and with all pods ready: then it is over."""
 BOUNDED = 240.0
+MOST_TOLD = 50
+"""Failed requests of a fault that are kept one by one."""
+CONTROL = "nothing is wrong, the load falls"
 METRICS_PORT = 8002
 OPERATOR_METRICS_PORT = 9090
 TOLD = "nlp_operator_model_requests_per_second{"
@@ -64,6 +67,11 @@ class Row:
     late: int
     """Of those that were answered."""
     scale_downs: int
+    replicas_before: int
+    """That its Deployment was to have when the fault began."""
+    replicas_after: int
+    """And when all was well again."""
+    ready_before: int
     least_ready: int
     troubled_seconds: float
     """From the fault until the last request was sent that failed or was late; 0: none."""
@@ -71,9 +79,70 @@ class Row:
     """From the fault until as many pods were ready as before; 0: they were all the time."""
     grown_after_seconds: float
     """Where the load rose: from the fault until more replicas were ready."""
-    known_after_seconds: float
-    """From the end of the fault until the operator told the load; 0: it was told when the fault ended."""
+    known_after_seconds: float | None
+    """From the end of the fault until the operator told the load; 0: it was told when the fault ended;
+    `None`: it was not within four minutes."""
+    over: bool
+    """Within four minutes of its end all was well again."""
     note: str = ""
+    reasons: Mapping[str, int] = field(default_factory=dict)
+    """How many failed how, the most frequent first."""
+    failures: tuple[Failure, ...] = ()
+    """The first of them, in seconds from the fault."""
+
+    @property
+    def recovered_seconds(self) -> float:
+        """From the fault until nothing was late or failed any more, and as many pods were ready as before."""
+        return max(self.troubled_seconds, self.ready_after_seconds)
+
+
+@dataclass
+class Watched:
+    """The model while a fault lasts, look by look."""
+
+    replicas_before: int
+    ready_before: int
+    replicas: int = field(init=False)
+    least_ready: int = field(init=False)
+    scale_downs: int = 0
+    ready_after: float = 0.0
+    grown_after: float = 0.0
+    known_after: float | None = None
+
+    def __post_init__(self) -> None:
+        self.replicas, self.least_ready = self.replicas_before, self.ready_before
+
+    def look(self, now: float, ready: int, replicas: int) -> None:
+        """`now`: seconds from the fault."""
+        self.scale_downs += replicas < self.replicas
+        self.replicas, self.least_ready = replicas, min(self.least_ready, ready)
+        if ready < self.ready_before:
+            self.ready_after = now
+        if not self.grown_after and ready > self.ready_before:
+            self.grown_after = now
+
+    def row(self, fault: str, asked: Sequence[Asked], begun: float, over: bool, note: str) -> Row:
+        """`asked`: those that were under way in it, or came until it was over."""
+        failed = sorted((one for one in asked if one.failure), key=lambda one: one.begun)
+        return Row(
+            fault,
+            len(asked),
+            len(failed),
+            sum(not one.failure and one.took > TARGET_SECONDS for one in asked),
+            self.scale_downs,
+            self.replicas_before,
+            self.replicas,
+            self.ready_before,
+            self.least_ready,
+            max((max(one.begun - begun, 0.0) for one in asked if bad(one)), default=0.0),
+            self.ready_after,
+            self.grown_after,
+            self.known_after,
+            over,
+            note,
+            failures(asked),
+            tuple(Failure(one.begun - begun, one.took, one.failure) for one in failed[:MOST_TOLD]),
+        )
 
 
 class Offered:
@@ -109,11 +178,6 @@ class Offered:
 
 def bad(one: Asked) -> bool:
     return bool(one.failure) or one.took > TARGET_SECONDS
-
-
-def some_failures(asked: Sequence[Asked]) -> str:
-    """The most frequent, in short."""
-    return "; ".join(f"{count} x {how[:80]}" for how, count in list(failures(asked).items())[:4])
 
 
 class Stage:
@@ -179,50 +243,28 @@ class Stage:
         needed = 2 if rate != LULL else 3
         until(lambda: self.well(offered, needed), "all is well before a fault", BOUNDED)
         until(self.known, "the load is known before a fault", BOUNDED)
-        before, latest = self.place.ready(MODEL), self.replicas()
+        seen = Watched(self.replicas(), self.place.ready(MODEL))
         begun = time.monotonic()
         offered.rate = rate
         note = begin() or ""
-        least, falls, ready_after, grown_after, ended = before, 0, 0.0, 0.0, False
-        known_after: float | None = None
-        enough = before if rate != LULL else 2
-        while True:
+        over = ended = False
+        enough = seen.ready_before if rate != LULL else 2
+        while not over:
             now = time.monotonic() - begun
-            ready, wanted = self.place.ready(MODEL), self.replicas()
-            falls += wanted < latest
-            latest, least = wanted, min(least, ready)
-            if ready < before:
-                ready_after = now
-            if not grown_after and ready > before:
-                grown_after = now
+            seen.look(now, self.place.ready(MODEL), self.replicas())
             if not ended and now >= seconds:
                 known = self.known()
                 end()
-                ended, known_after = True, 0.0 if known and seconds else None
-            if ended and known_after is None and self.known():
-                known_after = max(now - seconds, 0.0)
-            over = known_after is not None and (rate != RUSH or grown_after)
-            if ended and over and now > seconds + WELL_SECONDS and self.well(offered, enough):
-                break
+                ended, seen.known_after = True, 0.0 if known and seconds else None
+            if ended and seen.known_after is None and self.known():
+                seen.known_after = max(now - seconds, 0.0)
+            settled = seen.known_after is not None and (rate != RUSH or seen.grown_after)
+            over = bool(ended and settled and now > seconds + WELL_SECONDS and self.well(offered, enough))
             if now > seconds + BOUNDED:
-                note = f"{note} Not over within {BOUNDED:.0f} s.".strip()
                 break
             time.sleep(0.5)
         offered.rate = STEADY
-        asked = offered.since(begun)
-        return Row(
-            fault,
-            len(asked),
-            sum(bool(one.failure) for one in asked),
-            sum(not one.failure and one.took > TARGET_SECONDS for one in asked),
-            falls,
-            least,
-            max((max(one.begun - begun, 0.0) for one in asked if bad(one)), default=0.0),
-            ready_after,
-            grown_after,
-            math.inf if known_after is None else known_after,
-            f"{note} {some_failures(asked)}".strip(),
-        )
+        return seen.row(fault, offered.since(begun), begun, over, note)
 
     def well(self, offered: Offered, ready: int) -> bool:
         since = time.monotonic() - WELL_SECONDS
@@ -333,7 +375,7 @@ def faults(stage: Stage) -> Mapping[str, Callable[[Offered], Row]]:
         "frozen": of("pod frozen", stage.freeze, lambda: stage.send_to_pod(signal.SIGCONT), FAULT_SECONDS),
         "prometheus": of("Prometheus killed", stage.server.end, stage.server.start, FAULT_SECONDS),
         "operator": of("operator killed as it decides", stage.kill_operator, rate=RUSH),
-        "control": blind("nothing is wrong, the load falls", lambda: None, lambda: None),
+        "control": blind(CONTROL, lambda: None, lambda: None),
         "unscraped": blind("half the pods unscraped, the load falls", stage.unscrape, stage.scrape_all),
         "wrong": blind(
             f"Prometheus answers HTML, then {', '.join(WRONG)}, the load falls", stage.lie, stage.be_honest
@@ -356,29 +398,54 @@ NAMES = (
 
 
 HEADS = (
-    "fault", "requests", "failed", "late", "downs", "least ready", "troubled", "ready after", "grown after",
-    "known after", "note",
+    "fault", "requests", "failed", "late", "downs", "replicas", "ready, fewest", "troubled", "ready after",
+    "recovered", "grown after", "known after", "note",
 )  # fmt: skip
 
 
-def times_of(row: Row) -> tuple[float, ...]:
-    return row.troubled_seconds, row.ready_after_seconds, row.grown_after_seconds, row.known_after_seconds
-
-
 def said(row: Row) -> list[str]:
+    times = (row.troubled_seconds, row.ready_after_seconds, row.recovered_seconds, row.grown_after_seconds)
     return [
         row.fault,
         f"{row.requests:,}",
         str(row.failed),
         str(row.late),
         str(row.scale_downs),
-        str(row.least_ready),
-        *(f"{one:.0f} s" for one in times_of(row)),
-        row.note,
+        f"{row.replicas_before} to {row.replicas_after}",
+        f"{row.ready_before}, {row.least_ready}",
+        *(f"{one:.0f} s" for one in times),
+        "never" if row.known_after_seconds is None else f"{row.known_after_seconds:.0f} s",
+        row.note if row.over else f"{row.note} Not over within {BOUNDED:.0f} s.".strip(),
     ]
 
 
-def play(cluster: Cluster, wanted: Sequence[str]) -> list[Row]:
+def said_of_failures(row: Row) -> list[str]:
+    """What went wrong in it, a line each: how often, and the first ones."""
+    often = [f"{count} failed: {how}" for how, count in row.reasons.items()]
+    return often + [
+        f"{one.at:.1f} s after the fault one failed, after {one.took:.2f} s: {one.how}"
+        for one in row.failures[:3]
+    ]
+
+
+def broken_in(rows: Sequence[Row]) -> list[str]:
+    """What must hold and did not, a sentence each. Where nothing is wrong and the load falls, the model is to
+    become smaller, or the other rows show nothing."""
+    broken = []
+    for row in rows:
+        if row.failed:
+            broken.append(f"{row.fault}: {row.failed} of {row.requests} requests failed; it must be none.")
+        if row.fault == CONTROL and not row.scale_downs:
+            broken.append(f"{row.fault}: no scale-down; known, this load takes a replica away.")
+        if row.fault != CONTROL and row.scale_downs:
+            broken.append(f"{row.fault}: {row.scale_downs} scale-downs; it must be none.")
+        if not row.over:
+            broken.append(f"{row.fault}: not over within {BOUNDED:.0f} s.")
+    return broken
+
+
+def play(cluster: Cluster, wanted: Sequence[str]) -> tuple[list[Row], list[str]]:
+    """Also the faults that were not played to their end, in a sentence each."""
     install(cluster)
     pool = make_pool(POOL)
     pool["spec"]["maxDevices"] = SLOTS
@@ -386,6 +453,7 @@ def play(cluster: Cluster, wanted: Sequence[str]) -> list[Row]:
     place = make_place(cluster)
     put_sleeper(place)
     rows: list[Row] = []
+    missing: list[str] = []
     with prometheus() as server, front(server.url, host_of(cluster)) as asked:
         stage = Stage(cluster, place, server, asked)
         with (
@@ -401,12 +469,15 @@ def play(cluster: Cluster, wanted: Sequence[str]) -> list[Row]:
                         try:
                             row = play_one(offered)
                         except AssertionError as error:  # the others are not to be lost with it
-                            print(f"{name}: {error}", flush=True)
+                            missing.append(f"{name}: {error}")
+                            print(missing[-1], flush=True)
                             continue
                         print(" | ".join(said(row)), flush=True)
+                        for line in said_of_failures(row):
+                            print(f"    {line}", flush=True)
                         rows.append(row)
     cluster.api.delete(f"/api/v1/namespaces/{place.namespace}")
-    return rows
+    return rows, missing
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -418,10 +489,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(wanted) - set(NAMES):
         parser.error(f"{', '.join(sorted(unknown))}: it must be some of {', '.join(NAMES)}")
     with a_node() as cluster:
-        rows = play(cluster, wanted)
+        rows, missing = play(cluster, wanted)
     print(table([HEADS, *map(said, rows)]))
     write_rows(options.json, rows)
-    return 0
+    broken = [*broken_in(rows), *missing]
+    for sentence in broken:
+        print(sentence, file=sys.stderr)
+    return int(bool(broken))
 
 
 if __name__ == "__main__":
