@@ -368,6 +368,23 @@ async def test_replicas_that_do_not_become_ready_are_not_answered_with_more() ->
     assert limited.reason == "NotBecomingReady"
 
 
+async def test_one_pod_that_has_long_been_broken_keeps_no_model_from_growing() -> None:
+    cluster = Cluster(scaling={"minReplicas": 2, "maxReplicas": 12, "latencyTarget": TARGET})
+    world = reporting(cluster)
+    resize(cluster, 2, ready=1)
+    cluster.rate, totals = 2.0, set()
+    while cluster.now < 600:
+        await cluster.looks(10)
+    while cluster.now < 700:
+        limited = (world.advice or {})[KEY].limited
+        assert limited is not None
+        assert limited.message.startswith("1 of 2 replicas is not ready, and none becomes so: ")
+        cluster.offered, cluster.since, cluster.rate = cluster.counted(), cluster.now, 40.0
+        await cluster.looks(10)
+        totals.add((world.advice or {})[KEY].replicas)
+    assert max(total or 0 for total in totals) == 3, "as many again as are ready, and one"
+
+
 async def test_pods_that_no_node_takes_are_seen_to_wait() -> None:
     cluster = Cluster(scaling={"maxReplicas": 8, "minReplicas": 3})
     cluster.rate = 5.0

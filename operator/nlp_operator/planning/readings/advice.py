@@ -28,6 +28,7 @@ from nlp_operator.api.spec import ModelSpec
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling import Replicas, Scaled, signals_condition
 from nlp_operator.planning.scaling.brain import Decision
+from nlp_operator.planning.scaling.breaker import allowed
 from nlp_operator.planning.scaling.observed import replicas_running
 from nlp_operator.planning.scaling.signals import Unknown
 from nlp_operator.planning.scaling.wanted import Wanted
@@ -126,7 +127,7 @@ class Known:
     highest: int = 0
     """Replicas that the spec allows."""
     stuck: int = 0
-    """Replicas that were started and do not become ready."""
+    """Replicas that are not ready, where none has become so for too long."""
     busy_millis: int | None = None
     busy_at: float = 0.0
     """See `Advice`."""
@@ -338,9 +339,7 @@ def _limited(known: Known, took: float | None) -> Condition | None:
     if known.role != "Acts":
         return None
     if known.stuck:
-        what = f"{_replicas(known.stuck)} {'was' if known.stuck == 1 else 'were'} started and"
-        why = f"{what} none becomes ready: no more are added before that."
-        return Condition(SCALE_LIMITED, "True", "NotBecomingReady", why)
+        return Condition(SCALE_LIMITED, "True", "NotBecomingReady", _not_ready(known))
     if "useless" in clips:
         return Condition(SCALE_LIMITED, "True", "Ineffective", f"No replica is added: {clips['useless']}")
     if decision.refused:
@@ -354,6 +353,14 @@ def _limited(known: Known, took: float | None) -> Condition | None:
         why = f"spec.scaling.maxReplicas allows {_replicas(known.highest)}, and requests are late with them."
         return Condition(SCALE_LIMITED, "True", "MaxReplicas", why)
     return None
+
+
+def _not_ready(known: Known) -> str:
+    given = known.decision.given
+    most = min(allowed(given), max(known.highest, 1))
+    are = "is" if known.stuck == 1 else "are"
+    none = f"{known.stuck} of {_replicas(sum(given.current.values()))} {are} not ready, and none becomes so"
+    return f"{none}: there are no more than {most} before one does."
 
 
 def _about(value: float) -> str:

@@ -1,7 +1,8 @@
-"""A circuit breaker: replicas that were started and do not become ready are no help, and neither are more of
-them. While they do not, the model gets none.
+"""A circuit breaker: replicas that do not become ready are no help, and neither are more of them. While none
+does, a model gets no more than keep those that are not ready about half of all.
 
-Whether a load needs them is not asked: what is needed and does not come is what the status has to say.
+So one broken pod among many holds up nobody, and a version that starts nowhere costs few devices. Whether a
+load needs them is not asked: what is needed and does not come is what the status has to say.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ class Starts:
 
 
 def stuck(state: Starts, inputs: Sequence[ModelInput], now: float) -> dict[str, int]:
-    """How many replicas of a model have been starting for too long, none of them having become ready
-    meanwhile. Updates the state."""
+    """How many replicas of a model are not ready, where none became so for too long. Updates the state."""
     found = {}
     known, state.models = state.models, {}
     for given in inputs:
@@ -47,6 +47,12 @@ def stuck(state: Starts, inputs: Sequence[ModelInput], now: float) -> dict[str, 
     return found
 
 
+def allowed(given: ModelInput) -> int:
+    """Replicas that it may have while some do not become ready: what it has, or as many again as are ready,
+    and one, which shows whether a start helps."""
+    return max(sum(given.current.values()), 2 * given.ready + 1)
+
+
 def held(given: ModelInput) -> ModelInput:
-    """It may not grow beyond what it has."""
-    return replace(given, highest=max(min(given.highest, sum(given.current.values())), given.lowest))
+    """It may not grow beyond that."""
+    return replace(given, highest=max(min(given.highest, allowed(given)), given.lowest))

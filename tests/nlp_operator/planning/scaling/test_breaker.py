@@ -8,7 +8,7 @@ import pytest
 
 from nlp_operator.planning.scaling.allocator import Offer
 from nlp_operator.planning.scaling.brain import Memory, ModelInput, Settings, decide
-from nlp_operator.planning.scaling.breaker import PATIENCE_SECONDS, Starts, held, stuck
+from nlp_operator.planning.scaling.breaker import PATIENCE_SECONDS, Starts, allowed, held, stuck
 from nlp_operator.planning.scaling.capacity import ServiceCurve
 from nlp_operator.planning.scaling.signals import FIELDS, Sample
 
@@ -79,11 +79,33 @@ def test_a_model_that_is_gone_is_forgotten() -> None:
     assert not state.models
 
 
-def test_what_is_held_gets_no_more_under_any_load_and_keeps_what_the_spec_demands() -> None:
+@pytest.mark.parametrize(
+    ("ready", "starting", "most"),
+    [
+        pytest.param(0, 1, 1, id="none was ever ready"),
+        pytest.param(0, 6, 6, id="none of many"),
+        pytest.param(1, 2, 3, id="one of three"),
+        pytest.param(1, 1, 3, id="one of two: a third shows whether a start helps"),
+        pytest.param(5, 1, 11, id="one is broken among many"),
+        pytest.param(3, 9, 12, id="most do not start"),
+    ],
+)
+def test_while_none_becomes_ready_it_may_have(ready: int, starting: int, most: int) -> None:
+    given = make_input(ready, starting)
+    assert allowed(given) == most
+    assert held(replace(given, highest=40)).highest == most
+    assert held(replace(given, highest=4)).highest == min(most, 4)
+    assert held(replace(given, lowest=20, highest=40)).highest == 20, "what the spec demands"
+
+
+@pytest.mark.parametrize(("ready", "starting", "total"), [(1, 2, 3), (5, 1, 11)])
+def test_what_is_held_gets_no_more_than_that_under_any_load(ready: int, starting: int, total: int) -> None:
     memory = Memory()
     for look in range(30):
-        counters = dict.fromkeys(FIELDS, 0.0) | {"offered": 1000.0 * look, "answered": 100.0 * look}
-        given = replace(make_input(1, 2), sample=Sample([counters], 10.0 * look, 1))
-        (decision,) = decide(memory, [held(given)], {"cpu": 8}, 10.0 * look, Settings())
-        assert decision.total == 3
-    assert held(replace(make_input(1, 0), lowest=4)).highest == 4
+        counters = dict.fromkeys(FIELDS, 0.0) | {"offered": 5000.0 * look, "answered": 100.0 * look}
+        given = replace(
+            make_input(ready, starting), sample=Sample([counters], 10.0 * look, ready), highest=40
+        )
+        (decision,) = decide(memory, [held(given)], {"cpu": 40}, 10.0 * look, Settings())
+        assert decision.total <= total
+    assert decision.total == total
