@@ -119,9 +119,7 @@ def test_rules_over_pools_are_told_with_what_would_change_them() -> None:
     )
     assert told.change == ("Nearest: pool other would take a replica more if 1 device more were free there.")
     kept_off = explain(make_model(placement={"spotPercent": 50}), pools, [])
-    assert {one.pool: one.change for one in kept_off.pools}[
-        "spot"
-    ] == "spec.placement.spotPercent were higher"
+    assert {one.pool: one.change for one in kept_off.pools}["spot"] == "spec.placement.spotPercent were 100"
 
 
 def test_a_shared_model_is_told_how_busy_its_server_is() -> None:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from nlp_operator.api.objects import Obj, name
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
-from nlp_operator.planning.packing.bounds import counted, refusal
+from nlp_operator.planning.packing.bounds import counted, refusal, refusal_of_now
 from nlp_operator.planning.packing.explain import Explainer, Explanation
 from nlp_operator.planning.packing.problem import Model, Plan, Problem
 from nlp_operator.planning.packing.reading import Ask, model_of, pool_of
@@ -99,7 +99,7 @@ def unplaceable(ask: Ask, pools: Sequence[Obj]) -> Violation | None:
     specs = readable_pools(pools)
     problem = _problem(ask, specs)
     (model,) = problem.models
-    refused = {pool.name: refusal(problem, model, pool) for pool in problem.by_price}
+    refused = {pool.name: refusal_of_now(problem, model, pool) for pool in problem.by_price}
     if any(one is None for one in refused.values()):
         return None
     known = [name(pool) for pool in pools]
@@ -112,6 +112,8 @@ def unplaceable(ask: Ask, pools: Sequence[Obj]) -> Violation | None:
         return Violation("NoSuchPool", _no_such_pool(missing, known))
     notes = [f"Pool {pool}: there is no DevicePool of that name." for pool in missing]
     notes += _refusals(problem, pools, without=())
+    if problem.pools:
+        notes.append(Explainer(problem, Plan(missing={model.key: 1})).explain(model.key).change)
     return Violation("NoPoolFits", " ".join([*notes, "Change the model, or ask for a pool that admits it."]))
 
 
@@ -167,7 +169,7 @@ def _refusals(problem: Problem, pools: Sequence[Obj], without: Mapping[str, int]
             continue
         if name(pool) not in problem.pool:
             found.append(_unreadable(pool))
-        elif (refused := refusal(problem, model, problem.pool[name(pool)])) is not None:
+        elif (refused := refusal_of_now(problem, model, problem.pool[name(pool)])) is not None:
             found.append(refused.message)
     return found
 

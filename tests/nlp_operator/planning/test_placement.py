@@ -16,6 +16,7 @@ from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
 L4 = make_gpu_pool("l4", price="0.8")
 A100 = make_gpu_pool("a100", price="3.5")
 CPU = make_pool("cpu", pricePerHour="0.02")
+SPOT = make_pool("spot", pricePerHour="0.01", spot="Always")
 UNSAID = make_gpu_pool("unsaid")
 del UNSAID["spec"]["memoryMebibytes"]
 Usage = dict[tuple[str, str], int]
@@ -137,13 +138,15 @@ def test_placed_words_are_the_same_at_first_and_ever_after() -> None:
 REFUSALS = [
     pytest.param([], {}, {}, "NoSuchPool", "There is no DevicePool. Create one, or ask your administrator for it.", id="no pool at all"),
     pytest.param([CPU, L4], {"placement": {"poolNames": ["h100"]}}, {}, "NoSuchPool", "spec.placement.poolNames names h100; the DevicePools there are: cpu, l4. Name one of these, or create the pool.", id="no pool of that name"),
-    pytest.param([make_pool("l4", namespaces=[{"name": "other"}])], {}, {}, "NoPoolFits", "Pool l4: not allowed in namespace demo. Change the model, or ask for a pool that admits it.", id="not admitted"),
-    pytest.param([make_pool("l4", namespaces=[{"name": "demo", "highestPriority": 50}])], {}, {}, "NoPoolFits", "Pool l4: spec.scaling.priority is 100; namespace demo may have at most 50 here. Change the model, or ask for a pool that admits it.", id="priority too high"),
-    pytest.param([CPU], {"serving": {"memoryMebibytes": 5000}}, {}, "NoPoolFits", "Pool cpu: a replica takes 5,000 MiB (declared); 1 device there has 1,024 MiB. Change the model, or ask for a pool that admits it.", id="too little memory"),
+    pytest.param([make_pool("l4", namespaces=[{"name": "other"}])], {}, {}, "NoPoolFits", "Pool l4: not allowed in namespace demo. Nearest: pool l4 would take a replica more if the pool admitted namespace demo. Change the model, or ask for a pool that admits it.", id="not admitted"),
+    pytest.param([make_pool("l4", namespaces=[{"name": "demo", "highestPriority": 50}])], {}, {}, "NoPoolFits", "Pool l4: spec.scaling.priority is 100; namespace demo may have at most 50 here. Nearest: pool l4 would take a replica more if spec.scaling.priority were 50 or lower. Change the model, or ask for a pool that admits it.", id="priority too high"),
+    pytest.param([CPU], {"serving": {"memoryMebibytes": 5000}}, {}, "NoPoolFits", "Pool cpu: a replica takes 5,000 MiB (declared); 1 device there has 1,024 MiB. Nearest: pool cpu would take a replica more if the model took 3,976 MiB less. Change the model, or ask for a pool that admits it.", id="too little memory"),
     pytest.param([CPU, make_pool("b", namespaces=[{"name": "x"}])], {}, {("cpu", "demo"): 1, ("cpu", "other"): 3}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool b: not allowed in namespace demo. Pool cpu: it has 4 devices, of which 4 are taken; one replica takes 1. Nearest: pool cpu would take a replica more if 1 device more were free there.", id="no room"),
     pytest.param([make_pool("cpu", namespaces=[{"name": "demo", "maxDevices": 2}])], {}, {("cpu", "demo"): 2}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool cpu: namespace demo may have 2 devices there and has 2; one replica takes 1. Nearest: pool cpu would take a replica more if the namespace were allowed 1 device more there.", id="no room for the namespace"),
     pytest.param([CPU], {"serving": {"devicesPerReplica": 5}}, {}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool cpu: it has 4 devices, of which 0 are taken; one replica takes 5. Nearest: pool cpu would take a replica more if 1 device more were free there.", id="more than the pool has"),
-    pytest.param([UNSAID], {}, {}, "NoPoolFits", "Pool unsaid: the memory of its devices is not known: spec.memoryMebibytes is left out, and no node has said it yet. Change the model, or ask for a pool that admits it.", id="memory that nobody says"),
+    pytest.param([UNSAID], {}, {}, "NoPoolFits", "Pool unsaid: the memory of its devices is not known: spec.memoryMebibytes is left out, and no node has said it yet. Nearest: pool unsaid would take a replica more if the pool said its memoryMebibytes. Change the model, or ask for a pool that admits it.", id="memory that nobody says"),
+    pytest.param([SPOT], {"placement": {"spotPercent": 50}}, {}, "NoPoolFits", "Pool spot: its nodes can be taken away, and 50 % of 1 replica (spec.placement.spotPercent), rounded down, is none. Nearest: pool spot would take a replica more if spec.placement.spotPercent were 100. Change the model, or ask for a pool that admits it.", id="one replica of which none may be on spot"),
+    pytest.param([SPOT, CPU], {"placement": {"spotPercent": 50}}, {("cpu", "other"): 4}, "NoRoom", "There is no place for its replica: no pool that admits it has room. Pool spot: its nodes can be taken away, and 50 % of 1 replica (spec.placement.spotPercent), rounded down, is none. Pool cpu: it has 4 devices, of which 4 are taken; one replica takes 1. Nearest: pool cpu would take a replica more if 1 device more were free there.", id="one replica, and no room but on spot"),
     pytest.param([], {"placement": {"poolNames": ["h100"]}}, {}, "NoSuchPool", "spec.placement.poolNames names h100, and there is no DevicePool. Create it.", id="named where none is"),
     pytest.param([make_pool("odd", maxDevices=-1)], {}, {}, "NoPoolFits", "Pool odd: its spec is invalid. spec.maxDevices is -1: input should be greater than or equal to 0. Change the model, or ask for a pool that admits it.", id="invalid pool"),
 ]  # fmt: skip
@@ -156,6 +159,26 @@ def test_refusal_is_explained(
     assert refused(placed(ask(**spec), pools, taken)) == (reason, message)
     impossible = unplaceable(ask(**spec), pools)
     assert (impossible.reason if impossible else "NoRoom") == reason, "told before there is an artifact, too"
+
+
+def test_of_two_replicas_on_spot_pools_alone_half_is_served_and_it_is_told_what_is_in_the_way() -> None:
+    found = placed(ask(replicas=2, placement={"spotPercent": 50}), [SPOT])
+    assert places(found) == {"spot": 1}
+    assert isinstance(found, Placed)
+    assert found.limited == (
+        "1 of 2 replicas found a place: it runs on pool spot (1 replica at 0.01 an hour), the only pool that "
+        "admits it. Nearest: pool spot would take a replica more if spec.placement.spotPercent were 100."
+    )
+
+
+def test_the_one_replica_of_which_none_may_be_on_spot_is_told_why_it_is_not_on_the_cheaper_pool() -> None:
+    found = placed(ask(placement={"spotPercent": 50}), [SPOT, CPU])
+    assert places(found) == {"cpu": 1}
+    assert isinstance(found, Placed)
+    assert found.message == (
+        "Runs on pool cpu (1 replica at 0.02 an hour), the only pool that admits it. Pool spot: its nodes can "
+        "be taken away, and 50 % of 1 replica (spec.placement.spotPercent), rounded down, is none."
+    )
 
 
 def test_memory_is_estimated_from_the_artifact_until_it_is_declared() -> None:

@@ -117,12 +117,11 @@ def spot_not_wanted(problem: Problem, model: Model, pool: Pool) -> Refusal | Non
     if not pool.spot or model.spot_millis >= (1000 if model.shared else 1):
         return None
     share = f"{model.spot_millis / 10:g} %"
-    wanted = "100" if model.shared else "higher"
     return Refusal(
         pool.name,
         "SpotShare",
         f"Pool {pool.name}: its nodes can be taken away, and at most {share} of the replicas may be on such.",
-        f"spec.placement.spotPercent were {wanted}",
+        more_on_spot(model, max(model.replicas, 1) if model.shared else 1),
     )
 
 
@@ -136,8 +135,36 @@ CHECKS: tuple[_Check, ...] = (
 )
 
 
+def too_few_for_spot(model: Model, pool: Pool) -> Refusal | None:
+    """Its share of so few replicas is none. Not among `CHECKS`: with more replicas the pool admits it, and so
+    scaling is offered it."""
+    if not pool.spot or model.shared or not model.replicas or not model.spot_millis or model.spot_replicas:
+        return None
+    return Refusal(
+        pool.name,
+        "SpotShare",
+        f"Pool {pool.name}: its nodes can be taken away, and {model.spot_millis / 10:g} % of "
+        f"{counted(model.replicas, 'replica')} (spec.placement.spotPercent), rounded down, is none.",
+        more_on_spot(model, 1),
+        1,
+        0,
+        "replicas",
+    )
+
+
+def more_on_spot(model: Model, replicas: int) -> str:
+    """What would let so many of its replicas be on spot pools."""
+    least = min(-(-100 * replicas // max(model.replicas, 1)), 100)
+    return f"spec.placement.spotPercent were {'100' if least == 100 else f'at least {least}'}"
+
+
 def refusal(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
     return next((found for check in CHECKS if (found := check(problem, model, pool))), None)
+
+
+def refusal_of_now(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    """Of as many replicas as it asks for, whatever else runs."""
+    return refusal(problem, model, pool) or too_few_for_spot(model, pool)
 
 
 def admits(problem: Problem, model: Model, pool: Pool) -> bool:

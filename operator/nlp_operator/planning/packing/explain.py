@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nlp_operator.api.names import shared_name
-from nlp_operator.planning.packing.bounds import CHECKS, Refusal, counted
+from nlp_operator.planning.packing.bounds import CHECKS, Refusal, counted, more_on_spot, too_few_for_spot
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, group_of
 from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
@@ -96,27 +96,30 @@ class Explainer:
         here = counts.get(pool.name, 0)
         found = []
         if here >= model.most_in_a_pool and model.spread > 1:
+            fewest = max((model.replicas - 1) // here, 1)
             found.append(
                 Refusal(
                     pool.name,
                     "Spread",
                     f"Pool {pool.name}: it holds {here} of the {model.replicas} replicas, and no pool may "
                     f"hold more than {model.most_in_a_pool}.",
-                    "spec.placement.minPools were lower",
+                    f"spec.placement.minPools were {'' if fewest == 1 else 'at most '}{fewest}",
                     here + 1,
                     model.most_in_a_pool,
                     "replicas",
                 )
             )
         on_spot = sum(count for name, count in counts.items() if self.problem.pool[name].spot)
-        if pool.spot and model.spot_millis and on_spot >= model.spot_replicas:
+        if (none := too_few_for_spot(model, pool)) is not None:
+            found.append(none)
+        elif pool.spot and model.spot_millis and on_spot >= model.spot_replicas:
             found.append(
                 Refusal(
                     pool.name,
                     "SpotShare",
                     f"Pool {pool.name}: its nodes can be taken away; at most {model.spot_replicas} of the "
                     f"{model.replicas} replicas may be on such, and {on_spot} are.",
-                    "spec.placement.spotPercent were higher",
+                    more_on_spot(model, on_spot + 1),
                     on_spot + 1,
                     model.spot_replicas,
                     "replicas",
@@ -249,7 +252,7 @@ class Explainer:
             return "It asks for no replicas, so it has no server."
         if not replicas:
             what = "its replica" if model.replicas == 1 else f"any of its {model.replicas} replicas"
-            which = "no pool that admits it has room" if self.ledger.options(model) else "no pool admits it"
+            which = "no pool that admits it has room" if self._admitting(model) else "no pool admits it"
             return f"There is no place for {what}: {which}."
         some = (
             f"{model.replicas - missing} of {model.replicas} replicas found a place: it " if missing else ""
@@ -278,7 +281,7 @@ class Explainer:
     def cheaper(self, model: Model, replicas: Mapping[str, int]) -> Pool | None:
         """The cheapest pool that admits it, holds nothing of it, and costs less than one that does."""
         dearest = max((self._slot(pool, model) for pool in replicas), default=0)
-        others = (pool for pool in self.ledger.options(model) if pool.name not in replicas)
+        others = (pool for pool in self._admitting(model) if pool.name not in replicas)
         return min(
             (pool for pool in others if self._slot(pool.name, model) < dearest),
             key=lambda pool: (pool.price_micros, pool.name),
@@ -287,7 +290,7 @@ class Explainer:
 
     def _choice(self, model: Model, replicas: Mapping[str, int]) -> str:
         """Why it was not placed elsewhere is known of that moment only: room comes and goes with others."""
-        admitting = len(self.ledger.options(model))
+        admitting = len({pool.name for pool in self._admitting(model)} | replicas.keys())
         if admitting == 1:
             return "the only pool that admits it."
         cheaper = self.cheaper(model, replicas)
@@ -299,6 +302,10 @@ class Explainer:
         if len(replicas) == admitting:
             return "all that admit it."
         return f"the cheapest of the {admitting} pools that admit it."
+
+    def _admitting(self, model: Model) -> list[Pool]:
+        """As many replicas as it asks for; the cheapest first."""
+        return [pool for pool in self.ledger.options(model) if too_few_for_spot(model, pool) is None]
 
     def _slot(self, pool: str, model: Model) -> int:
         return self.problem.pool[pool].price_micros * model.devices

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nlp_operator.planning.packing.explain import Explanation, explain, money
 from nlp_operator.planning.packing.planner import plan
@@ -132,8 +136,16 @@ def test_a_pool_without_time_is_refused_for_that() -> None:
             make_pool("t4", spot=True),
             make_model(spot_millis=0),
             "Pool t4: its nodes can be taken away, and at most 0 % of the replicas may be on such.",
-            "Nearest: pool t4 would take a replica more if spec.placement.spotPercent were higher.",
+            "Nearest: pool t4 would take a replica more if spec.placement.spotPercent were 100.",
             id="spot",
+        ),
+        pytest.param(
+            make_pool("t4", spot=True),
+            make_model(spot_millis=990),
+            "Pool t4: its nodes can be taken away, and 99 % of 1 replica (spec.placement.spotPercent), "
+            "rounded down, is none.",
+            "Nearest: pool t4 would take a replica more if spec.placement.spotPercent were 100.",
+            id="spot, of one replica",
         ),
     ],
 )
@@ -142,6 +154,46 @@ def test_a_pool_is_refused_for(pool: Pool, model: Model, message: str, change: s
     assert [one.message for one in found.refusals] == [message]
     assert found.change == change
     assert found.why.startswith("There is no place for its replica: no pool")
+
+
+@given(st.integers(1, 12), st.integers(0, 100))
+def test_the_share_of_spot_that_is_named_is_the_least_that_helps(replicas: int, percent: int) -> None:
+    spot = make_pool("spot", spot=True, max_devices=100)
+
+    def model(percent: int) -> Model:
+        return make_model(replicas=replicas, spot_millis=10 * percent)
+
+    def served(percent: int) -> int:
+        return replicas - told([spot], [model(percent)]).missing
+
+    found = told([spot], [model(percent)])
+    if not found.missing:
+        return
+    said = re.fullmatch(
+        r"Nearest: pool spot would take a replica more if spec.placement.spotPercent were "
+        r"(100|at least (\d+))\.",
+        found.change,
+    )
+    assert said is not None
+    named = int(said[2] or 100)
+    assert served(named) > served(percent) == served(named - 1)
+
+
+@given(st.integers(2, 12), st.integers(2, 12))
+def test_the_number_of_pools_that_is_named_is_the_most_that_helps(replicas: int, spread: int) -> None:
+    only = make_pool("only", max_devices=100)
+
+    def served(spread: int) -> int:
+        return replicas - told([only], [make_model(replicas=replicas, spread=spread)]).missing
+
+    found = told([only], [make_model(replicas=replicas, spread=spread)])
+    said = re.fullmatch(
+        r"Nearest: pool only would take a replica more if spec.placement.minPools were (1|at most (\d+))\.",
+        found.change,
+    )
+    assert said is not None
+    named = int(said[2] or 1)
+    assert served(named) > served(spread) == served(named + 1)
 
 
 def test_the_nearest_pool_is_the_one_in_which_least_is_in_the_way() -> None:
