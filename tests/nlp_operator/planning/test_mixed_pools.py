@@ -19,14 +19,16 @@ def manifests(file: str, kind: str) -> list[Obj]:
     return [one for one in read if one["kind"] == kind]
 
 
-def placed(*files: str) -> Decision:
-    pools = manifests("pools.yaml", "DevicePool")
+def placed(*files: str, gone: str = "") -> Decision:
+    """`gone`: a pool that does not deliver."""
+    pools = [one for file in ("pools.yaml", *files) for one in manifests(file, "DevicePool")]
     for number, pool in enumerate(pools):
         pool["metadata"]["uid"] = str(number)
     models = [one for file in files for one in manifests(file, "NLPModel")]
     specs = [(name(one), parse_model(one)) for one in models]
     asks = [ask_of("demo", one, spec, spec.scaling.min_replicas) for one, spec in specs]
-    return decide(Question(tuple(sorted(asks, key=lambda one: one.key)), tuple(pools)))
+    asked = tuple(sorted(asks, key=lambda one: one.key))
+    return decide(Question(asked, tuple(pools), backed_off=frozenset({gone} - {""})))
 
 
 def lying(made: Decision) -> dict[str, list[list[str]]]:
@@ -53,3 +55,21 @@ def test_with_gpus_each_model_is_where_all_together_cost_least() -> None:
         "a100-mig": [["answers"], ["answers"]],
         "l4": [["archive"]],
     }
+
+
+def test_half_of_the_replicas_are_on_spot_nodes_and_half_are_not() -> None:
+    made = placed("models.yaml", "spot.yaml")
+    assert made.plan.missing == {}
+    assert lying(made) == {
+        "mixed-cpu": [["stops-always"]] * 2,
+        "mixed-cpu-spot": [["menus", "stops", "weather"], ["menus-alone"], *[["stops-always"]] * 2],
+    }
+
+
+def test_without_spot_nodes_half_of_the_replicas_serve() -> None:
+    made = placed("models.yaml", "spot.yaml", gone="mixed-cpu-spot")
+    assert made.plan.missing == {"demo/stops-always": 2}
+    assert lying(made)["mixed-cpu"].count(["stops-always"]) == 2
+    told = made.shares["demo/stops-always"].missing
+    assert told is not None
+    assert "Pool mixed-cpu-spot: it did not deliver" in " ".join(one.message for one in told.refusals)
