@@ -162,6 +162,23 @@ def test_a_status_that_nobody_has_written_is_in_progress_for_kstatus(crd: str) -
     assert schema_of(crd)["properties"]["status"]["default"] == {"observedGeneration": -1}
 
 
+WORDS = {
+    "additionalProperties", "anyOf", "default", "description", "enum", "format", "items", "maxItems",
+    "maxLength", "maxProperties", "maximum", "minItems", "minLength", "minProperties", "minimum",
+    "multipleOf", "pattern", "properties", "required", "type", "x-kubernetes-int-or-string",
+    "x-kubernetes-list-map-keys",
+    "x-kubernetes-list-type", "x-kubernetes-map-type", "x-kubernetes-validations",
+}  # fmt: skip
+"""Those of the API server's schemas that ours use."""
+
+
+@pytest.mark.parametrize("crd", sorted(CRDS))
+def test_a_schema_holds_no_word_that_the_api_server_does_not_know(crd: str) -> None:
+    """As a comma in a description without quotes makes one: YAML takes what follows for a key."""
+    nodes = walk(schema_of(crd), "")
+    assert [(path, word) for path, node in nodes for word in node if word not in WORDS] == []
+
+
 @pytest.mark.parametrize("crd", sorted(CRDS))
 def test_crd_file_is_small_enough_for_kubectl_apply(crd: str) -> None:
     assert len((ROOT / "crds" / f"{crd}.yaml").read_bytes()) < GOAL < KUBECTL_ANNOTATION_LIMIT
