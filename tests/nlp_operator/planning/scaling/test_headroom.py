@@ -68,8 +68,10 @@ def stretched(parts: list[float]) -> list[float]:
     execute have in equal parts; more than 1: it cannot, and executes all the time. Found by repetition."""
     busy = [0.0] * len(parts)
     for _ in range(200):
-        at_work = [min(one, 1.0) for one in busy]
+        before, at_work = busy, [min(one, 1.0) for one in busy]
         busy = [part * (1.0 + sum(at_work) - own) for part, own in zip(parts, at_work, strict=True)]
+        if busy == before:
+            break
     return busy
 
 
@@ -324,6 +326,9 @@ class Fleet:
         self.running: Plan = NOTHING
         self.replicas = dict.fromkeys(self.loads, 1)
         self.moves: list[tuple[float, str]] = []
+        self.at_rest: dict[bool, tuple[Problem, Plan]] = {}
+        """What gave no move when it was last decided, with a look at what it costs and without: the same
+        again decides the same."""
         look(self.room, self.loads, 0.0)
 
     def problem(self) -> Problem:
@@ -362,18 +367,25 @@ class Fleet:
 
     def step(self) -> None:
         self.scale()
-        problem = self.problem()
+        problem, before, moves = self.problem(), self.running, len(self.moves)
+        saves = self.now % HOUR == 0
+        if self.at_rest.get(saves) != (problem, before):
+            self.decide(problem, saves)
+            if self.running == before and len(self.moves) == moves:
+                self.at_rest[saves] = (problem, before)
+        self.measure()
+
+    def decide(self, problem: Problem, saves: bool) -> None:
         found = plan(problem, self.running)
         assert plan(problem, replace(found, leaving=(), missing={})).servers == found.servers
         self.follow(found)
         relief = next_relief(problem, self.running)
         if relief is not None:
             self.follow(relief.plan)
-        if self.now % HOUR == 0:
+        if saves:
             saving = next_saving(problem, self.running)
             if saving is not None:
                 self.follow(saving.plan)
-        self.measure()
 
     def hours(self, count: float) -> None:
         for _ in range(int(count * HOUR / STRETCH_SECONDS)):
