@@ -52,8 +52,8 @@ test-fast: install ## Tests without network, cluster or Triton (a minute)
 	$(PY) -m tools.run_tests fast
 
 .PHONY: test
-test: install ## Every tier: fast, real Triton, real API server, real kubelet
-	$(PY) -m tools.run_tests
+test: install ## Every tier: fast, real Triton, real API server, real kubelet (or TIERS="fast jobs")
+	$(PY) -m tools.run_tests $(TIERS)
 
 .PHONY: test-release
 test-release: install ## What takes too long for every change, before a release (Flux, long gates, ...)
