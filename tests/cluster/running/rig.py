@@ -23,11 +23,15 @@ OPERATOR_USER = service_account("nlp-system", "nlp-operator")
 T = TypeVar("T")
 
 
+PATIENCE = 90.0
+"""Seconds for what takes one or two where nobody else computes. A start of the operator took more than 30
+beside eight runs of other tests."""
+
 COLLECTED = 90.0
 """Seconds for the garbage collector: it looks for new kinds every 30 s, and ours is new in this cluster."""
 
 
-def until(condition: Callable[[], T | None], what: str, seconds: float = 30.0) -> T:
+def until(condition: Callable[[], T | None], what: str, seconds: float = PATIENCE) -> T:
     """The first true value of `condition`; a clear failure when there is none in time."""
     deadline = time.monotonic() + seconds
     while True:
@@ -190,7 +194,9 @@ class Scene:
         status = dig(self.get(kinds.MODEL, model), "status", "conditions", default=[])
         return next((one for one in status if one["type"] == type), None)
 
-    def wait_for(self, model: str, type: str, status: str, reason: str = "", seconds: float = 30.0) -> Obj:
+    def wait_for(
+        self, model: str, type: str, status: str, reason: str = "", seconds: float = PATIENCE
+    ) -> Obj:
         """Waits until a condition of the model's current generation says so."""
 
         def holds() -> Obj | None:
@@ -207,7 +213,7 @@ class Scene:
             lines = [f"{one['type']}={one['status']} {one['reason']}: {one['message']}" for one in conditions]
             raise AssertionError("\n".join([str(error), *lines])) from None
 
-    def wait_ready(self, model: str, seconds: float = 30.0) -> Obj:
+    def wait_ready(self, model: str, seconds: float = PATIENCE) -> Obj:
         return self.wait_for(model, "Ready", "True", seconds=seconds)
 
     def children(self) -> dict[str, dict[str, str]]:

@@ -164,7 +164,7 @@ def test_after_a_restart_nobody_takes_the_device_of_a_model_that_runs(
     pool = pools("tiny", 1)
     scene.apply_model("novels", placement={"poolNames": [pool]})
     scene.wait_ready("novels")
-    until(operator.has_told_all, "all has been told", 60)
+    until(operator.has_told_all, "all has been told")
     operator.kill()
     scene.apply_model("an-early-bird", placement={"poolNames": [pool]})
     mark = scene.audit.mark()

@@ -19,7 +19,7 @@ def test_a_restart_writes_nothing(scene: Scene, operator: OperatorProcess) -> No
     for number in range(5):
         scene.wait_ready(f"novels-{number}")
     until(scene.alone, "the namespaces of other tests are gone", 60)
-    until(operator.has_told_all, "all has been told", 60)
+    until(operator.has_told_all, "all has been told")
     assert operator.stop() == 0
     mark = scene.audit.mark()
     operator.start()

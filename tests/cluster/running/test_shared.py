@@ -91,7 +91,7 @@ def test_a_server_at_rest_is_not_written_by_the_next_process_either(
     scene: Scene, pools: Pools, operator: OperatorProcess
 ) -> None:
     together(scene, pools("pool", 1, **ROOM))
-    until(operator.has_told_all, "all has been told", 60)
+    until(operator.has_told_all, "all has been told")
     operator.kill()
     mark = scene.audit.mark()
     operator.start()
