@@ -425,7 +425,7 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
       nlpctl why korean-novels
       nlpctl why korean-novels --json | jq '.pools[] | select(.verdict == "Refused")'
     """
-    from nlpctl.top import history
+    from nlpctl.top import history, read_change
     from nlpctl.why import explain, speeds
 
     cluster = settings.connect()
@@ -459,16 +459,18 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
     if explained.pools:
         console.print()
         console.print(show.pools_table(explained))
+    if explained.change:
         console.print(f"\n{explained.change}", markup=False, highlight=False)
     if fast:
         console.print("\n" + "\n".join(fast), markup=False, highlight=False)
     if desired is not None:
-        console.print(f"\nReplicas wanted: {desired}. {reason}", markup=False, highlight=False)
+        console.print(f"\nReplicas wanted: {desired}. {reason}".rstrip(), markup=False, highlight=False)
     if changes:
         console.print(show.changes_table(changes[-10:], datetime.now(UTC)))
-    if happenings:
+    others = [one for one in read_events(events, limit=len(events)) if read_change(one) is None][-10:]
+    if others:
         console.print()
-        console.print(show.events_table(happenings, datetime.now(UTC)))
+        console.print(show.events_table(others, datetime.now(UTC)))
     for sentence in unread:
         console.print(sentence, markup=False)
 

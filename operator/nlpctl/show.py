@@ -223,7 +223,7 @@ def events_table(happenings: Sequence[Happening], now: datetime) -> Table:
 
 
 def milliseconds(seconds: float | None) -> str:
-    return "" if seconds is None else f"{1000 * seconds:,.0f} ms"
+    return "" if seconds is None else f"{rate(1000 * seconds)} ms"
 
 
 def rate(value: float | None) -> str:
@@ -265,7 +265,7 @@ def busy_table(rows: Sequence[Busy], *, with_namespace: bool, width: int | None 
 def busy_mark(row: Busy) -> str:
     if row.late or row.limited:
         return MARKS["False"]
-    return MARKS["True" if row.replicas and row.ready >= row.replicas else "Unknown"]
+    return MARKS.get(row.state, MARKS["Unknown"])
 
 
 def busy_cells(row: Busy) -> list[str]:
@@ -287,8 +287,16 @@ def busy_cells(row: Busy) -> list[str]:
 def changes_table(changes: Sequence[Change], now: datetime) -> Table:
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for change in changes:
-        table.add_row(ago(change.when, now), f"{change.before} → {change.after}", escape(change.why))
+        table.add_row(ago(change.when, now), change_said(change), escape(change.why))
     return table
+
+
+def change_said(change: Change) -> str:
+    if change.before is None or change.after is None:
+        return change.what
+    what = {"replicas": "replica", "instances": "instance"}[change.what]
+    each = " a pod" if change.what == "instances" else ""
+    return f"{change.before} → {change.after} {what}{'' if change.after == 1 else 's'}{each}"
 
 
 def keep_showing(

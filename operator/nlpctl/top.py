@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Literal
 
 from nlpctl.report import Happening, Obj, number, part, read_model
 
@@ -26,6 +27,9 @@ class Busy:
 
     namespace: str
     name: str
+    state: str
+    """Of its condition Ready: `True`, `False` or `Unknown`. One whose new version cannot be built is not
+    ready while the old one serves; one that sleeps is."""
     pools: tuple[str, ...]
     ready: int
     replicas: int
@@ -90,7 +94,7 @@ def busy(models: Iterable[Obj], page: str) -> list[Busy]:
 
 
 def order(row: Busy) -> tuple[object, ...]:
-    well = not row.limited and row.ready >= row.replicas
+    well = not row.limited and row.state == "True"
     strain = -row.strain if row.late else 0.0
     return not row.late, strain, well, -(row.requests_per_second or 0.0), row.namespace, row.name
 
@@ -110,6 +114,7 @@ def read(model: Obj, measured: Mapping[Key, Mapping[str, float]]) -> Busy:
     return Busy(
         namespace=report.namespace,
         name=report.name,
+        state="Unknown" if ready is None or report.stale else ready.status,
         pools=tuple(dict.fromkeys(server.pool for server in report.servers)),
         ready=sum(server.ready_replicas for server in report.servers),
         replicas=sum(server.replicas for server in report.servers),
@@ -126,20 +131,33 @@ def read(model: Obj, measured: Mapping[Key, Mapping[str, float]]) -> Busy:
 
 # --- the past ---
 
-_CHANGE = re.compile(r"From (\d+) to (\d+) replicas\. ?(.*)", re.DOTALL)
+_CHANGE = re.compile(r"From (\d+) to (\d+) (replicas|instances in each pod)\. ?(.*)", re.DOTALL)
+What = Literal["replicas", "instances", "asleep", "woken"]
 
 
 @dataclass(frozen=True)
 class Change:
     when: datetime | None
-    before: int
-    after: int
+    what: What
+    """`instances`: in each of its pods."""
+    before: int | None
+    """`None`, as `after`: no number is told of it."""
+    after: int | None
     why: str
 
 
 def history(happenings: Sequence[Happening]) -> list[Change]:
-    """Changes of replicas that Events tell of, as they stand; the API server forgets them after an hour."""
-    read = [(one, _CHANGE.match(one.message)) for one in happenings if one.reason == "Scaled"]
-    return [
-        Change(one.when, int(found[1]), int(found[2]), found[3]) for one, found in read if found is not None
-    ]
+    """What Events tell of its replicas, of instances in its pods and of its sleep, as they stand; the API
+    server forgets them after an hour."""
+    return [change for one in happenings if (change := read_change(one)) is not None]
+
+
+def read_change(one: Happening) -> Change | None:
+    """`None`: this Event tells of something else."""
+    if one.reason in ("Asleep", "Woken"):
+        return Change(one.when, "asleep" if one.reason == "Asleep" else "woken", None, None, one.message)
+    found = _CHANGE.match(one.message) if one.reason == "Scaled" else None
+    if found is None:
+        return None
+    what: What = "replicas" if found[3] == "replicas" else "instances"
+    return Change(one.when, what, int(found[1]), int(found[2]), found[4])

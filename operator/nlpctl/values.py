@@ -130,6 +130,7 @@ def busy_value(row: Busy) -> dict[str, Any]:
     return {
         "namespace": row.namespace,
         "model": row.name,
+        "ready": row.state == "True",
         "pools": list(row.pools),
         "readyReplicas": row.ready,
         "replicas": row.replicas,
@@ -151,6 +152,7 @@ def scaling_value(desired: int | None, reason: str, changes: Sequence[Change]) -
         "history": [
             {
                 "when": change.when.isoformat() if change.when else None,
+                "what": change.what,
                 "from": change.before,
                 "to": change.after,
                 "why": change.why,

@@ -58,19 +58,30 @@ def explain(model: Obj, pools: Sequence[Obj], models: Sequence[Obj]) -> Explaine
         return Explained(error.problems, ())
     desired = part(part(model, "status"), "scaling").get("desired")
     replicas = desired if isinstance(desired, int) else wanted_replicas(spec).desired
-    own = ask_of(*key_of(model), spec, replicas, artifact_bytes(model), busy_millis=busy_millis(model))
+    # Of one that asks for no replica, such as one that sleeps, it is told where one would be.
+    asked = max(replicas, 1)
+    own = ask_of(*key_of(model), spec, asked, artifact_bytes(model), busy_millis=busy_millis(model))
     made = decide(question_of([one for one in models if uid(one) != uid(model)], pools, model, own))
     told = Explainer(made.problem, made.plan).explain(own.key)
     company = [
         one for server in made.plan.of_model.get(own.key, ()) for one in server.models if one != own.key
     ]
     here = {server.pool for server in read_model(model).servers if server.replicas}
-    verdicts = [judge(pool, made, told, here) for pool in pools]
+    verdicts = [judge(pool, made, told, here, awaited=replicas > 0) for pool in pools]
     order = {"RunsHere": 0, "HasRoom": 1, "Refused": 2}
     verdicts.sort(key=lambda one: (order[one.verdict], float(one.price_per_hour or "inf"), one.pool))
-    if read_model(model).sleeps and not replicas:
-        return Explained((), tuple(verdicts), str(part(part(model, "status"), "scaling").get("reason", "")))
-    return Explained((), tuple(verdicts), " ".join([told.why, *_with(company)]), told.change)
+    if not replicas:
+        return Explained((), tuple(verdicts), _why_none(model))
+    why = told.why if here else told.why.replace("Runs ", "Is to run ", 1)
+    if spec.suspend and not here:
+        why = f"spec.suspend is true, so no server of it starts. {why}"
+    return Explained((), tuple(verdicts), " ".join([why, *_with(company)]), told.change)
+
+
+def _why_none(model: Obj) -> str:
+    """In the operator's words where it has some."""
+    said = str(part(part(model, "status"), "scaling").get("reason") or "")
+    return said if read_model(model).sleeps and said else "It asks for no replicas, so it has no server."
 
 
 MOST_NAMED = 8
@@ -88,8 +99,8 @@ def _with(company: Sequence[str]) -> list[str]:
     return [f"It shares the server with {listed}."]
 
 
-def judge(pool: Obj, made: Decision, told: Explanation, here: set[str]) -> PoolVerdict:
-    """What the planner says of this pool."""
+def judge(pool: Obj, made: Decision, told: Explanation, here: set[str], *, awaited: bool) -> PoolVerdict:
+    """What the planner says of this pool. `awaited`: the model is to run."""
     name = str(part(pool, "metadata").get("name", ""))
     try:
         price = parse_pool(pool).price_per_hour
@@ -99,8 +110,10 @@ def judge(pool: Obj, made: Decision, told: Explanation, here: set[str]) -> PoolV
         return PoolVerdict(name, price, "RunsHere", "The model runs here.")
     refusal = next((one for one in told.refusals if one.pool == name), None)
     if refusal is None:
-        return PoolVerdict(name, price, "HasRoom", "It is to run here.")
+        return PoolVerdict(name, price, "HasRoom", "It is to run here." if awaited else "It would run here.")
     message = refusal.message.removeprefix(f"Pool {name}: ")
+    if not here:
+        message = message.replace(" where it runs.", " where it would run.")
     fits = refusal.reason in ("NotCheaper", "NotWorthMoving")
     return PoolVerdict(name, price, "HasRoom" if fits else "Refused", message, refusal.change)
 

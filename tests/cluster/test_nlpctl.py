@@ -122,8 +122,45 @@ def test_pools_and_the_decision_are_told(
     code, out, _ = nlpctl("why", model, "-n", namespace, "--json")
     assert code == 0
     told = json.loads(out)
-    assert told["why"].startswith("Runs on pool ")
+    assert told["why"].startswith("Is to run on pool "), "no operator looked at it, so nothing runs"
     assert {one["verdict"] for one in told["pools"] if one["pool"] == pool} == {"HasRoom"}
+
+
+def test_the_history_is_told_once(
+    nlpctl: Terminal, control_plane: ControlPlane, namespace: str, model: str
+) -> None:
+    regarding = {
+        "apiVersion": "nlp-operator.io/v1alpha1",
+        "kind": "NLPModel",
+        "namespace": namespace,
+        "name": model,
+        "uid": control_plane.kubectl(
+            "get", "-n", namespace, f"nlp/{model}", "-o", "jsonpath={.metadata.uid}"
+        ),
+    }
+    for number, (reason, note) in enumerate(
+        {"Scaled": "From 1 to 3 replicas. 기차", "Ready": "It is."}.items()
+    ):
+        control_plane.apply(
+            {
+                "apiVersion": "events.k8s.io/v1",
+                "kind": "Event",
+                "metadata": {"name": f"event-{number}", "namespace": namespace},
+                "eventTime": "2026-11-30T04:00:00.000000Z",
+                "type": "Normal",
+                "reason": reason,
+                "action": "Reconcile",
+                "note": note,
+                "regarding": regarding,
+                "reportingController": "nlp-operator",
+                "reportingInstance": "test",
+            }
+        )
+    code, out, _ = nlpctl("why", model, "-n", namespace)
+    assert code == 0
+    assert "1 → 3 replicas" in out
+    assert "From 1 to 3" not in out, "it stands in the history already"
+    assert "It is." in out
 
 
 def test_missing_rights_are_told_in_the_api_servers_words(

@@ -13,7 +13,7 @@ from nlpctl import show
 from nlpctl.errors import NotFound
 from nlpctl.operator_page import Page
 from nlpctl.report import Happening
-from nlpctl.top import Change, busy, history, read_page
+from nlpctl.top import Change, busy, history, read_change, read_page
 from nlpctl.values import busy_value, scaling_value
 from tests.nlpctl.site import site
 from tests.nlpctl.test_why import make_model
@@ -65,6 +65,7 @@ def test_a_model_is_told_by_its_status_and_by_the_operator() -> None:
     assert busy_value(novels) == {
         "namespace": "demo",
         "model": "novels",
+        "ready": True,
         "pools": ["cpu"],
         "readyReplicas": 2,
         "replicas": 3,
@@ -109,6 +110,41 @@ def test_what_is_no_number_of_a_model_is_left_out() -> None:
 
 
 # --- as it is shown ---
+
+
+def in_state(name: str, status: str, ready: int, replicas: int) -> dict[str, Any]:
+    made = model(name, ready, replicas)
+    made["status"]["conditions"][0]["status"] = status
+    return made
+
+
+def test_the_mark_and_the_order_are_those_of_the_condition_and_not_of_a_count() -> None:
+    """One whose new version cannot be built has all its pods; one that sleeps needs none."""
+    models = [
+        in_state("asleep", "True", 0, 0),
+        in_state("broken", "False", 1, 1),
+        in_state("coming", "Unknown", 1, 2),
+        in_state("serving", "True", 1, 1),
+        in_state("unseen", "True", 1, 1) | {"metadata": {"name": "unseen", "generation": 7}},
+    ]
+    rows = busy(models, page(serving=(2.0, 0.0004, 0.0)))
+    marks = {"[green]✓[/]": "ready", "[red]✗[/]": "not", "[yellow]…[/]": "under way"}
+    assert [(row.name, marks[show.busy_mark(row)]) for row in rows] == [
+        ("unseen", "under way"),
+        ("broken", "not"),
+        ("coming", "under way"),
+        ("serving", "ready"),
+        ("asleep", "ready"),
+    ]
+
+
+def test_a_latency_below_ten_milliseconds_has_two_digits() -> None:
+    assert [show.milliseconds(one) for one in (0.0004, 0.0123, 1.2, None)] == [
+        "0.4 ms",
+        "12 ms",
+        "1,200 ms",
+        "",
+    ]
 
 
 def drawn(width: int, *, fits: bool) -> list[str]:
@@ -231,16 +267,39 @@ def event(reason: str, message: str) -> Happening:
     return Happening(AT, "Normal", reason, message, 1)
 
 
-def test_the_history_is_what_events_tell_of_replicas() -> None:
+ASLEEP = "No request came for 600 s, so the model sleeps; the next one wakes it."
+WOKEN = "The model does not sleep any more. Each has one replica."
+
+
+def test_the_history_is_what_events_tell_of_replicas_instances_and_sleep() -> None:
     changes = history(
         [
             event("Scaled", f"From 1 to 3 replicas. {REASON}"),
             event("Ready", "From 1 to 3 replicas."),
             event("Scaled", "Something else."),
-            event("Scaled", "From 3 to 2 replicas. 기차"),
+            event("Scaled", "From 1 to 2 instances in each pod. 기차"),
+            event("Scaled", "From 3 to 1 replicas."),
+            event("Asleep", ASLEEP),
+            event("Woken", WOKEN),
         ]
     )
-    assert changes == [Change(AT, 1, 3, REASON), Change(AT, 3, 2, "기차")]
-    assert scaling_value(2, "기차", changes)["history"][1] == {
-        "when": "2026-11-30T04:00:00+00:00", "from": 3, "to": 2, "why": "기차",
+    assert changes == [
+        Change(AT, "replicas", 1, 3, REASON),
+        Change(AT, "instances", 1, 2, "기차"),
+        Change(AT, "replicas", 3, 1, ""),
+        Change(AT, "asleep", None, None, ASLEEP),
+        Change(AT, "woken", None, None, WOKEN),
+    ]
+    told = scaling_value(2, "기차", changes)["history"]
+    assert told[1] == {
+        "when": "2026-11-30T04:00:00+00:00", "what": "instances", "from": 1, "to": 2, "why": "기차",
     }  # fmt: skip
+    assert (told[3]["what"], told[3]["from"]) == ("asleep", None)
+    assert [show.change_said(one) for one in changes] == [
+        "1 → 3 replicas",
+        "1 → 2 instances a pod",
+        "3 → 1 replica",
+        "asleep",
+        "woken",
+    ]
+    assert read_change(event("Ready", "It serves.")) is None

@@ -161,6 +161,29 @@ def test_of_a_model_that_sleeps_the_cause_is_told() -> None:
     assert (found.why, found.change) == (said, "")
 
 
+def test_of_a_model_without_replicas_it_is_told_where_it_would_run() -> None:
+    """Nothing "runs" there, and no pool is "to be" its own."""
+    pools = [make_pool("cheap"), make_pool("dear", "2")]
+    model = make_model(pool="cheap", replicas=0, scaling={"mode": "External"})
+    model["spec"]["replicas"] = 0
+    model["status"]["scaling"] = {"desired": 0, "reason": "spec.replicas is 0."}
+    found = explain(model, pools, [model])
+    assert (found.why, found.change) == ("It asks for no replicas, so it has no server.", "")
+    assert [(one.verdict, one.message) for one in found.pools] == [
+        ("HasRoom", "It would run here."),
+        ("HasRoom", "a slot costs 2 an hour, and 1 where it would run."),
+    ]
+
+
+def test_a_model_that_does_not_run_yet_is_not_said_to_run() -> None:
+    pools = [make_pool("cheap"), make_pool("dear", "2")]
+    assert explain(make_model(), pools, []).why.startswith("Is to run on pool cheap (1 replica at 1 an hour)")
+    held = explain(make_model(suspend=True), pools, [])
+    assert held.why.startswith("spec.suspend is true, so no server of it starts. Is to run on pool cheap")
+    runs = explain(make_model(pool="cheap", suspend=True), pools, [])
+    assert runs.why.startswith("Runs on pool cheap")
+
+
 def told(profile: object) -> dict[str, Any]:
     """The ConfigMap of the model's server on pool cheap."""
     entry = {"name": "novels", "digest": "a" * 64, "maxBatchSize": 8, "instances": 1, "profile": profile}

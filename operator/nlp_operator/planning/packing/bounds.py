@@ -83,12 +83,17 @@ def too_little_memory(problem: Problem, model: Model, pool: Pool) -> Refusal | N
     needed, there = problem.mebibytes(model, pool.name), problem.slot_mebibytes(pool, model.devices)
     if needed <= there or not pool.memory_mebibytes:
         return None
+    lacks = needed - there
+    # Where the server alone takes all of it, no smaller model would do.
+    change = f"the model took {lacks:,} MiB less"
+    if there <= 0:
+        change = f"each device there had {-(-lacks // model.devices):,} MiB more"
     return Refusal(
         pool.name,
         "TooLittleMemory",
         f"Pool {pool.name}: {_memory_needed(problem, model, pool)}",
-        f"the model took {needed - max(there, 0):,} MiB less",
-        needed,
+        change,
+        needed - min(there, 0),
         max(there, 0),
         "MiB",
     )

@@ -89,6 +89,13 @@ def test_a_pool_without_time_is_refused_for_that() -> None:
             id="memory",
         ),
         pytest.param(
+            make_pool("t4", memory_mebibytes=100, server_mebibytes=256),
+            make_model(mebibytes=50),
+            "Pool t4: a replica takes 306 MiB (measured); 1 device there has 100 MiB.",
+            "Nearest: pool t4 would take a replica more if each device there had 206 MiB more.",
+            id="memory that the server alone takes",
+        ),
+        pytest.param(
             make_pool("t4", max_devices=1),
             make_model(devices=2),
             "Pool t4: it has 1 device, of which 0 are taken; one replica takes 2.",
