@@ -3,14 +3,15 @@ well."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 
-from nlp_operator.api.objects import name
+from nlp_operator.api.objects import name, text, uid
 from nlp_operator.controllers.keys import model_key
 from nlp_operator.planning.readings.advice import UNTOLD
-from tests.nlp_operator.controllers.small_cluster import SmallCluster
+from tests.nlp_operator.controllers.small_cluster import Killed, SmallCluster
 from tests.nlp_operator.making import make_pool
 
 CPU = make_pool("cpu", memoryMebibytes=2048, pricePerHour="0.1", maxDevices=4)
@@ -27,9 +28,7 @@ async def busily() -> tuple[SmallCluster, Said]:
     for model in "abc":
         cluster.add(model, scaling={"latencyTarget": {"milliseconds": 100}})
     await cluster.settle()
-    cluster.world.advice = {
-        model_key("demo", model): replace(UNTOLD, busy_millis=BUSY[f"demo/{model}"]) for model in "abc"
-    }
+    measured(cluster)
     await cluster.later(10)
     assert cluster.servers() == TOGETHER
     said: Said = []
@@ -39,6 +38,12 @@ async def busily() -> tuple[SmallCluster, Said]:
     cluster.on_write = lambda what: all_well(cluster, what)
     cluster.world.placing.note_lasting(BUSY)
     return cluster, said
+
+
+def measured(cluster: SmallCluster) -> None:
+    cluster.world.advice = {
+        model_key("demo", model): replace(UNTOLD, busy_millis=BUSY[f"demo/{model}"]) for model in "abc"
+    }
 
 
 def all_well(cluster: SmallCluster, what: str = "") -> None:
@@ -126,3 +131,81 @@ async def test_nobody_moves_to_devices_that_no_node_has(seen: bool) -> None:
     cluster.run_pods()
     await minutes(cluster, 20)
     assert bool(reasons(said)) == seen
+
+
+# --- an operator that is killed on the way ---
+
+APART = {"nlp-shared-0": ["b", "c"], "nlp-shared-1": ["a"]}
+
+Held = Callable[[SmallCluster], None]
+
+
+def held_by_agents(cluster: SmallCluster) -> None:
+    cluster.idle = {"cpu"}
+
+
+def held_without_a_node(cluster: SmallCluster) -> None:
+    cluster.without_nodes = {"cpu"}
+
+
+def let_go(cluster: SmallCluster) -> None:
+    cluster.idle, cluster.without_nodes = set(), set()
+
+
+@pytest.mark.parametrize(
+    ("held", "ends"),
+    [
+        pytest.param(let_go, [TOGETHER, APART], id="and the new place is proven"),
+        pytest.param(held_by_agents, [TOGETHER, APART], id="and the agent proves nobody for an hour"),
+        pytest.param(held_without_a_node, [TOGETHER], id="and no node comes for an hour"),
+    ],
+)
+async def test_a_move_out_ends_well_whenever_the_operator_is_killed(
+    held: Held, ends: list[dict[str, list[str]]]
+) -> None:
+    """After each of its writes, in turn. The process after it does not know that nobody wished this move: it
+    goes on as any other, and is not begun again before a server has been too busy for a while."""
+    cluster = await _moved_out(held, 0)
+    kill_after, found = 0, [cluster.servers()]
+    while not cluster.kill_after:
+        kill_after += 1
+        cluster = await _moved_out(held, kill_after)
+        found.append(cluster.servers())
+    assert kill_after > 3, "the move has several writes"
+    assert [one for one in ends if one in found] == ends
+    assert all(one in ends for one in found)
+
+
+async def _moved_out(held: Held, kill_after: int) -> SmallCluster:
+    """Its `kill_after` is above zero at the end where the move had fewer writes."""
+    cluster, _ = await busily()
+    cluster.world.placing.step_seconds = 1800
+    cluster.kill_after = kill_after
+    held(cluster)
+    await _although_killed(cluster, 12)
+    let_go(cluster)
+    for pod in cluster.pods():  # the scheduler
+        if not text(pod, "spec", "nodeName"):
+            cluster.remove("Pod", name(pod))
+    await _although_killed(cluster, 6)
+    servers = cluster.servers()
+    deployments = {name(one): one["spec"]["replicas"] for one in cluster.all("Deployment")}
+    assert deployments == dict.fromkeys(servers, 1)
+    for server, models in servers.items():
+        assert [sorted(cluster.running[uid(pod)].loaded) for pod in cluster.pods(server)] == [models]
+    all_well(cluster, f"the kill at write {kill_after}")
+    return cluster
+
+
+async def _although_killed(cluster: SmallCluster, looks: int) -> None:
+    """So many of them, five minutes apart; at the first of a process of `busily` a server is too busy."""
+    for _ in range(looks):
+        try:
+            await cluster.later(300)
+            await cluster.world.placing.relieve()
+            cluster.world.placing.note_lasting({})
+            await cluster.settle()
+        except Killed:
+            await cluster.start()
+            measured(cluster)
+        all_well(cluster)
