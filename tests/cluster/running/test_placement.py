@@ -6,13 +6,14 @@ Every pool of these tests admits only the namespaces of its test, so that no oth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 import pytest
 
 from nlp_operator.api.objects import Obj, dig
 from nlp_operator.cluster import kinds
 from tests.cluster.running.rig import COLLECTED, OperatorProcess, Scene, make_pool, until
+from tests.faults.audit import Entry
 
 Pools = Callable[..., str]
 
@@ -276,6 +277,81 @@ def test_what_ran_on_a_drained_node_is_on_another_of_its_pool_and_after_the_last
     )
     until(lambda: told in str(dig(scene.condition("novels", "Placed"), "message")), "it says where")
     until(lambda: reason_of(scene, here) == "NotDelivering", "the pool says that it had no node for them")
+
+
+def test_what_ran_on_a_spot_node_that_was_taken_is_elsewhere_and_nobody_else_notices(
+    scene: Scene, pools: Pools, operator: OperatorProcess
+) -> None:
+    """Without a drain: the node is gone, and with it its pods."""
+    mark = f"pool-of-{scene.namespace}"
+    (node,) = scene.plane.add_kwok_nodes(
+        1,
+        prefix=f"spot-{scene.namespace}",
+        labels={mark: "spot"},
+        taints=[{"key": mark, "value": "spot", "effect": "NoSchedule"}],
+    )
+    spot = pools(
+        "spot",
+        4,
+        provisioning="OnDemand",
+        provisionTimeoutSeconds=10,
+        pricePerHour="0.001",
+        spot="Always",
+        nodes={"selector": {mark: "spot"}, "tolerations": [{"key": mark, "operator": "Exists"}]},
+    )
+    stable = pools("stable", 4, pricePerHour="9")
+    either = {"poolNames": [spot, stable]}
+    scene.apply_model("neighbour", placement={"poolNames": [stable]})
+    scene.apply_model("half", placement={**either, "spotPercent": 50}, scaling={"minReplicas": 2})
+    scene.apply_model("all", placement=either)
+    for model in ("neighbour", "half", "all"):
+        scene.wait_ready(model)
+    assert running(scene, "half") == {spot: 1, stable: 1}
+    assert running(scene, "all") == {spot: 1}
+    until(operator.has_told_all, "all has been told", 60)
+    before, since = pods_elsewhere(scene, node), scene.audit.mark()
+    assert len(before) == 2
+
+    take_away(scene, node)
+    until(lambda: running(scene, "all") == {stable: 1}, "it is planned elsewhere", 60)
+    until(lambda: running(scene, "half") == {stable: 2}, "and so is the half that was there", 60)
+    scene.wait_ready("all")
+    scene.wait_ready("half")
+    until(lambda: reason_of(scene, spot) == "NotDelivering", "the pool says that it has no node")
+    assert before <= pods_elsewhere(scene, node), "who was not on the node has the pods it had"
+    writes = scene.writes(since)
+    assert [one for one in writes if one.name.startswith("neighbour")] == []
+    assert "False" in available_said(writes, "all"), "its only replica was gone"
+    assert available_said(writes, "half") == {"True"}, "with half of its replicas it serves"
+
+
+def available_said(writes: Iterable[Entry], model: str) -> set[str]:
+    """What its status has said of Available, in any of these writes."""
+    told = [dig(one.request, "status", "conditions", default=[]) for one in writes if one.name == model]
+    return {one["status"] for conditions in told for one in conditions if one["type"] == "Available"}
+
+
+def pods_elsewhere(scene: Scene, node: str) -> set[str]:
+    """The uids of server pods that are not on this node."""
+    return {
+        pod["metadata"]["uid"]
+        for pod in scene.all(kinds.POD)
+        if dig(pod, "metadata", "labels", "app.kubernetes.io/component") == "server"
+        and dig(pod, "spec", "nodeName") not in (node, None)
+    }
+
+
+def take_away(scene: Scene, node: str) -> None:
+    """As a cloud does. What deletes pods of nodes that are gone would wait for 40 s, so that is done here, in
+    the same way; but for those that a kubelet had the time to end, and which stay there as Failed."""
+    api, ended = scene.plane.api, "all-"
+    api.delete(f"/api/v1/nodes/{node}")
+    for pod in scene.all(kinds.POD):
+        if dig(pod, "spec", "nodeName") == node:
+            name = pod["metadata"]["name"]
+            api.patch(kinds.POD.path(scene.namespace, name, "status"), {"status": {"phase": "Failed"}})
+            if not name.startswith(ended):
+                scene.plane.kubectl("-n", scene.namespace, "delete", "pod", name, "--force", "--wait=false")
 
 
 def servers_on(scene: Scene) -> list[str]:
