@@ -43,7 +43,14 @@ from nlp_operator.planning.packing.relief import Relief, next_relief
 from nlp_operator.planning.packing.saving import Moving, Saving, next_saving, servers_of, taken_back
 from nlp_operator.planning.pods import is_of_server
 from nlp_operator.planning.pools import read_back_off
-from nlp_operator.planning.provision import BackOff, back_off, next_moment, waiting_in
+from nlp_operator.planning.provision import (
+    BackOff,
+    Pair,
+    back_off,
+    next_moment,
+    refusals,
+    waiting_in,
+)
 from nlp_operator.planning.readiness import says_ready
 from nlp_operator.planning.rest import (
     free_devices,
@@ -116,6 +123,7 @@ class Seen:
     """Models that move in a step and have not left their old places."""
     lasting: Mapping[str, int] = field(default_factory=dict)
     """Of models whose servers are too busy: see `Question`."""
+    refusals: Mapping[Pair, BackOff] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -126,6 +134,7 @@ class Made:
     """The last one, where nothing changed."""
     known: frozenset[Where]
     back_offs: Mapping[str, BackOff]
+    refusals: Mapping[Pair, BackOff]
     next_moment: datetime | None
     """When time alone changes something."""
 
@@ -166,6 +175,8 @@ class Placing:
     """The last one."""
     back_offs: Mapping[str, BackOff] = field(default_factory=dict)
     """Of pools that did not deliver; one that has passed is remembered until they do."""
+    refusals: Mapping[Pair, BackOff] = field(default_factory=dict)
+    """The same of one model and a pool. A new process finds out anew: a pod that waits is late at once."""
     measured: dict[str, dict[str, int]] = field(default_factory=dict)
     """By artifact and pool: the most mebibytes that a replica was seen to take, by its agent."""
     measured_own: dict[str, dict[str, int]] = field(default_factory=dict)
@@ -375,10 +386,11 @@ class Placing:
             homes=self._homes,
             moving=self._moving(),
             lasting=self._lasting,
+            refusals=self.refusals,
         )
         begun = self.clock.monotonic()
         made = await asyncio.to_thread(_look, seen, self.decision, self._known)
-        self._known, self._next = made.known, made.next_moment
+        self._known, self._next, self.refusals = made.known, made.next_moment, made.refusals
         before, self.back_offs = self.back_offs, made.back_offs
         for pool in before.keys() | self.back_offs.keys():
             if before.get(pool) != self.back_offs.get(pool):
@@ -542,6 +554,40 @@ def facts_of(pool: Obj) -> tuple[int, int]:
 
 
 def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:
+    asks = tuple(sorted((one.ask for one in seen.asks.values()), key=lambda one: one.key))
+    keys = {one.uid: one.ask.key for one in seen.asks.values()}
+    running = _running(keys, seen.deployments, seen.homes)
+    now = now_running(NOTHING if last is None else last.plan, asks, running, known, seen.pools)
+    found = _provisioning(seen, keys, now)
+    delivered, waits = without_waiting(now, found.missed)
+    asking = {one.key for one in asks if one.shared}
+    lasting = {key: millis for key, millis in seen.lasting.items() if key in asking}
+    question = Question(
+        asks, seen.pools, seen.taken, delivered, found.backed_off, waits, lasting, found.undelivered
+    )
+    decision = last
+    if last is None or question not in (last.question, last.answered()):
+        decision = decide(question, last, seen.moving)
+    return Made(decision, running.there, found.back_offs, found.refusals, found.next_moment)
+
+
+@dataclass(frozen=True)
+class Provisioning:
+    """Which pools deliver, and to whom."""
+
+    back_offs: Mapping[str, BackOff]
+    refusals: Mapping[Pair, BackOff]
+    backed_off: frozenset[str]
+    """Pools, now."""
+    undelivered: Mapping[str, tuple[str, ...]]
+    """The same for one model, by its key."""
+    missed: Mapping[Where, int]
+    """Replicas that wait there, and are to be planned elsewhere if there is a place."""
+    next_moment: datetime | None
+
+
+def _provisioning(seen: Seen, keys: Mapping[str, str], now: Plan) -> Provisioning:
+    """`keys`: of the models that ask, by uid; `now`: what runs, or soon does."""
     specs = readable_pools(seen.pools)
     pods, deployments = _by_pool(seen.pods), _by_pool(seen.deployments)
     waiting = {pool: waiting_in(pool, pods.get(pool, ()), deployments.get(pool, ())) for pool in specs}
@@ -549,12 +595,30 @@ def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:
         pool: back_off(seen.back_offs.get(pool), spec, waiting[pool], seen.now)
         for pool, spec in specs.items()
     }
-    back_offs = {pool: one for pool, one in found.items() if one is not None}
-    backed_off = frozenset(pool for pool, one in back_offs.items() if one.until > seen.now)
+    backed_off = frozenset(pool for pool, one in found.items() if one is not None and one.until > seen.now)
+    uids = {key: of_uid for of_uid, key in keys.items()}
+    members = {where_of(one): tuple(uids[key] for key in one.models) for one in (*now.servers, *now.leaving)}
+    refused = refusals(seen.refusals, specs, waiting, members, seen.now)
+    lasting = {pair: one.until for pair, one in refused.items() if one.until > seen.now}
+    undelivered: dict[str, tuple[str, ...]] = {}
+    for of_uid, pool in sorted(lasting):
+        undelivered[keys[of_uid]] = (*undelivered.get(keys[of_uid], ()), pool)
+    missed = {
+        where: count
+        for pool, there in waiting.items()
+        for where, count in there.replicas.items()
+        if pool in backed_off or any((one, pool) in lasting for one in members.get(where, ()))
+    }
     moments = [next_moment(found[pool], spec, waiting[pool], seen.now) for pool, spec in specs.items()]
-    missed = {where: count for pool in backed_off for where, count in waiting[pool].replicas.items()}
-    decision, there = _decide(seen, last, known, backed_off, missed)
-    return Made(decision, there, back_offs, min((one for one in moments if one is not None), default=None))
+    ends = [one for one in (*moments, *lasting.values()) if one is not None]
+    return Provisioning(
+        {pool: one for pool, one in found.items() if one is not None},
+        refused,
+        backed_off,
+        undelivered,
+        missed,
+        min(ends, default=None),
+    )
 
 
 def _at_home(deployment: Obj, of_uid: Mapping[str, str], homes: Mapping[Key, str]) -> tuple[str, ...]:
@@ -585,25 +649,3 @@ def _running(of_uid: Mapping[str, str], deployments: Iterable[Obj], homes: Mappi
             if member_uids(one)
         },
     )
-
-
-def _decide(
-    seen: Seen,
-    last: Decision | None,
-    known: frozenset[Where],
-    backed_off: frozenset[str],
-    missed: Mapping[Where, int],
-) -> tuple[Decision | None, frozenset[Where]]:
-    """The decision over what is seen, the last one where nothing changed; and the servers there are."""
-    asks = tuple(sorted((one.ask for one in seen.asks.values()), key=lambda one: one.key))
-    running = _running({one.uid: one.ask.key for one in seen.asks.values()}, seen.deployments, seen.homes)
-    before = NOTHING if last is None else last.plan
-    now = now_running(before, asks, running, known, seen.pools)
-    there = running.there
-    delivered, waiting = without_waiting(now, missed)
-    asking = {one.key for one in asks if one.shared}
-    lasting = {key: millis for key, millis in seen.lasting.items() if key in asking}
-    question = Question(asks, seen.pools, seen.taken, delivered, backed_off, waiting, lasting)
-    if last is not None and question in (last.question, last.answered()):
-        return last, there
-    return decide(question, last, seen.moving), there

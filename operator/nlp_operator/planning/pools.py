@@ -95,9 +95,10 @@ def _not_delivering(spec: PoolSpec, back_off: BackOff) -> Condition:
         READY,
         "False",
         "NotDelivering",
-        f"Pods waited {spec.provision_timeout_seconds} s for devices that did not come. Nothing new is "
-        f"placed here for {back_off.seconds} s, until {back_off.until:%H:%M:%S} UTC; each time twice as "
-        "long. Look at the nodes, or at what makes them (quota, stock of the provider).",
+        f"Pods waited {spec.provision_timeout_seconds} s for devices, and nobody was given any. Only what "
+        f"has no other place is placed here for {back_off.seconds} s, until {back_off.until:%H:%M:%S} UTC; "
+        "each time twice as long, until a pod is given its devices. Look at the nodes, or at what makes "
+        "them (quota, stock of the provider).",
     )
 
 

@@ -1,27 +1,31 @@
 """Pools that do not deliver: a server pod has waited for its devices longer than the pool may take.
 
-Such a pool is backed off: what waits there is planned elsewhere where that is possible, and nothing new goes
-there until a while has passed; the while doubles each time. A pool that gives a new pod its devices is
-trusted again.
+Two things are told apart. A model whose pod has waited so long is backed off from that pool: its pod may ask
+for what no node there has, and that says nothing of the pods of others. A pool that has given nobody its
+devices for so long, while somebody waited, is backed off for all: only what has no other place is placed
+there. Both last longer each time, and end with the first pod that is given its devices there.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import parse_timestamp
 from nlp_operator.api.objects import Obj, deleting, dig, labels, namespace, number, text
 from nlp_operator.api.spec import PoolSpec
-from nlp_operator.planning.pods import is_over
+from nlp_operator.planning.pods import condition_field, is_over
 from nlp_operator.planning.together import Where
 
 FIRST_SECONDS = 300
 LONGEST_SECONDS = 4800
 """Sixteen times the first: a provider that has none for an hour may have some in the next."""
+
+Pair = tuple[str, str]
+"""Uid of a model, and a pool."""
 
 
 @dataclass(frozen=True)
@@ -31,18 +35,30 @@ class BackOff:
     seconds: int
     """How long it is, or was."""
 
+    @property
+    def began(self) -> datetime:
+        return self.until - timedelta(seconds=self.seconds)
+
 
 @dataclass(frozen=True)
 class Waiting:
     """Server pods that no node has taken, of one pool."""
 
-    replicas: Mapping[Where, int]
+    replicas: Mapping[Where, int] = field(default_factory=dict)
     """By model (its key) or shared server: those that it lacks for them. A pod that only takes the place of
     another which still runs is not missed."""
-    oldest: datetime | None
-    """When the one was made that has waited longest, of those that are missed."""
-    newest_scheduled: datetime | None
-    """When the one was made that was given its devices last."""
+    since: Mapping[Where, datetime] = field(default_factory=dict)
+    """Of the same: when the one was made that has waited longest."""
+    scheduled: Mapping[Where, datetime] = field(default_factory=dict)
+    """When a pod was given its devices last, of those that there are."""
+
+    @property
+    def oldest(self) -> datetime | None:
+        return min(self.since.values(), default=None)
+
+    @property
+    def newest_scheduled(self) -> datetime | None:
+        return max(self.scheduled.values(), default=None)
 
 
 def waiting_in(pool: str, pods: Iterable[Obj], deployments: Iterable[Obj]) -> Waiting:
@@ -53,23 +69,28 @@ def waiting_in(pool: str, pods: Iterable[Obj], deployments: Iterable[Obj]) -> Wa
             wanted[where_it_is(one)] += number(one, "spec", "replicas")
     there: Counter[Where] = Counter()
     pending: dict[Where, list[datetime]] = {}
-    scheduled: list[datetime] = []
+    scheduled: dict[Where, datetime] = {}
     for pod in pods:
         if labels(pod).get(names.LABEL_POOL) != pool or deleting(pod) or is_over(pod):
             continue
-        made = parse_timestamp(dig(pod, "metadata", "creationTimestamp"))
+        where, made = where_it_is(pod), parse_timestamp(dig(pod, "metadata", "creationTimestamp"))
         if text(pod, "spec", "nodeName"):
-            there[where_it_is(pod)] += 1
-            scheduled += [made] if made is not None else []
+            there[where] += 1
+            given = _given_a_node(pod) or made
+            if given is not None:
+                scheduled[where] = max(given, scheduled.get(where, given))
         elif made is not None:
-            pending.setdefault(where_it_is(pod), []).append(made)
+            pending.setdefault(where, []).append(made)
     missed = {
         where: min(wanted[where] - there[where], len(made))
         for where, made in pending.items()
         if wanted[where] > there[where]
     }
-    oldest = min((made for where in missed for made in pending[where]), default=None)
-    return Waiting(missed, oldest, max(scheduled, default=None))
+    return Waiting(missed, {where: min(pending[where]) for where in missed}, scheduled)
+
+
+def _given_a_node(pod: Obj) -> datetime | None:
+    return parse_timestamp(condition_field(pod, "PodScheduled", "lastTransitionTime"))
 
 
 def where_it_is(obj: Obj) -> Where:
@@ -80,28 +101,84 @@ def where_it_is(obj: Obj) -> Where:
     return namespace(obj), own.get(names.LABEL_SERVER, "")
 
 
-def back_off(before: BackOff | None, spec: PoolSpec, waiting: Waiting, now: datetime) -> BackOff | None:
-    """The pool's back-off from now on, also one that has passed; `None`: it is trusted as if nothing had
-    been."""
-    if before is not None and now < before.until:
-        return before
-    newest = waiting.newest_scheduled
-    if before is not None and newest is not None and newest >= before.until:
-        before = None
-    late = waiting.oldest is not None and now >= waiting.oldest + patience(spec)
-    if not late:
-        return before
-    seconds = FIRST_SECONDS if before is None else min(2 * before.seconds, LONGEST_SECONDS)
-    return BackOff(now.replace(microsecond=0) + timedelta(seconds=seconds), seconds)
-
-
 def patience(spec: PoolSpec) -> timedelta:
     return timedelta(seconds=spec.provision_timeout_seconds)
 
 
+# --- the pool ---
+
+
+def back_off(before: BackOff | None, spec: PoolSpec, waiting: Waiting, now: datetime) -> BackOff | None:
+    """The pool's back-off from now on, also one that has passed; `None`: it is trusted as if nothing had
+    been."""
+    before = _unless_delivered(before, waiting.newest_scheduled)
+    if before is not None and now < before.until:
+        return before
+    late = _late(before, spec, waiting)
+    return _longer(before, now) if late is not None and now >= late else before
+
+
 def next_moment(before: BackOff | None, spec: PoolSpec, waiting: Waiting, now: datetime) -> datetime | None:
     """When time alone changes something; `None`: never."""
-    moments = [] if before is None else [before.until]
-    if waiting.oldest is not None:
-        moments.append(waiting.oldest + patience(spec))
+    moments = [made + patience(spec) for made in waiting.since.values()]
+    late = _late(before, spec, waiting)
+    moments += [] if late is None else [late]
+    moments += [] if before is None else [before.until]
     return min((one for one in moments if one > now), default=None)
+
+
+def _late(before: BackOff | None, spec: PoolSpec, waiting: Waiting) -> datetime | None:
+    """When the pool will have given nobody anything for as long as it may take, with somebody waiting: since
+    the first began to wait, since a pod was given its devices last, and since the last back-off."""
+    if waiting.oldest is None:
+        return None
+    ended = None if before is None else before.until
+    moments = (waiting.oldest, waiting.newest_scheduled, ended)
+    return max(one for one in moments if one is not None) + patience(spec)
+
+
+def _unless_delivered(before: BackOff | None, scheduled: datetime | None) -> BackOff | None:
+    delivered = before is not None and scheduled is not None and scheduled >= before.began
+    return None if delivered else before
+
+
+def _longer(before: BackOff | None, now: datetime) -> BackOff:
+    seconds = FIRST_SECONDS if before is None else min(2 * before.seconds, LONGEST_SECONDS)
+    return BackOff(now.replace(microsecond=0) + timedelta(seconds=seconds), seconds)
+
+
+# --- one model there ---
+
+
+def refusals(
+    before: Mapping[Pair, BackOff],
+    specs: Mapping[str, PoolSpec],
+    waiting: Mapping[str, Waiting],
+    members: Mapping[Where, Collection[str]],
+    now: datetime,
+) -> dict[Pair, BackOff]:
+    """The models that are backed off from a pool, also such as have passed. `waiting`: by pool; `members`:
+    uids of the models in each server.
+
+    While a pod of it waits there one follows the other, so that it is planned elsewhere as soon as there is a
+    place.
+    """
+    scheduled: dict[Pair, datetime] = {}
+    late: set[Pair] = set()
+    for pool, spec in specs.items():
+        for where, given in waiting[pool].scheduled.items():
+            for uid in members.get(where, ()):
+                scheduled[uid, pool] = max(given, scheduled.get((uid, pool), given))
+        for where, made in waiting[pool].since.items():
+            if now >= made + patience(spec):
+                late |= {(uid, pool) for uid in members.get(where, ())}
+    known = {uid for uids in members.values() for uid in uids}
+    found = {}
+    for pair in before.keys() | late:
+        one = _unless_delivered(before.get(pair), scheduled.get(pair))
+        if pair in late and (one is None or now >= one.until):
+            one = _longer(one, now)
+        remembered = one is not None and now < one.until + timedelta(seconds=LONGEST_SECONDS)
+        if one is not None and remembered and pair[0] in known and pair[1] in specs:
+            found[pair] = one
+    return found

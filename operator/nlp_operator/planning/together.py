@@ -72,6 +72,8 @@ class Question:
     lasting: Mapping[str, int] = field(default_factory=dict)
     """Of the models whose shared servers have been too busy, by key: thousandths of a device that each has
     kept busy all the while (`scaling/headroom.py`)."""
+    undelivered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    """Pools that did not deliver to a model, by its key."""
 
 
 @dataclass(frozen=True)
@@ -114,11 +116,13 @@ def decide(
     left their old places: before a plan takes these from them, they are theirs again."""
     specs = readable_pools(question.pools)
     problem = Problem(pools_of(question, specs), _models(question, specs, last))
-    made = plan(problem, question.running)
-    back = [one for one in question.waiting if any(model in made.missing for model in one.models)]
-    if back:
+    running = question.running
+    if question.waiting:
+        elsewhere = plan(problem, running, closed_too=False).missing
+        back = [one for one in question.waiting if any(model in elsewhere for model in one.models)]
         # No place elsewhere: they wait on, so that whoever makes nodes for pending pods still sees them.
-        made = plan(problem, _with(question.running, back))
+        running = _with(running, back)
+    made = plan(problem, running)
     made = with_old_places(problem, question.running, made, moving)
     return Decision(question, problem, made, _shares(question, problem, made))
 
@@ -153,13 +157,13 @@ def _models(question: Question, specs: Mapping[str, PoolSpec], last: Decision | 
     if last is not None and last.question.pools == question.pools:
         known = last.problem.model
     asked = {one.key: one for one in last.question.asks} if known and last is not None else {}
-    lasting = question.lasting
 
     def read(one: Ask) -> Model:
+        lasting, undelivered = question.lasting.get(one.key, 0), question.undelivered.get(one.key, ())
         before = known[one.key] if asked.get(one.key) == one else None
-        if before is not None and before.lasting_millis == lasting.get(one.key, 0):
+        if before is not None and (before.lasting_millis, before.undelivered) == (lasting, undelivered):
             return before
-        return model_of(one, specs, lasting.get(one.key, 0))
+        return model_of(one, specs, lasting, undelivered)
 
     return tuple(map(read, question.asks))
 

@@ -253,13 +253,14 @@ async def test_the_same_name_in_two_namespaces_is_two_models() -> None:
     assert (places(world, "novels"), share.places) == ({"cpu": 1}, (("cpu", 1),))
 
 
-def put_waiting_pod(world: World, of_name: str, pool: str, seconds: int) -> None:
-    """A server pod that no node has taken for so long."""
+def put_waiting_pod(world: World, of_name: str, pool: str, seconds: int, node: str = "") -> None:
+    """A server pod that no node has taken for so long; or was taken by one then."""
     made = world.clock.now() - timedelta(seconds=seconds)
     own = {names.LABEL_POOL: pool, names.LABEL_MODEL: of_name, names.LABEL_COMPONENT: names.COMPONENT_SERVER}
     metadata = {"namespace": "demo", "name": f"{of_name}-pod", "uid": f"p-{of_name}", "labels": own}
     stamp = made.strftime("%Y-%m-%dT%H:%M:%SZ")
-    world.stores["Pod"].put({"kind": "Pod", "metadata": metadata | {"creationTimestamp": stamp}})
+    pod = {"kind": "Pod", "metadata": metadata | {"creationTimestamp": stamp}, "spec": {"nodeName": node}}
+    world.stores["Pod"].put(pod)
 
 
 async def test_what_waits_in_vain_is_planned_elsewhere_and_its_pool_backed_off() -> None:
@@ -291,16 +292,37 @@ async def test_what_has_no_place_elsewhere_waits_on_and_says_so() -> None:
     await world.placing.look()
     assert world.placing.decision is decision
     await ask(world, "poems")
-    assert places(world, "poems") == {}
+    assert places(world, "poems") == {"spot": 1}, "it has no other place either: its pod tries"
+
+
+async def test_a_pod_that_no_node_can_hold_keeps_nobody_else_from_its_pool() -> None:
+    world = make(make_pool("spot", provisionTimeoutSeconds=60, pricePerHour="0.01"), L4)
+    for of_name in ("novels", "plays"):
+        put_deployment(world, put_model(world, of_name), "spot", 1)
+    await started(world)
+    put_waiting_pod(world, "novels", "spot", seconds=3600)
+    put_waiting_pod(world, "plays", "spot", seconds=30, node="n1")
+    await world.placing.look()
+    assert (places(world, "novels"), world.placing.back_offs) == ({"l4": 1}, {})
+    await ask(world, "poems")
+    assert places(world, "poems") == {"spot": 1}
+    world.stores["Pod"].remove(ObjectKey("demo", "novels-pod"))
+    await ask(world, "novels", replicas=2)
+    assert places(world, "novels") == {"l4": 2}, "it is not tried there again so soon"
+    await woken(world)
+    await world.placing.look()
+    decision = world.placing.decision
+    await world.placing.look()
+    assert world.placing.decision is decision
 
 
 async def test_a_back_off_outlives_the_process() -> None:
     pool = make_pool("spot", provisionTimeoutSeconds=60)
     until = make_world().clock.now() + timedelta(seconds=100)
     pool["status"] = {"backOff": {"untilTime": until.strftime("%Y-%m-%dT%H:%M:%SZ"), "seconds": 600}}
-    world = await started(make(pool))
+    world = await started(make(pool, make_pool("dear", pricePerHour="9")))
     await ask(world, "novels")
-    assert places(world, "novels") == {}
+    assert places(world, "novels") == {"dear": 1}
     assert world.placing.back_offs["spot"].seconds == 600
 
 

@@ -41,6 +41,7 @@ _EASIEST = (
     "TooLittleMemory",
     "MemoryUnknown",
     "BackedOff",
+    "NotDelivered",
     "NamespaceNotAdmitted",
 )
 """What is nearest to being changed first."""
@@ -76,17 +77,7 @@ class Explainer:
     def _against(self, model: Model, pool: Pool) -> list[Refusal]:
         """Everything that speaks against one replica more there, the price apart."""
         found = [one for check in CHECKS if (one := check(self.problem, model, pool)) is not None]
-        if pool.backed_off:
-            found.append(
-                Refusal(
-                    pool.name,
-                    "BackedOff",
-                    f"Pool {pool.name}: it did not deliver the devices it was asked for, and nothing new is "
-                    "placed there for now.",
-                    "the pool delivered again",
-                )
-            )
-        return found + self._own_rules(model, pool) + self._no_room(model, pool)
+        return found + self._own_rules(model, pool) + self._no_room(model, pool) + _not_now(model, pool)
 
     def _own_rules(self, model: Model, pool: Pool) -> list[Refusal]:
         """What the model's replicas in other pools say about this one."""
@@ -349,7 +340,7 @@ class Explainer:
     def _time_elsewhere(self, model: Model) -> bool:
         """Whether a model that is in a server would find a place with time for it outside."""
         return any(
-            self.ledger.room(pool, model.namespace, model.devices) or self._can_join(model, pool)
+            self.ledger.room_for(model, pool) or self._can_join(model, pool)
             for pool in self.ledger.options(model)
         )
 
@@ -386,6 +377,32 @@ class Explainer:
                     f"{' and '.join(reasons)}."
                 )
         return "No pool is cheaper."
+
+
+def _not_now(model: Model, pool: Pool) -> list[Refusal]:
+    """What the pool did lately."""
+    found = []
+    if pool.name in model.undelivered:
+        found.append(
+            Refusal(
+                pool.name,
+                "NotDelivered",
+                f"Pool {pool.name}: a pod of it waited there for a node in vain, and for a while it gets "
+                "nothing new there.",
+                "its pods found nodes there (kubectl describe one that waits)",
+            )
+        )
+    elif pool.backed_off:
+        found.append(
+            Refusal(
+                pool.name,
+                "BackedOff",
+                f"Pool {pool.name}: it did not deliver the devices it was asked for, and only what has no "
+                "other place is placed there for now.",
+                "the pool delivered again",
+            )
+        )
+    return found
 
 
 def percent(part: int, whole: int) -> str:

@@ -41,7 +41,7 @@ class Room:
             home = self.ledger.home.get(name)
             if home is None or place not in (home.name, home.pool.name):
                 return False
-            return replicas <= self._most_in(home)
+            return replicas <= self._most_in(home, model)
         pool = self.ledger.problem.pool.get(place)
         if pool is None or pool not in self.ledger.options(model):
             return False
@@ -57,9 +57,9 @@ class Room:
         more = replicas - server.replicas
         if more <= 0:
             return True
-        return not server.pool.backed_off and self._within_limit(
-            server.pool, server.group[0], more * server.group[2]
-        )
+        if any(server.pool.name in one.undelivered for one in server.members.values()):
+            return False
+        return self._within_limit(server.pool, server.group[0], more * server.group[2])
 
     def offers(self, name: str, speeds: Mapping[str, float]) -> list[Offer]:
         """Where one replica more may be asked for. `speeds`: of a replica by pool, 1.0 where none is
@@ -91,11 +91,13 @@ class Room:
         home = self.ledger.home.get(name)
         return {home.name: self.ledger.granted(model)} if home is not None else {}
 
-    def _most_in(self, home: SharedServer) -> int:
-        return home.replicas + self.ledger.room(home.pool, home.group[0], home.group[2])
+    def _most_in(self, home: SharedServer, model: Model) -> int:
+        if home.pool.name in model.undelivered:
+            return home.replicas
+        return home.replicas + self.ledger.room_again(home.pool, home.group[0], home.group[2])
 
     def _may_grow(self, model: Model, pool: Pool, here: int, replicas: int) -> bool:
-        if pool.backed_off:
+        if pool.name in model.undelivered or (pool.closed and self._has_room_elsewhere(model)):
             return False
         counts = self.ledger.dedicated.get(model.key, {})
         if not lies_as_it_may(self.ledger.problem, model, {**counts, pool.name: replicas}):
@@ -103,6 +105,10 @@ class Room:
         if not self._within_limit(pool, model.namespace, (replicas - here) * model.devices):
             return False
         return replicas * model.devices <= self.devices[pool.name]
+
+    def _has_room_elsewhere(self, model: Model) -> bool:
+        """In a pool that is not closed."""
+        return any(self.ledger.room_of(model, pool) for pool in self.ledger.options(model))
 
     def _within_limit(self, pool: Pool, namespace: str, more: int) -> bool:
         """Whether the namespace may have so many devices more."""

@@ -83,7 +83,8 @@ class _Seat:
 
 def _insert_shared(ledger: Ledger, model: Model, *, last_resort: bool) -> None:
     """Also of a model that has too few replicas where it is: its server grows, or it moves, whichever is
-    cheaper once the move is counted. Where it would have no more than now, it stays."""
+    cheaper once the move is counted. Where it would have no more than now, it stays; nor does it move to a
+    pool that is closed."""
     home = ledger.home.get(model.key)
     if home is None:
         seat = min(_seats(ledger, model), key=lambda one: one.rank, default=None)
@@ -97,7 +98,10 @@ def _insert_shared(ledger: Ledger, model: Model, *, last_resort: bool) -> None:
     seats = [
         one
         for one in _seats(ledger, model)
-        if one.server is not home and one.granted > had and not one.over_millis
+        if one.server is not home
+        and one.granted > had
+        and not one.over_millis
+        and not (one.pool.closed and one.server is None)
     ]
     share = 1000 + ledger.problem.settings.move_millis
     best = min(
@@ -121,15 +125,14 @@ def _return(ledger: Ledger, model: Model, home: SharedServer, had: int, *, alone
     devices = home.group[2]
     now = 0 if alone else home.replicas
     back = had - now  # its pods are still there
-    room = back + _growth(ledger, home, had, now)
+    room = back + _growth(ledger, model, home, had - now)
     replicas = max(now, min(model.replicas, now + room))
     added = (replicas - now) * devices * home.pool.price_micros
     return _Seat(home, home.pool, replicas, min(replicas, model.replicas), added, 0, 0)
 
 
-def _growth(ledger: Ledger, home: SharedServer, had: int, now: int) -> int:
-    room = ledger.room(home.pool, home.group[0], home.group[2])
-    return max(0, room - (had - now))
+def _growth(ledger: Ledger, model: Model, home: SharedServer, back: int) -> int:
+    return max(0, ledger.room_for(model, home.pool) - back)
 
 
 def _sit_again(ledger: Ledger, model: Model, home: SharedServer, replicas: int) -> None:
@@ -168,7 +171,7 @@ def seat_in(ledger: Ledger, model: Model, server: SharedServer) -> _Seat | None:
         return None
     replicas = server.replicas
     if model.replicas > replicas:
-        replicas = min(model.replicas, replicas + ledger.room(pool, server.group[0], server.group[2]))
+        replicas = min(model.replicas, replicas + ledger.room_for(model, pool))
     idle = server.capacity_millis - server.busy_with(replicas, model)
     grown = replicas - server.replicas
     return _Seat(
@@ -186,7 +189,7 @@ def seat_in(ledger: Ledger, model: Model, server: SharedServer) -> _Seat | None:
 def _new_seats(ledger: Ledger, model: Model, group: Group) -> list[_Seat]:
     found = []
     for pool in ledger.options(model):
-        replicas = min(model.replicas, ledger.room(pool, model.namespace, model.devices))
+        replicas = min(model.replicas, ledger.room_for(model, pool))
         if replicas > 0:
             added = replicas * model.devices * pool.price_micros
             found.append(_Seat(None, pool, replicas, replicas, added, 0, 0))

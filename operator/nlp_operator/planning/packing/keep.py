@@ -42,7 +42,7 @@ def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
     if not model.shared:
         for name, count in before.dedicated.get(model.key, {}).items():
             pool = ledger.problem.pool[name]
-            room = ledger.room(pool, model.namespace, model.devices)
+            room = ledger.room_again(pool, model.namespace, model.devices)
             if min(count, room) > 0:
                 ledger.add_dedicated(model, name, min(count, room))
         for name, server in before.leaving.get(model.key, {}).items():
@@ -57,7 +57,7 @@ def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
         return
     now = ledger.shared.get(was.name)
     if now is None:
-        room = ledger.room(was.pool, model.namespace, model.devices)
+        room = ledger.room_again(was.pool, model.namespace, model.devices)
         replicas = min(model.replicas, was.replicas, room)
         if replicas > 0:
             ledger.join(ledger.open(was.group, was.pool, replicas, was.name), model)
@@ -67,7 +67,7 @@ def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
     if now.free_mebibytes < ledger.mebibytes(model, now.pool.name):
         return
     wanted = min(model.replicas, was.replicas)
-    more = min(wanted - now.replicas, ledger.room(now.pool, model.namespace, model.devices))
+    more = min(wanted - now.replicas, ledger.room_again(now.pool, model.namespace, model.devices))
     replicas = now.replicas + max(0, more)
     if now.busy_with(replicas, model) > max(now.capacity_millis, was.busy_millis):
         return

@@ -92,12 +92,15 @@ class Ledger:
         self.names: set[str] = set()
         """Of shared servers, also of earlier ones: none is given twice, for both may run while models
         move."""
+        self.closed_too = False
+        """Whether room in closed pools counts: for what has no other place."""
         self._options: dict[str, tuple[Pool, ...]] = {}
         self._sizes: dict[tuple[str, str], int] = {}
 
     def copy(self) -> Ledger:
         other = Ledger(self.problem)
         other._options, other._sizes = self._options, self._sizes  # the same for every ledger of a problem
+        other.closed_too = self.closed_too
         other.names = set(self.names)
         other.used, other.used_by = dict(self.used), dict(self.used_by)
         other.dedicated = {model: dict(counts) for model, counts in self.dedicated.items()}
@@ -154,11 +157,23 @@ class Ledger:
 
     def room(self, pool: Pool, namespace: str, devices: int) -> int:
         """Pods of so many devices that may still be started there."""
-        return 0 if pool.backed_off else max(0, self.free(pool, namespace) // devices)
+        if pool.closed and not self.closed_too:
+            return 0
+        return self.room_again(pool, namespace, devices)
+
+    def room_again(self, pool: Pool, namespace: str, devices: int) -> int:
+        """The same for pods that were there before."""
+        return max(0, self.free(pool, namespace) // devices)
+
+    def room_for(self, model: Model, pool: Pool) -> int:
+        """Replicas of a model that it may get there."""
+        if pool.name in model.undelivered:
+            return 0
+        return self.room(pool, model.namespace, model.devices)
 
     def room_of(self, model: Model, pool: Pool) -> int:
         """Of a dedicated model: what it is to leave there is its own again when it gets anything there."""
-        if pool.backed_off:
+        if pool.name in model.undelivered or (pool.closed and not self.closed_too):
             return 0
         left = self.leaving.get(model.key, {}).get(pool.name)
         own = left.replicas * left.devices if left is not None else 0

@@ -162,7 +162,7 @@ def _place_hardest(ledger: Ledger, batch: _Batch) -> None:
     model = batch.models[seed]
     best: tuple[int, list[int], Pool] | None = None
     for pool in ledger.options(model):
-        if ledger.room(pool, model.namespace, model.devices) < model.replicas:
+        if ledger.room_for(model, pool) < model.replicas:
             continue
         chosen = batch.fill(pool, seed)
         value = sum(batch.worth[one] for one in chosen) // ((pool.price_micros + 1) * model.devices)

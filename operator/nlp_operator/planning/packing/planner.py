@@ -15,36 +15,46 @@ from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, first_free
 from nlp_operator.planning.packing.pack import pack, worth
 from nlp_operator.planning.packing.problem import Model, Plan, Problem, moved_by_model, price_micros
-from nlp_operator.planning.packing.settle import in_order, settle
+from nlp_operator.planning.packing.settle import in_order, settle, use_closed
 
 NOTHING = Plan()
 
 
-def plan(problem: Problem, current: Plan = NOTHING) -> Plan:
-    """Nothing that runs and still fits moves, unless a higher priority takes its place."""
-    ledger = keep(problem, current)
-    if not (ledger.dedicated or ledger.shared or ledger.leaving or ledger.vacated):
-        return with_names_of(fresh(problem), current)
-    return settle(ledger).plan()
+def plan(problem: Problem, current: Plan = NOTHING, *, closed_too: bool = True) -> Plan:
+    """Nothing that runs and still fits moves, unless a higher priority takes its place. `closed_too`: what
+    finds no other place gets one in pools that are closed."""
+    kept = keep(problem, current)
+    anew = not (kept.dedicated or kept.shared or kept.leaving or kept.vacated)
+    ledger = _fresh(problem) if anew else settle(kept)
+    if closed_too:
+        use_closed(ledger)
+    return with_names_of(ledger.plan(), current) if anew else ledger.plan()
 
 
 def fresh(problem: Problem) -> Plan:
-    """As if nothing ran. Where not everything finds a place that a pool admits, and time there, those who
-    have least choice come first in another try."""
+    """As if nothing ran, and without the pools that are closed."""
+    return _fresh(problem).plan()
+
+
+def _fresh(problem: Problem) -> Ledger:
+    """Where not everything finds a place that a pool admits, and time there, those who have least choice come
+    first in another try."""
     found = _packed(problem, choosy_first=False)
-    ledger = Ledger(problem)
-    if not (any(ledger.options(problem.model[key]) for key in found.missing) or _over(problem, found)):
+    made = found.plan()
+    if not (any(found.options(problem.model[key]) for key in made.missing) or _over(problem, made)):
         return found
-    return min(
-        (found, _packed(problem, choosy_first=True)),
-        key=lambda one: (_missing(problem, one), _over(problem, one), price_micros(problem, one)),
-    )
+
+    def rank(one: Ledger) -> tuple[tuple[tuple[int, int], ...], int, int]:
+        made = one.plan()
+        return _missing(problem, made), _over(problem, made), price_micros(problem, made)
+
+    return min((found, _packed(problem, choosy_first=True)), key=rank)
 
 
-def _packed(problem: Problem, *, choosy_first: bool) -> Plan:
+def _packed(problem: Problem, *, choosy_first: bool) -> Ledger:
     ledger = Ledger(problem)
     pack(ledger, choosy_first=choosy_first)
-    return settle(ledger).plan()
+    return settle(ledger)
 
 
 def repack(problem: Problem, current: Plan = NOTHING) -> Plan:

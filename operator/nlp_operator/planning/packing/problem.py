@@ -63,11 +63,16 @@ class Pool:
     spot: bool = False
     """Its nodes may be taken away at short notice. A pool of which some may counts as one."""
     backed_off: bool = False
-    """It did not deliver: what it has stays, nothing new is placed there."""
+    """It did not deliver: what it has stays, and only what has no other place is placed there."""
     namespaces: Mapping[str, NamespaceLimit] = field(default_factory=dict)
     """Who may use it. Empty: everybody."""
     taken: Mapping[str, int] = field(default_factory=dict)
     """Devices that nobody plans about, by namespace: of models that are gone or cannot be read."""
+
+    @property
+    def closed(self) -> bool:
+        """Whether only what has no other place is placed there."""
+        return self.backed_off
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,8 @@ class Model:
     """Of a shared model whose server is too busy: devices that its requests have kept busy for a good while,
     all replicas together; never more than `load_millis`. For this, and not for that, a member is moved. 0: no
     reason to."""
+    undelivered: tuple[str, ...] = ()
+    """Pools where pods of it waited in vain: what it has there stays, and it gets nothing new there."""
 
     @cached_property
     def key(self) -> str:

@@ -114,9 +114,11 @@ def pool_of(
     )
 
 
-def model_of(ask: Ask, pools: Mapping[str, PoolSpec], lasting_millis: int = 0) -> Model:
-    """`lasting_millis`: see `Model`. How busy a model keeps a device of another kind is not known; it counts
-    as much there, so that nobody moves to where it only seems to be idle."""
+def model_of(
+    ask: Ask, pools: Mapping[str, PoolSpec], lasting_millis: int = 0, undelivered: tuple[str, ...] = ()
+) -> Model:
+    """`lasting_millis`, `undelivered`: see `Model`. How busy a model keeps a device of another kind is not
+    known; it counts as much there, so that nobody moves to where it only seems to be idle."""
     load = ask.busy_millis * ask.replicas
     measured = {
         pool: _apart(ask, pools[pool], memory) if pool in pools else memory for pool, memory in ask.measured
@@ -135,6 +137,7 @@ def model_of(ask: Ask, pools: Mapping[str, PoolSpec], lasting_millis: int = 0) -
         spot_millis=10 * ask.spot_percent,
         spread=ask.min_pools,
         lasting_millis=min(lasting_millis, load),
+        undelivered=undelivered,
     )
 
 

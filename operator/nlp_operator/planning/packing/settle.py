@@ -1,7 +1,8 @@
 """What is missing gets a place, the highest priority first; where none is left, lower ones make room.
 
 A place without time for it counts as one before anybody has to make room: nobody loses a replica because
-others are busy.
+others are busy. In a pool that is closed only what still misses a place is placed, and nobody makes room
+there: its pods may wait, so that whoever makes nodes sees them, and the first that gets one opens the pool.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from nlp_operator.planning.packing.problem import Model
 
 def settle(ledger: Ledger) -> Ledger:
     """May return another ledger. In it no model misses a replica that it would get were everything of lower
-    priority away."""
+    priority away, pools that are closed apart."""
     while missing := short(ledger):
         helped = _insert_all(ledger, missing)
         before = ledger
@@ -25,6 +26,14 @@ def settle(ledger: Ledger) -> Ledger:
         if not helped and ledger is before:
             break
     return ledger
+
+
+def use_closed(ledger: Ledger) -> None:
+    """What misses a place gets one in pools that are closed."""
+    ledger.closed_too = any(one.closed for one in ledger.problem.pools)
+    if ledger.closed_too:
+        _insert_all(ledger, short(ledger))
+    ledger.closed_too = False
 
 
 def _make_room(ledger: Ledger, priority: int) -> Ledger:

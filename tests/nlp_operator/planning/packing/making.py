@@ -83,6 +83,7 @@ MODEL_RULES: tuple[dict[str, Any], ...] = (
     {"shape": "env"},
     {"namespace": "other"},
     {"split": {"a": 1, "b": 2}},
+    {"undelivered": ("a",)},
     {"needs": {"a": Need(Memory(30, 170, "declared"), 500)}},
     {"needs": {"b": Need(Memory(0, 60, "estimated"), 20)}},
     {"believed": Need(Memory(0, 100, "measured"), 500), "lasting_millis": 400},

@@ -132,12 +132,13 @@ def test_a_pool_without_time_is_refused_for_that() -> None:
             id="name",
         ),
         pytest.param(
-            make_pool("t4", backed_off=True),
-            make_model(),
-            "Pool t4: it did not deliver the devices it was asked for, and nothing new is placed there "
-            "for now.",
-            "Nearest: pool t4 would take a replica more if the pool delivered again.",
-            id="backed off",
+            make_pool("t4"),
+            make_model(undelivered=("t4",)),
+            "Pool t4: a pod of it waited there for a node in vain, and for a while it gets nothing new "
+            "there.",
+            "Nearest: pool t4 would take a replica more if its pods found nodes there (kubectl describe one "
+            "that waits).",
+            id="not delivered",
         ),
         pytest.param(
             make_pool("t4", spot=True),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_operator.planning.packing.feasible import Room, agree, asked, room_for
 from nlp_operator.planning.packing.planner import plan
-from nlp_operator.planning.packing.problem import NamespaceLimit, Plan, Problem
+from nlp_operator.planning.packing.problem import NamespaceLimit, Plan, Pool, Problem
 from nlp_operator.planning.scaling.allocator import AllocatorSettings, Request, allocate
 from tests.nlp_operator.planning.packing.making import (
     make_model,
@@ -119,12 +121,32 @@ def test_the_limit_of_a_namespace_is_kept_though_devices_are_free() -> None:
     assert [room.fits("team/words", "a", count, count) for count in (2, 3)] == [True, False]
 
 
-def test_a_pool_that_does_not_deliver_is_not_asked_for_more() -> None:
-    problem = make_problem([make_pool("a")], [make_model("words")])
-    running = plan(problem)
-    stuck = make_problem([make_pool("a", backed_off=True)], [make_model("words")])
+@pytest.mark.parametrize(
+    ("rule", "others", "more"),
+    [
+        pytest.param({}, [make_pool("b")], False, id="there is room elsewhere"),
+        pytest.param({}, [make_pool("b", max_devices=0)], True, id="there is none elsewhere"),
+        pytest.param({"undelivered": ("a",)}, [], False, id="it waited there in vain"),
+    ],
+)
+def test_a_pool_that_does_not_deliver_is_asked_for_more_only_without_another(
+    rule: dict[str, Any], others: list[Pool], more: bool
+) -> None:
+    running = plan(make_problem([make_pool("a")], [make_model("words")]))
+    stuck = make_problem([make_pool("a", backed_off=True), *others], [make_model("words", **rule)])
     room = room_of(stuck, running)
-    assert [room.fits("team/words", "a", count, count) for count in (1, 2)] == [True, False]
+    assert [room.fits("team/words", "a", count, count) for count in (1, 2)] == [True, more]
+
+
+@pytest.mark.parametrize(("where", "more"), [((), True), (("a",), False)])
+def test_a_shared_server_grows_unless_its_members_waited_there_in_vain(
+    where: tuple[str, ...], more: bool
+) -> None:
+    running = plan(make_problem([make_pool("a")], [make_shared("words")]))
+    stuck = make_problem([make_pool("a", backed_off=True)], [make_shared("words", undelivered=where)])
+    room, (server,) = room_of(stuck, running), running.servers
+    assert [room.fits("team/words", "a", count, count) for count in (1, 2)] == [True, more]
+    assert [room.server_fits(server.name, count) for count in (1, 2)] == [True, more]
 
 
 def test_what_scaling_gave_is_asked_for_where_it_gave_it() -> None:

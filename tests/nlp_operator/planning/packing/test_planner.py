@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.nlp_operator.planning.packing.making import (
 
 CHEAP = make_pool("cheap", price_micros=100_000)
 DEAR = make_pool("dear", price_micros=900_000, memory_mebibytes=4000)
+SMALL = make_pool("dear", price_micros=900_000, max_devices=1)
 
 
 @pytest.mark.parametrize(
@@ -327,7 +329,7 @@ def test_those_with_least_choice_come_first_when_room_is_short() -> None:
         pytest.param(
             make_pool(namespaces={"team": NamespaceLimit(highest_priority=50)}), make_model(), id="priority"
         ),
-        pytest.param(make_pool(backed_off=True), make_model(), id="backed off"),
+        pytest.param(make_pool(), make_model(undelivered=("l4",)), id="it waited there in vain"),
         pytest.param(make_pool(spot=True), make_model(replicas=1, spot_millis=500), id="spot share"),
         pytest.param(make_pool(spot=True), make_shared(replicas=2, spot_millis=500), id="shared, on spot"),
         pytest.param(make_pool(server_mebibytes=950), make_model(), id="memory beside the server itself"),
@@ -344,6 +346,37 @@ def test_a_pool_that_backed_off_keeps_what_runs_and_sends_the_rest_elsewhere() -
     running = plan(make_problem([CHEAP], [make_model("a")]))
     found = plan(make_problem([replace(CHEAP, backed_off=True), DEAR], [model]), running)
     assert places(found) == {"a": {"cheap": 1, "dear": 1}}
+
+
+@pytest.mark.parametrize("kind", [make_model, make_shared])
+def test_what_has_no_other_place_is_placed_where_the_pool_backed_off(kind: Callable[..., Model]) -> None:
+    """Its pods wait; the first that gets a node shows that the pool delivers."""
+    closed, small = replace(CHEAP, backed_off=True), SMALL
+    models = [kind("a", 900, priority=300), kind("b", 900)]
+    found = plan(make_problem([closed, small], models))
+    assert places(found) == {"a": {"dear": 1}, "b": {"cheap": 1}}
+    assert plan(make_problem([closed, small], models), found) == found
+
+
+def test_a_shared_model_does_not_move_into_a_pool_that_backed_off_for_replicas_that_it_lacks() -> None:
+    running = plan(make_problem([DEAR], [make_shared("a")]))
+    closed, small = replace(CHEAP, backed_off=True), SMALL
+    found = plan(make_problem([closed, small], [make_shared("a", replicas=2)]), running)
+    assert (places(found), dict(found.missing)) == ({"a": {"dear": 1}}, {"team/a": 1})
+
+
+@pytest.mark.parametrize("kind", [make_model, make_shared])
+def test_what_runs_where_nothing_new_goes_stays_when_others_make_room_elsewhere(
+    kind: Callable[..., Model],
+) -> None:
+    """Of three pools: who is preempted in one takes nothing from who runs in another."""
+    closed, small = replace(CHEAP, backed_off=True), SMALL
+    low = [kind("there", 900, undelivered=("cheap",)), kind("here", 900, pool_names=("dear",))]
+    running = plan(make_problem([CHEAP, small], [kind("there", 900), low[1]]))
+    assert places(running) == {"there": {"cheap": 1}, "here": {"dear": 1}}
+    high = kind("high", 900, priority=300, pool_names=("dear",))
+    found = plan(make_problem([closed, small], [*low, high]), running)
+    assert places(found) == {"there": {"cheap": 1}, "high": {"dear": 1}}
 
 
 def test_a_lowered_budget_takes_the_lowest_priority_first_and_elsewhere_if_it_can() -> None:

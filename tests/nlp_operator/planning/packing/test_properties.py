@@ -15,7 +15,7 @@ from nlp_operator.planning.packing.explain import Explainer
 from nlp_operator.planning.packing.insert import insert
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.planner import NOTHING, plan, repack
-from nlp_operator.planning.packing.problem import Model, Plan, Problem, moved_by_model, price_micros
+from nlp_operator.planning.packing.problem import Model, Plan, Problem, Server, moved_by_model, price_micros
 from tests.nlp_operator.planning.packing.making import chains, changes, make_model, make_pool, problems
 
 Change = tuple[Problem, Problem]
@@ -41,11 +41,9 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
             wrong.append(f"{server.name} holds models that must be apart")
         if not server.shared and len(members) != 1:
             wrong.append(f"{server.name} is dedicated and holds several models")
-        was = sum(
-            one.replicas * one.devices for one in (*before.servers, *before.leaving) if one.pool == pool.name
-        )
-        if pool.backed_off and server.devices * server.replicas > was:
-            wrong.append(f"{server.name} grew in a pool that does not deliver")
+        grew = server.devices * server.replicas > _devices_in(before, server)
+        if grew and all(pool.name in one.undelivered for one in members):
+            wrong.append(f"{server.name} grew where its models waited in vain")
         for one in members:
             limit = pool.namespaces.get(one.namespace)
             if pool.namespaces and limit is None:
@@ -68,6 +66,11 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
     for model in problem.models:
         wrong += _wrongs_of(problem, found, model, before.replicas(model.key))
     return wrong
+
+
+def _devices_in(before: Plan, server: Server) -> int:
+    there = (*before.servers, *before.leaving)
+    return sum(one.devices * one.replicas for one in there if one.name == server.name)
 
 
 def _wrongs_of(problem: Problem, found: Plan, model: Model, ran: Mapping[str, int]) -> list[str]:
@@ -151,6 +154,28 @@ def test_plans_after_each_other_are_within_them_while_what_leaves_is_still_there
         assert wrongs(problem, found, running) == []
         assert plan(problem, found) == found
         running = found
+
+
+@given(change=changes())
+def test_a_closed_pool_gets_what_has_no_other_place_and_nothing_else(change: Change) -> None:
+    before, after = change
+    running = plan(before)
+    found, elsewhere = plan(after, running), plan(after, running, closed_too=False)
+    for server in elsewhere.servers:
+        if after.pool[server.pool].closed:
+            assert server.devices * server.replicas <= _devices_in(running, server)
+    for server in elsewhere.servers:
+        (now,) = (one for one in found.servers if one.name == server.name)
+        assert now.replicas >= server.replicas
+        assert set(now.models) >= set(server.models)
+    for model in after.models:
+        if model.key not in elsewhere.missing:
+            assert _granted(model, found) == _granted(model, elsewhere) == model.replicas
+        elif (more := _granted(model, found) - _granted(model, elsewhere)) > 0:
+            closed = sum(
+                count for pool, count in found.replicas(model.key).items() if after.pool[pool].closed
+            )
+            assert closed >= more
 
 
 @given(change=changes(), random=st.randoms(use_true_random=False))
