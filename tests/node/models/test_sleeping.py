@@ -31,11 +31,11 @@ def check(answer: Tensors) -> str:
     return "" if found == ANSWER else f"the answer is {found}"
 
 
-def slices(place: Place) -> dict[str, list[Obj]]:
-    """Ready endpoints of the model's Service, by who wrote them."""
+def slices(place: Place, model: str = MODEL) -> dict[str, list[Obj]]:
+    """Ready endpoints of the model's Service, by who manages them."""
     path = f"/apis/discovery.k8s.io/v1/namespaces/{place.namespace}/endpointslices"
     found: dict[str, list[Obj]] = {}
-    for one in place.cluster.api.get(path, labelSelector=f"kubernetes.io/service-name={MODEL}")["items"]:
+    for one in place.cluster.api.get(path, labelSelector=f"kubernetes.io/service-name={model}")["items"]:
         writer = one["metadata"]["labels"][SLICE_OF]
         ready = [end for end in one["endpoints"] or () if end["conditions"]["ready"]]
         found.setdefault(writer, []).extend(ready)
