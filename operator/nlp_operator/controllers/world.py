@@ -30,7 +30,7 @@ from nlp_operator.planning.agent_report import ModelReport, as_begun, rounded_up
 from nlp_operator.planning.dependencies import sources_of
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.models import TAKEN_SECONDS
-from nlp_operator.planning.outgrown import told_by
+from nlp_operator.planning.outgrown import in_status, told_by
 from nlp_operator.planning.packing.explain import money
 from nlp_operator.planning.packing.problem import Server as Planned
 from nlp_operator.planning.packing.reading import MEBIBYTE
@@ -292,11 +292,14 @@ class World:
         if there and is_asked_of(model, self.plan_settings.profiles, told.profiled):
             self.placing.note_profile(profiles_of(model), pool, told.profile)
 
-    def _note_outgrown(self, model: Obj) -> None:
+    def _note_told(self, model: Obj) -> None:
+        """What an earlier process knew of its memory."""
         service = self.stores[kinds.SERVICE.name].get(ObjectKey(namespace(model), name(model)))
         digest = text(model, "status", "artifact", "digest")
+        of_spec = text(model, "spec", "serving", "isolation") == "Shared"
         for shared in (False, True):
-            for pool, mebibytes in told_by(service, digest, shared=shared).items():
+            told = told_by(service, digest, shared=shared) | (in_status(model) if shared is of_spec else {})
+            for pool, mebibytes in told.items():
                 whole, own = (0, mebibytes) if shared else (mebibytes, 0)
                 self.placing.note_measured(digest, pool, whole, own)
 
@@ -438,7 +441,7 @@ class World:
             for server in self._shared_servers(model, None):
                 pods += self.stores[kinds.POD.name].by("server", f"{namespace(model)}/{name(server)}")
             self._note_measured(model, pods)
-            self._note_outgrown(model)
+            self._note_told(model)
         self.placing.seed()
 
     def _leaves_with(self, of_uid: str, deployment: Obj) -> None:

@@ -3,7 +3,7 @@ calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -161,6 +161,7 @@ def _find_out(
         service_taken=("Service", name(seen.model)) in taken,
         store_binding=binding(seen, settings),
         was_ready=says_ready(seen.model),
+        measured=_seen_to_take(seen, digest),
         sleep=sleep,
     )
     return _with_service(seen, facts, now), asked if asks else None, taken
@@ -190,10 +191,13 @@ def _outgrown(seen: ModelSnapshot, facts: Facts) -> str:
 
 def _measured(seen: ModelSnapshot, spec: ModelSpec, digest: str) -> dict[str, Memory]:
     """By pool, of this artifact."""
-    if digest != text(seen.model, "status", "artifact", "digest"):
-        return {}
     shared = spec.serving.isolation == "Shared"
-    return {pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in seen.measured.items()}
+    found = _seen_to_take(seen, digest)
+    return {pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in found.items()}
+
+
+def _seen_to_take(seen: ModelSnapshot, digest: str) -> Mapping[str, int]:
+    return seen.measured if digest == text(seen.model, "status", "artifact", "digest") else {}
 
 
 def _manifests(wanted: Iterable[ServerObjects], service: Obj | None) -> tuple[Obj, ...]:

@@ -1,7 +1,8 @@
-"""What a model was found to take on pools where it does not run any more, told on its Service.
+"""What a model was found to take: told in its status where it runs, and on its Service where it runs no more.
 
 Agents measure where a model runs. A process that starts anew would know nothing of the pool that the model
-had to leave, and send it back as soon as its new place is gone.
+had to leave, and send it back as soon as its new place is gone; nor would `nlpctl why`, which asks no agent,
+say what the operator says.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import json
 from collections.abc import Collection, Mapping
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, annotations_of
+from nlp_operator.api.objects import Obj, annotations_of, generation, listed, number, text
 from nlp_operator.resources.manifests import canonical_json
 
 
@@ -31,3 +32,19 @@ def told_by(service: Obj | None, digest: str, *, shared: bool) -> dict[str, int]
         return {str(pool): int(mebibytes) for pool, mebibytes in told["mebibytes"].items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         return {}
+
+
+def in_status(model: Obj) -> dict[str, int]:
+    """Mebibytes by pool, of the artifact in the status and measured as the spec's isolation measures: nothing
+    while the status is of another spec."""
+    if number(model, "status", "observedGeneration") != generation(model):
+        return {}
+    servers = listed(model, "status", "servers")
+    return {text(one, "pool"): there for one in servers if (there := number(one, "memoryMebibytes")) > 0}
+
+
+def known_of(model: Obj, service: Obj | None) -> dict[str, int]:
+    """All that is told of it, as `in_status`."""
+    shared = text(model, "spec", "serving", "isolation") == "Shared"
+    digest = text(model, "status", "artifact", "digest")
+    return told_by(service, digest, shared=shared) | in_status(model)

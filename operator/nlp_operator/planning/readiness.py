@@ -3,8 +3,8 @@ the user gets."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
 
 from nlp_operator.api.conditions import READY, find, read_conditions
 from nlp_operator.api.objects import Obj, generation, number
@@ -53,6 +53,8 @@ class Facts:
     """spec.suspend keeps changes from being written."""
     was_ready: bool = False
     """`says_ready` of the model."""
+    measured: Mapping[str, int] = field(default_factory=dict)
+    """By pool: mebibytes that a replica of the artifact was seen to take there."""
 
     @property
     def digest(self) -> str:

@@ -71,7 +71,7 @@ def build_status(
         status["artifact"] = artifact
     if facts.rollout.step is not None:
         status["rollout"] = write_step(facts.rollout.step)
-    servers = [_server(server) for server in facts.servers]
+    servers = [_server(server, facts.measured.get(server.pool, 0)) for server in facts.servers]
     if servers:
         status["servers"] = servers
     return status
@@ -240,14 +240,15 @@ def _seen_replicas(deployment: Obj | None) -> int:
     return number(deployment, "status", "replicas")
 
 
-def _server(server: Server) -> Obj:
-    return {
+def _server(server: Server, measured: int) -> Obj:
+    told = {
         "name": server.name,
         "pool": server.pool,
         "replicas": server.replicas,
         "readyReplicas": len(server.ready),
         "digest": server.digest,
     }
+    return told | {"memoryMebibytes": measured} if measured else told
 
 
 # --- events ---
