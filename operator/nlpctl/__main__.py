@@ -435,7 +435,9 @@ def why(settings: Globals, model: str, namespace: str | None, as_json: bool) -> 
     unread: list[str] = []
     pools = readable(cluster.pools, unread, "The pools cannot be read")
     models = readable(lambda: cluster.models(None), unread, "Devices of other namespaces are not counted")
-    explained = explain(obj, pools, models or cluster.models(where))
+    lost = "What was measured of it on pools that it has left cannot be read"
+    service = next(iter(readable(lambda: cluster.services_of(obj), unread, lost)), None)
+    explained = explain(obj, pools, models or cluster.models(where), datetime.now(UTC), service)
     events = readable(lambda: cluster.events_of(obj), unread, "Events cannot be read")
     told = readable(lambda: cluster.config_maps_of(obj), unread, "What was measured of it cannot be read")
     fast = speeds(obj, told, pools)

@@ -98,6 +98,12 @@ class Cluster:
         selector = {"labelSelector": f"{LABEL_MODEL}={metadata['name']}"}
         return self.items(f"/api/v1/namespaces/{metadata['namespace']}/configmaps", selector)
 
+    def services_of(self, obj: Obj) -> list[Obj]:
+        """The one of its name, if it is there."""
+        metadata = obj["metadata"]
+        selector = {"fieldSelector": f"metadata.name={metadata['name']}"}
+        return self.items(f"/api/v1/namespaces/{metadata['namespace']}/services", selector)
+
     def pools(self) -> list[Obj]:
         return self.items(f"{GROUP_VERSION}/devicepools")
 

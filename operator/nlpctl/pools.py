@@ -16,7 +16,7 @@ from nlp_operator.planning.packing.explain import percent
 from nlp_operator.planning.packing.problem import Server
 from nlp_operator.planning.scaling.observed import asked_last
 from nlpctl.report import Obj, listed, number, part, read_condition
-from nlpctl.why import busy_millis, key_of, merged, servers_of
+from nlpctl.why import busy_millis, key_of, merged, name_of, servers_of
 
 
 @dataclass(frozen=True)
@@ -86,10 +86,6 @@ def title_of(server: Server) -> str:
         return server.models[0]
     names = [model.partition("/")[2] for model in server.models]
     return f"{server.namespace}/{shared_name(server.name)} ({', '.join(names)})"
-
-
-def name_of(pool: Obj) -> str:
-    return str(part(pool, "metadata").get("name", ""))
 
 
 def _busy(server: Server, loads: Mapping[str, int]) -> int:

@@ -10,16 +10,21 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Literal
 
 from nlp_operator.api.names import LABEL_POOL, is_shared_name, shared_in_plan
-from nlp_operator.api.spec import parse_model, parse_pool
+from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
-from nlp_operator.planning.packing.explain import Explainer, Explanation
+from nlp_operator.planning.outgrown import known_of
+from nlp_operator.planning.packing.explain import HAS_ROOM, Explainer, Explanation
 from nlp_operator.planning.packing.ledger import dedicated_name
-from nlp_operator.planning.packing.problem import Plan, Server
-from nlp_operator.planning.packing.reading import Ask, ask_of
+from nlp_operator.planning.packing.problem import Memory, Plan, Server
+from nlp_operator.planning.packing.reading import Ask, ask_of, measured_of
+from nlp_operator.planning.packing.unmoved import Moment
+from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.profiles import ASKED, believed_on
+from nlp_operator.planning.rest import free_devices, not_to_be_moved
 from nlp_operator.planning.scaling import wanted_replicas
 from nlp_operator.planning.scaling.observed import asked_last, readable_pools
 from nlp_operator.planning.together import Decision, Question, decide
@@ -50,8 +55,11 @@ class Explained:
     """What would give it the replicas it misses, or a cheaper place, in a sentence."""
 
 
-def explain(model: Obj, pools: Sequence[Obj], models: Sequence[Obj]) -> Explained:
-    """`models`: all models that are known to hold devices."""
+def explain(
+    model: Obj, pools: Sequence[Obj], models: Sequence[Obj], now: datetime, service: Obj | None = None
+) -> Explained:
+    """`models`: all models that are known to hold devices; `service`: the model's own, which tells what was
+    measured where it runs no more."""
     try:
         spec = parse_model(model)
     except SpecInvalid as error:
@@ -59,10 +67,12 @@ def explain(model: Obj, pools: Sequence[Obj], models: Sequence[Obj]) -> Explaine
     desired = part(part(model, "status"), "scaling").get("desired")
     replicas = desired if isinstance(desired, int) else wanted_replicas(spec).desired
     # Of one that asks for no replica, such as one that sleeps, it is told where one would be.
-    asked = max(replicas, 1)
-    own = ask_of(*key_of(model), spec, asked, artifact_bytes(model), busy_millis=busy_millis(model))
-    made = decide(question_of([one for one in models if uid(one) != uid(model)], pools, model, own))
-    told = Explainer(made.problem, made.plan).explain(own.key)
+    others, asked = [one for one in models if uid(one) != uid(model)], max(replicas, 1)
+    own = ask(model, spec, asked, service)
+    made = decide(question_of(others, pools, now, model, own))
+    not_trusted = {name_of(one) for one in pools if read_back_off(one) is not None}
+    moment = Moment(not_to_be_moved([model, *others]), free_devices(pools, not_trusted))
+    told = Explainer(made.problem, made.plan, moment).explain(own.key)
     company = [
         one for server in made.plan.of_model.get(own.key, ()) for one in server.models if one != own.key
     ]
@@ -99,23 +109,30 @@ def _with(company: Sequence[str]) -> list[str]:
     return [f"It shares the server with {listed}."]
 
 
+NOT_DELIVERING = (
+    " The pool did not deliver the devices it was asked for: replicas without one wait, and only what has no "
+    "other place is placed here for now."
+)
+
+
 def judge(pool: Obj, made: Decision, told: Explanation, here: set[str], *, awaited: bool) -> PoolVerdict:
     """What the planner says of this pool. `awaited`: the model is to run."""
-    name = str(part(pool, "metadata").get("name", ""))
+    name = name_of(pool)
     try:
         price = parse_pool(pool).price_per_hour
     except SpecInvalid as error:
         return PoolVerdict(name, "", "Refused", f"its spec is invalid. {error}", "its spec were mended")
     if name in here:
-        return PoolVerdict(name, price, "RunsHere", "The model runs here.")
+        more = NOT_DELIVERING if name in made.question.backed_off else ""
+        return PoolVerdict(name, price, "RunsHere", f"The model runs here.{more}")
     refusal = next((one for one in told.refusals if one.pool == name), None)
     if refusal is None:
         return PoolVerdict(name, price, "HasRoom", "It is to run here." if awaited else "It would run here.")
     message = refusal.message.removeprefix(f"Pool {name}: ")
     if not here:
         message = message.replace(" where it runs.", " where it would run.")
-    fits = refusal.reason in ("NotCheaper", "NotWorthMoving")
-    return PoolVerdict(name, price, "HasRoom" if fits else "Refused", message, refusal.change)
+    verdict: Literal["HasRoom", "Refused"] = "HasRoom" if refusal.reason in HAS_ROOM else "Refused"
+    return PoolVerdict(name, price, verdict, message, refusal.change)
 
 
 def speeds(model: Obj, config_maps: Sequence[Obj], pools: Sequence[Obj]) -> tuple[str, ...]:
@@ -151,10 +168,12 @@ def _why_not(profile: str) -> str:
 # --- what is known, as the operator's question ---
 
 
-def question_of(models: Sequence[Obj], pools: Sequence[Obj], own: Obj | None, ask: Ask | None) -> Question:
+def question_of(
+    models: Sequence[Obj], pools: Sequence[Obj], now: datetime, own: Obj | None, asks_own: Ask | None
+) -> Question:
     """Who runs asks for what it has; `own` for what it asks. Devices of models that cannot be read are
     taken."""
-    asks, running = [] if ask is None else [ask], [] if own is None else servers_of(own)
+    asks, running = [] if asks_own is None else [asks_own], [] if own is None else servers_of(own)
     taken: Counter[tuple[str, str]] = Counter()
     for model in models:
         servers = servers_of(model)
@@ -166,20 +185,30 @@ def question_of(models: Sequence[Obj], pools: Sequence[Obj], own: Obj | None, as
         replicas = sum(one.replicas for one in servers)
         if replicas:
             # A shared server has as many as the member that wants most: each asked for what its status says.
-            own_count = asked_last(model)
-            asks.append(
-                ask_of(
-                    *key_of(model),
-                    spec,
-                    min(own_count, replicas) if spec.serving.isolation == "Shared" else replicas,
-                    artifact_bytes(model),
-                    busy_millis=busy_millis(model),
-                )
-            )
+            shared = spec.serving.isolation == "Shared"
+            asks.append(ask(model, spec, min(asked_last(model), replicas) if shared else replicas))
             running += servers
     return Question(
-        tuple(sorted(asks, key=lambda one: one.key)), tuple(pools), dict(taken), Plan(merged(running))
+        tuple(sorted(asks, key=lambda one: one.key)),
+        tuple(pools),
+        dict(taken),
+        Plan(merged(running)),
+        frozenset(name_of(one) for one in pools if is_backed_off(one, now)),
     )
+
+
+def ask(model: Obj, spec: ModelSpec, replicas: int, service: Obj | None = None) -> Ask:
+    """As the operator has it ask, as far as the status and the Service tell."""
+    shared = spec.serving.isolation == "Shared"
+    measured: dict[str, Memory] = {
+        pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in known_of(model, service).items()
+    }
+    return ask_of(*key_of(model), spec, replicas, artifact_bytes(model), measured, busy_millis(model))
+
+
+def is_backed_off(pool: Obj, now: datetime) -> bool:
+    known = read_back_off(pool)
+    return known is not None and now < known.until
 
 
 def servers_of(model: Obj) -> list[Server]:
@@ -229,6 +258,10 @@ def busy_millis(model: Obj) -> int:
 def key_of(model: Obj) -> tuple[str, str]:
     metadata = part(model, "metadata")
     return str(metadata.get("namespace", "")), str(metadata.get("name", ""))
+
+
+def name_of(obj: Obj) -> str:
+    return str(part(obj, "metadata").get("name", ""))
 
 
 def uid(obj: Obj) -> str:

@@ -1,9 +1,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from nlpctl.why import devices_of, explain, servers_of, speeds
+import pytest
+
+from nlp_operator.api import names
+from nlp_operator.planning.outgrown import to_tell
+from nlpctl import why
+from nlpctl.why import Explained, PoolVerdict, devices_of, servers_of, speeds
+
+NOW = datetime(2026, 11, 30, 12, tzinfo=UTC)
+
+
+def explain(
+    model: dict[str, Any],
+    pools: Sequence[dict[str, Any]],
+    models: Sequence[dict[str, Any]],
+    service: dict[str, Any] | None = None,
+) -> Explained:
+    return why.explain(model, pools, models, NOW, service)
 
 
 def make_pool(name: str, price: str = "1", max_devices: int = 4, **spec: Any) -> dict[str, Any]:
@@ -99,12 +117,124 @@ def test_the_decision_is_told_in_words_with_a_cheaper_place() -> None:
         "Runs on pool here (1 replica at 2 an hour), where it found a place. Pool cheap (0.5 an hour) admits "
         "it and costs less."
     )
-    assert explanation.change == ("Pool cheap, at 0.5 an hour, would be taken if all were packed anew.")
+    assert explanation.change == (
+        "Pool cheap, at 0.5 an hour, would be taken if it were Ready, suspended by nobody and changing no "
+        "version."
+    )
 
 
-def make_member(name: str, replicas: int = 1, **spec: Any) -> dict[str, Any]:
+@pytest.mark.parametrize(
+    ("ready", "free", "message"),
+    [
+        pytest.param(
+            True,
+            1,
+            "it has room now; the operator moves the model there when it next looks what that saves "
+            "(NLP_OPERATOR_REPACK_SECONDS; 0: never).",
+            id="a step",
+        ),
+        pytest.param(
+            True,
+            0,
+            "it has room now; 0 devices of it are present and free, and nothing is moved to where it would "
+            "wait for more.",
+            id="no device there",
+        ),
+        pytest.param(
+            False,
+            1,
+            "it has room now; it is moved to save money only while it is Ready, suspended by nobody and "
+            "changing no version.",
+            id="not Ready",
+        ),
+    ],
+)
+def test_of_a_cheaper_pool_with_room_it_is_told_whether_the_operator_moves_there(
+    ready: bool, free: int, message: str
+) -> None:
+    model, cheap = make_model(pool="here"), make_pool("cheap", "0.5")
+    cheap["status"] = {"devices": {"free": free}}
+    if ready:
+        model["status"]["conditions"] = [
+            {"type": "Ready", "status": "True", "reason": "Serving", "message": ""}
+        ]
+    (_, found) = explain(model, [make_pool("here", "2"), cheap], []).pools
+    assert (found.pool, found.verdict) == ("cheap", "HasRoom")
+    assert found.message == f"a slot costs 0.5 an hour, and {message}"
+
+
+def backing_off(name: str, price: str, *, passed: bool) -> dict[str, Any]:
+    pool = make_pool(name, price)
+    until = NOW + timedelta(minutes=-1 if passed else 1)
+    pool["status"] = {"backOff": {"untilTime": f"{until:%Y-%m-%dT%H:%M:%SZ}", "seconds": 600}}
+    return pool
+
+
+def test_a_pool_that_does_not_deliver_is_refused_until_its_back_off_has_passed() -> None:
+    told = explain(make_model(), [backing_off("cheap", "0.5", passed=False), make_pool("dear", "2")], [])
+    assert [(one.pool, one.verdict) for one in told.pools] == [("dear", "HasRoom"), ("cheap", "Refused")]
+    assert told.pools[1] == PoolVerdict(
+        "cheap",
+        "0.5",
+        "Refused",
+        "it did not deliver the devices it was asked for, and only what has no other place is placed there "
+        "for now.",
+        "the pool delivered again",
+    )
+    later = explain(
+        make_model(), [backing_off("cheap", "0.5", passed=True), make_pool("dear", "2")], []
+    ).pools
+    assert [one.message for one in later] == [
+        "It is to run here.",
+        "a slot costs 2 an hour, and 0.5 where it would run.",
+    ]
+
+
+def test_where_it_runs_it_is_told_that_the_pool_does_not_deliver() -> None:
+    pool = backing_off("cheap", "0.5", passed=False)
+    (found,) = explain(make_model(pool="cheap"), [pool], []).pools
+    assert (found.verdict, found.message) == (
+        "RunsHere",
+        "The model runs here. The pool did not deliver the devices it was asked for: replicas without one "
+        "wait, and only what has no other place is placed here for now.",
+    )
+
+
+def test_what_was_measured_where_it_runs_counts_on_pools_of_that_kind() -> None:
+    model = make_model(pool="big", serving={"memoryMebibytes": 500})
+    model["status"]["servers"][0]["memoryMebibytes"] = 3000
+    _, small = explain(model, [make_pool("big", "2", memoryMebibytes=8000), make_pool("small")], []).pools
+    assert (small.verdict, small.message, small.change) == (
+        "Refused",
+        "a replica takes 3,000 MiB (estimated); 1 device there has 1,024 MiB.",
+        "the model took 1,976 MiB less",
+    )
+
+
+def test_what_was_measured_where_it_ran_is_read_from_its_service() -> None:
+    model = make_model(pool="big", serving={"memoryMebibytes": 500})
+    gpu = {"type": "ExtendedResource", "extendedResource": {"name": "nvidia.com/gpu"}}
+    pools = [make_pool("big", "2", memoryMebibytes=8000), make_pool("small", device=gpu)]
+    model["status"]["artifact"] = {"digest": "d1"}
+    told = to_tell({"small": 3008}, ["big"], "d1", shared=False)
+    service = {"metadata": {"annotations": {names.ANNOTATION_OUTGROWN: told}}}
+    _, small = explain(model, pools, [], service).pools
+    assert small.message == "a replica takes 3,008 MiB (measured); 1 device there has 1,024 MiB."
+
+
+def test_models_that_were_measured_to_take_less_than_they_declare_share_as_the_operator_has_them() -> None:
+    models = [make_member(f"m{number}", memory=500) for number in range(4)]
+    for one in models:
+        one["status"]["servers"][0]["memoryMebibytes"] = 112
+    told = explain(models[0], [make_pool("a", max_devices=1)], models)
+    assert "it takes 112 MiB (measured)" in told.why
+    assert told.why.endswith("It shares the server with m1, m2 and m3.")
+
+
+def make_member(name: str, replicas: int = 1, memory: int = 0, **spec: Any) -> dict[str, Any]:
     """Of a server that several models share."""
-    model = make_model(name, pool="a", replicas=replicas, serving={"isolation": "Shared"}, **spec)
+    serving = {"isolation": "Shared", "memoryMebibytes": memory}
+    model = make_model(name, pool="a", replicas=replicas, serving=serving, **spec)
     model["status"]["servers"][0]["name"] = "nlp-shared-0"
     model["status"]["scaling"] = {"desired": 1}
     return model
@@ -126,8 +256,8 @@ def test_a_shared_model_is_told_how_busy_its_server_is() -> None:
     models = [make_member(name) for name in ("novels", "words")]
     for one, millis in zip(models, (320, 200), strict=True):
         one["status"]["scaling"]["busyMillis"] = millis
-    why = explain(models[0], [make_pool("a")], models).why
-    assert "At their busiest its models keep a slot 52 % busy, where neighbours may 70 %." in why
+    found = explain(models[0], [make_pool("a")], models).why
+    assert "At their busiest its models keep a slot 52 % busy, where neighbours may 70 %." in found
 
 
 def test_a_shared_model_is_told_its_server_and_who_is_in_it() -> None:

@@ -13,6 +13,7 @@ from nlp_operator.controllers.world import PROGRESS_SECONDS
 from nlp_operator.errors import NameTaken
 from nlp_operator.planning.agent_report import Traffic
 from nlp_operator.planning.shared import GONE_SECONDS
+from nlpctl.why import PoolVerdict, explain
 from tests.nlp_operator.controllers.small_cluster import Killed, SmallCluster
 from tests.nlp_operator.making import SETTINGS, make_pool
 
@@ -264,8 +265,43 @@ async def test_a_model_is_not_sent_back_by_a_new_process_to_a_pool_that_it_has_o
     assert cluster.writes == before
     cluster.edit_pool("l4", maxDevices=0)
     await cluster.settle()
-    assert "Pool cpu: the model takes 1,792 MiB (measured)" in cluster.condition(WORDS, "Placed")["message"]
+    refused = "Pool cpu: the model takes 1,792 MiB (measured)"
+    assert refused in cluster.condition(WORDS, "Placed")["message"]
     assert cluster.servers()["nlp-shared-0"] == [NOVELS, REVIEWS]
+    assert refused.removeprefix("Pool cpu: ") in asked_why(cluster, WORDS)["cpu"].message
+
+
+def asked_why(cluster: SmallCluster, model: str) -> dict[str, PoolVerdict]:
+    """What `nlpctl why` says of each pool, which knows objects of the API alone."""
+    told = explain(
+        cluster.model(model),
+        cluster.all("DevicePool"),
+        cluster.all("NLPModel"),
+        cluster.world.clock.now(),
+        cluster.objects["Service", "demo", model],
+    )
+    return {one.pool: one for one in told.pools}
+
+
+async def test_what_was_measured_is_told_in_the_status_and_holds_in_a_new_process() -> None:
+    cluster = await up(*ALL)
+    cluster.takes[WORDS] = 1088
+    cluster.sync()
+    await cluster.settle()
+    await cluster.later(PROGRESS_SECONDS)
+    (server,) = listed(cluster.model(WORDS), "status", "servers")
+    assert (server["name"], server["memoryMebibytes"]) == ("nlp-shared-0", 1088)
+    cluster.takes[WORDS] = 320  # now; it may take as much again
+    cluster.sync()
+    await cluster.later(PROGRESS_SECONDS)
+    before = list(cluster.writes)
+    await cluster.start()
+    await cluster.later(PROGRESS_SECONDS)
+    assert cluster.writes == before
+    assert asked_why(cluster, WORDS)["cpu"].verdict == "RunsHere"
+    cluster.add("large", serving={"isolation": "Shared", "memoryMebibytes": 700})
+    await cluster.settle()
+    assert cluster.servers()["nlp-shared-1"] == ["large"], "what was measured is held for words"
 
 
 ON_DEMAND = make_pool(

@@ -11,6 +11,7 @@ from nlp_operator.planning.packing.bounds import CHECKS, Refusal, counted, more_
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, group_of
 from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
+from nlp_operator.planning.packing.unmoved import Moment, Unmoved
 
 
 @dataclass(frozen=True)
@@ -47,29 +48,37 @@ _EASIEST = (
 """What is nearest to being changed first."""
 
 
-def explain(problem: Problem, plan: Plan, key: str) -> Explanation:
+HAS_ROOM = frozenset({"NotCheaper", "NothingRuns", "NotWorthMoving", "WorthMoving"})
+"""Reasons of a pool that would hold a replica more."""
+
+ANY_MOMENT = Moment()
+
+
+def explain(problem: Problem, plan: Plan, key: str, moment: Moment = ANY_MOMENT) -> Explanation:
     """Of a plan for this very problem."""
-    return Explainer(problem, plan).explain(key)
+    return Explainer(problem, plan, moment).explain(key)
 
 
 class Explainer:
     """For many models of one plan: what they have in common is counted once."""
 
-    def __init__(self, problem: Problem, plan: Plan) -> None:
-        self.problem, self.plan = problem, plan
+    def __init__(self, problem: Problem, plan: Plan, moment: Moment = ANY_MOMENT) -> None:
+        """`moment`: what moves that only the operator wants depend on."""
+        self.problem, self.plan, self.moment = problem, plan, moment
         self.ledger: Ledger = keep(problem, plan)
 
     def explain(self, key: str) -> Explanation:
         model = self.problem.model[key]
         replicas = self.plan.replicas(key)
         against = {pool.name: self._against(model, pool) for pool in self.problem.by_price}
+        unmoved = Unmoved(self.problem, self.plan, self.moment, model)
         refusals = tuple(
-            self._refusal(model, pool, against[pool.name])
+            self._refusal(unmoved, pool, against[pool.name])
             for pool in self.problem.by_price
             if pool.name not in replicas
         )
         missing = self.plan.missing.get(key, 0)
-        change = self._nearest(model, against) if missing else self._cheaper(model, replicas, against)
+        change = self._nearest(model, against) if missing else self._cheaper(unmoved, replicas, against)
         return Explanation(key, replicas, missing, self.why(model, replicas, missing), refusals, change)
 
     # --- each pool ---
@@ -209,24 +218,22 @@ class Explainer:
         """A slot, in thousandths of a device."""
         return 1000 * server.group[2]
 
-    def _refusal(self, model: Model, pool: Pool, against: list[Refusal]) -> Refusal:
+    def _refusal(self, unmoved: Unmoved, pool: Pool, against: list[Refusal]) -> Refusal:
         """The first that speaks against it; else its price."""
         if against:
             return against[0]
-        held = self._price_held(model)
-        here = pool.price_micros * model.devices
-        if held is None or here < held:
-            return Refusal(
-                pool.name,
-                "NotWorthMoving",
-                f"Pool {pool.name}: a slot costs {money(here)} an hour; it has room now, and what runs moves "
-                "only when the whole is packed anew and that pays.",
-                "all were packed anew",
-            )
+        model = unmoved.model
+        held, here = self._price_held(model), money(self._slot(pool.name, model))
+        has_room = f"Pool {pool.name}: a slot costs {here} an hour, and it has room now"
+        if held is None:
+            change = "another look were taken" if model.replicas else "replicas were asked for"
+            return Refusal(pool.name, "NothingRuns", f"{has_room}.", change)
+        if self._slot(pool.name, model) < held:
+            return unmoved.against(pool, has_room)
         return Refusal(
             pool.name,
             "NotCheaper",
-            f"Pool {pool.name}: a slot costs {money(here)} an hour, and {money(held)} where it runs.",
+            f"Pool {pool.name}: a slot costs {here} an hour, and {money(held)} where it runs.",
             "it cost less",
         )
 
@@ -364,14 +371,16 @@ class Explainer:
         return f"Nearest: pool {nearest.name} would take a replica more if {' and '.join(reasons)}{also}."
 
     def _cheaper(
-        self, model: Model, replicas: Mapping[str, int], against: Mapping[str, list[Refusal]]
+        self, unmoved: Unmoved, replicas: Mapping[str, int], against: Mapping[str, list[Refusal]]
     ) -> str:
+        model = unmoved.model
         held = self._price_held(model)
         if held is None:
             return "Replicas have to be asked for first."
         for pool in self.problem.by_price:
             if pool.name not in replicas and self._slot(pool.name, model) < held:
-                reasons = [one.change for one in against[pool.name]] or ["all were packed anew"]
+                found = against[pool.name] or [self._refusal(unmoved, pool, [])]
+                reasons = [one.change for one in found]
                 return (
                     f"Pool {pool.name}, at {money(self._slot(pool.name, model))} an hour, would be taken if "
                     f"{' and '.join(reasons)}."

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlp_operator.planning.packing.explain import Explanation, explain, money
+from nlp_operator.planning.packing.explain import HAS_ROOM, Explanation, explain, money
 from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Model, NamespaceLimit, Pool, Problem, Settings
+from nlp_operator.planning.packing.unmoved import Moment
 from tests.nlp_operator.planning.packing.making import make_model, make_pool, make_problem, make_shared
 
 T4 = make_pool("t4", price_micros=420_000, memory_mebibytes=500)
@@ -239,12 +241,91 @@ def test_a_model_that_is_in_every_pool_is_told_so() -> None:
     )
 
 
-def test_a_cheaper_pool_with_room_waits_for_a_repack() -> None:
-    problem = make_problem([T4, L4], [make_model()])
-    running = plan(make_problem([L4], [make_model()]))
-    found = explain(problem, running, "team/words")
-    assert [one.reason for one in found.refusals] == ["NotWorthMoving"]
-    assert found.change == "Pool t4, at 0.42 an hour, would be taken if all were packed anew."
+def unmoved(
+    pools: list[Pool], models: list[Model], moment: Moment, before: list[Pool] | None = None
+) -> tuple[str, str]:
+    """What is said of the first pool, that has become cheaper or free, and what would change it."""
+    problem = make_problem(pools, models)
+    running = plan(make_problem(before or pools[1:], models))
+    found = explain(problem, running, "team/words", moment)
+    (refused, *_) = found.refusals
+    assert refused.reason in HAS_ROOM
+    assert found.change == f"Pool {refused.pool}, at 0.42 an hour, would be taken if {refused.change}."
+    return refused.reason, refused.message.removeprefix(
+        f"Pool {refused.pool}: a slot costs 0.42 an hour, and it has room now; "
+    )
+
+
+def test_a_cheaper_pool_with_room_is_taken_at_the_next_look_if_that_pays() -> None:
+    assert unmoved([T4, L4], [make_model()], Moment()) == (
+        "WorthMoving",
+        "the operator moves the model there when it next looks what that saves "
+        "(NLP_OPERATOR_REPACK_SECONDS; 0: never).",
+    )
+
+
+@pytest.mark.parametrize(
+    ("pools", "models", "moment", "message"),
+    [
+        pytest.param(
+            [T4, make_pool(price_micros=423_000)],
+            [make_model()],
+            Moment(),
+            "a server is emptied as a whole or not at all, and what runs is moved only if that saves more "
+            "than the moves are worth.",
+            id="that does not pay",
+        ),
+        pytest.param(
+            [replace(T4, spot=True), L4],
+            [make_model()],
+            Moment(),
+            "nothing is moved from where nodes stay to where they can be taken away.",
+            id="spot",
+        ),
+        pytest.param(
+            [T4, L4],
+            [make_model()],
+            Moment(free={"t4": 0, "l4": 9}),
+            "0 devices of it are present and free, and nothing is moved to where it would wait for more.",
+            id="no device is there",
+        ),
+        pytest.param(
+            [T4, L4],
+            [make_model()],
+            Moment(stay=frozenset({"team/words"})),
+            "it is moved to save money only while it is Ready, suspended by nobody and changing no version.",
+            id="not at rest",
+        ),
+        pytest.param(
+            [T4, L4],
+            [make_shared(), make_shared("other")],
+            Moment(stay=frozenset({"team/other"})),
+            "it is moved to save money only while all models of its server are Ready, suspended by nobody "
+            "and changing no version.",
+            id="a neighbour is not at rest",
+        ),
+        pytest.param(
+            [T4, L4],
+            [make_shared(mebibytes=300), make_shared("other", mebibytes=600)],
+            Moment(),
+            "a server is emptied as a whole or not at all, and what runs is moved only if that saves more "
+            "than the moves are worth.",
+            id="a neighbour does not fit there",
+        ),
+        pytest.param(
+            [replace(T4, max_devices=1), make_pool("a", price_micros=430_000), L4],
+            [make_shared(replicas=2)],
+            Moment(),
+            "the operator moves the model to a when it next looks what that saves "
+            "(NLP_OPERATOR_REPACK_SECONDS; 0: never).",
+            id="another pool is taken",
+        ),
+    ],
+)
+def test_a_cheaper_pool_with_room_is_not_taken_because(
+    pools: list[Pool], models: list[Model], moment: Moment, message: str
+) -> None:
+    assert unmoved(pools, models, moment, before=pools[-1:]) == ("NotWorthMoving", message)
 
 
 @pytest.mark.parametrize(
