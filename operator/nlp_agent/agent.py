@@ -181,6 +181,7 @@ class Agent:
 
     async def metrics_page(self) -> str:
         envoy, triton = await asyncio.gather(self._envoy.metrics(), self._triton_page())
+        # Ours last: no request of our own is then counted by Triton alone, and looks like a caller's.
         return join_pages(self.metrics.page(), envoy, triton)
 
     async def _triton_page(self) -> str:
@@ -328,7 +329,7 @@ class Agent:
             self._triton = self._processes.start(
                 "triton", triton_arguments(self.settings, self._ports, key), child_environment(self.settings)
             )
-            client = TritonClient(self._ports, key)
+            client = TritonClient(self._ports, key, lambda model: self.metrics.own.labels(model).inc())
             try:
                 await self._watch_triton(self._triton, client)
             finally:

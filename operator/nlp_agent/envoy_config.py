@@ -7,7 +7,9 @@ two route tables are files that Envoy watches, replaced by rename when the set o
 A model's requests go through routes whose `stat_prefix` is its name, which gives it a latency histogram and
 counters of its own: over HTTP the path names the model, over gRPC only the body does, so there the authority
 tells (a Service is named as its model). An authority that names no model is counted under `unattributed`, or
-under the model when the server has just one.
+under the model when the server has just one. A stream is counted once, when it begins, so what is under way
+has clusters of its own: whoever wants to know that nobody asks must not take an open stream for silence, nor
+polls of health and metadata for inference.
 """
 
 from __future__ import annotations
@@ -231,10 +233,12 @@ def _collector(traces: Traces) -> Json:
 
 
 def _clusters(protocol: str, port: int, hold: str, limits: Limits, http2: bool) -> list[Json]:
-    """Triton first and the place to wait second, and the other way round for models that are coming back."""
+    """Triton first and the place to wait second, and the other way round for models that are coming back.
+    Their active requests are inference alone: the rest goes to Triton by `polls`."""
     triton: Json = {"socket_address": {"address": "127.0.0.1", "port_value": port}}
     waiting: Json = {"pipe": {"path": hold}}
     return [
+        _cluster(f"polls_{protocol}", (triton,), limits, http2),
         _cluster(f"triton_{protocol}", (triton, waiting), limits, http2),
         _cluster(f"back_{protocol}", (waiting, triton), limits, http2),
     ]
@@ -281,16 +285,16 @@ def make_http_routes(
     """`serving` are proven; `waiting` are wanted and answer 503, so that a client tries again. Requests for
     those that are `returning`, after an end of Triton, wait until they serve."""
     routes = [
-        _route({"path": "/v2"}, "GET", "triton_http", limits),
-        _route({"path": "/v2/health/live"}, "GET", "triton_http", limits),
-        _route({"path": "/v2/health/ready"}, "GET", "triton_http", limits),
+        _route({"path": "/v2"}, "GET", "polls_http", limits),
+        _route({"path": "/v2/health/live"}, "GET", "polls_http", limits),
+        _route({"path": "/v2/health/ready"}, "GET", "polls_http", limits),
     ]
     for name in sorted(serving):
         model = f"/v2/models/{name}(/versions/[0-9]+)?"
         routes += [
             _route(_regex(f"{model}/(infer|generate)"), "POST", "triton_http", limits, name),
             _route(_regex(f"{model}/generate_stream"), "POST", "triton_http", limits, name, stream=True),
-            _route(_regex(f"{model}(/ready)?"), "GET", "triton_http", limits),
+            _route(_regex(f"{model}(/ready)?"), "GET", "polls_http", limits),
         ]
     for name in sorted(returning):
         match = _regex(f"/v2/models/{name}(/versions/[0-9]+)?/(infer|generate)")
@@ -361,10 +365,9 @@ def _grpc_infer_route(limits: Limits, name: str, cluster: str) -> Json:
 
 def _grpc_common_routes(limits: Limits) -> list[Json]:
     metadata = [
-        _route({"path": INFERENCE_SERVICE + method}, "POST", "triton_grpc", limits)
-        for method in GRPC_METADATA
+        _route({"path": INFERENCE_SERVICE + method}, "POST", "polls_grpc", limits) for method in GRPC_METADATA
     ]
-    health = _route({"path": "/grpc.health.v1.Health/Check"}, "POST", "triton_grpc", limits)
+    health = _route({"path": "/grpc.health.v1.Health/Check"}, "POST", "polls_grpc", limits)
     return [*metadata, health, _no_such_method()]
 
 

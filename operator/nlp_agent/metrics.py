@@ -131,6 +131,11 @@ class AgentMetrics:
             return Counter(f"nlp_agent_{name}", text, labels, registry=self.registry)
 
         self.canaries = counter("canary_requests", "Examples asked of serving models.", "model", "result")
+        self.own = counter(
+            "own_requests",
+            "Requests of the agent's own, begun: Triton counts them as those of callers.",
+            "model",
+        )
         self.reloads = counter("reloads", "Backends reloaded because they were sick.", "model")
         self.loads = counter("loads", "Models brought in and proven.", "model")
         self.refusals = counter("refusals", "Models refused.", "model", "reason")

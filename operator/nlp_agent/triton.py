@@ -15,7 +15,7 @@ import random
 import resource
 import secrets
 import socket
-from collections.abc import AsyncIterator, Awaitable, Collection, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -184,8 +184,12 @@ class TritonClient:
     tries a lost connection again.
     """
 
-    def __init__(self, ports: TritonPorts, key: str) -> None:
+    def __init__(
+        self, ports: TritonPorts, key: str, on_ask: Callable[[str], None] = lambda model: None
+    ) -> None:
+        """`on_ask` is called with the model before each of our own requests."""
         self._closed = False
+        self._on_ask = on_ask
         self._client = tritonclient.grpc.aio.InferenceServerClient(
             f"127.0.0.1:{ports.grpc}", channel_args=CHANNEL
         )
@@ -298,6 +302,7 @@ class TritonClient:
             inputs.append(one)
         outputs = [tritonclient.grpc.InferRequestedOutput(name) for name in example.names]
         request = {"model_name": model, "inputs": inputs, "outputs": outputs}
+        self._on_ask(model)
         try:
             if example.earlier is None:
                 results = [await self._call(self._client.infer(**request, client_timeout=patience))]

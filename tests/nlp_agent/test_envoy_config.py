@@ -135,6 +135,17 @@ def test_what_is_tried_again_goes_elsewhere_first(protocol: str) -> None:
     assert places("back") == ["pipe", "socket_address"]
 
 
+def test_polls_of_health_and_metadata_are_not_under_way_as_inference_is() -> None:
+    """Envoy counts active requests by cluster: by these the operator knows of open streams."""
+    http = hosts(make_http_routes(LIMITS, ["words"], []))["http"]["routes"]
+    grpc = hosts(make_grpc_routes(LIMITS, "demo", ["words", "other"], []))
+    routes = [*http, *(route for host in grpc.values() for route in host["routes"])]
+    for route in routes:
+        if "route" in route:
+            asked = "stat_prefix" in route
+            assert route["route"]["cluster"].startswith("triton_" if asked else "polls_"), route
+
+
 def test_a_stream_is_tried_again_only_where_triton_never_saw_it() -> None:
     table = hosts(make_grpc_routes(LIMITS, "demo", ["words"], []))
     policies = {

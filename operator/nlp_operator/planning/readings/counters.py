@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nlp_operator.planning.readings import latency
 from nlp_operator.planning.readings.latency import EMPTY, Histogram
@@ -14,12 +14,16 @@ RESULTS = ("right", "wrong", "slow", "unreachable", "failed")
 """Of the agent's recorded questions."""
 NOT_ITS_FAULT = frozenset({"CANCELED"})
 """Failures that say nothing of the model: who asked went away."""
+MOST_OWED = 50.0
+"""Requests beyond those that are active. Some that came are never seen by Triton, and some of the agent's own
+never end: without a bound they would hide as many within streams. More than a profile asks at a time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Counters:
     offered: float = 0.0
-    """Requests that Envoy took in."""
+    """Requests that came. A pod tells of those that Envoy took in, where a stream is one; of a reading that
+    went on from another (`goes_on`) also those within streams."""
     latency: Histogram = EMPTY
     """Of those that were answered, at Envoy: queue included."""
     refused: float = 0.0
@@ -36,7 +40,13 @@ class Counters:
     waiting: float = 0.0
     """Requests in Triton's queue at that moment."""
     canaries: Mapping[str, float] = field(default_factory=dict)
-    """Recorded questions of the agent, by result; Triton counts them as requests, Envoy does not."""
+    """Recorded questions of the agent, by result."""
+    own: float = 0.0
+    """Requests of the agent's own that have begun: recorded questions, proofs, profiles. Triton counts them
+    when they end, Envoy does not. An agent of an earlier release tells of the questions alone."""
+    active: float = 0.0
+    """Requests and streams that Envoy has under way at that moment, for whatever model of the pod: over gRPC
+    not all can be told apart."""
     quarantined: str = ""
     """Why the agent refuses a version of it; empty when it does not."""
 
@@ -53,6 +63,14 @@ class Reading:
     unseen: float = 0.0
     """For how many seconds together it was not seen before its Envoy started anew: what was counted in them
     is lost."""
+    owed: float = 0.0
+    """Requests that Triton may count from now on without their being new: they have come, or are the agent's
+    own."""
+
+
+def begin(raw: Reading) -> Reading:
+    """The first reading of a pod: what is under way in it is not known one by one."""
+    return replace(raw, owed=raw.counters.active + MOST_OWED)
 
 
 def one_of(known: tuple[str, ...], label: str) -> str:
@@ -66,7 +84,19 @@ def goes_on(before: Reading, raw: Reading, raw_before: Counters) -> Reading:
     anew, and what came before is not forgotten."""
     came = since(raw.counters, raw_before)
     anew = raw.counters.offered < raw_before.offered
-    return Reading(raw.at, plus(before.counters, came), before.unseen + (raw.at - before.at if anew else 0.0))
+    more = ended(came) - came.own - came.offered - before.owed
+    came = replace(came, offered=came.offered + max(more, 0.0))
+    return Reading(
+        raw.at,
+        plus(before.counters, came),
+        before.unseen + (raw.at - before.at if anew else 0.0),
+        min(max(0.0, -more), raw.counters.active + MOST_OWED),
+    )
+
+
+def ended(counters: Counters) -> float:
+    """Requests that Triton is done with, whoever asked and in whatever stream."""
+    return counters.succeeded + sum(counters.failures.values())
 
 
 def plus(counters: Counters, came: Counters) -> Counters:
@@ -83,6 +113,8 @@ def plus(counters: Counters, came: Counters) -> Counters:
         queue_seconds=counters.queue_seconds + came.queue_seconds,
         waiting=came.waiting,
         canaries=_sums(counters.canaries, came.canaries),
+        own=counters.own + came.own,
+        active=came.active,
         quarantined=came.quarantined,
     )
 
@@ -106,6 +138,8 @@ def since(new: Counters, old: Counters) -> Counters:
         queue_seconds=_rise(new.queue_seconds, old.queue_seconds),
         waiting=new.waiting,
         canaries=_rises(new.canaries, old.canaries),
+        own=_rise(new.own, old.own),
+        active=new.active,
         quarantined=new.quarantined,
     )
 

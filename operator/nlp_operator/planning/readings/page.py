@@ -19,6 +19,10 @@ from nlp_operator.planning.scaling.signals import GREATEST
 ENVOY_LIVE: Final = "envoy_server_live"
 """Always there when Envoy's part is. A model's own series come with its first request, so without this one
 their absence would say nothing; with it, it says zero."""
+ACTIVE: Final = "envoy_cluster_upstream_rq_active"
+"""By cluster, so of all models of the pod together. Not there before the first request."""
+INFERENCE: Final = ("triton_http", "triton_grpc", "back_http", "back_grpc")
+"""The clusters that models are asked through; health and metadata have others."""
 ROUTE: Final = "envoy_vhost_route_upstream_rq"
 OWN_ANSWERS: Final = ("503", "504")
 
@@ -39,7 +43,7 @@ class _Model:
     def add(self, what: str, value: float) -> None:
         self.numbers[what] = self.numbers.get(what, 0.0) + value
 
-    def done(self) -> Counters:
+    def done(self, active: float) -> Counters:
         number = self.numbers.get
         return Counters(
             offered=number("offered", 0.0),
@@ -53,6 +57,8 @@ class _Model:
             queue_seconds=number("queue_us", 0.0) / 1e6,
             waiting=number("waiting", 0.0),
             canaries=self.canaries,
+            own=max(number("own", 0.0), sum(self.canaries.values())),
+            active=active,
             quarantined=self.quarantined,
         )
 
@@ -107,10 +113,11 @@ SERIES: Final[Mapping[str, Callable[[_Model, Labels, float], None]]] = {
     "nv_inference_queue_duration_us": _number("queue_us"),
     "nv_inference_pending_request_count": _number("waiting"),
     "nlp_agent_canary_requests_total": _canary,
+    "nlp_agent_own_requests_total": _number("own"),
     "nlp_agent_model_serving": _serving,
     "nlp_agent_model_quarantined": _quarantined,
 }
-_STARTS = tuple(f"{name}{{" for name in (*SERIES, ENVOY_LIVE))
+_STARTS = tuple(f"{name}{{" for name in (*SERIES, ENVOY_LIVE, ACTIVE))
 
 
 def parse_page(page: bytes, wanted: Collection[str]) -> dict[str, Counters]:
@@ -119,7 +126,7 @@ def parse_page(page: bytes, wanted: Collection[str]) -> dict[str, Counters]:
     Raises ValueError for what is no page of ours, or one that lacks a part: what it does not say is not zero.
     """
     models = {name: _Model() for name in wanted}
-    live = False
+    live, active = False, 0.0
     for line in page.decode().split("\n"):
         if not line.startswith(_STARTS):
             continue
@@ -130,6 +137,9 @@ def parse_page(page: bytes, wanted: Collection[str]) -> dict[str, Counters]:
             live = True
             continue
         labels = dict(_LABEL.findall(written))
+        if name == ACTIVE:
+            active += value if labels.get("envoy_cluster_name") in INFERENCE else 0.0
+            continue
         model = models.get(labels.get("envoy_route") or labels.get("model") or "")
         if model is not None:
             try:
@@ -139,7 +149,9 @@ def parse_page(page: bytes, wanted: Collection[str]) -> dict[str, Counters]:
     if not live:
         raise ValueError("Envoy's part of the page is missing")
     return {
-        name: model.done() for name, model in models.items() if model.serving and "items" in model.numbers
+        name: model.done(active)
+        for name, model in models.items()
+        if model.serving and "items" in model.numbers
     }
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of
 from nlp_operator.planning.readings.latency import make_histogram
+from nlp_operator.planning.readings.page import ACTIVE, INFERENCE
 from nlp_operator.planning.scaling.signals import GREATEST
 
 Row = Mapping[str, Any]
@@ -39,6 +40,8 @@ COUNTERS: Final[Mapping[str, str]] = {
     "serving": f"max by ({_OURS}) (nlp_agent_model_serving)",
     "quarantined": f"max by ({_OURS}, reason) (nlp_agent_model_quarantined)",
     "canaries": f"sum by ({_OURS}, result) (nlp_agent_canary_requests_total)",
+    "own": f"sum by ({_OURS}) (nlp_agent_own_requests_total)",
+    "active": f'sum by (namespace, pod) ({ACTIVE}{{envoy_cluster_name=~"{"|".join(INFERENCE)}"}})',
     "offered": f"sum by ({_ENVOY}) (envoy_vhost_route_upstream_rq_total)",
     "refused": f'sum by ({_ENVOY}) (envoy_vhost_route_upstream_rq{{envoy_response_code=~"503|504"}})',
     "succeeded": f"sum by ({_OURS}) (nv_inference_request_success)",
@@ -141,6 +144,7 @@ class Answers:
         if buckets and all(map(math.isinf, buckets)) and any(math.isfinite(float(one)) for one in bounds):
             # Without a finite bound all of its requests would be late.
             raise OtherBounds(f"pod {pod.namespace}/{pod.name} has other bounds of latency than other pods")
+        canaries = self._by("canaries", pod, model, "result", RESULTS)
         return Scraped(
             _count(scraped[0]),
             Counters(
@@ -154,7 +158,9 @@ class Answers:
                 compute_seconds=self._sum("compute", pod, model) / 1e6,
                 queue_seconds=self._sum("queue", pod, model) / 1e6,
                 waiting=self._sum("waiting", pod, model),
-                canaries=self._by("canaries", pod, model, "result", RESULTS),
+                canaries=canaries,
+                own=max(self._sum("own", pod, model), sum(canaries.values())),
+                active=sum(map(_count, self._of("active", pod, ""))),
                 quarantined=next(
                     (
                         str(row["metric"]["reason"])

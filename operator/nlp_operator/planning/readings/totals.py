@@ -124,6 +124,7 @@ class Totals:
             sum(pod.latest.counters.waiting for pod in fresh.values()),
             self.rows_each,
             self.begun,
+            sum(pod.latest.counters.active for pod in fresh.values()),
         )
 
     def _counted(self, uid: str, pod: Pod) -> Reading:
@@ -233,8 +234,9 @@ def read_again(
     that it has counted is new. `now`: when this is; a reading said to be of later does not hold up those that
     follow."""
     if pod is None:
-        first = raw if born is None else Reading(born, counters.NOTHING)
-        return Pod(ready, first, raw, raw.counters)
+        latest = counters.begin(raw)
+        first = latest if born is None else Reading(born, counters.NOTHING)
+        return Pod(ready, first, latest, raw.counters)
     if raw.at <= pod.latest.at:
         if pod.latest.at <= now + FUTURE_SECONDS:
             return replace(pod, ready=ready)

@@ -1,5 +1,6 @@
-"""Proof that nobody asks for a model: every look for long enough knew everything of its one pod, and nothing
-came. Whatever is not known begins the proof anew; so does a start of the operator, which has seen nothing.
+"""Proof that nobody asks for a model: every look for long enough knew everything of its one pod, nothing
+came, and neither a request nor a stream was under way in it, for whatever model. Whatever is not known begins
+the proof anew; so does a start of the operator, which has seen nothing.
 """
 
 from __future__ import annotations
@@ -66,7 +67,9 @@ def looked(
 
 def _quiet(given: ModelInput, decision: Decision, window: Window) -> bool:
     alone = sum(given.current.values()) == given.ready == 1 and not given.starting and not given.pending
-    counted = (window.offered, window.answered, window.late, window.failed, window.waiting)
+    counted = (
+        window.offered, window.answered, window.late, window.failed, window.waiting, window.active
+    )  # fmt: skip
     return alone and not given.rolling_out and decision.total <= 1 and window.complete and not any(counted)
 
 

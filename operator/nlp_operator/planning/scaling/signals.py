@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypeGuard
 
 FIELDS: Final = ("offered", "answered", "late", "failed", "batches", "items", "busySeconds")
 """Counters, each the sum over the pods since they started: requests that came, that were answered, that
@@ -41,6 +41,8 @@ class Sample:
     begun: object = 0.0
     """When the counters began, on that clock. Those that began at another moment are not compared: what came
     in between is not in them."""
+    active: object = 0
+    """Requests and streams under way in the pods at that moment, for whatever model of theirs."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,7 @@ class Counted:
     pods_up: int
     waiting: float
     begun: float = 0.0
+    active: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Window:
     waiting: float
     complete: bool
     """Every ready pod was seen; else the counts are of some of them."""
+    active: float = 0.0
+    """At its end: also a stream in which nothing was asked since."""
 
     @property
     def seconds(self) -> float:
@@ -94,6 +99,10 @@ def number(value: object) -> float | None:
     except OverflowError:
         return None
     return read if math.isfinite(read) else None
+
+
+def _counts(value: float | None) -> TypeGuard[float]:
+    return value is not None and 0 <= value <= GREATEST
 
 
 def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -> Counted | Unknown:
@@ -120,20 +129,22 @@ def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -
     values = []
     for name in FIELDS:
         value = number(entry.get(name)) if isinstance(entry, Mapping) else None
-        if value is None or not 0 <= value <= GREATEST:
+        if not _counts(value):
             found = entry.get(name) if isinstance(entry, Mapping) else entry
             return Unknown("NotANumber", f"{name} is {_short(found)}; a count from 0 on is wanted.")
         values.append(value)
-    up, waiting = number(sample.pods_up), number(sample.waiting)
-    if up is None or up < 0 or up > GREATEST or waiting is None or not 0 <= waiting <= GREATEST:
+    up, waiting, active = (number(one) for one in (sample.pods_up, sample.waiting, sample.active))
+    if not (_counts(up) and _counts(waiting) and _counts(active)):
         return Unknown(
-            "NotANumber", f"{_short(sample.pods_up)} pods and {_short(sample.waiting)} waiting requests."
+            "NotANumber",
+            f"{_short(sample.pods_up)} pods, {_short(sample.waiting)} waiting and {_short(sample.active)} "
+            "active requests.",
         )
     if ready <= 0:
         return Unknown("NoneReady", "None of its pods is ready; that no request is counted is no idleness.")
     if up < max(1.0, ready / 2):
         return Unknown("Partial", f"{up:.0f} of {ready} ready pods were seen; at least half are needed.")
-    return Counted(min(at, now), tuple(values), int(up), waiting, begun)
+    return Counted(min(at, now), tuple(values), int(up), waiting, begun, active)
 
 
 def between(before: Counted | None, after: Counted, ready: int) -> Window | Unknown:
@@ -151,7 +162,7 @@ def between(before: Counted | None, after: Counted, ready: int) -> Window | Unkn
     )
     return Window(
         before.at, after.at, offered, answered, late, failed, batches, items, busy, after.waiting,
-        after.pods_up >= ready,
+        after.pods_up >= ready, after.active,
     )  # fmt: skip
 
 

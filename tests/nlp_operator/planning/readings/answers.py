@@ -78,6 +78,8 @@ _MAKERS: Mapping[str, Callable[[PodLoad], Rows]] = {
     "serving": _of(lambda load: float(load.serving)),
     "quarantined": _by(lambda load: {load.quarantined: 1} if load.quarantined else {}, "reason"),
     "canaries": _by(lambda load: {"right": load.right}, "result"),
+    "own": lambda one: [] if one.load.own is None else _of(lambda load: load.own)(one),
+    "active": lambda one: [row(one.load.active, namespace=one.namespace, pod=one.pod)],
     "offered": _of_envoy(_came),
     "refused": _of_envoy(lambda load: load.refused),
     "succeeded": _of(lambda load: load.succeeded),

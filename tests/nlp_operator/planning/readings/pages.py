@@ -26,6 +26,9 @@ class Load:
     queue_us: float = 0
     waiting: float = 0
     right: float = 4
+    own: float | None = 6
+    """`None`: an agent of an earlier release."""
+    active: float = 0
     quarantined: str = ""
     serving: bool = True
 
@@ -43,6 +46,15 @@ def make_page(
             *(
                 f'envoy_cluster_upstream_cx_{n}{{envoy_cluster_name="triton_http"}} {n}'
                 for n in range(filler)
+            ),
+            "# TYPE envoy_cluster_upstream_rq_active gauge",
+            *(
+                f'envoy_cluster_upstream_rq_active{{envoy_cluster_name="{cluster}_grpc"}} {count}'
+                for cluster, count in (
+                    ("triton", sum(load.active for load in models.values())),
+                    ("polls", 7),
+                    ("traces", 8),
+                )
             ),
             "# TYPE envoy_server_live gauge",
             "envoy_server_live{} 1",
@@ -64,6 +76,8 @@ def _agent(name: str, load: Load) -> list[str]:
         f'nlp_agent_canary_requests_total{{{label},result="right"}} {load.right}',
         f'nlp_agent_canary_requests_created{{{label},result="right"}} 1.795982469518135e+09',
     ]
+    if load.own is not None:
+        lines.append(f"nlp_agent_own_requests_total{{{label}}} {load.own}")
     if load.quarantined:
         lines.append(f'nlp_agent_model_quarantined{{{label},reason="{load.quarantined}"}} 1.0')
     return lines

@@ -27,6 +27,7 @@ BUSY = Load(
     compute_us=300_000,
     queue_us=50_000,
     waiting=2,
+    active=3,
 )
 
 
@@ -47,6 +48,20 @@ def test_all_three_sources_are_joined_by_model() -> None:
     assert counters.compute_seconds == pytest.approx(0.3)
     assert counters.queue_seconds == pytest.approx(0.05)
     assert (counters.waiting, counters.canaries, counters.quarantined) == (2, {"right": 4}, "")
+    assert counters.own == 6
+
+
+def test_what_is_under_way_in_the_pod_is_so_for_each_of_its_models_and_polls_are_not() -> None:
+    """Over gRPC whose it is cannot always be told."""
+    page = make_page({"words": BUSY, "other": Load(active=1), "third": Load()})
+    assert {name: one.active for name, one in read(page, "words", "third").items()} == {
+        "words": 4,
+        "third": 4,
+    }
+
+
+def test_of_an_agent_that_does_not_count_its_requests_its_questions_are_known() -> None:
+    assert read(make_page({"words": Load(own=None)}))["words"].own == 4
 
 
 def test_a_model_without_requests_is_read_as_zero_because_envoy_is_there() -> None:

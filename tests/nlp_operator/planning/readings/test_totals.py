@@ -8,7 +8,7 @@ import pytest
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
-from nlp_operator.planning.readings.counters import Counters, Reading, busy_seconds, failed, since
+from nlp_operator.planning.readings.counters import MOST_OWED, Counters, Reading, busy_seconds, failed, since
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.readings.totals import Pod, Totals, newest, read_again
 from nlp_operator.planning.scaling import signals
@@ -73,6 +73,94 @@ def test_what_was_refused_is_late_and_failed() -> None:
     fleet.read("a", 11, counted(80, slow=20, offered=130, refused=30))
     window = fleet.window(12)
     assert (window.offered, window.answered, window.late, window.failed) == (130, 130, 50, 30)
+
+
+def streamed(asked: float, **more: float) -> Counters:
+    """So many requests in one stream, and the agent's own as it says: Triton counts both alike."""
+    usual = {"offered": 1.0, "succeeded": asked + more.get("own", 0.0), "active": 1.0}
+    return Counters(**(usual | more))  # type: ignore[arg-type]
+
+
+def test_requests_within_a_stream_are_load_and_the_agents_own_are_not() -> None:
+    """Envoy counts a stream once, when it begins."""
+    fleet = Fleet()
+    for at in range(0, 40, 2):
+        fleet.read("a", at, streamed(20 * at, own=at))
+        if at % 10 == 0:
+            found = fleet.look(at)
+    assert isinstance(found, Window)
+    assert (found.offered, found.active) == (200, 1)
+    assert newest(fleet.pods.values(), 0) == (20, 2)
+    believed = fleet.totals.believed()
+    assert believed is not None
+    assert believed.rate > 15, "of the first few it is not known whether they are new"
+
+
+def test_requests_in_streams_and_alone_are_all_of_the_load() -> None:
+    fleet = Fleet()
+    for at in range(0, 60, 10):
+        fleet.read("a", at, counted(10 * at, succeeded=30 * at))
+        found = fleet.look(at)
+    assert isinstance(found, Window)
+    assert found.offered == 300
+
+
+@pytest.mark.parametrize(
+    ("second", "third"),
+    [
+        pytest.param({"own": 1}, {"own": 1, "succeeded": 1}, id="a question of the agent's"),
+        pytest.param({"own": 40}, {"own": 40, "succeeded": 40}, id="a profile"),
+        pytest.param({"own": 1}, {"own": 1, "failures": {"CANCELED": 1}}, id="a question that is given up"),
+        pytest.param({"own": 5, "succeeded": 2}, {"own": 5, "succeeded": 2}, id="a Triton that began anew"),
+        pytest.param({"own": 2, "succeeded": 3}, {"own": 4, "succeeded": 5}, id="what had begun before"),
+    ],
+)
+def test_what_the_agent_asks_is_never_load_however_long_it_takes(
+    second: dict[str, float], third: dict[str, float]
+) -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0))
+    fleet.look(0)
+    for at, more in ((10, second), (20, third), (30, third)):
+        fleet.read("a", at, Counters(**more))  # type: ignore[arg-type]
+        assert fleet.window(at).offered == 0
+
+
+def test_requests_that_triton_ends_later_or_never_sees_are_load_once() -> None:
+    """A backlog of 300, of which some were given up; 40 more were refused before Triton."""
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0))
+    fleet.look(0)
+    fleet.read("a", 10, counted(0, offered=340, active=300))
+    assert fleet.window(10).offered == 340
+    late = {"succeeded": 250.0, "failures": {"CANCELED": 50.0}}
+    fleet.read("a", 20, counted(0, offered=340, **late))  # type: ignore[arg-type]
+    assert fleet.window(20).offered == 0
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 30), st.integers(0, 3)), max_size=30))
+def test_load_without_streams_is_what_envoy_counts(story: list[tuple[int, int, int]]) -> None:
+    """However many come, end and are asked by the agent between two readings."""
+    fleet, came, waiting, own, ended = Fleet(), 0, 0, 0, 0
+    for number, (more, most, asked) in enumerate([(0, 0, 0), *story, (0, 1000, 0)]):
+        came, own, waiting = came + more, own + asked, waiting + more + asked
+        done = min(most, waiting)
+        waiting, ended = waiting - done, ended + done
+        active = max(came + own - ended, 0)
+        fleet.read("a", 10 * number, Counters(offered=came, own=own, succeeded=ended, active=active))
+    assert fleet.pods["a"].latest.counters.offered == came
+
+
+@given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 20)), max_size=30))
+def test_load_is_never_less_than_what_ended_in_streams_but_for_the_first(
+    story: list[tuple[int, int]],
+) -> None:
+    fleet, alone, within = Fleet(), 0, 0
+    for number, (more, streaming) in enumerate([(0, 0), *story]):
+        alone, within = alone + more, within + streaming
+        fleet.read("a", 10 * number, Counters(offered=alone, succeeded=alone + within, active=1))
+    offered = fleet.pods["a"].latest.counters.offered
+    assert alone + within - MOST_OWED - 1 <= offered <= alone + within
 
 
 def test_what_came_between_two_looks_is_what_a_window_says() -> None:

@@ -61,13 +61,14 @@ class Looks:
         repeated: bool = False,
         seen: int = 1,
         waiting: float = 0.0,
+        active: float = 0.0,
         **more: Any,
     ) -> Idle:
         self.now += LOOK
         self.counted += came
         if not repeated:
             values = dict.fromkeys(FIELDS, self.counted)
-            self.sampled = Sample([values], self.now, seen, waiting) if known else None
+            self.sampled = Sample([values], self.now, seen, waiting, active=active) if known else None
         given = make_input(sample=self.sampled, **more)
         (decision,) = decide(self.memory, [given], {"cpu": 4}, self.now, Settings())
         self.proof = looked(self.proof, given, decision, pods, self.now)
@@ -96,6 +97,7 @@ def test_proof_grows_with_every_look_from_the_second_on() -> None:
     [
         pytest.param({"came": 1.0}, id="one request"),
         pytest.param({"waiting": 1.0}, id="one that waits"),
+        pytest.param({"active": 1.0}, id="a stream in which nothing comes, or whose nobody knows"),
         pytest.param({"known": False}, id="nothing is known"),
         pytest.param({"seen": 0}, id="the pod was not seen"),
         pytest.param({"ready": 0}, id="the pod is not ready"),
