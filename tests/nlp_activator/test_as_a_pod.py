@@ -21,9 +21,10 @@ from tritonclient.grpc import service_pb2 as pb
 from benchmarks.believed_latency import start
 from nlp_activator.questions import SERVICE
 from nlp_activator.view import Model
+from nlp_operator.planning.readings.page import parse_page
 from tests.nlp_activator.scene import HERE, Scene, make_slice, scene
 from tests.nlp_activator.test_holding import HEALTH, sleeping
-from tests.nlp_agent.running import RunningAgent, running_agent
+from tests.nlp_agent.running import RunningAgent, running_agent, wait_until
 
 pytestmark = pytest.mark.triton
 
@@ -173,6 +174,41 @@ async def test_clients_that_wait_until_it_is_ready_and_read_its_metadata_then_wa
         assert await first == lengths(await second) == [3]
         await client.close()
         assert here.value("woken_total") == 1
+
+
+async def test_a_stream_wakes_it_and_is_seen_in_its_pod_for_as_long_as_it_is_open(
+    agent: RunningAgent,
+) -> None:
+    """What is under way there keeps the model awake, also while nothing is asked in it."""
+    async with fallen_asleep(agent) as (here, ports):
+        questions: asyncio.Queue[dict[str, object] | None] = asyncio.Queue()
+
+        async def asked() -> AsyncIterator[dict[str, object]]:
+            while (question := await questions.get()) is not None:
+                yield question
+
+        async def ask() -> list[int]:
+            questions.put_nowait({"model_name": NAME, "inputs": [filled(over_grpc.InferInput)]})
+            answer, error = await anext(answers)
+            assert error is None
+            return lengths(answer)
+
+        client = over_grpc.InferenceServerClient(f"{HERE}:{ports['grpc']}")
+        answers = aiter(client.stream_infer(asked()))
+        first = asyncio.create_task(ask())
+        await here.until(lambda: here.api.data == {f"demo.{NAME}": "first"})
+        here.see(pods(agent, HERE))
+        assert [await first, await ask(), await ask()] == [[3]] * 3
+        assert await asyncio.to_thread(under_way, agent) == 1
+        questions.put_nowait(None)
+        assert [one async for one in answers] == []
+        await client.close()
+        await asyncio.to_thread(wait_until, "the stream is over", lambda: under_way(agent) == 0)
+
+
+def under_way(agent: RunningAgent) -> float:
+    _, page = agent.get("/metrics", agent.metrics)
+    return parse_page(page.encode(), [NAME])[NAME].active
 
 
 def filled(kind: type) -> object:
