@@ -126,7 +126,7 @@ def test_a_tenant_gets_no_more_than_its_limit_and_no_higher_priority(scene: Scen
 
 
 def test_a_model_that_fits_nowhere_is_told_the_nearest_pool(scene: Scene, pools: Pools) -> None:
-    near, far = pools("near", 2), pools("far", 1)
+    near, far = pools("near", 2), pools("far", 1, memoryMebibytes=4096)
     spec: Obj = {"placement": {"poolNames": [near, far]}, "serving": {"devicesPerReplica": 3}}
     scene.apply_model("novels", **spec)
     stalled = scene.wait_for("novels", "Stalled", "True", "NoRoom")
@@ -135,6 +135,11 @@ def test_a_model_that_fits_nowhere_is_told_the_nearest_pool(scene: Scene, pools:
     )
     assert stalled["message"].endswith(
         f"Nearest: pool {near} would take a replica more if 1 device more were free there."
+    )
+    scene.apply_model("large", placement={"poolNames": [near, far]}, serving={"memoryMebibytes": 5000})
+    stalled = scene.wait_for("large", "Stalled", "True", "NoPoolFits")
+    assert (
+        f"Nearest: pool {far} would take a replica more if the model took 904 MiB less." in stalled["message"]
     )
 
 
