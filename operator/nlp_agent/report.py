@@ -90,6 +90,7 @@ def model_report(
         "reason": refusal.reason if refusal else "",
         "message": refusal.message if refusal else "",
         "attempts": refusal.attempts if refusal else 0,
+        "maxBatchSize": model.live.max_batch_size if model.live else 0,
         "instances": model.live.instances if model.live else 0,
         "instancesAtWork": model.at_work,
         "instancesWanted": spec.instances,

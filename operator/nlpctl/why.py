@@ -16,11 +16,12 @@ from typing import Literal
 from nlp_operator.api.names import LABEL_POOL, is_shared_name, shared_in_plan
 from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.measured import believed
 from nlp_operator.planning.outgrown import known_of
 from nlp_operator.planning.packing.explain import HAS_ROOM, Explainer, Explanation
 from nlp_operator.planning.packing.ledger import dedicated_name
-from nlp_operator.planning.packing.problem import Memory, Plan, Server
-from nlp_operator.planning.packing.reading import Ask, ask_of, measured_of
+from nlp_operator.planning.packing.problem import Plan, Server
+from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.packing.unmoved import Moment
 from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.profiles import ASKED, believed_on
@@ -68,7 +69,7 @@ def explain(
     replicas = desired if isinstance(desired, int) else wanted_replicas(spec).desired
     # Of one that asks for no replica, such as one that sleeps, it is told where one would be.
     others, asked = [one for one in models if uid(one) != uid(model)], max(replicas, 1)
-    own = ask(model, spec, asked, service)
+    own = ask(model, spec, asked, pools, service)
     made = decide(question_of(others, pools, now, model, own))
     not_trusted = {name_of(one) for one in pools if read_back_off(one) is not None}
     moment = Moment(not_to_be_moved([model, *others]), free_devices(pools, not_trusted))
@@ -186,7 +187,8 @@ def question_of(
         if replicas:
             # A shared server has as many as the member that wants most: each asked for what its status says.
             shared = spec.serving.isolation == "Shared"
-            asks.append(ask(model, spec, min(asked_last(model), replicas) if shared else replicas))
+            count = min(asked_last(model), replicas) if shared else replicas
+            asks.append(ask(model, spec, count, pools))
             running += servers
     return Question(
         tuple(sorted(asks, key=lambda one: one.key)),
@@ -197,12 +199,10 @@ def question_of(
     )
 
 
-def ask(model: Obj, spec: ModelSpec, replicas: int, service: Obj | None = None) -> Ask:
+def ask(model: Obj, spec: ModelSpec, replicas: int, pools: Sequence[Obj], service: Obj | None = None) -> Ask:
     """As the operator has it ask, as far as the status and the Service tell."""
-    shared = spec.serving.isolation == "Shared"
-    measured: dict[str, Memory] = {
-        pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in known_of(model, service).items()
-    }
+    known = known_of(model, service, pools)
+    measured = believed(known, known.digest, spec)
     return ask_of(*key_of(model), spec, replicas, artifact_bytes(model), measured, busy_millis(model))
 
 

@@ -15,8 +15,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, dig, kind, labels, name, namespace, uid
+from nlp_operator.api.objects import Obj, dig, kind, labels, name, namespace, text, uid
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from nlp_operator.planning.measured import Known, Setup, Took
 from nlp_operator.planning.models import plan_model
 from nlp_operator.planning.packing.planner import NOTHING
 from nlp_operator.planning.packing.reading import Ask
@@ -246,7 +247,7 @@ class World:
     objects: dict[tuple[str, str], Obj] = field(default_factory=dict)
     pods: list[Obj] = field(default_factory=list)
     agents: dict[str, AgentReport] = field(default_factory=dict)
-    measured: dict[str, int] = field(default_factory=dict)
+    measured: dict[Setup, Took] = field(default_factory=dict)
     profiles: dict[str, str] = field(default_factory=dict)
     progress: dict[str, str] = field(default_factory=dict)
     foreign: frozenset[tuple[str, str]] = frozenset()
@@ -302,7 +303,9 @@ class World:
                 sources=self.sources,
                 pools=pools,
                 agents=self.agents,
-                measured=self.measured,
+                measured=Known(
+                    text(self.model, "status", "artifact", "digest"), tuple(self.measured.items())
+                ),
                 profiles=self.profiles,
                 progress=self.progress,
                 advice=self.advice,

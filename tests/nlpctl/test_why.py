@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from nlp_operator.api import names
+from nlp_operator.planning.measured import Known, Setup, Took
 from nlp_operator.planning.outgrown import to_tell
 from nlpctl import why
 from nlpctl.why import Explained, PoolVerdict, devices_of, servers_of, speeds
@@ -216,7 +217,7 @@ def test_what_was_measured_where_it_ran_is_read_from_its_service() -> None:
     gpu = {"type": "ExtendedResource", "extendedResource": {"name": "nvidia.com/gpu"}}
     pools = [make_pool("big", "2", memoryMebibytes=8000), make_pool("small", device=gpu)]
     model["status"]["artifact"] = {"digest": "d1"}
-    told = to_tell({"small": 3008}, ["big"], "d1", shared=False)
+    told = to_tell(Known("d1", ((Setup("small", 32, 1), Took(3008)),)), [])
     service = {"metadata": {"annotations": {names.ANNOTATION_OUTGROWN: told}}}
     _, small = explain(model, pools, [], service).pools
     assert small.message == "a replica takes 3,008 MiB (measured); 1 device there has 1,024 MiB."

@@ -36,9 +36,10 @@ from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.store import ObjectKey, Store
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.measured import Known, Setup, Took, believed, noted
 from nlp_operator.planning.packing.planner import NOTHING, plan
 from nlp_operator.planning.packing.problem import Plan
-from nlp_operator.planning.packing.reading import Ask, ask_of, measured_of
+from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.packing.relief import Relief, next_relief
 from nlp_operator.planning.packing.saving import Moving, Saving, next_saving, servers_of, taken_back
 from nlp_operator.planning.pods import is_of_server
@@ -177,10 +178,8 @@ class Placing:
     """Of pools that did not deliver; one that has passed is remembered until they do."""
     refusals: Mapping[Pair, BackOff] = field(default_factory=dict)
     """The same of one model and a pool. A new process finds out anew: a pod that waits is late at once."""
-    measured: dict[str, dict[str, int]] = field(default_factory=dict)
-    """By artifact and pool: the most mebibytes that a replica was seen to take, by its agent."""
-    measured_own: dict[str, dict[str, int]] = field(default_factory=dict)
-    """The same without what the server takes whatever it holds."""
+    measured: dict[str, Known] = field(default_factory=dict)
+    """By uid of the model: what its replicas were seen to take, by their agents."""
     profiles: dict[str, dict[str, str]] = field(default_factory=dict)
     """By whose they are (`profiles.owner_of`) and pool: what agents measured of its speed, as text."""
     on_plan: Callable[[float], None] = lambda seconds: None
@@ -243,11 +242,14 @@ class Placing:
             since = self._outdated = self._outdated or self.clock.monotonic()
         return max(0.0, since + PATIENCE_SECONDS - self.clock.monotonic())
 
-    def note_measured(self, artifact: str, pool: str, mebibytes: int, own_mebibytes: int = 0) -> None:
-        for known, seen in ((self.measured, mebibytes), (self.measured_own, own_mebibytes)):
-            if seen:
-                by_pool = known.setdefault(artifact, {})
-                by_pool[pool] = max(by_pool.get(pool, 0), seen)
+    def note_measured(self, model: Obj, seen: Iterable[tuple[Setup, Took]]) -> None:
+        """Of the artifact in its status."""
+        digest = text(model, "status", "artifact", "digest")
+        if digest:
+            self.measured[uid(model)] = noted(self.measured_of(model), digest, seen)
+
+    def measured_of(self, model: Obj) -> Known:
+        return self.measured.get(uid(model), Known())
 
     def note_profile(self, of_whom: str, pool: str, profile: str) -> None:
         """The first holds. Of too many the oldest is forgotten: then a guess takes its place."""
@@ -260,11 +262,6 @@ class Placing:
         if found != self._lasting:
             self._lasting = dict(found)
             self.look_soon()
-
-    def measured_of(self, artifact: str, spec_of: Obj) -> dict[str, int]:
-        """By pool, of a model's artifact: with the whole server where it has one alone."""
-        shared = text(spec_of, "spec", "serving", "isolation") == "Shared"
-        return dict((self.measured_own if shared else self.measured).get(artifact, {}))
 
     def look_soon(self) -> None:
         self._changed.set()
@@ -320,15 +317,13 @@ class Placing:
         artifact = dig(model, "status", "artifact", default={})
         deployments = self.stores[kinds.DEPLOYMENT.name].by("owner", uid(model))
         replicas = sum(number(one, "spec", "replicas") for one in deployments if not deleting(one))
-        shared = spec.serving.isolation == "Shared"
         home = self._home(model)
         if home is not None:
             self._homes[key_of_object(model)] = name(home)
             replicas = replicas or self._of_home(model, home)
         if not text(artifact, "digest") or not replicas:
             return None
-        known = self.measured_of(text(artifact, "digest"), model)
-        measured = {pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in known.items()}
+        measured = believed(self.measured_of(model), text(artifact, "digest"), spec)
         busy = number(model, "status", "scaling", "busyMillis")
         return ask_of(
             namespace(model), name(model), spec, replicas, number(artifact, "bytes"), measured, busy

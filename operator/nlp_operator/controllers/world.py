@@ -26,14 +26,14 @@ from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.recorder import Recorder
 from nlp_operator.engine.store import ObjectKey, Store
-from nlp_operator.planning.agent_report import ModelReport, as_begun, rounded_up
+from nlp_operator.planning.agent_report import ModelReport
 from nlp_operator.planning.dependencies import sources_of
 from nlp_operator.planning.devices import devices_of_deployment
+from nlp_operator.planning.measured import seen_in
 from nlp_operator.planning.models import TAKEN_SECONDS
 from nlp_operator.planning.outgrown import in_status, told_by
 from nlp_operator.planning.packing.explain import money
 from nlp_operator.planning.packing.problem import Server as Planned
-from nlp_operator.planning.packing.reading import MEBIBYTE
 from nlp_operator.planning.packing.relief import Relief
 from nlp_operator.planning.packing.saving import Saving
 from nlp_operator.planning.plan import EventWanted, Placement, PlanSettings
@@ -41,7 +41,6 @@ from nlp_operator.planning.pods import is_of_server
 from nlp_operator.planning.profiles import is_asked_of
 from nlp_operator.planning.profiles import owner_of as profiles_of
 from nlp_operator.planning.readings.advice import LEFT_OUT, UNTOLD, Advice
-from nlp_operator.planning.scaling.slots import begins_with
 from nlp_operator.planning.scaling.wanted import wanted_of
 from nlp_operator.planning.shared import Member, ServerSnapshot, owners_in
 from nlp_operator.planning.snapshot import ModelSnapshot
@@ -153,7 +152,7 @@ class World:
             shared_configs=self._configs_of(shared),
             trouble=self._troubles(of_namespace, share, shared),
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
-            measured=self.placing.measured_of(text(model, "status", "artifact", "digest"), model),
+            measured=self.placing.measured_of(model),
             profiles=dict(self.placing.profiles.get(profiles_of(model), {})),
             progress={uid(pod): progress[uid(pod)] for pod in pods if uid(pod) in progress},
             usage=self.ledger.usage_of_others(of_uid, of_namespace),
@@ -275,16 +274,20 @@ class World:
             self.queue.add(model_key(key.namespace, one), Priority.CHILD)
 
     def _note_measured(self, model: Obj, pods: Iterable[Obj]) -> None:
+        """Only of what the model serves by its own status: a pod says it."""
+        digest, seen = text(model, "status", "artifact", "digest"), []
         for pod in pods:
             report = self.agents.reports.get(uid(pod))
             ours = report.of(name(model)) if report is not None else None
-            if ours is not None and ours.serving and ours.measured_mebibytes:
-                pool = labels(pod).get(names.LABEL_POOL, "")
-                known = self.stores[kinds.POOL.name].get(ObjectKey("", pool))
-                whole, own = as_begun(ours, begins_with(model, known))
-                self.placing.note_measured(ours.serving, pool, whole, rounded_up(own * MEBIBYTE))
-            if ours is not None and ours.profile:
-                self._note_profile(model, labels(pod).get(names.LABEL_POOL, ""), ours)
+            if ours is None:
+                continue
+            pool = labels(pod).get(names.LABEL_POOL, "")
+            if ours.serving == digest:
+                there = self.stores[kinds.POOL.name].get(ObjectKey("", pool))
+                seen.append(seen_in(pod, there, model, ours))
+            if ours.profile:
+                self._note_profile(model, pool, ours)
+        self.placing.note_measured(model, [one for one in seen if one is not None])
 
     def _note_profile(self, model: Obj, pool: str, told: ModelReport) -> None:
         """Only what was asked for, of what the model serves by its own status: a pod says it."""
@@ -295,13 +298,8 @@ class World:
     def _note_told(self, model: Obj) -> None:
         """What an earlier process knew of its memory."""
         service = self.stores[kinds.SERVICE.name].get(ObjectKey(namespace(model), name(model)))
-        digest = text(model, "status", "artifact", "digest")
-        of_spec = text(model, "spec", "serving", "isolation") == "Shared"
-        for shared in (False, True):
-            told = told_by(service, digest, shared=shared) | (in_status(model) if shared is of_spec else {})
-            for pool, mebibytes in told.items():
-                whole, own = (0, mebibytes) if shared else (mebibytes, 0)
-                self.placing.note_measured(digest, pool, whole, own)
+        digest, pools = text(model, "status", "artifact", "digest"), tuple(self.stores[kinds.POOL.name])
+        self.placing.note_measured(model, (*told_by(service, digest), *in_status(model, pools)))
 
     def _advice(self, model: Obj) -> Advice | None:
         if self.advice is None:
@@ -391,6 +389,7 @@ class World:
         if of_uid is None:
             return
         self.placing.ask(key, of_uid, None)
+        self.placing.measured.pop(of_uid, None)
         self.writer.forget(of_uid)
         self.told.pop(of_uid, None)
         if self.sleeping is not None:
@@ -440,8 +439,8 @@ class World:
             pods = self._pods_of(model_key(namespace(model), name(model)))
             for server in self._shared_servers(model, None):
                 pods += self.stores[kinds.POD.name].by("server", f"{namespace(model)}/{name(server)}")
-            self._note_measured(model, pods)
             self._note_told(model)
+            self._note_measured(model, pods)
         self.placing.seed()
 
     def _leaves_with(self, of_uid: str, deployment: Obj) -> None:

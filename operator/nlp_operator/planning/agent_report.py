@@ -13,6 +13,9 @@ from nlp_operator.resources.manifests import canonical_json
 
 REPORT_VERSION = 1
 MEBIBYTE = 1024 * 1024
+MOST_BYTES = 1 << 44
+"""Of one replica, and of whatever else is counted in a report: what is more was not counted."""
+MOST_MEBIBYTES = MOST_BYTES // MEBIBYTE
 MOST_BATCHES = 64
 """Of a profile. Sizes double from one row to the largest, each once or twice."""
 MOST_ROWS = 1 << 30
@@ -64,6 +67,12 @@ class ModelReport:
     GPUs. Rounded up, so that a report changes when something has changed. 0: not measured."""
     own_mebibytes: int = field(default=0, compare=False)
     """Of that, what is the model's alone."""
+    max_batch_size: int = 0
+    """With which it was loaded; 0: not told."""
+    devices: int = 0
+    """On which it holds memory, on each as much as on the fullest of them; 0 on cores."""
+    estimated: bool = False
+    """What it holds on devices is how much they grew, and may be a neighbour's."""
     profile: str = ""
     """What was measured of `profiled` before the first Ready, as text; empty: nothing was."""
     profiled: str = ""
@@ -74,6 +83,11 @@ class ModelReport:
     """Of the version that serves. It changes all the time, and that alone is no news."""
     before: Traffic | None = field(default=None, compare=False)
     """Of the version before it."""
+
+    @property
+    def on_each_mebibytes(self) -> int:
+        """What is the model's alone on each device, or in all where it has none."""
+        return -(-self.own_mebibytes // max(self.devices, 1))
 
     @property
     def at_work(self) -> int:
@@ -139,20 +153,22 @@ def parse_agent_report(body: bytes | str, taken: datetime) -> AgentReport:
 
 
 def with_peaks(report: AgentReport, before: AgentReport | None) -> AgentReport:
-    """With the most that was ever measured of each artifact: what a model took once it may take again."""
+    """With the most that was ever measured of each artifact, as it is loaded now: what a model took once it
+    may take again."""
     if before is None:
         return report
-    peaks = {(one.name, one.serving, one.instances): one.measured_mebibytes for one in before.models}
+    peaks = {_as_loaded(one): one.measured_mebibytes for one in before.models}
     models = tuple(
-        replace(
-            one,
-            measured_mebibytes=max(
-                one.measured_mebibytes, peaks.get((one.name, one.serving, one.instances), 0)
-            ),
-        )
+        replace(one, measured_mebibytes=max(one.measured_mebibytes, peaks.get(_as_loaded(one), 0)))
+        if not one.estimated
+        else one
         for one in report.models
     )
     return replace(report, models=models)
+
+
+def _as_loaded(report: ModelReport) -> tuple[str, str, int, int, bool]:
+    return report.name, report.serving, report.instances, report.max_batch_size, report.estimated
 
 
 def as_begun(report: ModelReport, begins: int) -> tuple[int, int]:
@@ -179,7 +195,10 @@ def _model_report(one: dict[str, Any], answer: dict[str, Any]) -> ModelReport:
         load_seconds=_load_seconds(one),
         processes=_count(_members(one, "memory"), "processes"),
         measured_mebibytes=_measured(one, answer),
-        own_mebibytes=_mebibytes(_on_devices(one) or _on_cpu(one)),
+        own_mebibytes=_mebibytes(_own(one)),
+        max_batch_size=_count(one, "maxBatchSize"),
+        devices=len(_holding(one)),
+        estimated=any(each.get("estimated") is True for each in _holding(one)),
         profile=parse_profile(one.get("profile")),
         profiled=_text(_members(one, "profile").get("digest")),
         profile_seconds=_real(one.get("profileSeconds"), LONGEST_PROFILE_SECONDS) or 0.0,
@@ -231,16 +250,26 @@ def _real(told: object, most: float) -> float | None:
 
 
 def _measured(one: dict[str, Any], answer: dict[str, Any]) -> int:
-    on_devices, on_cpu = _on_devices(one), _on_cpu(one)
-    if on_devices or not on_cpu:
-        return rounded_up(on_devices)
-    return rounded_up(on_cpu + _of_server(answer))
+    own = _own(one)
+    return rounded_up(own + _of_server(answer) if own and not _devices(one) else own)
 
 
-def _on_devices(one: dict[str, Any]) -> int:
+def _own(one: dict[str, Any]) -> int:
+    """Of a server with devices what it holds there, and nothing where that was not measured: memory of its
+    host is not theirs. Each device has a copy, so each is to have what the fullest has."""
+    if not _devices(one):
+        return _on_cpu(one)
+    held = [_count(each, "bytes") for each in _holding(one)]
+    return max(held, default=0) * len(held)
+
+
+def _devices(one: dict[str, Any]) -> list[dict[str, Any]]:
     devices = _members(one, "memory").get("devices")
-    listed = devices if isinstance(devices, list) else []
-    return sum(_count(each, "bytes") for each in listed if isinstance(each, dict))
+    return [each for each in devices if isinstance(each, dict)] if isinstance(devices, list) else []
+
+
+def _holding(one: dict[str, Any]) -> list[dict[str, Any]]:
+    return [each for each in _devices(one) if _count(each, "bytes")]
 
 
 def _on_cpu(one: dict[str, Any]) -> int:
@@ -302,7 +331,8 @@ def _members(one: dict[str, Any], member: str) -> dict[str, Any]:
 
 def _count(one: dict[str, Any], member: str) -> int:
     found = one.get(member)
-    return int(found) if isinstance(found, int) and not isinstance(found, bool) and found > 0 else 0
+    whole = isinstance(found, int) and not isinstance(found, bool) and 0 < found <= MOST_BYTES
+    return int(found) if whole and isinstance(found, int) else 0
 
 
 def _text(value: object) -> str:

@@ -3,7 +3,7 @@ calls."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import replace
 from datetime import datetime
 
@@ -12,9 +12,9 @@ from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, 
 from nlp_operator.api.spec import ModelSpec, parse_model
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.artifact import plan_artifact
+from nlp_operator.planning.measured import as_wanted, believed, exactly
 from nlp_operator.planning.outgrown import to_tell
-from nlp_operator.planning.packing.problem import Memory
-from nlp_operator.planning.packing.reading import Ask, ask_of, measured_of
+from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unplaceable
 from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
 from nlp_operator.planning.pods import VOLUMES_SECONDS, waits_for_volumes
@@ -22,6 +22,7 @@ from nlp_operator.planning.readiness import Facts, says_ready
 from nlp_operator.planning.readings.advice import busy_millis, scaled_of
 from nlp_operator.planning.rollout import as_it_was, plan_rollout
 from nlp_operator.planning.scaling import Replicas, wanted_replicas
+from nlp_operator.planning.scaling.observed import readable_pools
 from nlp_operator.planning.servers import (
     Server,
     ServerObjects,
@@ -126,7 +127,7 @@ def _find_out(
         spec,
         replicas.desired,
         artifact.record.bytes,
-        _measured(seen, spec, digest),
+        believed(seen.measured, digest, spec),
         busy_millis(seen.model, seen.advice),
     )
     asks = bool(digest) and _may_serve(seen, spec)
@@ -161,7 +162,7 @@ def _find_out(
         service_taken=("Service", name(seen.model)) in taken,
         store_binding=binding(seen, settings),
         was_ready=says_ready(seen.model),
-        measured=_seen_to_take(seen, digest),
+        measured=exactly(seen.measured, digest, spec, readable_pools(seen.pools)),
         sleep=sleep,
     )
     return _with_service(seen, facts, now), asked if asks else None, taken
@@ -185,19 +186,7 @@ def _with_service(seen: ModelSnapshot, facts: Facts, now: datetime) -> Facts:
 def _outgrown(seen: ModelSnapshot, facts: Facts) -> str:
     places = facts.placement.places if isinstance(facts.placement, Placed) else ()
     digest = text(seen.model, "status", "artifact", "digest")
-    shared = facts.spec.serving.isolation == "Shared"
-    return to_tell(seen.measured, [one.pool for one in places], digest, shared=shared)
-
-
-def _measured(seen: ModelSnapshot, spec: ModelSpec, digest: str) -> dict[str, Memory]:
-    """By pool, of this artifact."""
-    shared = spec.serving.isolation == "Shared"
-    found = _seen_to_take(seen, digest)
-    return {pool: measured_of(mebibytes, shared=shared) for pool, mebibytes in found.items()}
-
-
-def _seen_to_take(seen: ModelSnapshot, digest: str) -> Mapping[str, int]:
-    return seen.measured if digest == text(seen.model, "status", "artifact", "digest") else {}
+    return to_tell(seen.measured.of(digest), [as_wanted(facts.spec, one.pool, one.spec) for one in places])
 
 
 def _manifests(wanted: Iterable[ServerObjects], service: Obj | None) -> tuple[Obj, ...]:

@@ -37,10 +37,11 @@ from nlp_operator.api.objects import (
     text,
     uid,
 )
-from nlp_operator.api.spec import ModelSpec
+from nlp_operator.api.spec import ModelSpec, PoolSpec
 from nlp_operator.planning.agent_report import AgentReport, ModelReport, Traffic
 from nlp_operator.planning.placement import Held, Place, room_on
 from nlp_operator.planning.pods import alive, is_of_server, is_ready, memory_limit
+from nlp_operator.planning.scaling.observed import readable_pools
 from nlp_operator.planning.snapshot import ModelSnapshot
 from nlp_operator.planning.violations import Violation
 from nlp_operator.planning.worse import together, why_worse
@@ -388,20 +389,31 @@ def _pods(seen: ModelSnapshot) -> tuple[_Pod, ...]:
 def _no_room_beside(seen: ModelSnapshot, pods: Sequence[_Pod]) -> str:
     """A sentence on the first pod that cannot hold both versions; empty when all can, or nobody measured."""
     size = -(-number(seen.model, "status", "artifact", "bytes") // 2**20)
-    limits = _limits(seen)
+    limits, pools = _limits(seen), readable_pools(seen.pools)
     for pod in pods:
         if not pod.ready or pod.report is None or pod.ours is None or not pod.ours.own_mebibytes:
             continue
-        needs = int(max(pod.ours.own_mebibytes, size) * MARGIN)
-        free = pod.report.free_mebibytes
+        needs = int(max(pod.ours.on_each_mebibytes, size) * MARGIN)
+        free = _free_on_device(pod.report, pools.get(pod.pool))
+        device = " on a device" if free is not None else ""
         if free is None:
             free = limits.get(pod.name, 0) - pod.report.held_mebibytes if pod.name in limits else needs
         if free < needs:
             return (
-                f"Beside the version that serves it needs about {needs} MiB, and pod {pod.name} on pool "
-                f"{pod.pool} has {max(free, 0)} left."
+                f"Beside the version that serves it needs about {needs} MiB{device}, and pod {pod.name} on "
+                f"pool {pod.pool} has {max(free, 0)} left."
             )
     return ""
+
+
+def _free_on_device(report: AgentReport, pool: PoolSpec | None) -> int | None:
+    """On the fullest one; `None` without a device. What is free on one that others share is theirs as well:
+    a pod may have its own share of it."""
+    free = report.free_mebibytes
+    divided = pool is not None and pool.sharing in ("TimeSlicing", "MPS")
+    if free is None or pool is None or not divided or not pool.memory_mebibytes:
+        return free
+    return min(free, pool.memory_mebibytes - sum(one.on_each_mebibytes for one in report.models))
 
 
 def _limits(seen: ModelSnapshot) -> dict[str, int]:

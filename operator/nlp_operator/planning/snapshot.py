@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nlp_operator.api.objects import Obj
 from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.measured import Known
 from nlp_operator.planning.readings.advice import Advice
 from nlp_operator.planning.together import Share
 from nlp_operator.planning.violations import Violation
@@ -62,8 +63,8 @@ class ModelSnapshot:
     """All DevicePools, as the last plan over all models knew them."""
     agents: Mapping[str, AgentReport] = field(default_factory=dict)
     """By pod uid. A pod that was never asked has no entry."""
-    measured: Mapping[str, int] = field(default_factory=dict)
-    """By pool: mebibytes that a replica was seen to take there, of the artifact in the status."""
+    measured: Known = field(default_factory=Known)
+    """What its replicas were seen to take, of the artifact in the status."""
     profiles: Mapping[str, str] = field(default_factory=dict)
     """By pool: what agents measured of the speed of that artifact there, as text."""
     progress: Mapping[str, str] = field(default_factory=dict)

@@ -99,6 +99,8 @@ class SmallCluster:
         """What each model takes."""
         self.takes: dict[str, int] = {}
         """Mebibytes that agents measure of a model, and the operator plans with."""
+        self.grew: set[str] = set()
+        """Models of which agents only see by how much a device's memory grew."""
         self.without_nodes: set[str] = set()
         """Pools that give no node to a new pod."""
         self.bad_on: set[tuple[str, str]] = set()
@@ -442,6 +444,8 @@ class SmallCluster:
                 "It does not load.",
                 measured_mebibytes=self.takes.get(one["name"], 0),
                 own_mebibytes=self.takes.get(one["name"], self.own_mebibytes),
+                max_batch_size=one["maxBatchSize"],
+                estimated=one["name"] in self.grew,
                 traffic=self.traffic.get(serving),
                 before=self.traffic.get(running.before.get(one["name"], "")),
             )

@@ -10,7 +10,7 @@ import pytest
 from nlp_operator.agents.builds import Builds
 from nlp_operator.agents.poller import Agents
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj
+from nlp_operator.api.objects import Obj, uid
 from nlp_operator.cluster.caches import Caches
 from nlp_operator.cluster.writer import GONE_KEPT, Writer
 from nlp_operator.controllers import wakeups
@@ -23,8 +23,9 @@ from nlp_operator.engine.clock import system_clock
 from nlp_operator.engine.queue import KeyedQueue
 from nlp_operator.engine.store import ObjectKey
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
+from nlp_operator.planning.measured import Setup, Took
 from nlp_operator.planning.plan import ModelPlan, Placement
-from tests.nlp_operator.making import NOW, SETTINGS, make_model, make_pool
+from tests.nlp_operator.making import NOW, SETTINGS, make_gpu_pool, make_model, make_pool
 
 NOVELS, OTHERS = model_key("demo", "novels"), model_key("demo", "others")
 POOL = ("cpu", "demo")
@@ -268,15 +269,38 @@ def test_a_model_sees_its_sources_and_theirs_and_no_others() -> None:
 
 def test_what_agents_measure_is_kept_by_artifact_and_pool_when_the_pod_is_gone() -> None:
     world = make_world()
-    model = make_words("d" * 64, "1")
+    world.stores["DevicePool"].put(make_gpu_pool("l4"))
+    model = measured_words("d" * 64, "1")
     pod = make("Pod", "pod", "p1", **{names.LABEL_MODEL: "words", names.LABEL_POOL: "l4"})
     world.stores["Pod"].put(pod)
     report = ModelReport("words", "d" * 64, "d" * 64, "Serving", measured_mebibytes=700)
     world.agents.reports["p1"] = AgentReport(NOW, models=(report,))
-    assert world.observe(model).measured == {"l4": 700}
+    known = ((Setup("l4", 32, 1), Took(700)),)
+    assert world.observe(model).measured.took == known
     world.stores["Pod"].remove(ObjectKey("demo", "pod"))
-    assert world.observe(model).measured == {"l4": 700}
-    assert world.observe(make_words("e" * 64, "2")).measured == {}, "of another artifact nothing is known"
+    assert world.observe(model).measured.took == known
+    world.stores["Pod"].put(pod)
+    other = world.observe(measured_words("e" * 64, "2")).measured
+    assert other.took == (), "of another artifact nothing is known, whatever a pod says"
+
+
+def test_what_is_known_of_a_model_goes_with_it() -> None:
+    world = make_world()
+    world.stores["DevicePool"].put(make_gpu_pool("l4"))
+    model = measured_words("d" * 64, "1")
+    world.stores["NLPModel"].put(model)
+    world.stores["Pod"].put(make("Pod", "pod", "p1", **{names.LABEL_MODEL: "words", names.LABEL_POOL: "l4"}))
+    report = ModelReport("words", "d" * 64, "d" * 64, "Serving", measured_mebibytes=700)
+    world.agents.reports["p1"] = AgentReport(NOW, models=(report,))
+    world.seed_ledger()
+    world.seed_placing()
+    assert list(world.placing.measured) == [uid(model)]
+    world.forget_model(model_key("demo", "words"))
+    assert world.placing.measured == {}
+
+
+def measured_words(digest: str, version: str) -> Obj:
+    return make_words(digest, version) | {"spec": make_model()["spec"]}
 
 
 SCALED = {"scaling": {"maxReplicas": 3}, "serving": {"isolation": "Dedicated"}}

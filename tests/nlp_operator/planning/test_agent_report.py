@@ -121,6 +121,16 @@ def measured(model: dict[str, Any], server: Any = SERVER) -> int:
             1216,
             id="two devices",
         ),
+        pytest.param(
+            {"devices": [{"bytes": 600 * MEBIBYTE}, {"bytes": 500 * MEBIBYTE}]}, 1216, id="one is fuller"
+        ),
+        pytest.param(
+            {"privateBytes": 300 * MEBIBYTE, "devices": [{"bytes": 0, "estimated": True}]},
+            0,
+            id="memory of the host is not the device's",
+        ),
+        pytest.param({"privateBytes": 1 << 45}, 0, id="more than there is"),
+        pytest.param({"devices": [{"bytes": 10**400}]}, 0, id="more than can be counted"),
         pytest.param({"privateBytes": 0, "devices": []}, 0, id="not measured yet"),
         pytest.param({"privateBytes": "much", "devices": 7}, 0, id="nonsense"),
         pytest.param({"privateBytes": float("inf")}, 0, id="an endless number"),
@@ -146,6 +156,18 @@ def test_the_most_that_was_ever_measured_of_an_artifact_stays() -> None:
     assert with_peaks(report("s", 100), None) == report("s", 100)
 
 
+def test_no_peak_stays_of_what_was_loaded_otherwise_or_may_be_a_neighbours() -> None:
+    def report(mebibytes: int, **told: Any) -> AgentReport:
+        model = ModelReport("m", "w", "s", "Serving", measured_mebibytes=mebibytes, **told)
+        return AgentReport(NOW, models=(model,))
+
+    assert with_peaks(report(100, max_batch_size=8), report(300, max_batch_size=32)) == report(
+        100, max_batch_size=8
+    )
+    assert with_peaks(report(100, estimated=True), report(300, estimated=True)) == report(100, estimated=True)
+    assert with_peaks(report(100), report(300, estimated=True)) == report(100)
+
+
 @pytest.mark.parametrize(
     ("report", "begins", "expected"),
     [
@@ -162,6 +184,19 @@ def test_what_load_brought_is_no_part_of_what_a_model_needs(
 ) -> None:
     told: dict[str, Any] = {"instances": 3, "own_mebibytes": 240, "measured_mebibytes": 352} | report
     assert as_begun(ModelReport("m", "w", "w", "Serving", **told), begins) == expected
+
+
+def test_what_it_was_measured_of_is_read() -> None:
+    devices = [
+        {"bytes": 600 * MEBIBYTE, "estimated": False},
+        {"bytes": 500 * MEBIBYTE, "estimated": True},
+        {"bytes": 0, "estimated": False},
+    ]
+    model = {**ANSWER["models"][0], "maxBatchSize": 8, "memory": {"devices": devices}}
+    ours = parse_agent_report(json.dumps({**ANSWER, "models": [model]}), NOW).of("m")
+    assert ours is not None
+    assert (ours.max_batch_size, ours.devices, ours.estimated) == (8, 2, True)
+    assert (ours.own_mebibytes, ours.on_each_mebibytes) == (1200, 600)
 
 
 def test_instances_and_cores_are_read() -> None:

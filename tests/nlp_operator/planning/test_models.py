@@ -14,6 +14,7 @@ from nlp_operator.api.objects import Obj, name
 from nlp_operator.api.spec import parse_model
 from nlp_operator.planning.agent_report import AgentReport
 from nlp_operator.planning.artifact import parse_fetched
+from nlp_operator.planning.measured import Setup, Took
 from nlp_operator.planning.plan import Placement
 from nlp_operator.resources.jobs import build_key
 from tests.faults.bad_input_page import assert_as_promised
@@ -608,7 +609,7 @@ def test_a_model_that_takes_more_memory_than_it_declares_is_moved() -> None:
     pools[0]["spec"]["memoryMebibytes"] = 1000
     world = World(make_model(serving={"memoryMebibytes": 900}), pools=pools).up()
     assert world.placed() == {"small": 1}
-    world.measured = {"small": 1500}
+    world.measured = {Setup("small", 32, 1): Took(1500, 1500)}
     world.settle()
     assert world.placed() == {"small": 1, "large": 1}, "it serves on until it is proven elsewhere"
     world.run_servers()

@@ -13,7 +13,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, annotations_of, kind, labels, name, uid
 from nlp_operator.planning.agent_report import Traffic
 from nlp_operator.planning.plan import ModelPlan
-from tests.nlp_operator.making import DIGEST, OTHER_DIGEST, World, make_model, make_pool
+from tests.nlp_operator.making import DIGEST, OTHER_DIGEST, World, make_gpu_pool, make_model, make_pool
 
 OLD, NEW = DIGEST, OTHER_DIGEST
 THIRD = "d" * 64
@@ -75,6 +75,15 @@ def fill(world: World, own: int, held: int) -> None:
         ours = report.of("korean-novels")
         assert ours is not None
         world.agents[pod] = replace(report, models=(replace(ours, own_mebibytes=own),), held_mebibytes=held)
+
+
+def on_devices(world: World, own: int, free: int, devices: int = 2) -> None:
+    """What the agents measured of a model that has so much on all of its devices together."""
+    for pod, report in world.agents.items():
+        ours = report.of("korean-novels")
+        assert ours is not None
+        told = replace(ours, own_mebibytes=own, devices=devices)
+        world.agents[pod] = replace(report, models=(told,), free_mebibytes=free)
 
 
 def deployment(world: World) -> Obj:
@@ -282,6 +291,26 @@ def test_version_without_room_beside_comes_in_a_pod_of_its_own() -> None:
     writes = world.writes.copy()
     go_on(world, 60)
     assert world.writes == writes, "the pods keep the annotation: its removal would replace them"
+
+
+@pytest.mark.parametrize(
+    ("own", "free", "sharing", "beside"),
+    [
+        pytest.param(16_000, 15_000, "Exclusive", True, id="half of it on each of two devices"),
+        pytest.param(16_000, 8_700, "Exclusive", False, id="less than that and a tenth free on the fullest"),
+        pytest.param(8_000, 20_000, "TimeSlicing", True, id="within its share of the devices"),
+        pytest.param(16_000, 15_000, "TimeSlicing", False, id="what is free is a neighbour's"),
+        pytest.param(16_000, 15_000, "MPS", False, id="a neighbour's by MPS"),
+    ],
+)
+def test_room_beside_is_looked_for_on_each_device(own: int, free: int, sharing: str, beside: bool) -> None:
+    pool = make_gpu_pool("l4", sharing=sharing, maxDevices=8)
+    pool["spec"]["memoryMebibytes"] = 12_000
+    model = make_model(scaling={"minReplicas": 1}, serving={"devicesPerReplica": 2})
+    world = World(model, pools=[pool]).up(OLD)
+    on_devices(world, own, free)
+    build(world)
+    assert rollout_of(world)["strategy"] == ("Beside" if beside else "Replace")
 
 
 def test_version_in_pods_of_their_own_goes_back_with_them() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
@@ -16,7 +16,8 @@ MEBIBYTE = 1024 * 1024
 BASE_MEBIBYTES = 256
 """Triton, Envoy, the agent and one Python backend together, at rest; measured with room to spare."""
 MEMORY_PER_ARTIFACT_BYTE = 3
-"""The artifact's file, the loaded weights, and what a batch needs; a guess until memory is measured."""
+"""Of each copy in a slot: the artifact's file, the loaded weights, and what a batch needs; a guess until
+memory is measured."""
 CPU_PROCESS_MEBIBYTES = 128
 """Of a Python stub with numpy and ONNX Runtime, before it loads a model: an estimate until an agent
 measures."""
@@ -26,6 +27,19 @@ LEAST_CPU_PROCESS_MEBIBYTES = 16
 """What such a stub takes at the very least: one with a model of five words was measured to hold 20."""
 LEAST_GPU_PROCESS_MEBIBYTES = 96
 """The same of a context on a device; a careful guess, for nobody has measured one for this project."""
+
+
+@dataclass(frozen=True, order=True)
+class Measured:
+    """What a replica of a model was seen to take."""
+
+    pool: str
+    mebibytes: int
+    """Of a shared model its own, of a dedicated one with the whole server."""
+    copies: int = 1
+    """That it had in the slot: see `copies_in`."""
+    source: MemorySource = "measured"
+    """`estimated`: it is the least that the model as it is wanted takes, or may be a neighbour's."""
 
 
 @dataclass(frozen=True)
@@ -49,8 +63,8 @@ class Ask:
     shared: bool = False
     shape: str = ""
     """Of a shared model: what the pods of its server must look like."""
-    measured: tuple[tuple[str, Memory], ...] = ()
-    """Of this artifact, by pool."""
+    measured: tuple[Measured, ...] = ()
+    """Of this artifact. Sorted."""
     busy_millis: int = 0
     """Of a shared model: thousandths of a device that one of its replicas keeps busy at its busiest
     (`scaling/headroom.py`); 0: not known, which counts as none."""
@@ -66,7 +80,7 @@ def ask_of(
     spec: ModelSpec,
     replicas: int,
     artifact_bytes: int = 0,
-    measured: Mapping[str, Memory] | None = None,
+    measured: Iterable[Measured] = (),
     busy_millis: int = 0,
 ) -> Ask:
     shared = spec.serving.isolation == "Shared"
@@ -83,7 +97,7 @@ def ask_of(
         artifact_bytes=artifact_bytes,
         shared=shared,
         shape=shape_of(spec) if shared else "",
-        measured=tuple(sorted((measured or {}).items())),
+        measured=tuple(sorted(measured)),
         busy_millis=busy_millis if shared else 0,
     )
 
@@ -120,15 +134,12 @@ def model_of(
     """`lasting_millis`, `undelivered`: see `Model`. How busy a model keeps a device of another kind is not
     known; it counts as much there, so that nobody moves to where it only seems to be idle."""
     load = ask.busy_millis * ask.replicas
-    measured = {
-        pool: _apart(ask, pools[pool], memory) if pool in pools else memory for pool, memory in ask.measured
-    }
     return Model(
         namespace=ask.namespace,
         name=ask.name,
         replicas=ask.replicas,
-        believed=Need(Memory(0, _estimate(ask.artifact_bytes), "estimated"), load),
-        needs={pool: Need(_memory(ask, pool, pools, measured), load) for pool in pools},
+        believed=Need(Memory(0, _estimate(ask.artifact_bytes, ask.devices), "estimated"), load),
+        needs={pool: Need(_memory(ask, pool, pools), load) for pool in pools},
         shared=ask.shared,
         shape=ask.shape,
         devices=ask.devices,
@@ -141,26 +152,23 @@ def model_of(
     )
 
 
-def measured_alone(mebibytes: int) -> Memory:
-    """Of a dedicated model, whose replica was seen to take so much with the whole server."""
-    return Memory(0, max(0, mebibytes - BASE_MEBIBYTES), "measured")
+def copies_in(pool: PoolSpec, devices: int) -> int:
+    """Copies of a model in one slot, each with its weights and what a batch needs: one for each instance on
+    cores, one on each device else. Memory is linear in them (measured)."""
+    return devices if pool.device.cpu is None else instances_on(pool, devices)
 
 
-def measured_of(mebibytes: int, *, shared: bool) -> Memory:
-    """`mebibytes`: of a shared model its own, of a dedicated one with the whole server."""
-    return Memory(0, mebibytes, "measured") if shared else measured_alone(mebibytes)
-
-
-def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec], measured: Mapping[str, Memory]) -> Memory:
-    """Measured on this pool; else what was measured on a like one, or is declared, whichever is more; else
-    the model's part as measured on another pool, with the processes of this one; else estimated from the
-    artifact."""
-    spec = pools[pool]
-    if pool in measured:
-        return _at_most_the_slot(ask, spec, measured[pool])
-    alike = max(
-        (_as_here(ask, spec, pools[one], measured[one]) for one in measured if one in pools), default=0
-    )
+def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec]) -> Memory:
+    """Measured on this pool as it would be here; else what was measured on a like one, or of another number
+    of copies, or is declared, whichever is more; else the model's part as measured on another kind of pool,
+    with the processes of this one; else estimated from the artifact."""
+    here, copies = pools[pool], copies_in(pools[pool], ask.devices)
+    for one in ask.measured:
+        if (one.pool, one.copies, one.source) == (pool, copies, "measured"):
+            return _apart(ask, here, _at_most_the_slot(ask, here, _taken(ask, here, one)), copies)
+    known = [one for one in ask.measured if one.pool in pools]
+    like = [one for one in known if _kind(pools[one.pool]) == _kind(here)]
+    alike = max((_taken(ask, here, one) for one in like), default=0)
     # Declared of a whole replica: of a dedicated model the server is part of that.
     alone = max(0, ask.memory_mebibytes - BASE_MEBIBYTES)
     declared = ask.memory_mebibytes if ask.shared else alone
@@ -168,53 +176,63 @@ def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec], measured: Mappin
         return Memory(0, alike, "estimated")
     if ask.memory_mebibytes:
         return Memory(0, declared, "declared")
-    elsewhere = max((one.model_mebibytes for one in measured.values()), default=0)
+    elsewhere = max((_of_model(ask, pools[one.pool], one, copies) for one in known), default=0)
     if elsewhere:
-        elsewhere = max(elsewhere, -(-ask.artifact_bytes // MEBIBYTE))
+        elsewhere = max(elsewhere, -(-ask.artifact_bytes // MEBIBYTE) * copies)
     return Memory(
-        _processes(ask, spec) if ask.shared or elsewhere else 0,  # the first is part of the base
-        elsewhere or _estimate(ask.artifact_bytes),
+        _processes(here, copies) if ask.shared or elsewhere else 0,  # the first is part of the base
+        elsewhere or _estimate(ask.artifact_bytes, copies),
         "estimated",
     )
 
 
-def _at_most_the_slot(ask: Ask, pool: PoolSpec, memory: Memory) -> Memory:
+def _kind(pool: PoolSpec) -> bool:
+    """Of the same kind are cores, and are devices."""
+    return pool.device.cpu is None
+
+
+def _taken(ask: Ask, here: PoolSpec, one: Measured) -> int:
+    """What was measured on a pool of this kind, for as many copies as there are here, without the server's
+    part. On cores that is in what was measured of a dedicated model; memory of devices is its own alone, and
+    it may have what the server's part is counted as."""
+    copies = copies_in(here, ask.devices)
+    base = 0 if ask.shared else BASE_MEBIBYTES
+    if here.device.cpu is not None:
+        return _scaled(max(0, one.mebibytes - base), copies, one.copies)
+    return max(0, _scaled(one.mebibytes, copies, one.copies) - base)
+
+
+def _of_model(ask: Ask, there: PoolSpec, one: Measured, copies: int) -> int:
+    """The model's part of what was measured there, for so many copies; what is surely its processes' is left
+    out: on another kind of pool they take something else."""
+    base = 0 if ask.shared else BASE_MEBIBYTES
+    memory = _apart(ask, there, max(0, one.mebibytes - base), one.copies)
+    return _scaled(memory.model_mebibytes, copies, one.copies)
+
+
+def _scaled(mebibytes: int, copies: int, of: int) -> int:
+    return -(-mebibytes * copies // max(of, 1))
+
+
+def _at_most_the_slot(ask: Ask, pool: PoolSpec, mebibytes: int) -> int:
     """A pod on a Cpu pool cannot take more than its slot: the kernel sees to that. Where more was counted,
     pages were counted twice, and a model that runs is not to be refused for that."""
     slot = pool.memory_mebibytes * ask.devices - BASE_MEBIBYTES
-    if pool.device.cpu is None or memory.mebibytes <= slot:
-        return memory
-    return _split(max(slot, 0), memory.process_mebibytes, memory.source)
+    return mebibytes if pool.device.cpu is None else min(mebibytes, max(slot, 0))
 
 
-def _as_here(ask: Ask, here: PoolSpec, there: PoolSpec, memory: Memory) -> int:
-    """What was measured there, for as many instances as there are here; 0 where the one is cores and the
-    other is not."""
-    if (here.device.cpu is None) != (there.device.cpu is None):
-        return 0
-    return -(-memory.mebibytes * instances_on(here, ask.devices) // instances_on(there, ask.devices))
-
-
-def _apart(ask: Ask, pool: PoolSpec, memory: Memory) -> Memory:
-    """An agent tells what processes and model take together, and on another kind of pool the processes take
-    something else: what is surely theirs is not taken along."""
+def _apart(ask: Ask, pool: PoolSpec, mebibytes: int, copies: int) -> Memory:
+    """An agent tells what processes and model take together."""
     if not ask.shared:
-        return memory  # the server's part, which is taken off it, has the first of them in it
-    cpu, gpu = LEAST_CPU_PROCESS_MEBIBYTES, LEAST_GPU_PROCESS_MEBIBYTES
-    return _split(memory.mebibytes, _processes(ask, pool, cpu=cpu, gpu=gpu), memory.source)
+        return Memory(0, mebibytes, "measured")  # the server's part, which is taken off it, has the first
+    least = LEAST_GPU_PROCESS_MEBIBYTES if pool.device.cpu is None else LEAST_CPU_PROCESS_MEBIBYTES
+    process = min(least * copies, mebibytes)
+    return Memory(process, mebibytes - process, "measured")
 
 
-def _split(mebibytes: int, of_processes: int, source: MemorySource) -> Memory:
-    process = min(of_processes, mebibytes)
-    return Memory(process, mebibytes - process, source)
+def _processes(pool: PoolSpec, copies: int) -> int:
+    return copies * (GPU_PROCESS_MEBIBYTES if pool.device.cpu is None else CPU_PROCESS_MEBIBYTES)
 
 
-def _processes(
-    ask: Ask, pool: PoolSpec, *, cpu: int = CPU_PROCESS_MEBIBYTES, gpu: int = GPU_PROCESS_MEBIBYTES
-) -> int:
-    """By what one takes; on cores there is one for each instance."""
-    return gpu * ask.devices if pool.device.cpu is None else cpu * instances_on(pool, ask.devices)
-
-
-def _estimate(artifact_bytes: int) -> int:
-    return MEMORY_PER_ARTIFACT_BYTE * artifact_bytes // MEBIBYTE
+def _estimate(artifact_bytes: int, copies: int) -> int:
+    return MEMORY_PER_ARTIFACT_BYTE * artifact_bytes * copies // MEBIBYTE

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, labels, listed, name, number, uid
-from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model, parse_pool
-from nlp_operator.errors import SpecInvalid
+from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model
 from nlp_operator.planning.agent_report import AgentReport, ModelReport, heard_of
 from nlp_operator.planning.pods import alive, is_ready, memory_limit, was_evicted
 from nlp_operator.planning.scaling.instances import Instances
@@ -175,13 +174,3 @@ def _heard(
 def _ends(pods: Collection[Obj]) -> int:
     statuses = (one for pod in pods for one in listed(pod, "status", "containerStatuses"))
     return sum(number(one, "restartCount") for one in statuses) + sum(map(was_evicted, pods))
-
-
-def begins_with(model: Obj, pool: Obj | None) -> int:
-    """Instances of it that a pod in this pool begins with; 0 where that is not known."""
-    if pool is None:
-        return 0
-    try:
-        return instances_on(parse_pool(pool), parse_model(model).serving.devices_per_replica)
-    except SpecInvalid:
-        return 0

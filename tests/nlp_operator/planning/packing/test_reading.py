@@ -5,20 +5,27 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Memory, NamespaceLimit, Problem
-from nlp_operator.planning.packing.reading import ask_of, measured_alone, model_of, pool_of
+from nlp_operator.planning.packing.reading import Measured, ask_of, copies_in, model_of, pool_of
 from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
 
 MEASURED = Memory(0, 1000, "measured")
+BASE = 256
 GPU, CPU = parse_pool(make_gpu_pool("l4")), parse_pool(make_pool("cpu"))
 POOLS = {"l4": GPU, "cpu": CPU}
 
 
 def spec_of(**serving: Any) -> ModelSpec:
     return parse_model(make_model(serving=serving))
+
+
+def seen(measured: dict[str, int], copies: int = 1) -> list[Measured]:
+    return [Measured(pool, mebibytes, copies) for pool, mebibytes in measured.items()]
 
 
 def test_a_pool_is_read_with_its_limits() -> None:
@@ -36,7 +43,7 @@ def test_a_pool_is_read_with_its_limits() -> None:
 @pytest.mark.parametrize(
     ("serving", "measured", "expected"),
     [
-        pytest.param({}, {"l4": MEASURED}, MEASURED, id="measured here"),
+        pytest.param({}, {"l4": 1000 + BASE}, MEASURED, id="measured here"),
         pytest.param(
             {"memoryMebibytes": 900, "isolation": "Shared"}, {}, Memory(0, 900, "declared"), id="declared"
         ),
@@ -45,25 +52,25 @@ def test_a_pool_is_read_with_its_limits() -> None:
         ),
         pytest.param(
             {"isolation": "Shared"},
-            {"cpu": MEASURED},
+            {"cpu": 1000},
             Memory(512, 984, "estimated"),
             id="measured elsewhere, with the processes of this pool",
         ),
         pytest.param(
             {"isolation": "Shared"},
-            {"l4": Memory(0, 700, "measured")},
+            {"l4": 700},
             Memory(96, 604, "measured"),
             id="measured here, the least that a process takes apart",
         ),
         pytest.param(
             {"isolation": "Shared"},
-            {"cpu": Memory(0, 14, "measured")},
+            {"cpu": 14},
             Memory(512, 30, "estimated"),
             id="measured elsewhere, and less than a process takes",
         ),
         pytest.param(
             {"isolation": "Shared"},
-            {"cpu": Memory(0, 18, "measured")},
+            {"cpu": 18},
             Memory(512, 10, "estimated"),
             id="measured elsewhere, and less than the artifact has",
         ),
@@ -73,8 +80,8 @@ def test_a_pool_is_read_with_its_limits() -> None:
         pytest.param({}, {}, Memory(0, 30, "estimated"), id="estimated, alone"),
     ],
 )
-def test_memory_is(serving: dict[str, Any], measured: dict[str, Memory], expected: Memory) -> None:
-    ask = ask_of("demo", "words", spec_of(**serving), 1, 10 * 1024 * 1024, measured)
+def test_memory_is(serving: dict[str, Any], measured: dict[str, int], expected: Memory) -> None:
+    ask = ask_of("demo", "words", spec_of(**serving), 1, 10 * 1024 * 1024, seen(measured))
     model = model_of(ask, POOLS)
     assert model.need("l4").memory == expected
 
@@ -116,31 +123,120 @@ WIDE = parse_pool(make_pool("wide", device={"type": "Cpu", "cpu": {"cores": "3"}
 T4 = parse_pool(make_gpu_pool("t4"))
 
 
-def need(pool: str, measured: dict[str, Memory], **serving: Any) -> Memory:
+def need(pool: str, *measured: Measured, artifact_mebibytes: int = 0, **serving: Any) -> Memory:
     pools = {"small": SMALL, "wide": WIDE, "l4": GPU, "t4": T4}
-    return model_of(ask_of("demo", "words", spec_of(**serving), 1, 0, measured), pools).need(pool).memory
+    ask = ask_of("demo", "words", spec_of(**serving), 1, artifact_mebibytes << 20, measured)
+    return model_of(ask, pools).need(pool).memory
 
 
 def test_what_is_measured_on_a_like_pool_counts_where_it_is_more_than_declared() -> None:
     """So that a model that takes more than it says is not moved from one pool too small to the next."""
-    measured = {"l4": measured_alone(5000)}
-    assert need("t4", measured, memoryMebibytes=900) == Memory(0, 5000 - 256, "estimated")
-    assert need("t4", measured, memoryMebibytes=9000) == Memory(0, 9000 - 256, "declared")
-    assert need("small", measured, memoryMebibytes=900) == Memory(0, 900 - 256, "declared"), "cores differ"
+    measured = Measured("l4", 5000)
+    assert need("t4", measured, memoryMebibytes=900) == Memory(0, 5000 - BASE, "estimated")
+    assert need("t4", measured, memoryMebibytes=9000) == Memory(0, 9000 - BASE, "declared")
+    assert need("small", measured, memoryMebibytes=900) == Memory(0, 900 - BASE, "declared"), "cores differ"
 
 
 def test_memory_on_cores_grows_with_the_instances() -> None:
-    assert need("wide", {"small": measured_alone(256 + 100)}) == Memory(0, 300, "estimated")
+    assert need("wide", Measured("small", BASE + 100)) == Memory(0, 300, "estimated")
+    assert need("small", Measured("wide", BASE + 300, copies=3)) == Memory(0, 100, "estimated")
 
 
 def test_a_pod_on_cores_never_counts_as_larger_than_its_slot() -> None:
     """The kernel sees to that; pages that were counted twice are no reason to move a model."""
-    assert need("small", {"small": measured_alone(600)}) == Memory(0, 512 - 256, "measured")
-    assert need("l4", {"l4": measured_alone(99_000)}) == Memory(0, 99_000 - 256, "measured")
+    assert need("small", Measured("small", 600)) == Memory(0, 512 - BASE, "measured")
+    assert need("l4", Measured("l4", 99_000)) == Memory(0, 99_000 - BASE, "measured")
 
 
 def test_what_a_process_takes_on_a_gpu_is_not_taken_along_to_cores() -> None:
-    measured = {"l4": Memory(0, 1000, "measured")}
+    measured = Measured("l4", 1000)
     assert need("small", measured, isolation="Shared") == Memory(128, 1000 - 96, "estimated")
-    assert need("wide", measured, isolation="Shared") == Memory(3 * 128, 1000 - 96, "estimated")
+    assert need("wide", measured, isolation="Shared") == Memory(3 * 128, 3 * (1000 - 96), "estimated")
     assert need("t4", measured, isolation="Shared") == Memory(0, 1000, "estimated"), "they are alike"
+
+
+def test_what_several_copies_take_on_another_kind_is_divided_among_them() -> None:
+    measured = Measured("wide", 300, copies=3)
+    assert need("l4", measured, isolation="Shared") == Memory(512, (300 - 3 * 16) // 3, "estimated")
+    assert need("l4", measured, isolation="Shared", artifact_mebibytes=200) == Memory(512, 200, "estimated")
+    assert need("l4", measured, isolation="Shared", devicesPerReplica=2, artifact_mebibytes=200) == Memory(
+        2 * 512, 2 * 200, "estimated"
+    ), "each device has the whole of it"
+
+
+@pytest.mark.parametrize("isolation", ["Dedicated", "Shared"])
+@pytest.mark.parametrize(
+    ("pool", "devices", "copies"),
+    [("small", 1, 1), ("wide", 1, 3), ("small", 4, 4), ("l4", 1, 1), ("l4", 2, 2)],
+)
+def test_every_copy_in_a_slot_counts(isolation: str, pool: str, devices: int, copies: int) -> None:
+    """On cores each instance is a process with the model in it, and each device has an instance."""
+    found = need(pool, artifact_mebibytes=100, isolation=isolation, devicesPerReplica=devices)
+    assert found.model_mebibytes == copies * 300
+
+
+@pytest.mark.parametrize("devices", [1, 2, 4])
+@pytest.mark.parametrize("isolation", ["Dedicated", "Shared"])
+def test_more_devices_do_not_help_a_model_that_each_must_hold(isolation: str, devices: int) -> None:
+    for gibibytes, fits in ((10, False), (7, True)):
+        ask = ask_of(
+            "demo", "words", spec_of(isolation=isolation, devicesPerReplica=devices), 1, gibibytes << 30
+        )
+        margin = isolation == "Shared" and gibibytes == 7
+        found = plan(Problem((pool_of("l4", GPU),), (model_of(ask, {"l4": GPU}),)))
+        assert bool(found.servers) is (fits and not margin), gibibytes
+
+
+def test_what_was_measured_on_two_devices_is_divided_for_one() -> None:
+    """It may fit on one: the pods of two would never tell."""
+    on_two = Measured("l4", 40_000, copies=2)
+    assert need("l4", on_two) == Memory(0, 20_000 - BASE, "estimated")
+    assert need("l4", on_two, devicesPerReplica=2) == Memory(0, 40_000 - BASE, "measured")
+    assert need("l4", Measured("l4", 20_000), devicesPerReplica=2) == Memory(0, 40_000 - BASE, "estimated")
+    assert need("l4", on_two, memoryMebibytes=22_000) == Memory(0, 22_000 - BASE, "declared")
+
+
+def test_what_may_be_a_neighbours_is_called_an_estimate_and_no_less_than_declared() -> None:
+    grew = Measured("l4", 2000, source="estimated")
+    assert need("l4", grew, isolation="Shared") == Memory(0, 2000, "estimated")
+    assert need("l4", grew, isolation="Shared", memoryMebibytes=3000) == Memory(0, 3000, "declared")
+
+
+pools_ = st.sampled_from(["small", "wide", "l4", "t4"])
+
+
+@given(
+    st.lists(
+        st.builds(
+            Measured,
+            pools_,
+            st.integers(1, 1 << 24),
+            st.integers(1, 8),
+            st.sampled_from(["measured", "estimated"]),
+        ),
+        max_size=4,
+    ),
+    pools_,
+    st.sampled_from(["Shared", "Dedicated"]),
+    st.integers(1, 4),
+    st.integers(0, 30_000),
+)
+def test_nothing_like_it_is_ever_believed_to_take_less(
+    measured: list[Measured], pool: str, isolation: str, devices: int, declared: int
+) -> None:
+    """For each copy, and but for the slot of a pod on cores."""
+    found = need(pool, *measured, isolation=isolation, devicesPerReplica=devices, memoryMebibytes=declared)
+    of_pool = {"small": SMALL, "wide": WIDE, "l4": GPU, "t4": T4}[pool]
+    copies = copies_in(of_pool, devices)
+    exact = [one for one in measured if (one.pool, one.copies, one.source) == (pool, copies, "measured")]
+    base = 0 if isolation == "Shared" else BASE
+    slot = of_pool.memory_mebibytes * devices - BASE
+    if exact:
+        least = min(min(one.mebibytes for one in exact) - base, slot if of_pool.device.cpu else 1 << 40)
+    else:
+        cores = pool in ("small", "wide")
+        like = [one for one in measured if (one.pool in ("small", "wide")) is cores]
+        least = max((one.mebibytes * copies // one.copies - base * copies for one in like), default=0)
+        least = max(least, declared - base)
+    assert found.mebibytes >= max(least, 0)
+    assert (found.source == "measured") is bool(exact)

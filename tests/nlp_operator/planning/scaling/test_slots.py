@@ -16,7 +16,7 @@ from nlp_operator.api.objects import Obj
 from nlp_operator.api.spec import parse_pool
 from nlp_operator.planning.agent_report import AgentReport, ModelReport
 from nlp_operator.planning.scaling.instances import BARRED_SECONDS, Instances, InstancesState, decide
-from nlp_operator.planning.scaling.slots import CORES_SHARE, TWICE, Slot, begins_with, instances_of, room
+from nlp_operator.planning.scaling.slots import CORES_SHARE, TWICE, Slot, instances_of, room
 from nlp_operator.resources.server import ServedModel, server_config
 from tests.nlp_operator.making import DIGEST, NOW, make_gpu_pool, make_model, make_pool
 
@@ -328,9 +328,3 @@ def test_all_have_more_and_one_of_them_is_lost(became: dict[str, str], expected:
 def test_restarts_are_those_of_all_its_containers() -> None:
     pods = (make_pod(0, restarts=2), make_pod(1, restarts=1, ready="False"))
     assert found(pods=pods).ends == 3
-
-
-def test_a_pod_begins_with_an_instance_a_core() -> None:
-    assert begins_with(make_model(), make_pool(device={"type": "Cpu", "cpu": {"cores": "3"}})) == 3
-    assert begins_with(make_model(), None) == 0
-    assert begins_with(make_model(), make_pool(maxDevices="many")) == 0
