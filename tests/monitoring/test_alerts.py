@@ -295,6 +295,14 @@ CASES = (
         summary="Prometheus gets no metrics of the server pod demo/a.",
     ),
     Case(
+        "NLPServerUnscraped",
+        "11m",
+        bad={'up{job="nlp-system/team-nlp-operator-servers",namespace="demo",pod="a"}': "0x40"},
+        well={'up{job="nlp-system/mynlp-operator-servers",namespace="demo",pod="a"}': "0x40"},
+        labels={"job": "nlp-system/team-nlp-operator-servers", "namespace": "demo", "pod": "a"},
+        summary="Prometheus gets no metrics of the server pod demo/a.",
+    ),
+    Case(
         "NLPPoolUnusable",
         "11m",
         bad={'nlp_operator_pool_ready{pool="l4"}': "0x40"},

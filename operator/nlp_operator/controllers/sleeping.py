@@ -88,7 +88,7 @@ class Sleeping:
         proven = self._idle.get(key)
         return (
             proven is not None
-            and proven.seconds >= self._idle_seconds
+            and proven.holds(self._idle_seconds, self._clock.monotonic())
             and proven.since >= self._woken_at.get(key, -math.inf)
         )
 

@@ -120,6 +120,17 @@ async def up(*models: str, cluster: Dozing | None = None) -> Dozing:
     return cluster
 
 
+async def test_no_model_falls_asleep_by_a_proof_of_looks_that_stopped() -> None:
+    cluster = await up()
+    await cluster.nobody_asks(NOVELS)
+    cluster.now += 61
+    cluster.sleeping.wake_passes()
+    cluster.world.queue.add(model_key("demo", NOVELS), Priority.EDIT)
+    await cluster.settle()
+    assert cluster.replicas(NOVELS) == 1
+    assert cluster.condition(NOVELS)["reason"] == "Serving"
+
+
 async def test_a_model_falls_asleep_and_is_woken_and_keeps_its_ports() -> None:
     cluster = await up()
     port = port_in(cluster.slice(NOVELS))

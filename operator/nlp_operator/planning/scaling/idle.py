@@ -16,6 +16,9 @@ from nlp_operator.planning.scaling.signals import Unknown, Window
 
 STALE_SECONDS = 30.0
 """For how long a proof stands without news: a Prometheus may scrape every 15 s."""
+FORGOTTEN_SECONDS = 60.0
+"""For how long it holds without a look: looks are ten seconds apart, and what they find may be as old as
+that."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,10 @@ class Idle:
     @property
     def seconds(self) -> float:
         return max(self.until - self.since, 0.0)
+
+    def holds(self, seconds: float, now: float) -> bool:
+        """It is for so long, and it is of now: looks may have stopped."""
+        return self.seconds >= seconds and now - self.until <= FORGOTTEN_SECONDS
 
 
 def pods_of(pods: Iterable[Obj]) -> frozenset[tuple[str, int]]:

@@ -31,6 +31,7 @@ BELIEVED_COLD_START_SECONDS = 60.0
 """From the wish for a replica until it serves, until that is measured."""
 UNPRICED = 0.999
 START_SHARE = 0.9
+ENOUGH_STARTS = 10
 SHORTEST_START_SECONDS = 1.0
 """Timestamps are whole seconds."""
 LONGEST_START_SECONDS = 1800.0
@@ -169,13 +170,16 @@ def _place(known: Sequence[str], server: str) -> int:
 def cold_start_seconds(
     pods: Iterable[Obj], measured_for: Mapping[str, float] = MappingProxyType({})
 ) -> float:
-    """From the wish for a replica until it serves: what nine of ten of these took at most, and a belief while
-    none has. The one that measured its profile first was late for that, and none after it is."""
+    """From the wish for a replica until it serves: what nine of ten of these took at most, of fewer than ten
+    what half of them did, and a belief while none has. A pod that was not ready for a moment looks as if it
+    had begun until then, and of few it must not be the one that counts. The one that measured its profile
+    first was late for that, and none after it is."""
     found = ((_started_in(pod), measured_for.get(uid(pod), 0.0)) for pod in pods)
     took = sorted(
         max(seconds - late, SHORTEST_START_SECONDS) for seconds, late in found if seconds is not None
     )
-    return took[math.ceil(START_SHARE * len(took)) - 1] if took else BELIEVED_COLD_START_SECONDS
+    share = START_SHARE if len(took) >= ENOUGH_STARTS else 0.5
+    return took[math.ceil(share * len(took)) - 1] if took else BELIEVED_COLD_START_SECONDS
 
 
 def _started_in(pod: Obj) -> float | None:

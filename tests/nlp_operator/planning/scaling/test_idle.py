@@ -87,6 +87,20 @@ def looking(looks: int = 0) -> Looks:
     return made
 
 
+@pytest.mark.parametrize(
+    ("now", "holds"),
+    [
+        pytest.param(700.0, True, id="just looked at"),
+        pytest.param(755.0, True, id="a Prometheus is slow"),
+        pytest.param(761.0, False, id="nobody looks any more"),
+    ],
+)
+def test_a_proof_that_nobody_looks_after_holds_no_more(now: float, holds: bool) -> None:
+    proof = Idle(100.0, 700.0, POD)
+    assert proof.holds(600.0, now) == holds
+    assert not proof.holds(601.0, now)
+
+
 def test_proof_grows_with_every_look_from_the_second_on() -> None:
     looks = looking()
     assert [looks.look().seconds for _ in range(4)] == [0, 10, 20, 30]
