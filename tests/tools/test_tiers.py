@@ -32,7 +32,7 @@ def tree(tmp_path: Path) -> Path:
 
 def run(tree: Path, tier: str, *more: str) -> dict[str, int]:
     report = tree / "report.json"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     words = ["-p", "tools.tiers", "--tier", tier, "--tier-report", str(report), "-q", *more]
     subprocess.run(
         [sys.executable, "-m", "pytest", *words], cwd=tree, env=environment, capture_output=True, check=False
