@@ -26,7 +26,8 @@ from typing import Any
 
 import pytest
 
-TIERS = ("fast", "brain", "jobs", "triton", "cluster", "node", "faults", "gates")
+FAST = "fast"
+TIERS = (FAST, "brain", "jobs", "triton", "cluster", "node", "faults", "gates")
 """Of `make test`."""
 RELEASE = "release"
 """Of `make test-release`, before one is made."""
@@ -44,7 +45,14 @@ def tier_of(path: PurePath, marks: Collection[str]) -> str:
     folder = path.parts[0] if len(path.parts) > 1 else ""
     if folder in FOLDERS:
         return FOLDERS[folder]
-    return next((mark for mark in MARKS if mark in marks), "fast")
+    return next((mark for mark in MARKS if mark in marks), FAST)
+
+
+def may_hold(path: PurePath, text: str, tier: str) -> bool:
+    """Whether a file (relative to `tests/`) with this text can have tests of the tier. To import them all
+    takes a pytest 20 s; that of the tier `fast` does, and refuses those of which this would be wrong."""
+    folder = path.parts[0] if len(path.parts) > 1 else ""
+    return tier == FAST or FOLDERS.get(folder) == tier or f"mark.{tier}" in text
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -55,20 +63,46 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--tier-report", metavar="FILE", help="Write the numbers of the run to FILE, as JSON.")
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    tier = config.getoption("--tier")
+    if tier is None or not collection_path.match("test_*.py"):
+        return None
+    path, text = below_tests(collection_path, config.rootpath), collection_path.read_text(encoding="utf-8")
+    return None if may_hold(path, text, tier) else True
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     tier = config.getoption("--tier")
     if tier is None:
         return
-    of_tier = [
-        item for item in items if tier_of(below_tests(item.path, config.rootpath), marks_of(item)) == tier
-    ]
+    tiers = [tier_of(below_tests(item.path, config.rootpath), marks_of(item)) for item in items]
+    if tier == FAST:
+        refuse_hidden(items, tiers, config.rootpath)
+    of_tier = [item for item, its in zip(items, tiers, strict=True) if its == tier]
     files = set(files_of_part([item.path for item in of_tier], config.getoption("--part") or "1/1"))
     chosen = [item for item in of_tier if item.path in files]
     left = set(items) - set(chosen)
     items[:] = chosen
     if left:
         config.hook.pytest_deselected(items=list(left))
+
+
+def refuse_hidden(items: Sequence[pytest.Item], tiers: Sequence[str], root: Path) -> None:
+    """Tests that their tier would not find: nobody would run them."""
+    texts = {path: path.read_text(encoding="utf-8") for path in {item.path for item in items}}
+    hidden = {
+        (path, tier)
+        for path, tier in {(item.path, tier) for item, tier in zip(items, tiers, strict=True)}
+        if not may_hold(below_tests(path, root), texts[path], tier)
+    }
+    if hidden:
+        raise pytest.UsageError(*map(_said, sorted(hidden)))
+
+
+def _said(found: tuple[Path, str]) -> str:
+    path, tier = found
+    return f"{path} has a test of the tier {tier}, and `mark.{tier}` does not stand in it: write it there."
 
 
 def marks_of(item: pytest.Item) -> set[str]:

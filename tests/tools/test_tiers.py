@@ -30,13 +30,15 @@ def tree(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def pytest_of(tree: Path, tier: str, *more: str) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
+    command = [sys.executable, "-m", "pytest", "-p", "tools.tiers", "--tier", tier, "-q", *more]
+    return subprocess.run(command, cwd=tree, env=environment, capture_output=True, text=True, check=False)
+
+
 def run(tree: Path, tier: str, *more: str) -> dict[str, int]:
     report = tree / "report.json"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-    words = ["-p", "tools.tiers", "--tier", tier, "--tier-report", str(report), "-q", *more]
-    subprocess.run(
-        [sys.executable, "-m", "pytest", *words], cwd=tree, env=environment, capture_output=True, check=False
-    )
+    pytest_of(tree, tier, "--tier-report", str(report), *more)
     numbers: dict[str, int] = json.loads(report.read_text())
     return numbers
 
@@ -62,3 +64,22 @@ def test_parts_of_a_tier_have_each_of_its_files_once(tree: Path) -> None:
 
 def test_a_tier_without_tests_reports_zeroes(tree: Path) -> None:
     assert run(tree, "triton") == {"passed": 0, "failed": 0, "skipped": 0, "exit": 5}
+
+
+def test_only_files_that_can_have_tests_of_the_tier_are_imported(tree: Path) -> None:
+    (tree / "tests" / "cluster" / "test_dear.py").write_text("raise SystemExit('imported')\n")
+    (tree / "tests" / "test_server.py").write_text(
+        "import pytest\npytestmark = pytest.mark.triton\ndef test_good(): pass\n"
+    )
+    assert run(tree, "triton") == {"passed": 1, "failed": 0, "skipped": 0, "exit": 0}
+
+
+def test_a_test_that_its_tier_would_not_find_fails_the_fast_one(tree: Path) -> None:
+    (tree / "tests" / "test_hidden.py").write_text(
+        "import pytest\npytestmark = getattr(pytest.mark, 'tri' + 'ton')\ndef test_good(): pass\n"
+    )
+    done = pytest_of(tree, "fast")
+    assert done.returncode == pytest.ExitCode.USAGE_ERROR
+    assert (
+        "test_hidden.py has a test of the tier triton, and `mark.triton` does not stand in it" in done.stderr
+    )
