@@ -308,7 +308,7 @@ CASES = (
         bad={'nlp_operator_pool_ready{pool="l4"}': "0x40"},
         well={'nlp_operator_pool_ready{pool="l4"}': "1x40"},
         labels={"pool": "l4"},
-        summary="Nothing new is placed in pool l4.",
+        summary="Pool l4 is not used as its spec says.",
     ),
     Case(
         "NLPPoolPending",

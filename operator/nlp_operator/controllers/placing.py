@@ -37,6 +37,7 @@ from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.store import ObjectKey, Store
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.measured import Known, Setup, Took, believed, noted
+from nlp_operator.planning.nodes import Found, found_on
 from nlp_operator.planning.packing.planner import NOTHING, plan
 from nlp_operator.planning.packing.problem import Plan
 from nlp_operator.planning.packing.reading import Ask, ask_of
@@ -543,9 +544,9 @@ class Placing:
         return self._pools
 
 
-def facts_of(pool: Obj) -> tuple[int, int]:
+def facts_of(pool: Obj) -> tuple[int, Found]:
     """What placement follows from."""
-    return generation(pool), number(pool, "status", "memoryMebibytes")
+    return generation(pool), found_on(pool)
 
 
 def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:

@@ -4,8 +4,9 @@ DevicePool says."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 
-from nlp_operator.api.objects import Obj, labels, name
+from nlp_operator.api.objects import Obj, dig, labels, name, number
 from nlp_operator.api.spec import PoolSpec
 from nlp_operator.planning.violations import Violation
 
@@ -15,6 +16,29 @@ SHARED_SUFFIX = ".shared"
 """Of a resource's name, where the device plugin was told to rename what is shared."""
 
 STRATEGIES = {"time-slicing": "TimeSlicing", "mps": "MPS"}
+
+
+@dataclass(frozen=True)
+class Found:
+    """What newcomers of a pool are planned by beside its spec, as its status remembers it. Of what runs
+    nothing is taken for it: nodes come and go."""
+
+    memory_mebibytes: int = 0
+    """Of one device, by the node that says least; 0: the spec alone counts."""
+    most_on_node: int = 0
+    """Devices of the node that has most; 0: not known, or others may yet be made."""
+    nothing: bool = False
+    """Whether no node has any of its devices, and none is made on demand."""
+
+
+def found_on(pool: Obj) -> Found:
+    """A pool that was never counted has everything that its spec says."""
+    static = dig(pool, "spec", "provisioning", default="Static") == "Static"
+    return Found(
+        number(pool, "status", "memoryMebibytes"),
+        number(pool, "status", "devices", "mostOnNode") if static else 0,
+        static and dig(pool, "status", "devices", "present") == 0,
+    )
 
 
 def memory_of(spec: PoolSpec, nodes: Iterable[Obj]) -> int | None:

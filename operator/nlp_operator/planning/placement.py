@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from nlp_operator.api.objects import Obj, name
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.nodes import found_on
 from nlp_operator.planning.packing.bounds import counted, refusal, refusal_of_now
 from nlp_operator.planning.packing.explain import Explainer, Explanation
 from nlp_operator.planning.packing.problem import Model, Plan, Problem
@@ -64,7 +65,7 @@ def place(
     if share is None or share.ask != ask:
         return PENDING
     specs = readable_pools(pools)
-    problem = _problem(ask, specs)
+    problem = _problem(ask, pools, specs)
     if not ask.replicas and ask.shared:
         return NotPlaced(Violation("ScaledToZero", "No replica is wanted.", stalled=False))
     if not ask.replicas:
@@ -76,7 +77,7 @@ def place(
         limited = _told(share) if share.missing is not None else ""
         return Placed(
             tuple(Place(pool, specs[pool], count) for pool, count in share.places),
-            " ".join([_why_shared(problem, pools, share), *map(_undelivered, share.undelivered)]),
+            " ".join([_why_shared(problem, pools, share), *_waiting(problem, share)]),
             limited,
         )
     planned = dict(share.places)
@@ -90,14 +91,14 @@ def place(
     limited = _told(share) if share.missing is not None else ""
     if sum(one.replicas for one in there) < sum(planned.values()):
         limited = f"{limited} {_some_wait(places, planned)}".strip()
-    message = " ".join([_why(problem, pools, planned), *map(_undelivered, share.undelivered)])
+    message = " ".join([_why(problem, pools, planned), *_waiting(problem, share)])
     return Placed(there, message, limited)
 
 
 def unplaceable(ask: Ask, pools: Sequence[Obj]) -> Violation | None:
     """Why no pool would take the model, whatever else runs there; `None` when one would."""
     specs = readable_pools(pools)
-    problem = _problem(ask, specs)
+    problem = _problem(ask, pools, specs)
     (model,) = problem.models
     refused = {pool.name: refusal_of_now(problem, model, pool) for pool in problem.by_price}
     if any(one is None for one in refused.values()):
@@ -127,9 +128,10 @@ def _no_such_pool(missing: Sequence[str], known: Sequence[str]) -> str:
     )
 
 
-def _problem(ask: Ask, specs: Mapping[str, PoolSpec]) -> Problem:
+def _problem(ask: Ask, pools: Sequence[Obj], specs: Mapping[str, PoolSpec]) -> Problem:
     """Of this model alone."""
-    return Problem(tuple(pool_of(pool, spec) for pool, spec in specs.items()), (model_of(ask, specs),))
+    known = tuple(pool_of(name(one), specs[name(one)], found_on(one)) for one in pools if name(one) in specs)
+    return Problem(known, (model_of(ask, specs),))
 
 
 def _why(problem: Problem, pools: Sequence[Obj], places: Mapping[str, int]) -> str:
@@ -153,11 +155,19 @@ def _why_shared(problem: Problem, pools: Sequence[Obj], share: Share) -> str:
     return " ".join([*words, *_refusals(problem, pools, without={pool: 1})])
 
 
-def _undelivered(pool: str) -> str:
-    return (
+def _waiting(problem: Problem, share: Share) -> list[str]:
+    """Of each pool of it that has nothing to give."""
+    undelivered = [
         f"Pool {pool} has not delivered the devices it was asked for; replicas wait on there, for no other "
         "pool has a place."
-    )
+        for pool in share.undelivered
+    ]
+    return undelivered + [
+        f"No node has any of pool {pool}'s devices now; a replica that has no node yet waits for one there "
+        "(kubectl describe devicepool says why)."
+        for pool, _ in share.places
+        if problem.pool[pool].no_devices and pool not in share.undelivered
+    ]
 
 
 def _refusals(problem: Problem, pools: Sequence[Obj], without: Mapping[str, int] | tuple[()]) -> list[str]:

@@ -55,6 +55,7 @@ def plan_pool(
     pending = sum(devices_of(pod, spec) for pod in ours if not _node(pod))
     held = sum(devices_of(pod, spec) for pod in pods if _node(pod) in on_nodes and not is_over(pod))
     counts = {"present": present, "ours": running, "free": max(0, present - held), "pending": pending}
+    counts["mostOnNode"] = max((_devices(node, spec) for node in matching), default=0)
     conditions = _conditions(spec, selected, matching, present, now, back_off)
     plan = _plan(pool, conditions, counts, now, back_off)
     memory = _memory_found(pool, spec, matching)
@@ -64,10 +65,11 @@ def plan_pool(
 
 
 def _memory_found(pool: Obj, spec: PoolSpec, nodes: Sequence[Obj]) -> int | None:
-    """What stands in for a spec that says none. The last known holds while no node is there to say it."""
-    if number(pool, "spec", "memoryMebibytes"):
-        return None
-    return memory_of(spec, nodes) or spec.memory_mebibytes or None
+    """What stands in for a spec that says none, and goes before one that says more. The last known holds
+    while no node is there to say it."""
+    found = memory_of(spec, nodes) or number(pool, "status", "memoryMebibytes")
+    said = number(pool, "spec", "memoryMebibytes")
+    return None if not found or 0 < said <= found else found
 
 
 def _conditions(

@@ -13,9 +13,10 @@ from functools import cached_property
 from types import MappingProxyType
 
 from nlp_operator.api import names
-from nlp_operator.api.objects import Obj, labels, number
+from nlp_operator.api.objects import Obj, labels, name, number
 from nlp_operator.api.spec import PoolSpec
 from nlp_operator.planning.devices import devices_of_deployment
+from nlp_operator.planning.nodes import found_on
 from nlp_operator.planning.packing.bounds import admits
 from nlp_operator.planning.packing.explain import Explainer, Explanation
 from nlp_operator.planning.packing.ledger import dedicated_name
@@ -146,9 +147,10 @@ def pools_of(question: Question, specs: Mapping[str, PoolSpec]) -> tuple[Pool, .
     taken: dict[str, dict[str, int]] = {}
     for (pool, namespace), devices in question.taken.items():
         taken.setdefault(pool, {})[namespace] = devices
+    found = {name(one): found_on(one) for one in question.pools}
     return tuple(
-        pool_of(name, spec, backed_off=name in question.backed_off, taken=taken.get(name))
-        for name, spec in specs.items()
+        pool_of(pool, spec, found[pool], backed_off=pool in question.backed_off, taken=taken.get(pool))
+        for pool, spec in specs.items()
     )
 
 

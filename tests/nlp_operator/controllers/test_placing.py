@@ -17,8 +17,9 @@ from nlp_operator.controllers.world import World
 from nlp_operator.engine.store import ObjectKey
 from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.plan import Placement
+from nlp_operator.planning.pools import plan_pool
 from tests.nlp_operator.controllers.test_world import make_world
-from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
+from tests.nlp_operator.making import NOW, make_gpu_pool, make_model, make_node, make_pool
 
 CPU = make_pool("cpu", pricePerHour="0.1")
 L4 = make_gpu_pool("l4", price="0.8")
@@ -126,7 +127,7 @@ async def test_nothing_is_planned_again_while_nothing_changes() -> None:
     decision = world.placing.decision
     put_deployment(world, put_model(world, "novels"), "cpu", 4)
     await ask(world, "novels", 6)
-    world.stores["DevicePool"].put({**CPU, "status": {"devices": {"free": 3}}})
+    world.stores["DevicePool"].put({**CPU, "status": {"devices": {"present": 8, "free": 3}}})
     await world.placing.look()
     assert world.placing.decision is decision
     world.stores["DevicePool"].put(limited_to(3))
@@ -314,6 +315,37 @@ async def test_a_pod_that_no_node_can_hold_keeps_nobody_else_from_its_pool() -> 
     decision = world.placing.decision
     await world.placing.look()
     assert world.placing.decision is decision
+
+
+def counted(pool: Obj, *nodes: Obj) -> Obj:
+    """With the status that its own pass writes."""
+    return {**pool, "status": plan_pool(pool, list(nodes), [], NOW).status}
+
+
+async def test_a_pool_whose_nodes_go_keeps_what_runs_and_newcomers_prefer_others() -> None:
+    world = make(counted(CPU, make_node()), L4)
+    put_deployment(world, put_model(world, "novels"), "cpu", 1)
+    await started(world)
+    world.stores["DevicePool"].put(counted(CPU))
+    await ask(world, "novels")
+    await ask(world, "poems")
+    await ask(world, "plays", placement={"poolNames": ["cpu"]})
+    assert places(world, "novels") == {"cpu": 1}
+    assert places(world, "poems") == {"l4": 1}
+    assert places(world, "plays") == {"cpu": 1}, "it waits there"
+    world.stores["DevicePool"].put(counted(CPU, make_node()))
+    await ask(world, "letters")
+    kept = [places(world, one) for one in ("novels", "poems", "plays", "letters")]
+    assert kept == [{"cpu": 1}, {"l4": 1}, {"cpu": 1}, {"cpu": 1}], "nobody moves for it"
+
+
+async def test_a_start_before_anything_was_counted_takes_nothing_from_anybody() -> None:
+    for pool in (CPU, counted(CPU), {**CPU, "status": {"devices": {"present": 0, "mostOnNode": 0}}}):
+        world = make(pool, L4)
+        put_deployment(world, put_model(world, "novels"), "cpu", 1)
+        await started(world)
+        await ask(world, "novels")
+        assert places(world, "novels") == {"cpu": 1}
 
 
 async def test_a_back_off_outlives_the_process() -> None:

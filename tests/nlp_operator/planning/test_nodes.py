@@ -10,6 +10,7 @@ import pytest
 from nlp_operator.api.objects import Obj
 from nlp_operator.api.spec import parse_pool
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.nodes import Found, found_on
 from nlp_operator.planning.pools import plan_pool
 from tests.nlp_operator.making import NOW, make_node, make_pool
 
@@ -139,6 +140,38 @@ def test_memory_of_a_device_that_pods_share_is_a_share_each(sharing: str, resour
     assert status is not None
     assert status["memoryMebibytes"] == 7680
     assert reason_and_words(pool, make_gpu_node(**found)) == ("", "")
+
+
+def test_memory_of_which_nodes_say_less_than_the_spec_is_told_until_the_spec_is_right() -> None:
+    pool = make_gpus()
+    pool["status"] = plan_pool(pool, [make_gpu_node(gpu_memory="16000")], [], NOW).status
+    assert found_on(pool).memory_mebibytes == 16000
+    assert parse_pool(pool).memory_mebibytes == 24000, "of what runs nothing is taken"
+    pool["status"] = plan_pool(pool, [], [], NOW).status
+    assert found_on(pool).memory_mebibytes == 16000, "the last known, while there are no nodes"
+    pool["spec"]["memoryMebibytes"] = 16000
+    assert "memoryMebibytes" not in (plan_pool(pool, [], [], NOW).status or {})
+
+
+@pytest.mark.parametrize(
+    ("provisioning", "nodes", "expected"),
+    [
+        pytest.param("Static", [], Found(0, 0, True), id="no node"),
+        pytest.param("Static", [make_node("n1")], Found(0, 0, True), id="no device"),
+        pytest.param(
+            "Static", [make_gpu_node("n1"), make_node("n2")], Found(0, 4, False), id="one node of four"
+        ),
+        pytest.param("OnDemand", [], Found(), id="on demand none is normal"),
+        pytest.param("OnDemand", [make_gpu_node("n1")], Found(), id="on demand a larger one may be made"),
+    ],
+)
+def test_newcomers_are_planned_by_what_nodes_have(
+    provisioning: str, nodes: list[Obj], expected: Found
+) -> None:
+    pool = make_gpus(provisioning=provisioning)
+    assert found_on(pool) == Found(), "it was never counted"
+    pool["status"] = plan_pool(pool, nodes, [], NOW).status
+    assert found_on(pool) == expected
 
 
 def test_memory_that_the_spec_says_is_not_told_again() -> None:

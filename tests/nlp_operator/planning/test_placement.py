@@ -189,3 +189,24 @@ def test_memory_is_estimated_from_the_artifact_until_it_is_declared() -> None:
         "Pool cpu: a replica takes 3,328 MiB (estimated); 1 device there has 1,024 MiB."
     )
     assert places(placed(ask(artifact_bytes=big, serving={"memoryMebibytes": 900}), [CPU])) == {"cpu": 1}
+
+
+def test_a_place_in_a_pool_without_nodes_is_told_with_what_to_look_at() -> None:
+    empty = {**CPU, "status": {"devices": {"present": 0, "free": 0}}}
+    outcome = placed(ask(), [empty])
+    assert isinstance(outcome, Placed)
+    assert outcome.message.endswith(
+        "No node has any of pool cpu's devices now; a replica that has no node yet waits for one there (kubectl "
+        "describe devicepool says why)."
+    )
+    assert places(placed(ask(), [empty, A100])) == {"a100": 1}
+    assert places(placed(ask(), [empty, A100], running=runs("cpu"))) == {"cpu": 1}
+
+
+def test_a_model_that_is_too_large_for_every_node_is_told_which_memory_counts() -> None:
+    less = {**L4, "status": {"memoryMebibytes": 16_000}}
+    reason, message = refused(placed(ask(serving={"memoryMebibytes": 23_000}), [less]))
+    assert reason == "NoRoom"
+    assert (
+        "its nodes say that a device has 16,000 MiB, and not 24,000 as the pool does; 7,000 more" in message
+    )

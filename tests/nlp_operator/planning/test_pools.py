@@ -98,7 +98,13 @@ def test_one_taint_of_two_that_is_tolerated_is_not_enough() -> None:
 def test_pods_on_nodes_that_do_not_count_take_nothing_of_those_that_do() -> None:
     nodes = [make_node("a"), with_taints(make_node("gpu"), GPU)]
     pods = [make_server_pod("another", "gpu", cpu="3"), make_server_pod("cpu", "a")]
-    assert counts(make_pool(), nodes, pods) == {"present": 4, "ours": 1, "free": 3, "pending": 0}
+    assert counts(make_pool(), nodes, pods) == {
+        "present": 4,
+        "ours": 1,
+        "free": 3,
+        "pending": 0,
+        "mostOnNode": 4,
+    }
 
 
 def test_a_taint_named_as_the_resource_itself_is_one_that_clouds_tolerate_for_us() -> None:
@@ -127,7 +133,13 @@ def test_pods_count_as_ours_or_as_pending() -> None:
         make_server_pod("cpu", "node-1", phase="Failed"),
         make_server_pod("another", "node-1"),
     ]
-    assert counts(make_pool(), [make_node()], pods) == {"present": 4, "ours": 2, "free": 1, "pending": 1}
+    assert counts(make_pool(), [make_node()], pods) == {
+        "present": 4,
+        "ours": 2,
+        "free": 1,
+        "pending": 1,
+        "mostOnNode": 4,
+    }
 
 
 @pytest.mark.parametrize(

@@ -130,6 +130,52 @@ def spot_not_wanted(problem: Problem, model: Model, pool: Pool) -> Refusal | Non
     )
 
 
+def too_little_on_its_nodes(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    if pool.new_mebibytes == pool.memory_mebibytes:
+        return None
+    needed, there = problem.mebibytes(model, pool.name), problem.new_slot_mebibytes(pool, model.devices)
+    if needed <= there:
+        return None
+    return Refusal(
+        pool.name,
+        "TooLittleMemory",
+        f"Pool {pool.name}: its nodes say that a device has {pool.new_mebibytes:,} MiB, and not "
+        f"{pool.memory_mebibytes:,} as the pool does; {needed - max(there, 0):,} more are needed.",
+        f"the model took {needed - max(there, 0):,} MiB less",
+        needed,
+        max(there, 0),
+        "MiB",
+    )
+
+
+def too_many_for_a_node(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    if not pool.most_on_node or model.devices <= pool.most_on_node:
+        return None
+    return Refusal(
+        pool.name,
+        "NodesTooSmall",
+        f"Pool {pool.name}: no node there has {counted(model.devices, 'device')}, which one replica takes; "
+        f"the largest has {pool.most_on_node:,}.",
+        f"a node had {counted(model.devices, 'device')}, or spec.serving.devicesPerReplica were "
+        f"{pool.most_on_node} or lower",
+        model.devices,
+        pool.most_on_node,
+        "devices",
+    )
+
+
+def waited_in_vain(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    if pool.name not in model.undelivered:
+        return None
+    return Refusal(
+        pool.name,
+        "NotDelivered",
+        f"Pool {pool.name}: a pod of it waited there for a node in vain, and for a while it gets nothing new "
+        "there.",
+        "its pods found nodes there (kubectl describe one that waits)",
+    )
+
+
 CHECKS: tuple[_Check, ...] = (
     not_named,
     namespace_not_admitted,
@@ -161,6 +207,15 @@ def more_on_spot(model: Model, replicas: int) -> str:
     """What would let so many of its replicas be on spot pools."""
     least = min(-(-100 * replicas // max(model.replicas, 1)), 100)
     return f"spec.placement.spotPercent were {'100' if least == 100 else f'at least {least}'}"
+
+
+NEW_CHECKS: tuple[_Check, ...] = (too_little_on_its_nodes, too_many_for_a_node, waited_in_vain)
+"""What keeps more of it from being placed there, and takes nothing from what runs: it follows from what nodes
+are there now, and they come and go."""
+
+
+def gets_nothing_new(problem: Problem, model: Model, pool: Pool) -> bool:
+    return any(check(problem, model, pool) is not None for check in NEW_CHECKS)
 
 
 def refusal(problem: Problem, model: Model, pool: Pool) -> Refusal | None:

@@ -7,7 +7,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nlp_operator.api.names import shared_name
-from nlp_operator.planning.packing.bounds import CHECKS, Refusal, counted, more_on_spot, too_few_for_spot
+from nlp_operator.planning.packing.bounds import (
+    CHECKS,
+    NEW_CHECKS,
+    Refusal,
+    counted,
+    more_on_spot,
+    too_few_for_spot,
+)
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, group_of
 from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
@@ -40,8 +47,10 @@ _EASIEST = (
     "Split",
     "PriorityTooHigh",
     "TooLittleMemory",
+    "NodesTooSmall",
     "MemoryUnknown",
     "BackedOff",
+    "NoDevices",
     "NotDelivered",
     "NamespaceNotAdmitted",
 )
@@ -85,8 +94,10 @@ class Explainer:
 
     def _against(self, model: Model, pool: Pool) -> list[Refusal]:
         """Everything that speaks against one replica more there, the price apart."""
-        found = [one for check in CHECKS if (one := check(self.problem, model, pool)) is not None]
-        return found + self._own_rules(model, pool) + self._no_room(model, pool) + _not_now(model, pool)
+        found = [
+            one for check in (*CHECKS, *NEW_CHECKS) if (one := check(self.problem, model, pool)) is not None
+        ]
+        return found + self._own_rules(model, pool) + self._no_room(model, pool) + _closed(pool)
 
     def _own_rules(self, model: Model, pool: Pool) -> list[Refusal]:
         """What the model's replicas in other pools say about this one."""
@@ -192,7 +203,7 @@ class Explainer:
         return [
             one
             for one in servers.values()
-            if one.pool is pool and model.key not in one.members and one.free_mebibytes >= size
+            if one.pool is pool and model.key not in one.members and one.left_mebibytes >= size
         ]
 
     def _too_busy(self, model: Model, pool: Pool) -> Refusal | None:
@@ -388,21 +399,9 @@ class Explainer:
         return "No pool is cheaper."
 
 
-def _not_now(model: Model, pool: Pool) -> list[Refusal]:
-    """What the pool did lately."""
-    found = []
-    if pool.name in model.undelivered:
-        found.append(
-            Refusal(
-                pool.name,
-                "NotDelivered",
-                f"Pool {pool.name}: a pod of it waited there for a node in vain, and for a while it gets "
-                "nothing new there.",
-                "its pods found nodes there (kubectl describe one that waits)",
-            )
-        )
-    elif pool.backed_off:
-        found.append(
+def _closed(pool: Pool) -> list[Refusal]:
+    if pool.backed_off:
+        return [
             Refusal(
                 pool.name,
                 "BackedOff",
@@ -410,8 +409,18 @@ def _not_now(model: Model, pool: Pool) -> list[Refusal]:
                 "other place is placed there for now.",
                 "the pool delivered again",
             )
-        )
-    return found
+        ]
+    if pool.no_devices:
+        return [
+            Refusal(
+                pool.name,
+                "NoDevices",
+                f"Pool {pool.name}: no node has any of its devices now, and only what has no other place is "
+                "placed there (kubectl describe devicepool says why).",
+                "a node had its devices",
+            )
+        ]
+    return []
 
 
 def percent(part: int, whole: int) -> str:

@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 
+from nlp_operator.planning.packing.bounds import gets_nothing_new
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer
 from nlp_operator.planning.packing.planner import plan
@@ -57,7 +58,7 @@ class Room:
         more = replicas - server.replicas
         if more <= 0:
             return True
-        if any(server.pool.name in one.undelivered for one in server.members.values()):
+        if any(gets_nothing_new(self.ledger.problem, one, server.pool) for one in server.members.values()):
             return False
         return self._within_limit(server.pool, server.group[0], more * server.group[2])
 
@@ -92,12 +93,14 @@ class Room:
         return {home.name: self.ledger.granted(model)} if home is not None else {}
 
     def _most_in(self, home: SharedServer, model: Model) -> int:
-        if home.pool.name in model.undelivered:
+        if gets_nothing_new(self.ledger.problem, model, home.pool):
             return home.replicas
         return home.replicas + self.ledger.room_again(home.pool, home.group[0], home.group[2])
 
     def _may_grow(self, model: Model, pool: Pool, here: int, replicas: int) -> bool:
-        if pool.name in model.undelivered or (pool.closed and self._has_room_elsewhere(model)):
+        if gets_nothing_new(self.ledger.problem, model, pool):
+            return False
+        if pool.closed and self._has_room_elsewhere(model):
             return False
         counts = self.ledger.dedicated.get(model.key, {})
         if not lies_as_it_may(self.ledger.problem, model, {**counts, pool.name: replicas}):

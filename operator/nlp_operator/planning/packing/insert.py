@@ -166,7 +166,7 @@ def seat_in(ledger: Ledger, model: Model, server: SharedServer) -> _Seat | None:
     """`None`: there is no memory for it."""
     pool = server.pool
     size = ledger.mebibytes(model, pool.name)
-    left = server.capacity_mebibytes - server.used_mebibytes - size
+    left = server.left_mebibytes - size
     if left < 0 or not ledger.admitted(model, pool):
         return None
     replicas = server.replicas

@@ -11,7 +11,7 @@ import itertools
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
-from nlp_operator.planning.packing.bounds import admits
+from nlp_operator.planning.packing.bounds import admits, gets_nothing_new
 from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem, Server
 
 Group = tuple[str, str, int]
@@ -40,6 +40,12 @@ class SharedServer:
     @property
     def free_mebibytes(self) -> int:
         return self.capacity_mebibytes - self.used_mebibytes
+
+    @property
+    def left_mebibytes(self) -> int:
+        """For others: nodes may say less than the pool does."""
+        less = (self.pool.memory_mebibytes - self.pool.new_mebibytes) * self.group[2]
+        return self.free_mebibytes - less
 
     @property
     def wanted(self) -> int:
@@ -167,13 +173,13 @@ class Ledger:
 
     def room_for(self, model: Model, pool: Pool) -> int:
         """Replicas of a model that it may get there."""
-        if pool.name in model.undelivered:
+        if gets_nothing_new(self.problem, model, pool):
             return 0
         return self.room(pool, model.namespace, model.devices)
 
     def room_of(self, model: Model, pool: Pool) -> int:
         """Of a dedicated model: what it is to leave there is its own again when it gets anything there."""
-        if pool.name in model.undelivered or (pool.closed and not self.closed_too):
+        if (pool.closed and not self.closed_too) or gets_nothing_new(self.problem, model, pool):
             return 0
         left = self.leaving.get(model.key, {}).get(pool.name)
         own = left.replicas * left.devices if left is not None else 0

@@ -64,7 +64,7 @@ class _Batch:
     def fill(self, pool: Pool, seed: int) -> list[int]:
         """What lies in a slot of the pool with this one."""
         model = self.models[seed]
-        memory = self.ledger.problem.slot_mebibytes(pool, model.devices)
+        memory = self.ledger.problem.new_slot_mebibytes(pool, model.devices)
         busy = self.ledger.problem.settings.busy_millis * model.devices
         items = [one for one in self.items[pool.name] if self.alive[one.number]]
         self.items[pool.name] = items

@@ -64,6 +64,13 @@ class Pool:
     """Its nodes may be taken away at short notice. A pool of which some may counts as one."""
     backed_off: bool = False
     """It did not deliver: what it has stays, and only what has no other place is placed there."""
+    no_devices: bool = False
+    """No node has any of its devices now, and none is made on demand: as above."""
+    found_mebibytes: int = 0
+    """Of one device, where its nodes say less than `memory_mebibytes`: what counts for what is placed there
+    from now on; 0: they do not."""
+    most_on_node: int = 0
+    """Devices of the node that has most, and so of a pod that is placed there from now on; 0: not known."""
     namespaces: Mapping[str, NamespaceLimit] = field(default_factory=dict)
     """Who may use it. Empty: everybody."""
     taken: Mapping[str, int] = field(default_factory=dict)
@@ -72,7 +79,12 @@ class Pool:
     @property
     def closed(self) -> bool:
         """Whether only what has no other place is placed there."""
-        return self.backed_off
+        return self.backed_off or self.no_devices
+
+    @property
+    def new_mebibytes(self) -> int:
+        """Of one device, for what is placed there from now on."""
+        return min(self.memory_mebibytes, self.found_mebibytes or self.memory_mebibytes)
 
 
 @dataclass(frozen=True)
@@ -169,6 +181,10 @@ class Problem:
     def slot_mebibytes(self, pool: Pool, devices: int) -> int:
         """For models, once the server itself has its part."""
         return pool.memory_mebibytes * devices - pool.server_mebibytes
+
+    def new_slot_mebibytes(self, pool: Pool, devices: int) -> int:
+        """The same for what is placed there from now on."""
+        return pool.new_mebibytes * devices - pool.server_mebibytes
 
 
 @dataclass(frozen=True, order=True)

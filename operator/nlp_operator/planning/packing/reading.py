@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from nlp_operator.api.names import hash8
 from nlp_operator.api.spec import ModelSpec, PoolSpec, ServerPod
+from nlp_operator.planning.nodes import Found
 from nlp_operator.planning.packing.problem import Memory, MemorySource, Model, NamespaceLimit, Need, Pool
 from nlp_operator.resources.manifests import canonical_json
 from nlp_operator.resources.server import instances_on
@@ -110,9 +111,14 @@ def shape_of(spec: ModelSpec) -> str:
 
 
 def pool_of(
-    name: str, spec: PoolSpec, *, backed_off: bool = False, taken: Mapping[str, int] | None = None
+    name: str,
+    spec: PoolSpec,
+    found: Found = Found(),  # noqa: B008 - frozen
+    *,
+    backed_off: bool = False,
+    taken: Mapping[str, int] | None = None,
 ) -> Pool:
-    """`taken`: devices that nobody plans about, by namespace."""
+    """`found`: what its nodes have; `taken`: devices that nobody plans about, by namespace."""
     return Pool(
         name=name,
         memory_mebibytes=spec.memory_mebibytes,
@@ -121,6 +127,9 @@ def pool_of(
         server_mebibytes=BASE_MEBIBYTES,
         spot=spec.spot != "Never",
         backed_off=backed_off,
+        no_devices=found.nothing,
+        found_mebibytes=found.memory_mebibytes,
+        most_on_node=found.most_on_node,
         namespaces={
             one.name: NamespaceLimit(one.max_devices, one.highest_priority) for one in spec.namespaces
         },

@@ -134,6 +134,22 @@ def test_a_pool_without_time_is_refused_for_that() -> None:
             id="name",
         ),
         pytest.param(
+            make_pool("t4", found_mebibytes=500),
+            make_model(mebibytes=800),
+            "Pool t4: its nodes say that a device has 500 MiB, and not 1,000 as the pool does; 300 more are "
+            "needed.",
+            "Nearest: pool t4 would take a replica more if the model took 300 MiB less.",
+            id="nodes say less memory",
+        ),
+        pytest.param(
+            make_pool("t4", most_on_node=1),
+            make_model(devices=2),
+            "Pool t4: no node there has 2 devices, which one replica takes; the largest has 1.",
+            "Nearest: pool t4 would take a replica more if a node had 2 devices, or "
+            "spec.serving.devicesPerReplica were 1 or lower.",
+            id="nodes too small",
+        ),
+        pytest.param(
             make_pool("t4"),
             make_model(undelivered=("t4",)),
             "Pool t4: a pod of it waited there for a node in vain, and for a while it gets nothing new "

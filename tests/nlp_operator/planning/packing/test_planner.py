@@ -349,13 +349,34 @@ def test_a_pool_that_backed_off_keeps_what_runs_and_sends_the_rest_elsewhere() -
 
 
 @pytest.mark.parametrize("kind", [make_model, make_shared])
-def test_what_has_no_other_place_is_placed_where_the_pool_backed_off(kind: Callable[..., Model]) -> None:
+@pytest.mark.parametrize("why", ["backed_off", "no_devices"])
+def test_what_has_no_other_place_is_placed_in_a_closed_pool(kind: Callable[..., Model], why: str) -> None:
     """Its pods wait; the first that gets a node shows that the pool delivers."""
-    closed, small = replace(CHEAP, backed_off=True), SMALL
+    closed, small = make_pool("cheap", price_micros=100_000, **{why: True}), SMALL
     models = [kind("a", 900, priority=300), kind("b", 900)]
     found = plan(make_problem([closed, small], models))
     assert places(found) == {"a": {"dear": 1}, "b": {"cheap": 1}}
     assert plan(make_problem([closed, small], models), found) == found
+
+
+def test_newcomers_are_planned_with_the_memory_that_nodes_say_and_what_runs_stays() -> None:
+    less = replace(CHEAP, found_mebibytes=600)
+    models = [make_model("a", 900), make_shared("b", 500), make_shared("c", 400)]
+    running = plan(make_problem([CHEAP], models))
+    found = plan(make_problem([less, DEAR], [*models, make_model("d", 900), make_shared("e", 90)]), running)
+    assert {one for one in found.servers if one.pool == "cheap"} >= set(running.servers)
+    assert places(found)["d"] == {"dear": 1}
+    assert together(found) == [["b", "c"], ["e"]]
+    assert plan(make_problem([less], [make_model("d", 900)])).missing == {"team/d": 1}
+
+
+def test_a_replica_goes_only_where_a_node_has_its_devices() -> None:
+    model = make_model("a", devices=2)
+    running = plan(make_problem([CHEAP], [model]))
+    small = replace(CHEAP, most_on_node=1)
+    assert places(plan(make_problem([small, DEAR], [model]))) == {"a": {"dear": 1}}
+    assert places(plan(make_problem([small, DEAR], [model]), running)) == {"a": {"cheap": 1}}, "it runs there"
+    assert plan(make_problem([small], [model])).missing == {"team/a": 1}
 
 
 def test_a_shared_model_does_not_move_into_a_pool_that_backed_off_for_replicas_that_it_lacks() -> None:

@@ -41,9 +41,14 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
             wrong.append(f"{server.name} holds models that must be apart")
         if not server.shared and len(members) != 1:
             wrong.append(f"{server.name} is dedicated and holds several models")
-        grew = server.devices * server.replicas > _devices_in(before, server)
-        if grew and all(pool.name in one.undelivered for one in members):
-            wrong.append(f"{server.name} grew where its models waited in vain")
+        if server.devices * server.replicas > _devices_in(before, server):
+            if all(pool.name in one.undelivered for one in members):
+                wrong.append(f"{server.name} grew where its models waited in vain")
+            if 0 < pool.most_on_node < server.devices:
+                wrong.append(f"{server.name} grew where no node holds it")
+        new = not any(one.name == server.name and {*server.models} <= {*one.models} for one in before.servers)
+        if new and memory > pool.new_mebibytes * server.devices - pool.server_mebibytes:
+            wrong.append(f"{server.name} got something new beyond what nodes say of {pool.name}")
         for one in members:
             limit = pool.namespaces.get(one.namespace)
             if pool.namespaces and limit is None:
