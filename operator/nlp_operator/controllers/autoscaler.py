@@ -363,13 +363,14 @@ class Autoscaler:
                     report.trouble(),
                     self._role(key, spec),
                     spec.scaling.highest,
+                    spec.scaling.max_replicas is not None,
                     self._stuck.get(decision.name, 0),
                     self._head_room.busy_millis(decision.name) if decision.name in seen.homes else None,
                     self._head_room.busy_at(decision.name) if decision.name in seen.homes else 0.0,
                 )
                 found.told[key] = told = tell(self._told.get(key), known, now)
                 if known.role == "Acts":
-                    found.bearable[key] = early.bearable(decision, wanted.target_seconds)
+                    found.bearable[key] = early.bearable(decision)
                 self._announce(model, known, self._told.get(key), told)
             elif key in self._failed and key in self._told:
                 found.told[key] = self._told[key]

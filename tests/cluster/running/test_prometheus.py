@@ -16,8 +16,8 @@ from tests.cluster.running.rig import make_pool, until
 from tests.monitoring.manifests import Query, fault_of, page_of, queries, rules
 
 BUSY, QUIET = 25.0, 2.0
-HURRIED = {"quantile": "0.95", "milliseconds": 100}
-"""Less than a request takes: all are late."""
+HURRIED = {"quantile": "0.95", "milliseconds": 80}
+"""Less than a request takes: all are late, with any number of replicas."""
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_models_follow_the_load_that_prometheus_tells_and_the_dashboards_show_it
         scene.wait_ready(model, seconds=60)
     until(lambda: signals.replicas("novels") >= 3, "more replicas of novels", seconds=90)
     assert scene.wait_for("novels", "SignalsAvailable", "True", "Measured", seconds=60)
-    assert scene.wait_for("hurried", "ScaleLimited", "True", "MaxReplicas", seconds=90)
+    assert scene.wait_for("hurried", "ScaleLimited", "True", "Ineffective", seconds=90)
     asked = [query for query in queries() if query.pages == {"operator"}]
     assert len(asked) > 50
 
@@ -83,9 +83,9 @@ def test_nlpctl_shows_the_load_and_how_the_model_was_scaled(
     assert shown["unread"] == []
     hurried, novels = shown["models"]
     assert (hurried["model"], novels["model"]) == ("hurried", "novels"), "who is late comes first"
-    assert hurried["scaleLimited"] == "MaxReplicas"
+    assert hurried["scaleLimited"] == "Ineffective"
     assert hurried["lateShare"] == pytest.approx(1.0)
-    assert (hurried["quantile"], hurried["targetSeconds"]) == (0.95, 0.1)
+    assert (hurried["quantile"], hurried["targetSeconds"]) == (0.95, 0.08)
     assert 0.1 < novels["latencySeconds"] < 0.15
     assert novels["readyReplicas"] == novels["replicas"] == novels["wantedReplicas"] >= 3
     assert novels["lateShare"] == 0

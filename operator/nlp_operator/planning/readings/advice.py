@@ -126,6 +126,8 @@ class Known:
     role: Role = "Advises"
     highest: int = 0
     """Replicas that the spec allows."""
+    bounded: bool = True
+    """By its maxReplicas; else it has none."""
     stuck: int = 0
     """Replicas that are not ready, where none has become so for too long."""
     busy_millis: int | None = None
@@ -340,8 +342,9 @@ def _limited(known: Known, took: float | None) -> Condition | None:
         return None
     if known.stuck:
         return Condition(SCALE_LIMITED, "True", "NotBecomingReady", _not_ready(known))
-    if "useless" in clips:
-        return Condition(SCALE_LIMITED, "True", "Ineffective", f"No replica is added: {clips['useless']}")
+    if decision.futile:
+        why = f"Requests are late, and more replicas do not help: {_small(decision.futile)}"
+        return Condition(SCALE_LIMITED, "True", "Ineffective", why)
     if decision.refused:
         why = (
             f"{_replicas(decision.wish)} would be right, and there is no room for more in {decision.refused}."
@@ -350,9 +353,23 @@ def _limited(known: Known, took: float | None) -> Condition | None:
     if "pending" in clips:
         return Condition(SCALE_LIMITED, "True", "PodsPending", f"No replica is added: {clips['pending']}")
     if decision.total >= known.highest and took is not None and took > known.wanted.target_seconds:
-        why = f"spec.scaling.maxReplicas allows {_replicas(known.highest)}, and requests are late with them."
-        return Condition(SCALE_LIMITED, "True", "MaxReplicas", why)
+        return Condition(SCALE_LIMITED, "True", "MaxReplicas", _at_most(known))
     return None
+
+
+def _small(sentence: str) -> str:
+    return sentence[:1].lower() + sentence[1:]
+
+
+def _at_most(known: Known) -> str:
+    late = f"and requests are late with {'it' if known.highest == 1 else 'them'}."
+    if known.bounded:
+        return f"spec.scaling.maxReplicas allows {_replicas(known.highest)}, {late}"
+    return f"spec.scaling has no maxReplicas, so there {_are(known.highest)}, {late}"
+
+
+def _are(count: int) -> str:
+    return f"{'is' if count == 1 else 'are'} {_replicas(count)}"
 
 
 def _not_ready(known: Known) -> str:

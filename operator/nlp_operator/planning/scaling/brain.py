@@ -26,6 +26,13 @@ from nlp_operator.planning.scaling.signals import Counted, Sample, Unknown, Wind
 MOST_REPLICAS = 10_000
 """The API allows a thousand."""
 MOST_INSTANCES, MOST_DEVICES = 1_000, 64
+BEYOND = 1.1
+"""A request that takes so much longer than its target, executed by itself, is late whatever is done; until it
+takes less than the target."""
+BEYOND_ALLOWS = 2.0
+"""Then replicas are counted for a target of so many times what it takes: nobody waits for long."""
+OVERLOADED = 0.9
+"""From this share of what its replicas bear on, who is late is so for want of more."""
 CLOCK_SECONDS = 300.0
 """A clock that is further back than this was set anew."""
 
@@ -127,6 +134,8 @@ class ModelMemory:
     lately: Lately = field(default_factory=Lately)
     newest: Lately = field(default_factory=Lately)
     instances: InstancesState = field(default_factory=InstancesState)
+    beyond: bool = False
+    """A request takes longer than its target by itself."""
 
 
 @dataclass
@@ -157,7 +166,7 @@ class Decision:
     refusals: Mapping[str, str]
     """By pool: why it had no room for what was wanted; empty when all was given. See `Allocation.refused`."""
     given: ModelInput
-    """What was known, without the sample."""
+    """What was known, without the sample; its target is the one that replicas were counted for."""
     request: allocator.Request
     """What it asked the allocator for."""
     late_share: float
@@ -168,6 +177,8 @@ class Decision:
     """In each replica."""
     counted: int = 1
     """Of these, as many as are at work or soon will be."""
+    futile: str = ""
+    """Why requests are late whatever the number of replicas; empty: more may help, or none is."""
 
     @property
     def at_a_time(self) -> int:
@@ -201,6 +212,7 @@ class Decision:
             "late_share": self.late_share,
             "asked": _plain(self.request),
             "allocator": [asdict(move) for move in self.moves],
+            "futile": self.futile,
             "refused": dict(self.refusals),
             "scarcity": dict(self.scarcity),
         }
@@ -224,6 +236,7 @@ class _Judged:
     late_share: float
     instances: int
     counted: int
+    futile: str
 
 
 def decide(
@@ -425,8 +438,9 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
     kept = _memory_of(memory, given, now, settings)
     signal = _look(kept, given, now, settings)
     if isinstance(signal, Window):
-        _learn(kept, signal, settings)
-    curve = kept.capacity.curve
+        _learn(kept, given, signal, settings)
+    curve, wanted_seconds = kept.capacity.curve, given.target_seconds
+    given = replace(given, target_seconds=_counted_for(kept, given))
     current = sum(given.current.values())
     had = given.instances.at_a_time(given.instances.working)
     forecast = _forecast(kept, given, curve, signal, now, had)
@@ -450,17 +464,21 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
             load,
             max(now - kept.demand.last_seen, 0.0),
             bool(kept.leaving),
+            _keeps(kept, given, curve, forecast, had, settings),
+            given.quantile,
         ),
         now,
         settings.guard,
     )
+    futile = _futile(kept, wanted_seconds, load, bounds)
     weight = _weight(kept, given, settings)
     if forecast is None:
         # Nothing is known of the load: it keeps what it has, whatever others need.
         held = min(max(current, bounds.lowest), bounds.highest)
-        bounds = Bounds(held, held, bounds.clips)
+        bounds = replace(bounds, lowest=held, highest=held)
         request = allocator.Request(given.name, [0.0], [0.0], given.offers, given.current, held, held)
-        return _Judged(given, signal, curve, None, bounds, request, -1, kept.lately.share, count, counted)
+        late_share = kept.lately.share
+        return _Judged(given, signal, curve, None, bounds, request, -1, late_share, count, counted, futile)
     most = _most(given, curve, forecast, current, at_a_time)
     soon = _costs(curve, forecast.rates, given.target_seconds, most, weight, at_a_time)
     # A replica that is given away is missed at once: by the load of this moment, and by that of the next
@@ -488,7 +506,8 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         given.planned,
     )
     wish = _wish(soon, given, settings)
-    return _Judged(given, signal, curve, forecast, bounds, request, wish, kept.lately.share, count, counted)
+    late_share = kept.lately.share
+    return _Judged(given, signal, curve, forecast, bounds, request, wish, late_share, count, counted, futile)
 
 
 def _instances(
@@ -525,13 +544,59 @@ def _look(kept: ModelMemory, given: ModelInput, now: float, settings: Settings) 
     return signals.between(before, counted, given.ready)
 
 
-def _learn(kept: ModelMemory, window: Window, settings: Settings) -> None:
+def _learn(kept: ModelMemory, given: ModelInput, window: Window, settings: Settings) -> None:
     kept.capacity = capacity.observe(
         kept.capacity, Executions(window.batches, window.items, window.busy_seconds), window.seconds
     )
     demand.observe(kept.demand, window.start, window.end, window.offered)
+    before, kept.beyond = kept.beyond, _is_beyond(kept, given)
+    if kept.beyond:  # that all are late says nothing of what it lacks, nor did it before that was known
+        window = replace(window, late=0.0)
+        kept.lately, kept.newest = (kept.lately, kept.newest) if before else (Lately(), Lately())
     kept.lately.add(window, settings.uneven_seconds)
     kept.newest.add(window, settings.starving_seconds)
+
+
+def _is_beyond(kept: ModelMemory, given: ModelInput) -> bool:
+    """Whether a request takes longer than its target by itself, in the fastest pool that it may run in."""
+    alone = kept.capacity.alone_seconds
+    if alone is None:
+        return kept.beyond
+    fastest = max((offer.speed for offer in given.offers), default=1.0)
+    return alone / fastest > given.target_seconds * (1.0 if kept.beyond else BEYOND)
+
+
+def _counted_for(kept: ModelMemory, given: ModelInput) -> float:
+    """The target that replicas are counted for."""
+    alone = kept.capacity.alone_seconds
+    if not kept.beyond or alone is None:
+        return given.target_seconds
+    return max(given.target_seconds, BEYOND_ALLOWS * alone)
+
+
+def _keeps(
+    kept: ModelMemory,
+    given: ModelInput,
+    curve: ServiceCurve,
+    forecast: Forecast | None,
+    at_a_time: int,
+    settings: Settings,
+) -> bool:
+    """Whether its ready replicas should keep its target; asked of a model that was late lately."""
+    late = 1.0 - given.quantile
+    if forecast is None or kept.newest.share <= late + settings.guard.late_margin:
+        return False
+    count = given.ready * at_a_time
+    return capacity.late_shares(curve, forecast.recent, given.target_seconds, count)[-1] <= late
+
+
+def _futile(kept: ModelMemory, wanted_seconds: float, load: float, bounds: Bounds) -> str:
+    """`load`: of what its replicas can bear; NaN: not known."""
+    alone = kept.capacity.alone_seconds
+    if kept.beyond and alone is not None and load < OVERLOADED:
+        took, wanted = 1000 * alone, 1000 * wanted_seconds
+        return f"A request takes {took:,.0f} ms by itself, where {wanted:,.0f} are wanted."
+    return bounds.useless
 
 
 def _forecast(
@@ -640,6 +705,7 @@ def _decision(
         {offer.pool: scarcity.get(offer.pool, 0.0) for offer in one.given.offers},
         one.instances,
         one.counted,
+        one.futile,
     )
 
 

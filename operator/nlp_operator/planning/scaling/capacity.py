@@ -162,16 +162,34 @@ class CapacityEstimate:
         size, time = self.sum_size / self.weight, self.sum_time / self.weight
         believed = self.prior.seconds(size)
         trust = 1.0 if self.refuted else min(self.sum_size / PRIOR_REQUESTS, 1.0)
-        spread = self.sum_size_squared / self.weight - size * size
         scaled = self.prior.scaled((time / believed) ** trust)
         if self.refuted and self.prior.max_batch > 1 and time > believed:
             # Long requests, measured by short examples: what is theirs is taken anew by each of a batch.
             scaled = replace(self.prior, item_seconds=(time - self.prior.base_seconds) / size)
-        if self.prior.max_batch <= 1 or spread < 0.05 * size * size:
+        if self.prior.max_batch <= 1 or not self._sizes_vary:
             return scaled
-        slope = (self.sum_time_size / self.weight - size * time) / spread
+        slope = (self.sum_time_size / self.weight - size * time) / self._spread
         slope = min(max(slope, 0.0), time / size)  # neither part of a batch's time is negative
         return replace(scaled, base_seconds=max(time - slope * size, 1e-6), item_seconds=slope)
+
+    @property
+    def alone_seconds(self) -> float | None:
+        """What a request takes that is executed by itself, where that was measured well: by the prior, or by
+        full batches alone, nobody can tell."""
+        if self.weight <= 0 or not (self.refuted or self.sum_size >= PRIOR_REQUESTS):
+            return None
+        if self.prior.max_batch > 1 and self.sum_size > ALIKE * self.weight and not self._sizes_vary:
+            return None
+        return self.curve.seconds(1)
+
+    @property
+    def _spread(self) -> float:
+        return self.sum_size_squared / self.weight - (self.sum_size / self.weight) ** 2
+
+    @property
+    def _sizes_vary(self) -> bool:
+        """Enough to tell a batch's own time from that of each request in it."""
+        return self._spread >= 0.05 * (self.sum_size / self.weight) ** 2
 
     def is_of_another_size(self, size: float) -> bool:
         """Whether batches of this mean size are unlike all that were measured; not, where none were."""

@@ -17,13 +17,13 @@ from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Se
 from nlp_operator.planning.scaling.instances import BEYOND_CHANCE
 
 
-def bearable(decision: Decision, target_seconds: float) -> float:
+def bearable(decision: Decision) -> float:
     """Requests a second that the replicas bear that were decided on; infinite where a look could add none."""
     grows = decision.instances < decision.given.instances.most
     grows = grows or not (decision.refused or decision.total >= decision.bounds.highest)
     if decision.forecast is None or not grows:
         return math.inf
-    return decision.total * decision.at_a_time * decision.curve.throughput(target_seconds)
+    return decision.total * decision.at_a_time * decision.curve.throughput(decision.given.target_seconds)
 
 
 def exceeds(rate: float, seconds: float, bearable_rate: float) -> bool:

@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 
 from nlp_operator.planning.scaling.signals import Unknown, Window
 
+FEWEST_ANSWERS = 10
+"""Of fewer no share of late ones is told."""
+CALM_HALF_LIFE_SECONDS = 60.0
+"""What is left of a backlog is late for some looks after the load is borne again."""
+
 
 @dataclass(frozen=True)
 class GuardSettings:
@@ -33,6 +38,10 @@ class GuardSettings:
     """For so long after the last observation of the load a forecast may still make a model larger."""
     useless_share: float = 0.5
     """More replicas are of no use when so many requests are late at less than half the load they can bear."""
+    calm_seconds: float = 120.0
+    """Nor when it should be in time by its load and its speed, and is not for so long."""
+    late_margin: float = 0.1
+    """That is, so much more of its requests are late than its target allows."""
     turns_seconds: float = 1800.0
     """Half-life of what is remembered of changes of direction."""
 
@@ -59,6 +68,11 @@ class GuardState:
     worthy: deque[tuple[float, float]] = field(default_factory=deque)
     """When how much, in reference replicas, was worth its price."""
     useless_since: float = math.inf
+    calm_since: float = math.inf
+    """Since when it should be in time, and nothing is under way that could mend it."""
+    calm_late: float = 0.0
+    calm_answered: float = 0.0
+    """Requests since then; what is long ago counts less and less."""
     recent_most: int = 0
     recent_until: float = -math.inf
 
@@ -82,6 +96,10 @@ class Seen:
     """For how long nothing was observed of the load; the past that was taught counts as observed."""
     succeeding: bool = False
     """A replica is to go once its successors in another pool serve."""
+    keeps: bool = False
+    """By its load and its speed, its ready replicas are in time."""
+    quantile: float = 0.95
+    """Of the latency target."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +118,8 @@ class Bounds:
     lowest: int
     highest: int
     clips: tuple[Clip, ...]
+    useless: str = ""
+    """Why more replicas do not help, whether or not it may have more; empty: they may."""
 
 
 def bounds(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -> Bounds:
@@ -107,15 +127,19 @@ def bounds(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -
     current = max(seen.current, 0)
     lowest, highest = max(seen.lowest, 0), max(seen.highest, seen.lowest, 0)
     _remember(state, seen, now, current, settings)
+    useless = _useless(state, seen, now, settings)
+    caps = _caps(state, seen, settings, current)
+    if useless:
+        caps.append(Clip("useless", "highest", current, useless))
     clips: list[Clip] = []
-    for clip in (*_keeps(state, seen, now, settings, current), *_caps(state, seen, now, settings, current)):
+    for clip in (*_keeps(state, seen, now, settings, current), *caps):
         if clip.bound == "lowest" and min(clip.value, highest) > lowest:
             lowest = min(clip.value, highest)
             clips.append(clip)
         elif clip.bound == "highest" and max(clip.value, lowest) < highest:
             highest = max(clip.value, lowest)
             clips.append(clip)
-    return Bounds(lowest, highest, tuple(clips))
+    return Bounds(lowest, highest, tuple(clips), useless)
 
 
 def turns(state: GuardState, now: float, settings: GuardSettings) -> float:
@@ -190,25 +214,45 @@ def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, c
     return clips
 
 
-def _caps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, current: int) -> list[Clip]:
+def _caps(state: GuardState, seen: Seen, settings: GuardSettings, current: int) -> list[Clip]:
     """Why the model may not grow, or not by so much."""
     clips = []
-    if isinstance(seen.signal, Unknown):
-        state.useless_since = math.inf
-        if seen.blind_seconds > settings.trusted_seconds:
-            clips.append(Clip("unknown", "highest", max(current, state.recent_most), seen.signal.message))
-            return clips
+    if isinstance(seen.signal, Unknown) and seen.blind_seconds > settings.trusted_seconds:
+        return [Clip("unknown", "highest", max(current, state.recent_most), seen.signal.message)]
     if seen.pending > 0:
         why = f"{seen.pending} of its pods still wait for a device."
         clips.append(Clip("pending", "highest", current, why))
     step = max(settings.rise_replicas, math.ceil(current * settings.rise_share))
     clips.append(Clip("rise", "highest", current + step, f"It grows by at most {step} at once."))
+    return clips
+
+
+def _useless(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -> str:
+    """Why more replicas do not help, or nothing. Updates the state."""
     if isinstance(seen.signal, Unknown):
-        return clips
-    late = seen.signal.late / seen.signal.answered if seen.signal.answered >= 10 else 0.0
+        state.useless_since = state.calm_since = math.inf
+        return ""
+    late = seen.signal.late / seen.signal.answered if seen.signal.answered >= FEWEST_ANSWERS else 0.0
     helpless = late > settings.useless_share and seen.load_share < 0.5 and seen.starting == 0
     state.useless_since = min(state.useless_since, now) if helpless else math.inf
-    if now - state.useless_since >= 60.0:
-        why = f"{late:.0%} are late at {seen.load_share:.0%} of the load it can bear: more do not help."
-        clips.append(Clip("useless", "highest", current, why))
-    return clips
+    calm = seen.keeps and seen.load_share < 0.5 and seen.starting == 0 and seen.pending == 0
+    calmly = _calmly_late(state, seen.signal, calm, now, settings)
+    if now - state.useless_since < 60.0:
+        late = calmly
+        if late <= 1.0 - seen.quantile + settings.late_margin:
+            return ""
+    return f"{late:.0%} are late at {seen.load_share:.0%} of the load that its replicas can bear."
+
+
+def _calmly_late(state: GuardState, signal: Window, calm: bool, now: float, settings: GuardSettings) -> float:
+    """The share of late requests since it should be in time; 0 until that is known. Updates the state."""
+    if not calm:
+        state.calm_since = math.inf
+        return 0.0
+    if state.calm_since == math.inf:
+        state.calm_since, state.calm_late, state.calm_answered = now, 0.0, 0.0
+    fade = 0.5 ** (signal.seconds / CALM_HALF_LIFE_SECONDS)
+    state.calm_late = state.calm_late * fade + signal.late
+    state.calm_answered = state.calm_answered * fade + signal.answered
+    known = now - state.calm_since >= settings.calm_seconds and state.calm_answered >= FEWEST_ANSWERS
+    return state.calm_late / state.calm_answered if known else 0.0

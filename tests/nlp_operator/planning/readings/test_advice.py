@@ -288,8 +288,12 @@ def test_what_is_unknown_keeps_its_replicas_and_says_so() -> None:
     assert blind.advice.reason == ("Nothing is known of the load, so nothing is decided. 3 replicas stay.")
 
 
+SLOW = "A request takes 1,200 ms by itself, where 500 are wanted."
 PENDING = Clip("pending", "highest", 3, "2 of its pods still wait for a device.")
-USELESS = Clip("useless", "highest", 3, "60% are late at 10% of the load it can bear: more do not help.")
+
+
+def futile(known: Known) -> Known:
+    return replace(known, decision=replace(known.decision, futile=SLOW))
 
 
 @pytest.mark.parametrize(
@@ -301,7 +305,12 @@ USELESS = Clip("useless", "highest", 3, "60% are late at 10% of the load it can 
         pytest.param(make_known(role="Acts", milliseconds=400.0), "", id="late, and may grow"),
         pytest.param(make_known(role="Acts", refused="cpu"), "NoRoom", id="the pool"),
         pytest.param(make_known(role="Acts", clips=(PENDING,)), "PodsPending", id="pods that wait"),
-        pytest.param(make_known(role="Acts", clips=(USELESS,)), "Ineffective", id="that it does not help"),
+        pytest.param(futile(make_known(role="Acts")), "Ineffective", id="that it does not help"),
+        pytest.param(
+            futile(make_known(role="Acts", total=5, milliseconds=400.0)),
+            "Ineffective",
+            id="that it does not help, where no more are allowed",
+        ),
         pytest.param(
             replace(make_known(role="Acts"), stuck=2), "NotBecomingReady", id="pods that do not start"
         ),
@@ -314,6 +323,38 @@ def test_a_model_is_limited_by(known: Known, reason: str) -> None:
     status = status_of(World(make_model(scaling={"maxReplicas": 5})).up(), said(known))
     found = find(read_conditions({"status": status}), SCALE_LIMITED)
     assert (found.reason if found is not None else "") == reason
+
+
+@pytest.mark.parametrize(
+    ("known", "message"),
+    [
+        (
+            futile(make_known(role="Acts")),
+            "Requests are late, and more replicas do not help: a request takes 1,200 ms by itself, where 500 "
+            "are wanted.",
+        ),
+        (
+            make_known(role="Acts", total=5, milliseconds=400.0),
+            "spec.scaling.maxReplicas allows 5 replicas, and requests are late with them.",
+        ),
+        (
+            replace(make_known(role="Acts", total=1, milliseconds=400.0), highest=1),
+            "spec.scaling.maxReplicas allows 1 replica, and requests are late with it.",
+        ),
+        (
+            replace(make_known(role="Acts", total=1, milliseconds=400.0), highest=1, bounded=False),
+            "spec.scaling has no maxReplicas, so there is 1 replica, and requests are late with it.",
+        ),
+        (
+            replace(make_known(role="Acts"), stuck=1),
+            "1 of 2 replicas is not ready, and none becomes so: there are no more than 5 before one does.",
+        ),
+    ],
+)
+def test_what_limits_it_is_said_in_words_that_hold(known: Known, message: str) -> None:
+    limited = said(known).limited
+    assert limited is not None
+    assert limited.message == message
 
 
 def test_a_limit_that_comes_is_told_within_a_minute() -> None:

@@ -121,6 +121,60 @@ def test_a_full_pool_is_no_news_of_a_model_that_got_its_replicas_in_another() ->
     assert short[0].reason.endswith("there is no room in a, b.")
 
 
+def slow(
+    memory: Memory, service: float, seconds: float, rate: float = 2.0, current: int = 1, start: float = 0.0
+) -> list[Decision]:
+    """Looks at a model whose requests take so long by themselves; all are late that take more than 0.5 s."""
+    found, at = [], start
+    while at <= start + seconds:
+        done = rate * at
+        late = done if service > 0.5 else 0.0
+        sample = make_sample(at, rate, busySeconds=done * service, late=late)
+        (decision,) = decide(memory, [make_input(sample, current)], DEVICES, at, SETTINGS)
+        found.append(decision)
+        current, at = decision.total, at + 10
+    return found
+
+
+def test_for_a_target_that_one_request_alone_exceeds_replicas_are_as_many_as_bear_the_load() -> None:
+    """2.4 erlang: 11 replicas would let nobody wait, and all were late with them as well."""
+    decisions = slow(Memory(), 1.2, 1500)
+    assert max(one.total for one in decisions) <= 7
+    assert 4 <= decisions[-1].total <= 6
+    assert decisions[-1].futile == "A request takes 1,200 ms by itself, where 500 are wanted."
+
+
+def test_it_is_not_told_while_they_do_not_bear_the_load() -> None:
+    decisions = [
+        decide(
+            memory,
+            [make_input(make_sample(at, 2.0, busySeconds=2.0 * at * 1.2), 1, highest=1)],
+            DEVICES,
+            at,
+            SETTINGS,
+        )[0]
+        for memory in [Memory()]
+        for at in map(float, range(0, 300, 10))
+    ]
+    assert {one.futile for one in decisions} == {""}
+
+
+def test_a_request_that_takes_about_as_long_as_its_target_does_not_turn_the_plan_back_and_forth() -> None:
+    memory, start, found = Memory(), 0.0, []
+    for service in (0.6, 0.52, 0.3, 0.53):
+        slow(memory, service, 600, start=start)
+        found.append(memory.models["m"].beyond)
+        start += 610
+    assert found == [True, True, False, False]
+
+
+def test_it_takes_no_devices_from_others_for_a_target_that_nothing_keeps() -> None:
+    memory = Memory()
+    decision = slow(memory, 1.2, 1500)[-1]
+    assert decision.late_share == 0
+    assert not decision.request.starving
+
+
 def test_it_shrinks_when_the_load_has_gone_but_not_at_once() -> None:
     memory = Memory()
     assert watch(memory, rate=50.0, seconds=600).total >= 6
@@ -271,6 +325,7 @@ def test_a_decision_explains_itself_as_plain_data() -> None:
         "bounds",
         "allocator",
         "refused",
+        "futile",
         "scarcity",
     }
 

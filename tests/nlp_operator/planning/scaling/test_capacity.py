@@ -63,6 +63,26 @@ def test_the_prior_gives_the_shape_when_batch_sizes_do_not_vary() -> None:
     assert measured(BATCHED, prior, 30).curve.seconds(8) == pytest.approx(0.048, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("estimate", "alone"),
+    [
+        pytest.param(CapacityEstimate(BATCHED), None, id="nothing was measured"),
+        pytest.param(
+            observe(CapacityEstimate(ALONE), make_window(ALONE, 40, 1), 10.0), None, id="little was"
+        ),
+        pytest.param(measured(ALONE, ALONE, 2), 0.1, id="no batches"),
+        pytest.param(measured(ALONE, ALONE.scaled(0.01), 2), 0.1, id="a prior that was refuted"),
+        pytest.param(measured(BATCHED, BATCHED, 2), 0.02, id="batches of one"),
+        pytest.param(measured(BATCHED, BATCHED, 12, size=8.0), None, id="full batches alone"),
+        pytest.param(measured(BATCHED, BATCHED, 12, size=1.5), 0.02, id="batches of several sizes"),
+    ],
+)
+def test_what_a_request_takes_by_itself_is_known_where_it_was_seen(
+    estimate: CapacityEstimate, alone: float | None
+) -> None:
+    assert estimate.alone_seconds == (alone if alone is None else pytest.approx(alone, rel=0.1))
+
+
 def served(curve: ServiceCurve, phases: Sequence[tuple[float, float]]) -> Iterator[Executions]:
     """What ten-second windows count of one replica at such requests a second, for such seconds each: what
     waits when a batch is done is the next one."""

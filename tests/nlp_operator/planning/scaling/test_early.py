@@ -36,7 +36,7 @@ DEVICES = {"a": 40}
     ],
 )
 def test_a_model_bears(decision: Decision, rate: float) -> None:
-    assert early.bearable(decision, 0.5) == pytest.approx(rate)
+    assert early.bearable(decision) == pytest.approx(rate)
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_all_early_looks_together_add_no_more_than_a_look_over_all_models() -> N
         totals.append(decision.total)
     assert totals[0] == 1 + SETTINGS.guard.rise_replicas
     assert totals == [totals[0]] * 3
-    assert early.bearable(decision, 0.5) == math.inf
+    assert early.bearable(decision) == math.inf
 
 
 def test_nothing_is_taken_though_the_load_went() -> None:

@@ -121,6 +121,53 @@ def test_it_does_not_grow_when_more_replicas_do_not_help() -> None:
     assert judged(seen, now=1060.0, state=state).highest == 6
 
 
+def looks(late: float, begin: float, end: float, state: GuardState, **changes: object) -> Bounds:
+    """One every ten seconds, in each of which so many of 100 requests are late."""
+    found, calm = Bounds(0, 0, ()), {"keeps": True, "load_share": 0.3}
+    for now in range(int(begin), int(end) + 1, 10):
+        seen = make_seen(**(calm | {"signal": make_window(late=late)} | changes))
+        found = bounds(state, seen, now, SETTINGS)
+    return found
+
+
+def test_it_does_not_grow_when_too_many_are_late_that_should_be_in_time() -> None:
+    state = GuardState(started=0.0, before=6)
+    before = looks(30, 1000, 1110, state)
+    assert (before.highest, before.useless) == (12, "")
+    after = looks(30, 1120, 1120, state)
+    assert after.highest == 6
+    assert after.useless == "30% are late at 30% of the load that its replicas can bear."
+
+
+def test_that_more_do_not_help_is_told_also_where_no_more_are_allowed() -> None:
+    state = GuardState(started=0.0, before=6)
+    found = looks(30, 1000, 1120, state, highest=6)
+    assert found.useless
+    assert "useless" not in [clip.by for clip in found.clips]
+
+
+@pytest.mark.parametrize(
+    ("late", "changes"),
+    [
+        pytest.param(14, {}, id="hardly more are late than the target allows"),
+        pytest.param(30, {"quantile": 0.75}, id="the target allows it"),
+        pytest.param(30, {"keeps": False}, id="they wait for each other"),
+        pytest.param(30, {"load_share": 0.6}, id="the load is high"),
+        pytest.param(30, {"load_share": math.nan}, id="the load is unknown"),
+        pytest.param(30, {"starting": 1}, id="more are starting"),
+        pytest.param(30, {"pending": 1}, id="more wait for a device"),
+    ],
+)
+def test_more_may_help_when(late: float, changes: dict[str, object]) -> None:
+    assert looks(late, 1000, 1600, GuardState(started=0.0, before=6), **changes).useless == ""
+
+
+def test_what_is_left_of_a_backlog_says_nothing_of_more_replicas() -> None:
+    state = GuardState(started=0.0, before=6)
+    assert looks(100, 1000, 1010, state).useless == ""
+    assert looks(1, 1020, 1600, state).useless == ""
+
+
 def test_turns_are_counted_and_forgotten() -> None:
     state = GuardState(started=0.0)
     for at, current in ((0.0, 2), (10.0, 4), (20.0, 5), (30.0, 5)):
@@ -171,6 +218,8 @@ sights = st.builds(
     load_share=st.one_of(st.floats(0, 100), st.just(math.nan)),
     blind_seconds=st.one_of(st.floats(0, 1e4), st.just(math.inf)),
     succeeding=st.booleans(),
+    keeps=st.booleans(),
+    quantile=st.floats(0, 0.99999),
 )
 
 

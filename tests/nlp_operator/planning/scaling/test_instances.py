@@ -296,9 +296,9 @@ def test_an_early_look_steps_up_and_never_down() -> None:
 def test_a_model_with_room_for_instances_is_looked_at_early(now: int, most: int, bearable: float) -> None:
     given = make_input(None, 5, instances=Instances("a", now, 1, most))
     decision = make_decision(replicas={"a": 5}, given=given, instances=now, counted=now)
-    assert early.bearable(decision, 0.5) == pytest.approx(bearable)
+    assert early.bearable(decision) == pytest.approx(bearable)
     grown = make_decision(replicas={"a": 2}, given=given, instances=4, counted=4)
-    assert early.bearable(grown, 0.5) == pytest.approx(80.0)
+    assert early.bearable(grown) == pytest.approx(80.0)
 
 
 @given(
