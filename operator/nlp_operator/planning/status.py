@@ -14,6 +14,7 @@ from nlp_operator.api.conditions import (
     READY,
     RECONCILING,
     SCALE_LIMITED,
+    SIGNALS_AVAILABLE,
     STALLED,
     Condition,
     read_conditions,
@@ -273,9 +274,17 @@ def events_between(before: Obj, after: Obj) -> tuple[EventWanted, ...]:
     if _reason(old, READY) == "Asleep" and _reason(new, READY) != "Asleep":
         why = text(after, "scaling", "reason")
         events.append(EventWanted("Normal", "Woken", f"The model does not sleep any more. {why}".strip()))
+    if _turned(old, new, SIGNALS_AVAILABLE, "False"):
+        events.append(EventWanted("Warning", "SignalsLost", _told(new[SIGNALS_AVAILABLE])))
+    if _reason(new, SCALE_LIMITED) not in ("", _reason(old, SCALE_LIMITED)):
+        events.append(EventWanted("Warning", "ScaleLimited", _told(new[SCALE_LIMITED])))
     if _turned(old, new, AVAILABLE, "False") and AVAILABLE in old:
         events.append(EventWanted("Warning", "Unavailable", new[AVAILABLE].message))
     return tuple(replace(event, message=_note(event.message)) for event in events)
+
+
+def _told(condition: Condition) -> str:
+    return f"{condition.reason}: {condition.message}"
 
 
 def _note(message: str) -> str:

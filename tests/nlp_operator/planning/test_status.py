@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from nlp_operator.planning.status import only_progress
+from nlp_operator.planning.status import events_between, only_progress
 
 
 def status(ready: str = "False", reason: str = "Loading", **others: Any) -> dict[str, Any]:
@@ -56,3 +56,43 @@ def test_a_step_may_wait(before: dict[str, Any], after: dict[str, Any]) -> None:
 )
 def test_what_somebody_waits_for_is_told_at_once(before: dict[str, Any], after: dict[str, Any]) -> None:
     assert not only_progress(before, after)
+
+
+def measured(signals: str = "True", why: str = "Measured", limited: str = "") -> dict[str, Any]:
+    told = status("True", "Serving")
+    told["conditions"].append(
+        {"type": "SignalsAvailable", "status": signals, "reason": why, "message": "So."}
+    )
+    if limited:
+        told["conditions"].append(
+            {"type": "ScaleLimited", "status": "True", "reason": limited, "message": "All are."}
+        )
+    return told
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "events"),
+    [
+        pytest.param(measured(), measured("False", "Stale"), ["SignalsLost: Stale: So."], id="lost"),
+        pytest.param(measured("False", "Stale"), measured("False", "NoData"), [], id="lost still"),
+        pytest.param(measured("False", "Stale"), measured(), [], id="found again"),
+        pytest.param(measured("Unknown", "NotServing"), measured(), [], id="measured at last"),
+        pytest.param(
+            measured(), measured(limited="NoRoom"), ["ScaleLimited: NoRoom: All are."], id="limited"
+        ),
+        pytest.param(measured(limited="NoRoom"), measured(limited="NoRoom"), [], id="limited still"),
+        pytest.param(
+            measured(limited="NoRoom"),
+            measured(limited="MaxReplicas"),
+            ["ScaleLimited: MaxReplicas: All are."],
+            id="limited by something else",
+        ),
+        pytest.param(measured(limited="NoRoom"), measured(), [], id="limited no longer"),
+    ],
+)
+def test_signals_that_are_lost_and_what_limits_scaling_are_events(
+    before: dict[str, Any], after: dict[str, Any], events: list[str]
+) -> None:
+    told = events_between(before, after)
+    assert [f"{one.reason}: {one.message}" for one in told] == events
+    assert {one.type for one in told} <= {"Warning"}
