@@ -148,6 +148,16 @@ FLEET = Dashboard(
             ),
         ),
         lines(
+            "Requests that fail, the ten worst",
+            "percentunit",
+            (
+                'topk(10, nlp_operator_model_failures_per_second{namespace=~"$namespace"} '
+                '/ (nlp_operator_model_requests_per_second{namespace=~"$namespace"} > 0))',
+                "{{namespace}}/{{model}}",
+            ),
+            says="Of the last minute: those that failed or were refused, of all that came.",
+        ),
+        lines(
             "Replicas",
             "short",
             ('sum(nlp_operator_model_replicas_wanted{namespace=~"$namespace"})', "wanted"),
@@ -219,6 +229,7 @@ MODEL = Dashboard(
                 f"envoy_vhost_route_upstream_rq_xx{{{AT_ENVOY}}}{RATE}))",
                 "answered {{envoy_response_code_class}}xx",
             ),
+            (f"sum(nlp_operator_model_failures_per_second{{{OF_MODEL}}})", "failed or refused"),
         ),
         lines(
             "Replicas",

@@ -233,7 +233,7 @@ def rate(value: float | None) -> str:
     return f"{value:,.0f}" if value >= 10 else f"{value:.2g}"
 
 
-BUSY_TITLES = ("", "MODEL", "POOL", "READY", "WANTED", "REQ/S", "LATENCY", "TARGET", "LATE")
+BUSY_TITLES = ("", "MODEL", "POOL", "READY", "WANTED", "REQ/S", "LATENCY", "TARGET", "LATE", "FAIL")
 FIRST_NUMBER = BUSY_TITLES.index("READY")
 LEAST_REASON = 12
 """Columns for the reason on a terminal that is too narrow."""
@@ -257,13 +257,16 @@ def busy_table(rows: Sequence[Busy], *, with_namespace: bool, width: int | None 
         styled = [escape(cell) for cell in own]
         styled[titles.index("")] = busy_mark(row)
         if row.late:
+            late = titles.index("LATE")
+            styled[late] = f"[red]{styled[late]}[/]"
+        if row.failing:
             styled[-1] = f"[red]{styled[-1]}[/]"
         table.add_row(*styled, escape(f"{row.limited}: {row.reason}" if row.limited else row.reason))
     return table
 
 
 def busy_mark(row: Busy) -> str:
-    if row.late or row.limited:
+    if row.late or row.failing or row.limited:
         return MARKS["False"]
     return MARKS.get(row.state, MARKS["Unknown"])
 
@@ -280,8 +283,13 @@ def busy_cells(row: Busy) -> list[str]:
         rate(row.requests_per_second),
         milliseconds(row.latency_seconds),
         f"{milliseconds(row.target_seconds)}{quantile}",
-        "" if row.late_share is None else f"{100 * row.late_share:.1f} %",
+        percent(row.late_share),
+        percent(row.failed_share),
     ]
+
+
+def percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
 
 
 def changes_table(changes: Sequence[Change], now: datetime) -> Table:

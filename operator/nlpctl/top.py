@@ -17,6 +17,7 @@ from nlpctl.report import Happening, Obj, number, part, read_model
 
 _LINE = re.compile(r"nlp_operator_(\w+?)\{(.*)\} (\S+)")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
+FAILING_SHARE = 0.05
 LEADS = "nlp_operator_leader 1.0"
 Key = tuple[str, str]
 
@@ -42,6 +43,7 @@ class Busy:
     target_seconds: float | None
     quantile: float | None
     late_share: float | None
+    failed_share: float | None
     limited: str
     """Why it does not get what it needs, a word; empty when it does."""
     reason: str
@@ -51,6 +53,11 @@ class Busy:
     def late(self) -> bool:
         """More requests than its target allows."""
         return self.late_share is not None and self.late_share > 1 - (self.quantile or 1.0)
+
+    @property
+    def failing(self) -> bool:
+        """More requests than the alert NLPModelFailing lets pass."""
+        return self.failed_share is not None and self.failed_share > FAILING_SHARE
 
     @property
     def strain(self) -> float:
@@ -87,7 +94,7 @@ def finite(text: str) -> float | None:
 
 
 def busy(models: Iterable[Obj], page: str) -> list[Busy]:
-    """The worst first: those that are late, then those that are limited or not ready, then by load."""
+    """The worst first: who is late or fails, then who is limited or not ready, then by load."""
     measured = read_page(page)
     rows = [read(model, measured) for model in models]
     return sorted(rows, key=order)
@@ -96,7 +103,14 @@ def busy(models: Iterable[Obj], page: str) -> list[Busy]:
 def order(row: Busy) -> tuple[object, ...]:
     well = not row.limited and row.state == "True"
     strain = -row.strain if row.late else 0.0
-    return not row.late, strain, well, -(row.requests_per_second or 0.0), row.namespace, row.name
+    return (
+        not (row.late or row.failing),
+        strain,
+        well,
+        -(row.requests_per_second or 0.0),
+        row.namespace,
+        row.name,
+    )
 
 
 def read(model: Obj, measured: Mapping[Key, Mapping[str, float]]) -> Busy:
@@ -124,9 +138,16 @@ def read(model: Obj, measured: Mapping[Key, Mapping[str, float]]) -> Busy:
         target_seconds=now.get("latency_target_seconds"),
         quantile=now.get("latency_target_quantile"),
         late_share=now.get("late_ratio"),
+        failed_share=_share(now.get("failures_per_second"), now.get("requests_per_second")),
         limited=limited.reason if held and limited is not None else "",
         reason=reason,
     )
+
+
+def _share(failures: float | None, requests: float | None) -> float | None:
+    if failures is None or requests is None:
+        return None
+    return min(failures / requests, 1.0) if requests > 0 else 0.0
 
 
 # --- the past ---

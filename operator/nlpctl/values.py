@@ -140,6 +140,7 @@ def busy_value(row: Busy) -> dict[str, Any]:
         "quantile": row.quantile,
         "targetSeconds": row.target_seconds,
         "lateShare": row.late_share,
+        "failedShare": row.failed_share,
         "scaleLimited": row.limited,
         "reason": row.reason,
     }

@@ -75,6 +75,7 @@ def test_a_model_is_told_by_its_status_and_by_the_operator() -> None:
         "quantile": 0.95,
         "targetSeconds": 0.5,
         "lateShare": 0.21,
+        "failedShare": None,
         "scaleLimited": "",
         "reason": REASON,
     }
@@ -82,6 +83,22 @@ def test_a_model_is_told_by_its_status_and_by_the_operator() -> None:
 
 def test_those_that_are_late_come_first_and_then_those_that_lack_something() -> None:
     assert [row.name for row in busy(MODELS, PAGE)] == ["poems", "novels", "full", "quiet"]
+
+
+@pytest.mark.parametrize(
+    ("failures", "share", "failing"),
+    [(0.0, 0.0, False), (0.5, 0.02, False), (5.0, 0.2, True), (30.0, 1.0, True)],
+)
+def test_the_share_of_requests_that_fail_is_told_and_who_fails_comes_before_who_lacks_something(
+    failures: float, share: float, failing: bool
+) -> None:
+    told = f'nlp_operator_model_failures_per_second{{namespace="demo",model="quiet"}} {failures}\n'
+    rows = busy(MODELS, page(quiet=(25.0, 0.02, 0.0)) + told)
+    (quiet,) = (row for row in rows if row.name == "quiet")
+    assert quiet.failed_share == pytest.approx(share)
+    assert quiet.failing == failing
+    assert (rows[0] is quiet) == failing
+    assert show.busy_mark(quiet) == show.MARKS["False" if failing else "True"]
 
 
 def test_without_the_operators_page_the_load_is_not_known() -> None:
@@ -158,7 +175,8 @@ def test_plain_output_has_a_line_a_model_with_all_of_it() -> None:
     lines = [line.split("  ") for line in drawn(400, fits=False)]
     cells = [[cell.strip() for cell in line if cell.strip()] for line in lines]
     assert cells[0] == [
-        "NAMESPACE", "MODEL", "POOL", "READY", "WANTED", "REQ/S", "LATENCY", "TARGET", "LATE", "REASON",
+        "NAMESPACE", "MODEL", "POOL", "READY", "WANTED", "REQ/S", "LATENCY", "TARGET", "LATE", "FAIL",
+        "REASON",
     ]  # fmt: skip
     assert cells[2] == [
         "demo", "✗", "novels", "cpu", "2/3", "3", "25", "812 ms", "500 ms p95", "21.0 %", REASON,
@@ -172,7 +190,7 @@ def test_on_a_terminal_each_model_is_one_line_that_fits_also_in_korean() -> None
     assert len(lines) == 1 + len(MODELS)
     assert all(cell_len(line) <= 110 for line in lines)
     (full,) = (line for line in lines if "full" in line)
-    assert "NoRoom: 운수 좋은 날과" in full
+    assert "NoRoom: 운수 좋은" in full
     assert full.rstrip().endswith("…")
 
 

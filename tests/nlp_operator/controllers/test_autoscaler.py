@@ -401,7 +401,7 @@ async def test_pods_that_no_node_takes_are_seen_to_wait() -> None:
     await cluster.looks(100)
     decision = cluster.autoscaler.decisions[KEY]
     assert [clip.why for clip in decision.bounds.clips if clip.by == "pending"] == [
-        "2 of its pods still wait for a device."
+        "2 of its pods still wait for a device, or for leave to be made (a quota)."
     ]
     assert decision.total == 3  # there is no other pool: they wait on
 

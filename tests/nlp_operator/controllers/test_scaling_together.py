@@ -100,7 +100,7 @@ async def test_a_server_grows_with_the_busiest_of_its_models_and_shrinks_when_th
     assert (
         cluster.told("busy") == f"About 25 requests/s came in the last minute. {grown} replicas are wanted."
     )
-    assert cluster.told("quiet") == "About 1 requests/s came in the last minute. 1 replica is wanted."
+    assert cluster.told("quiet") == "About 1 request/s came in the last minute. 1 replica is wanted."
     assert [cluster.condition(one)["status"] for one in ("busy", "quiet")] == ["True", "True"]
     available = [cluster.condition(one, "SignalsAvailable")["reason"] for one in ("busy", "quiet")]
     assert available == ["Measured", "Measured"]

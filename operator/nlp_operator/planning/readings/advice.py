@@ -29,6 +29,7 @@ from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling import Replicas, Scaled, signals_condition
 from nlp_operator.planning.scaling.brain import Decision
 from nlp_operator.planning.scaling.breaker import allowed
+from nlp_operator.planning.scaling.guard import Clip
 from nlp_operator.planning.scaling.observed import replicas_running
 from nlp_operator.planning.scaling.signals import Unknown
 from nlp_operator.planning.scaling.wanted import Wanted
@@ -39,6 +40,10 @@ BLIND_SECONDS = 30.0
 """For how long nothing may be known before it is said: pods that start anew are unknown for a look or two."""
 ABOUT = 0.25
 """A number that has moved by less than this share is still about right."""
+TOLD_FAILURES = 0.01
+"""From this share of the requests on it is said that some fail."""
+LASTING = ("failing", "partial", "recovering", "rollout", "settling", "succession")
+"""What keeps a model larger than its load asks for, and is said: for longer than a look or two."""
 LONGEST_REASON = 1024
 """The bound in the schema."""
 NOT_MEASURED = signals_condition().reason
@@ -106,6 +111,14 @@ class Told:
     rate: float = 0.0
     late: float = 0.0
     """Seconds, at the quantile of its target."""
+    expected: float = 0.0
+    """The rate that is expected, as far as a reader knows: that of the last minute where no other is told."""
+    failing: float = 0.0
+    """The share of requests that failed."""
+    kept: str = ""
+    """What keeps it larger than its load asks for."""
+    asked: float = 0.0
+    """Replicas that the load asks for, where that is told."""
     known_at: float = 0.0
     """When anything was last known of its load."""
 
@@ -234,7 +247,19 @@ def _differs(before: Told, fresh: Told) -> bool:
         return True
     if _limit(before.advice) != _limit(fresh.advice):
         return True
-    return _moved(before.rate, fresh.rate) or _moved(before.late, fresh.late)
+    if before.kept != fresh.kept:
+        return True
+    if _moved(max(before.failing, TOLD_FAILURES), max(fresh.failing, TOLD_FAILURES)):
+        return True
+    return any(
+        _moved(old, new)
+        for old, new in (
+            (before.rate, fresh.rate),
+            (before.late, fresh.late),
+            (before.expected, fresh.expected),
+            (before.asked, fresh.asked),
+        )
+    )
 
 
 def _moved(old: float, new: float) -> bool:
@@ -261,10 +286,16 @@ def _measured(known: Known, now: float) -> Told:
     decision, believed = known.decision, known.believed
     rate = believed.rate if believed is not None else 0.0
     took = believed.quantile(known.wanted.quantile) if believed is not None else None
+    failing = (
+        min(believed.failed / (rate * believed.seconds), 1.0) if believed is not None and rate > 0 else 0.0
+    )
+    kept = _kept(known)
     return Told(
         Advice(
             decision.total if known.role in ("Acts", "Advises") else None,
-            shorten(f"{_load(known, rate, took)} {_right(known)} {_holds(known)}".strip(), LONGEST_REASON),
+            shorten(
+                f"{_load(known, rate, took, failing)} {_right(known)} {_holds(known)}".strip(), LONGEST_REASON
+            ),
             Condition(SIGNALS_AVAILABLE, "True", "Measured", known.how),
             limited=_limited(known, took),
             instances=known.instances,
@@ -273,27 +304,46 @@ def _measured(known: Known, now: float) -> Told:
         "Measured",
         rate,
         took or 0.0,
+        _expected(known, rate) or rate,
+        failing,
+        kept.by if kept is not None else "",
+        float(known.decision.wish) if kept is not None else 0.0,
         known_at=now,
     )
 
 
-def _load(known: Known, rate: float, took: float | None) -> str:
+def _load(known: Known, rate: float, took: float | None, failing: float) -> str:
     if not rate > 0:
         return "No request came in the last minute."
-    load = f"About {_about(rate)} requests/s came in the last minute{_expected(known, rate)}"
+    expected = _expected(known, rate)
+    load = f"About {_rate(rate)} came in the last minute"
+    load += f" and about {_about(expected)} are expected" if expected else ""
+    failed = f"; {_about(100 * failing)} % of them failed" if failing >= TOLD_FAILURES else ""
     if took is None:
-        return f"{load}."
+        return f"{load}{failed}."
     share = f"{100 * known.wanted.quantile:g} %"
     target = f"{_about(1000 * known.wanted.target_seconds)} ms"
-    return f"{load}; {share} of them took at most {_about(1000 * took)} ms, where {target} are wanted."
+    return (
+        f"{load}; {share} of them took at most {_about(1000 * took)} ms, where {target} are wanted{failed}."
+    )
 
 
-def _expected(known: Known, rate: float) -> str:
-    """What was decided by, where the mean of a minute is behind it."""
+def _rate(value: float) -> str:
+    told = _about(value)
+    return f"{told} {'request' if told == '1' else 'requests'}/s"
+
+
+def _expected(known: Known, rate: float) -> float:
+    """What was decided by, where the mean of a minute is behind it; else 0."""
     forecast = known.decision.forecast
     if forecast is None or not forecast.expected > (1 + ABOUT) * rate:
-        return ""
-    return f" and about {_about(forecast.expected)} are expected"
+        return 0.0
+    return forecast.expected
+
+
+def _kept(known: Known) -> Clip | None:
+    kept = known.decision.kept
+    return kept if kept is not None and kept.by in LASTING else None
 
 
 def _right(known: Known) -> str:
@@ -303,6 +353,9 @@ def _right(known: Known) -> str:
         said = f"{replicas} {'is' if total == 1 else 'are'} wanted"
     else:
         said = f"{replicas} would be right"
+    kept = _kept(known)
+    if kept is not None:
+        return f"{said}, of which the load asks for {known.decision.wish}. {kept.why}"
     return f"{said}; there is no room for more in {refused}." if refused else f"{said}."
 
 

@@ -190,6 +190,11 @@ class Decision:
         return sum(self.replicas.values())
 
     @property
+    def kept(self) -> guard.Clip | None:
+        """Why it keeps more than it wishes for."""
+        return _clip(self.bounds, self.total, self.wish) if self.total > self.wish >= 0 else None
+
+    @property
     def refused(self) -> str:
         """The pools that had no room."""
         return ", ".join(sorted(self.refusals))

@@ -42,6 +42,9 @@ class GuardSettings:
     """Nor when it should be in time by its load and its speed, and is not for so long."""
     late_margin: float = 0.1
     """That is, so much more of its requests are late than its target allows."""
+    failing_seconds: float = 600.0
+    """Nothing shrinks while requests fail without an overload, for so long at most; and again once
+    none has failed for as long."""
     turns_seconds: float = 1800.0
     """Half-life of what is remembered of changes of direction."""
 
@@ -73,6 +76,10 @@ class GuardState:
     calm_late: float = 0.0
     calm_answered: float = 0.0
     """Requests since then; what is long ago counts less and less."""
+    failing_since: float = math.inf
+    """When the first of the requests failed that fail now, or did lately."""
+    failed_at: float = -math.inf
+    """When one failed last."""
     recent_most: int = 0
     recent_until: float = -math.inf
 
@@ -198,8 +205,11 @@ def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, c
         clips.append(Clip("partial", "lowest", current, "Not every ready pod was seen."))
     if seen.rolling_out:
         clips.append(Clip("rollout", "lowest", current, "A rollout is under way."))
-    if seen.signal.failed > 0.01 * max(seen.signal.offered, 1.0) and seen.load_share < 0.9:
-        clips.append(Clip("failing", "lowest", current, "Requests fail though there is no overload."))
+    if _fails(seen.signal, seen.load_share) and _not_for_long(state, now, settings):
+        why = (
+            f"Requests fail though there is no overload: for {settings.failing_seconds / 60:.0f} min it keeps"
+        )
+        clips.append(Clip("failing", "lowest", current, f"{why} what it has."))
     if now - state.started < settings.settle_seconds:
         clips.append(Clip("settling", "lowest", current, "The operator has just started."))
     if now - state.again < settings.settle_seconds:
@@ -214,13 +224,26 @@ def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, c
     return clips
 
 
+def _fails(signal: Window, load_share: float) -> bool:
+    return signal.failed > 0.01 * max(signal.offered, 1.0) and load_share < 0.9
+
+
+def _not_for_long(state: GuardState, now: float, settings: GuardSettings) -> bool:
+    """Of a model whose requests fail now. Updates the state."""
+    if now - state.failed_at > settings.failing_seconds:
+        state.failing_since = now
+    state.failed_at = now
+    return now - state.failing_since < settings.failing_seconds
+
+
 def _caps(state: GuardState, seen: Seen, settings: GuardSettings, current: int) -> list[Clip]:
     """Why the model may not grow, or not by so much."""
     clips = []
     if isinstance(seen.signal, Unknown) and seen.blind_seconds > settings.trusted_seconds:
         return [Clip("unknown", "highest", max(current, state.recent_most), seen.signal.message)]
     if seen.pending > 0:
-        why = f"{seen.pending} of its pods still wait for a device."
+        wait = "waits" if seen.pending == 1 else "wait"
+        why = f"{seen.pending} of its pods still {wait} for a device, or for leave to be made (a quota)."
         clips.append(Clip("pending", "highest", current, why))
     step = max(settings.rise_replicas, math.ceil(current * settings.rise_share))
     clips.append(Clip("rise", "highest", current + step, f"It grows by at most {step} at once."))

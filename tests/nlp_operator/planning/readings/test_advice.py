@@ -142,6 +142,7 @@ def test_a_change_of_instances_is_told_at_once_and_what_is_unknown_keeps_them() 
     [
         pytest.param(make_known(rate=0.0), "No request came in the last minute.", id="idle"),
         pytest.param(make_known(rate=0.123), "About 0.12 requests/s", id="a few"),
+        pytest.param(make_known(rate=1.0), "About 1 request/s came", id="one"),
         pytest.param(make_known(rate=12345.0), "About 12,000 requests/s", id="many"),
         pytest.param(make_known(total=1), "1 replica would be right.", id="one"),
         pytest.param(make_known(refused="cpu"), "right; there is no room for more in cpu.", id="no room"),
@@ -149,6 +150,53 @@ def test_a_change_of_instances_is_told_at_once_and_what_is_unknown_keeps_them() 
 )
 def test_it_says(known: Known, words: str) -> None:
     assert words in said(known).reason
+
+
+def failing(share: float, known: Known) -> Known:
+    assert known.believed is not None
+    believed = replace(known.believed, failed=share * known.believed.rate * known.believed.seconds)
+    return replace(known, believed=believed)
+
+
+@pytest.mark.parametrize(
+    ("share", "words"),
+    [
+        (0.009, "where 150 ms are wanted. 3"),
+        (0.02, "where 150 ms are wanted; 2 % of them failed. 3"),
+        (1.0, "where 150 ms are wanted; 100 % of them failed. 3"),
+        (1.7, "where 150 ms are wanted; 100 % of them failed. 3"),
+    ],
+)
+def test_the_share_of_requests_that_failed_is_told_from_one_percent_on(share: float, words: str) -> None:
+    assert words in said(failing(share, make_known())).reason
+
+
+def test_failures_are_told_also_where_no_latency_is_known() -> None:
+    known = failing(1.0, make_known())
+    assert known.believed is not None
+    silent = replace(known, believed=replace(known.believed, latency=make_histogram({})))
+    assert said(silent).reason.startswith(
+        "About 25 requests/s came in the last minute; 100 % of them failed. 3 replicas"
+    )
+
+
+def expecting(rate: float, known: Known) -> Known:
+    forecast = Forecast((rate,) * 9, rate, 25.0, "jump")
+    return replace(known, decision=replace(known.decision, forecast=forecast))
+
+
+def keeping(by: str, wish: int, known: Known) -> Known:
+    total = known.decision.total
+    clips = (Clip(by, "lowest", total, "It is so."),)
+    decision = replace(known.decision, wish=wish, bounds=Bounds(total, 9, clips))
+    return replace(known, decision=decision)
+
+
+def test_what_keeps_it_larger_than_its_load_asks_for_is_told() -> None:
+    advice = said(keeping("failing", 2, make_known(role="Acts", total=5)))
+    assert advice.reason.endswith("5 replicas are wanted, of which the load asks for 2. It is so.")
+    assert said(keeping("failing", 5, make_known(role="Acts", total=5))).reason.endswith("are wanted.")
+    assert said(keeping("rest", 2, make_known(role="Acts", total=5))).reason.endswith("are wanted.")
 
 
 def test_what_is_unknown_is_told_after_half_a_minute_with_its_reason() -> None:
@@ -230,11 +278,36 @@ def test_the_first_thing_that_is_known_is_told_at_once() -> None:
         pytest.param(make_known(rate=40.0), True, id="another rate"),
         pytest.param(make_known(milliseconds=80.0), True, id="another latency"),
         pytest.param(make_known(total=4), True, id="another number of replicas"),
+        pytest.param(expecting(32.0, make_known()), False, id="a little more is expected"),
+        pytest.param(expecting(45.0, make_known()), True, id="far more is expected"),
+        pytest.param(failing(0.011, make_known()), False, id="hardly any fail"),
+        pytest.param(failing(0.05, make_known()), True, id="some fail"),
+        pytest.param(keeping("failing", 2, make_known()), True, id="something keeps it"),
     ],
 )
 def test_a_sentence_stays_while_it_is_about_right(known: Known, changes: bool) -> None:
     told = tell(None, make_known(), 0.0)
     assert (tell(told, known, 60.0).advice != told.advice) == changes
+
+
+def test_what_the_load_asks_for_stays_true_while_something_keeps_it() -> None:
+    told = tell(None, keeping("failing", 4, make_known(role="Acts", total=5)), 0.0)
+    later = tell(told, keeping("failing", 2, make_known(role="Acts", total=5)), 60.0)
+    assert "of which the load asks for 2." in later.advice.reason
+
+
+@pytest.mark.parametrize(
+    ("known", "gone"),
+    [
+        pytest.param(expecting(45.0, make_known()), "are expected", id="more is not expected any more"),
+        pytest.param(failing(0.05, make_known()), "failed", id="none fails any more"),
+        pytest.param(keeping("failing", 2, make_known()), "It is so", id="nothing keeps it any more"),
+    ],
+)
+def test_what_is_not_so_any_more_is_not_told_for_longer_than_a_minute(known: Known, gone: str) -> None:
+    told = tell(None, known, 0.0)
+    assert gone in told.advice.reason
+    assert gone not in tell(told, make_known(), 60.0).advice.reason
 
 
 def test_it_is_changed_once_a_minute_at_most_whatever_happens() -> None:
@@ -289,7 +362,9 @@ def test_what_is_unknown_keeps_its_replicas_and_says_so() -> None:
 
 
 SLOW = "A request takes 1,200 ms by itself, where 500 are wanted."
-PENDING = Clip("pending", "highest", 3, "2 of its pods still wait for a device.")
+PENDING = Clip(
+    "pending", "highest", 3, "2 of its pods still wait for a device, or for leave to be made (a quota)."
+)
 
 
 def futile(known: Known) -> Known:

@@ -71,6 +71,36 @@ def test_it_does_not_shrink_when(changes: dict[str, object], by: str) -> None:
     assert by in [clip.by for clip in result.clips if clip.bound == "lowest"]
 
 
+def lowest_at(state: GuardState, *looks: tuple[float, float]) -> list[int]:
+    """With six replicas, at a moment at which so many of 100 requests fail."""
+    return [
+        judged(make_seen(signal=make_window(failed=failed)), now=now, state=state).lowest
+        for now, failed in looks
+    ]
+
+
+def test_requests_that_fail_keep_replicas_for_ten_minutes_and_not_for_ever() -> None:
+    state = GuardState(started=0.0, seen=990.0, before=6)
+    every = [(now, 5.0) for now in range(1000, 2200, 10)]
+    found = lowest_at(state, *every)
+    assert found[:60] == [6] * 60
+    assert found[60:] == [3] * 60
+
+
+def test_requests_that_fail_now_and_then_keep_them_once() -> None:
+    state = GuardState(started=0.0, seen=990.0, before=6)
+    found = lowest_at(state, *[(now, 5.0 if now % 30 == 0 else 0.0) for now in range(1000, 5000, 10)])
+    assert 6 in found[:60]
+    assert set(found[60:]) == {3}
+
+
+def test_failures_after_a_good_while_keep_them_again() -> None:
+    state = GuardState(started=0.0, seen=990.0, before=6)
+    lowest_at(state, *[(now, 5.0) for now in range(1000, 1700, 10)])
+    quiet = [(now, 0.0) for now in range(1700, 2310, 10)]
+    assert lowest_at(state, *quiet, (2310.0, 5.0))[-1] == 6
+
+
 def test_it_does_not_shrink_while_successors_start() -> None:
     assert judged(make_seen(succeeding=True, ready=5, starting=1)).lowest == 6
     assert judged(make_seen(succeeding=True)).lowest == 3
