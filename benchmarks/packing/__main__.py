@@ -100,6 +100,7 @@ def _mixture(name: str, problem: Problem, *, bound: bool) -> list[Row]:
     return [
         Row(f"{name}: price", price / 1e6, None, held),
         _without_place(name, found),
+        Row(f"{name}: servers busier than neighbours may keep them", crowded(problem, found), 0),
         Row(f"{name}: price by {of}", price / least, must, f"{of} is {least / 1e6:.2f}"),
         Row(f"{name}: first-fit-decreasing by {of}", first_fit.price_micros / least, None, greedy),
         Row(
@@ -109,6 +110,16 @@ def _mixture(name: str, problem: Problem, *, bound: bool) -> list[Row]:
             f"{alone.devices} devices, as many in every pool as it takes",
         ),
     ]
+
+
+def crowded(problem: Problem, found: Plan) -> int:
+    """Servers in which somebody was put for want of another place. The bound knows of none."""
+    count = 0
+    for server in found.servers:
+        needs = [problem.model[key].need(server.pool) for key in server.models]
+        loads = [-(-need.load_millis // server.replicas) for need in needs]
+        count += server.shared and sum(loads) > max(problem.settings.busy_millis * server.devices, *loads)
+    return count
 
 
 def _times(count: int) -> list[Row]:

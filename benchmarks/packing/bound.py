@@ -5,8 +5,12 @@ as it wants replicas, and a pool has its devices. Columns are made as they are n
 (its dual value) goes into a knapsack over memory and load. Stopping early is sound: scaled until no column is
 worth more than it costs, these values are a solution of the dual programme, and so a bound.
 
-The knapsack rounds sizes down to a grid, and of a model in a server of more replicas than it wants counts
-what load is left of it in the largest server there can be. Both only make the bound lower.
+The knapsack rounds sizes down to a grid, of a model in a server of more replicas than it wants counts what
+load is left of it in the largest server there can be, and takes no load for more than a slot's: a model may
+be as busy as it likes, and what adds no time lies with it. All that only makes the bound lower.
+
+It is the bound of plans in which everybody has time. Where there are too few devices for that, the planner
+puts models where there is memory (docs/decisions/0102-head-room.md), and may be cheaper.
 """
 
 from __future__ import annotations
@@ -87,8 +91,6 @@ def lowest_price(problem: Problem, rounds: int = 80, gap: float = 0.004) -> floa
                 for one in _greedy(sack, worth[sack.models])
                 if worth[sack.models[one]].sum() > limit * 1.0001
             ]
-        for column in alone:  # so a model may be as busy as it likes
-            dearest[column.pool] = max(dearest[column.pool], tried[column.models[0]])
         bound = max(_dual(s, tried @ wanted, dearest, price, limits) for s in (1.0, *price / dearest))
         if bound > best:
             best, centre = bound, tried
@@ -162,16 +164,17 @@ def _knapsacks(problem: Problem, models: list[Model], pools: list[Pool]) -> list
             able = [n for n in members if admits(problem, models[n], pool)]
             if not able:
                 continue
-            loads = [models[n].need(pool.name).load_millis // most // LOAD_STEP_MILLIS for n in able]
+            busy = problem.settings.busy_millis
+            loads = [min(models[n].need(pool.name).load_millis // most, busy) for n in able]
             sizes = [problem.mebibytes(models[n], pool.name) // MEMORY_STEP_MEBIBYTES for n in able]
             sacks.append(
                 _Knapsack(
                     p,
                     np.array(able),
                     np.array(sizes),
-                    np.array(loads),
+                    np.array(loads) // LOAD_STEP_MILLIS,
                     problem.slot_mebibytes(pool, 1) // MEMORY_STEP_MEBIBYTES,
-                    problem.settings.busy_millis // LOAD_STEP_MILLIS,
+                    busy // LOAD_STEP_MILLIS,
                 )
             )
     return sacks
