@@ -443,6 +443,8 @@ def test_version_on_its_way_serves_in_the_pods_that_are_named(agent: RunningAgen
     assert agent.model("echo")["serving"] == old
     agent.want(make_wanted("echo", old, pods={"echo-1": new}))
     agent.wait_model("echo", wanted=new, serving=new)
+    # What comes before the agent has looked is still of the old one.
+    wait_until("it is counted by itself", lambda: agent.model("echo")["traffic"]["digest"] == new)
     assert agent.infer("echo", "x")[1]["echo"] == ["new x"]
     assert agent.infer("echo", "y")[0] == 200
     wait_until("its requests are counted", lambda: agent.model("echo")["traffic"]["requests"] == 2)

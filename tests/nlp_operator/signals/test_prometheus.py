@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -312,6 +314,19 @@ async def test_half_of_the_pods_are_enough_and_a_pod_that_is_new_counts_from_its
         window = await asking.look(4)
         assert isinstance(window, Window)
         assert (window.offered, window.complete) == (140, False)
+
+
+def test_the_client_brings_nothing_along_that_is_for_tables_and_pictures() -> None:
+    """They are most of what prometheus-api-client may install, and seconds of a start."""
+    heavy = ("pandas", "numpy", "matplotlib", "dateparser", "regex", "pytz", "tzlocal")
+    program = (
+        "import sys\n"
+        "from nlp_operator.signals.prometheus import connect\n"
+        "connect('http://127.0.0.1:1', 1.0)\n"
+        f"print([one for one in {heavy} if one in sys.modules])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
 
 
 # --- a real one ---
