@@ -182,7 +182,7 @@ def test_no_room_says_how_much_is_needed_and_left(
 
 def test_a_refused_object_names_the_field_of_the_user(scene: Scene, request: pytest.FixtureRequest) -> None:
     """A request above its limit: the schema has no eye for it."""
-    resources: Obj = {"requests": {"memory": "2Gi"}, "limits": {"memory": "1Gi"}}
+    resources: Obj = {"requests": {"memory": "200Mi"}, "limits": {"memory": "100Mi"}}
     scene.apply_model("novels", serving={"pod": {"resources": resources}})
 
     stalled = scene.wait_for("novels", "Stalled", "True", "AdmissionRefused")
@@ -190,7 +190,7 @@ def test_a_refused_object_names_the_field_of_the_user(scene: Scene, request: pyt
 
     assert "spec.template.spec.containers[0].resources.requests" in stalled["message"]
     assert stalled["message"].endswith(". There it is what spec.serving.pod.resources says: change it there.")
-    scene.patch_model("novels", {"serving": {"pod": {"resources": {"limits": {"memory": "3Gi"}}}}})
+    scene.patch_model("novels", {"serving": {"pod": {"resources": {"limits": {"memory": "256Mi"}}}}})
     scene.wait_ready("novels")
 
 

@@ -199,7 +199,7 @@ def test_changed_pod_ends_the_stall_although_the_old_one_waits_for_the_new() -> 
     quarantine(world, reason="LoadFailed", message="bad_alloc")
     world.settle()
     world.later(60)
-    world.edit(serving={"pod": {"resources": {"limits": {"memory": "2Gi"}}}})
+    world.edit(serving={"pod": {"resources": {"limits": {"memory": "900Mi"}}}})
     assert conditions_of_every_pass(world) == {("Starting", False)}
     (deployment,) = world.deployments()
     deployment["status"] |= {"observedGeneration": 2, "updatedReplicas": 0}  # seen, and no new pod yet
@@ -216,7 +216,7 @@ def test_changed_pod_ends_the_stall_although_the_old_one_waits_for_the_new() -> 
 def test_pods_of_the_same_second_are_told_apart() -> None:
     world = built()
     quarantine(world, reason="LoadFailed", message="bad_alloc")
-    world.edit(serving={"pod": {"resources": {"limits": {"memory": "2Gi"}}}})
+    world.edit(serving={"pod": {"resources": {"limits": {"memory": "900Mi"}}}})
     world.settle()
     quarantine(world, reason="", message="", serving=None)
     old, new = pods_of_server(world)
@@ -236,7 +236,7 @@ def test_crash_of_an_old_template_is_not_that_of_the_new_one() -> None:
     world.settle()
     assert world.reason("Stalled") == "ServerCrashes"
     world.later(60)
-    world.edit(serving={"pod": {"resources": {"limits": {"memory": "2Gi"}}}})
+    world.edit(serving={"pod": {"resources": {"limits": {"memory": "900Mi"}}}})
     assert conditions_of_every_pass(world) == {("Starting", False)}
     world.run_servers(ready=False, serving="")
     assert conditions_of_every_pass(world) == {("Starting", False)}

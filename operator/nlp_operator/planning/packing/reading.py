@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 from nlp_operator.api.names import hash8
-from nlp_operator.api.spec import ModelSpec, PoolSpec, ServerPod
+from nlp_operator.api.spec import ModelSpec, PoolSpec, Resources, ServerPod
 from nlp_operator.planning.nodes import Found
 from nlp_operator.planning.packing.problem import Memory, MemorySource, Model, NamespaceLimit, Need, Pool
 from nlp_operator.resources.manifests import canonical_json
+from nlp_operator.resources.pods import thousandths
 from nlp_operator.resources.server import instances_on
 
 MEBIBYTE = 1024 * 1024
@@ -60,6 +61,8 @@ class Ask:
     """Over which its replicas are spread at least; not of a shared model."""
     memory_mebibytes: int = 0
     """Declared; 0: not."""
+    host_mebibytes: int = 0
+    """That its pods may take, as `spec.serving.pod.resources` says; 0: it says nothing."""
     artifact_bytes: int = 0
     shared: bool = False
     shape: str = ""
@@ -95,12 +98,18 @@ def ask_of(
         spot_percent=spec.placement.spot_percent,
         min_pools=spec.placement.min_pools,
         memory_mebibytes=spec.serving.memory_mebibytes,
+        host_mebibytes=_host_mebibytes(spec.serving.pod.resources),
         artifact_bytes=artifact_bytes,
         shared=shared,
         shape=shape_of(spec) if shared else "",
         measured=tuple(sorted(measured)),
         busy_millis=busy_millis if shared else 0,
     )
+
+
+def _host_mebibytes(wish: Resources | None) -> int:
+    wished = [] if wish is None else [of.get("memory", 0) for of in (wish.requests, wish.limits)]
+    return max((-(-thousandths(one) // (1000 * MEBIBYTE)) for one in wished), default=0)
 
 
 def shape_of(spec: ModelSpec) -> str:
@@ -168,10 +177,13 @@ def copies_in(pool: PoolSpec, devices: int) -> int:
 
 
 def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec]) -> Memory:
-    """Measured on this pool as it would be here; else what was measured on a like one, or of another number
+    """As its pods are to have it, where a slot of cores is too small for them; measured on this pool as it
+    would be here; else what was measured on a like one, or of another number
     of copies, or is declared, whichever is more; else the model's part as measured on another kind of pool,
     with the processes of this one; else estimated from the artifact."""
     here, copies = pools[pool], copies_in(pools[pool], ask.devices)
+    if here.device.cpu is not None and ask.host_mebibytes > here.memory_mebibytes * ask.devices:
+        return Memory(0, ask.host_mebibytes - BASE_MEBIBYTES, "declared")
     for one in ask.measured:
         if (one.pool, one.copies, one.source) == (pool, copies, "measured"):
             return _apart(ask, here, _at_most_the_slot(ask, here, _taken(ask, here, one)), copies)
@@ -224,7 +236,8 @@ def _scaled(mebibytes: int, copies: int, of: int) -> int:
 
 
 def _at_most_the_slot(ask: Ask, pool: PoolSpec, mebibytes: int) -> int:
-    """A pod on a Cpu pool cannot take more than its slot: the kernel sees to that. Where more was counted,
+    """A pod on a Cpu pool cannot take more than its slot: the kernel sees to that, and no pod that is to have
+    more is placed there. Where more was counted,
     pages were counted twice, and a model that runs is not to be refused for that."""
     slot = pool.memory_mebibytes * ask.devices - BASE_MEBIBYTES
     return mebibytes if pool.device.cpu is None else min(mebibytes, max(slot, 0))

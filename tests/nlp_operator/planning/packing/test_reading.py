@@ -196,6 +196,33 @@ def test_what_was_measured_on_two_devices_is_divided_for_one() -> None:
     assert need("l4", on_two, memoryMebibytes=22_000) == Memory(0, 22_000 - BASE, "declared")
 
 
+@pytest.mark.parametrize("isolation", ["Dedicated", "Shared"])
+@pytest.mark.parametrize(
+    ("resources", "devices", "fits"),
+    [
+        pytest.param({"limits": {"memory": "100Gi"}}, 1, False, id="a limit above it"),
+        pytest.param({"requests": {"memory": "10Ti"}}, 1, False, id="a request above it"),
+        pytest.param({"limits": {"memory": "513Mi"}}, 1, False, id="a little above it"),
+        pytest.param({"limits": {"memory": "513Mi"}}, 2, True, id="within two slots"),
+        pytest.param({"limits": {"memory": "512Mi"}}, 1, True, id="all of it"),
+        pytest.param({"limits": {"memory": "100M"}}, 1, True, id="less"),
+        pytest.param({"limits": {"cpu": "64"}}, 1, True, id="cores alone"),
+    ],
+)
+def test_a_pod_has_no_more_of_a_slot_of_cores_than_it_holds(
+    resources: Any, devices: int, fits: bool, isolation: str
+) -> None:
+    """Its neighbours on the node would pay; on GPUs the memory of the host is nobody's slot."""
+    serving = {"pod": {"resources": resources}, "isolation": isolation, "devicesPerReplica": devices}
+    ask = ask_of("demo", "words", spec_of(**serving), 1)
+    for name, pool in (("small", SMALL), ("l4", GPU)):
+        found = plan(Problem((pool_of(name, pool),), (model_of(ask, {name: pool}),)))
+        assert bool(found.servers) is (fits or name == "l4"), name
+    measured = [Measured("small", 300, copies=devices)]
+    ask = ask_of("demo", "words", spec_of(**serving), 1, measured=measured)
+    assert (model_of(ask, {"small": SMALL}).need("small").memory.source == "measured") is fits
+
+
 def test_what_may_be_a_neighbours_is_called_an_estimate_and_no_less_than_declared() -> None:
     grew = Measured("l4", 2000, source="estimated")
     assert need("l4", grew, isolation="Shared") == Memory(0, 2000, "estimated")
