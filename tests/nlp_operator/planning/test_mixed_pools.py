@@ -20,7 +20,7 @@ def manifests(file: str, kind: str) -> list[Obj]:
 
 
 def placed(*files: str, gone: str = "") -> Decision:
-    """`gone`: a pool that does not deliver."""
+    """`gone`: a pool in which pods of all waited for nodes in vain."""
     pools = [one for file in ("pools.yaml", *files) for one in manifests(file, "DevicePool")]
     for number, pool in enumerate(pools):
         pool["metadata"]["uid"] = str(number)
@@ -28,7 +28,8 @@ def placed(*files: str, gone: str = "") -> Decision:
     specs = [(name(one), parse_model(one)) for one in models]
     asks = [ask_of("demo", one, spec, spec.scaling.min_replicas) for one, spec in specs]
     asked = tuple(sorted(asks, key=lambda one: one.key))
-    return decide(Question(asked, tuple(pools), backed_off=frozenset({gone} - {""})))
+    undelivered = {one.key: (gone,) for one in asked if gone}
+    return decide(Question(asked, tuple(pools), undelivered=undelivered))
 
 
 def lying(made: Decision) -> dict[str, list[list[str]]]:
@@ -72,4 +73,4 @@ def test_without_spot_nodes_half_of_the_replicas_serve() -> None:
     assert lying(made)["mixed-cpu"].count(["stops-always"]) == 2
     told = made.shares["demo/stops-always"].missing
     assert told is not None
-    assert "Pool mixed-cpu-spot: it did not deliver" in " ".join(one.message for one in told.refusals)
+    assert [one.reason for one in told.refusals if one.pool == "mixed-cpu-spot"] == ["NotDelivered"]
