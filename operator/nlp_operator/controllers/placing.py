@@ -11,7 +11,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import (
@@ -39,7 +39,7 @@ from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.measured import Known, Setup, Took, believed, noted
 from nlp_operator.planning.nodes import Found, found_on
 from nlp_operator.planning.packing.planner import NOTHING, plan
-from nlp_operator.planning.packing.problem import Plan
+from nlp_operator.planning.packing.problem import Plan, Server
 from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.packing.relief import Relief, next_relief
 from nlp_operator.planning.packing.saving import Moving, Saving, next_saving, servers_of, taken_back
@@ -90,6 +90,9 @@ LOOK_SECONDS = 10.0
 
 MOST_PROFILES = 4096
 """Artifacts whose speed is remembered."""
+GIVING_SECONDS = 120
+"""For how long what gave its place to others may serve on until it serves elsewhere: twice what a start is
+believed to take. Then it goes, so that nobody keeps a higher priority waiting."""
 RELIEF_SECONDS = 60.0
 """How often it is looked for a place for one of a server that is too busy, at most."""
 STEP_SECONDS = 3600.0
@@ -126,6 +129,7 @@ class Seen:
     lasting: Mapping[str, int] = field(default_factory=dict)
     """Of models whose servers are too busy: see `Question`."""
     refusals: Mapping[Pair, BackOff] = field(default_factory=dict)
+    giving: Mapping[Where, datetime] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,7 @@ class Made:
     known: frozenset[Where]
     back_offs: Mapping[str, BackOff]
     refusals: Mapping[Pair, BackOff]
+    giving: Mapping[Where, datetime]
     next_moment: datetime | None
     """When time alone changes something."""
 
@@ -207,6 +212,8 @@ class Placing:
     _outdated: float | None = None
     """Monotonic: since when pools are known to be others than those of the last plan."""
     _next: datetime | None = None
+    _giving: Mapping[Where, datetime] = field(default_factory=dict)
+    """When each server gave its place to others that may serve a while longer."""
     _lasting: Mapping[str, int] = field(default_factory=dict)
     """Of models whose servers are too busy, by key."""
     _asks: dict[Key, Asked] = field(default_factory=dict)
@@ -383,10 +390,12 @@ class Placing:
             moving=self._moving(),
             lasting=self._lasting,
             refusals=self.refusals,
+            giving=self._giving,
         )
         begun = self.clock.monotonic()
         made = await asyncio.to_thread(_look, seen, self.decision, self._known)
         self._known, self._next, self.refusals = made.known, made.next_moment, made.refusals
+        self._giving = made.giving
         before, self.back_offs = self.back_offs, made.back_offs
         for pool in before.keys() | self.back_offs.keys():
             if before.get(pool) != self.back_offs.get(pool):
@@ -558,13 +567,24 @@ def _look(seen: Seen, last: Decision | None, known: frozenset[Where]) -> Made:
     delivered, waits = without_waiting(now, found.missed)
     asking = {one.key for one in asks if one.shared}
     lasting = {key: millis for key, millis in seen.lasting.items() if key in asking}
+    giving = () if last is None else tuple(one for one in last.giving if _may_serve_on(one, seen, running))
     question = Question(
-        asks, seen.pools, seen.taken, delivered, found.backed_off, waits, lasting, found.undelivered
+        asks, seen.pools, seen.taken, delivered, found.backed_off, waits, lasting, found.undelivered, giving
     )
-    decision = last
-    if last is None or question not in (last.question, last.answered()):
+    if last is not None and question in (last.question, last.answered()):
+        decision = last
+    else:
         decision = decide(question, last, seen.moving)
-    return Made(decision, running.there, found.back_offs, found.refusals, found.next_moment)
+    since = {where_of(one): seen.giving.get(where_of(one), seen.now) for one in decision.giving}
+    ends = [began + timedelta(seconds=GIVING_SECONDS) for began in since.values()]
+    ends += [] if found.next_moment is None else [found.next_moment]
+    return Made(decision, running.there, found.back_offs, found.refusals, since, min(ends, default=None))
+
+
+def _may_serve_on(server: Server, seen: Seen, running: Running) -> bool:
+    """What gave its place to others: while it is there, and not for too long."""
+    began = seen.giving.get(where_of(server), seen.now)
+    return where_of(server) in running.there and seen.now < began + timedelta(seconds=GIVING_SECONDS)
 
 
 @dataclass(frozen=True)

@@ -262,7 +262,8 @@ def _writes(
 
 def _no_longer_needed(seen: ModelSnapshot, facts: Facts) -> tuple[Deletion, ...]:
     """A server whose place the plan gave to others goes at once, also of a suspended model: its devices are
-    not its own any more. Any other goes when the wanted ones are whole."""
+    not its own any more; or in a while, where the model is to serve elsewhere first. Any other goes when the
+    wanted ones are whole."""
     old = facts.servers[len(facts.wanted) :]
     let_go = _let_go(facts)
     if facts.spec.suspend and not let_go:
@@ -290,7 +291,9 @@ def _let_go(facts: Facts) -> frozenset[str]:
     return frozenset(
         one.name
         for one in facts.servers
-        if one.pool not in placed and one.replicas > leaving.get(one.pool, 0)
+        if one.pool not in placed
+        and one.replicas > leaving.get(one.pool, 0)
+        and not (one.pool in facts.share.giving and one.ready)
     )
 
 

@@ -42,6 +42,9 @@ class Share:
     leaving: tuple[tuple[str, int], ...] = ()
     """Pools that are no longer its own and where what runs stays until it runs elsewhere, with the replicas
     that may. Not of shared servers."""
+    giving: tuple[str, ...] = ()
+    """Pools where what runs may serve a while longer, though others get its devices: the model has all its
+    places elsewhere, and they may not serve yet. Not of shared servers, whose models take their time."""
     server: str = ""
     """Of a shared model that has a place: the name of its server's objects."""
     missing: Explanation | None = None
@@ -75,6 +78,8 @@ class Question:
     kept busy all the while (`scaling/headroom.py`)."""
     undelivered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Pools that did not deliver to a model, by its key."""
+    giving: tuple[Server, ...] = ()
+    """What the last plans gave to others and may serve a while longer. It holds nothing in a plan."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +89,8 @@ class Decision:
     plan: Plan
     shares: Mapping[str, Share]
     """By the key of the model; of every one that asked."""
+    giving: tuple[Server, ...] = ()
+    """What this plan gives to others too, if it still runs and its model has all its places."""
 
     @cached_property
     def shared(self) -> Mapping[Where, Server]:
@@ -107,7 +114,7 @@ class Decision:
 
     def answered(self) -> Question:
         """The question that has this very answer: the same, with everything carried out."""
-        return replace(self.question, running=replace(self.plan, missing={}))
+        return replace(self.question, running=replace(self.plan, missing={}), giving=self.giving)
 
 
 def decide(
@@ -125,14 +132,35 @@ def decide(
         running = _with(running, back)
     made = plan(problem, running)
     made = with_old_places(problem, question.running, made, moving)
-    return Decision(question, problem, made, _shares(question, problem, made))
+    return _decided(question, problem, made)
+
+
+def _decided(question: Question, problem: Problem, made: Plan) -> Decision:
+    giving = _giving(question, made)
+    return Decision(question, problem, made, _shares(question, problem, made, giving), giving)
+
+
+def _giving(question: Question, made: Plan) -> tuple[Server, ...]:
+    """What runs, has no place any more, and is of a model that has all its places elsewhere: a higher
+    priority needs its devices, or a limit was lowered. Whoever gets them waits until they are free."""
+    there = {one.name for one in (*made.servers, *made.leaving)}
+    running = question.running
+    ran = {one.name: one for one in (*question.giving, *running.servers, *running.leaving) if not one.shared}
+    asking = {one.key for one in question.asks}
+    return tuple(
+        one
+        for of_name, one in sorted(ran.items())
+        if of_name not in there
+        and one.models[0] in asking & made.of_model.keys()
+        and one.models[0] not in made.missing
+    )
 
 
 def carried_on(decision: Decision, plan: Plan) -> Decision:
     """The same question once that plan runs, with it for an answer: what ran when it was asked may run again,
     and is then something new."""
     question = replace(decision.question, running=replace(plan, missing={}))
-    return Decision(question, decision.problem, plan, _shares(question, decision.problem, plan))
+    return _decided(question, decision.problem, plan)
 
 
 def _with(running: Plan, waiting: Iterable[Server]) -> Plan:
@@ -170,7 +198,7 @@ def _models(question: Question, specs: Mapping[str, PoolSpec], last: Decision | 
     return tuple(map(read, question.asks))
 
 
-def _shares(question: Question, problem: Problem, made: Plan) -> dict[str, Share]:
+def _shares(question: Question, problem: Problem, made: Plan, giving: tuple[Server, ...]) -> dict[str, Share]:
     leaving: dict[str, list[tuple[str, int]]] = {}
     for server in made.leaving:
         if not server.shared:
@@ -185,6 +213,7 @@ def _shares(question: Question, problem: Problem, made: Plan) -> dict[str, Share
             ask,
             places,
             tuple(leaving.get(ask.key, ())),
+            tuple(one.pool for one in giving if one.models[0] == ask.key),
             homes.get(ask.key, ""),
             explainer.explain(ask.key) if explainer is not None and ask.key in made.missing else None,
             tuple(pool for pool, _ in places if (ask.key, pool) in waiting),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -87,6 +88,17 @@ def leaving(world: World, of_name: str) -> tuple[str, ...]:
     share = world.placing.share(model_key("demo", of_name))
     assert share is not None
     return tuple(pool for pool, _ in share.leaving)
+
+
+def giving(world: World, of_name: str) -> tuple[str, ...]:
+    share = world.placing.share(model_key("demo", of_name))
+    assert share is not None
+    return share.giving
+
+
+def pass_time(world: World, seconds: float) -> None:
+    later = world.placing.clock.now() + timedelta(seconds=seconds)
+    world.placing.clock = replace(world.placing.clock, now=lambda: later)
 
 
 async def woken(world: World) -> list[Key]:
@@ -179,6 +191,38 @@ async def test_a_higher_priority_takes_the_device_and_the_lower_one_goes() -> No
     await ask(world, "high", scaling={"priority": 200})
     assert (places(world, "high"), places(world, "low")) == ({"cpu": 1}, {})
     assert leaving(world, "low") == (), "it does not stay until it runs elsewhere"
+
+
+async def test_what_gave_its_place_to_others_may_serve_on_for_a_while_if_it_has_another() -> None:
+    world = make(make_pool("cpu", maxDevices=1), L4)
+    deployment = put_deployment(world, put_model(world, "low"), "cpu", 1)
+    await started(world)
+    await ask(world, "high", scaling={"priority": 200}, placement={"poolNames": ["cpu"]})
+    assert (places(world, "high"), places(world, "low")) == ({"cpu": 1}, {"l4": 1})
+    decision = world.placing.decision
+    await world.placing.look()
+    assert (giving(world, "low"), world.placing.decision is decision) == (("cpu",), True)
+    pass_time(world, placing.GIVING_SECONDS - 1)
+    await ask(world, "another")
+    assert giving(world, "low") == ("cpu",), "from the moment on that it gave it"
+    pass_time(world, 1)
+    await world.placing.look()
+    assert (giving(world, "low"), places(world, "low")) == ((), {"l4": 1})
+    world.stores["Deployment"].remove(deployment)
+    await ask(world, "a-third")
+    assert giving(world, "low") == ()
+
+
+async def test_a_server_that_is_gone_serves_on_no_longer() -> None:
+    world = make(make_pool("cpu", maxDevices=1), L4)
+    deployment = put_deployment(world, put_model(world, "low"), "cpu", 1)
+    await started(world)
+    world.stores["DevicePool"].put(limited_to(0))
+    await world.placing.look()
+    assert giving(world, "low") == ("cpu",)
+    world.stores["Deployment"].remove(deployment)
+    await world.placing.look()
+    assert giving(world, "low") == ()
 
 
 async def test_a_server_that_leaves_holds_its_devices_until_it_is_gone() -> None:
