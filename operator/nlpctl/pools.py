@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain, islice, repeat
 
 from nlp_operator.api.names import shared_name
 from nlp_operator.api.spec import PoolSpec, parse_pool
@@ -17,6 +18,9 @@ from nlp_operator.planning.packing.problem import Server
 from nlp_operator.planning.scaling.observed import asked_last
 from nlpctl.report import Obj, listed, number, part, read_condition
 from nlpctl.why import busy_millis, key_of, merged, name_of, servers_of
+
+MOST_CELLS = 600
+"""Devices of a pool that are drawn: ten lines of a terminal. A pool may have 100,000."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +69,19 @@ class PoolPicture:
         )
 
     def cells(self) -> list[str]:
-        """The model in each device that may be held, empty where none is."""
-        taken = [one.model for one in self.lying for _ in range(one.held)]
-        return taken + [""] * max(self.max_devices - len(taken), 0)
+        """The model in each device that may be held, empty where none is: of as many as are drawn."""
+        taken = (one.model for one in self.lying for _ in range(one.held))
+        free = repeat("", max(self.max_devices - self.held, 0))
+        return list(islice(chain(taken, free), MOST_CELLS))
+
+    @property
+    def not_drawn(self) -> str:
+        """In words; empty when all are drawn."""
+        rest = max(self.held, self.max_devices) - MOST_CELLS
+        free = min(rest, self.max_devices - self.held)
+        if rest <= 0:
+            return ""
+        return f"and {rest:,} more, {f'{free:,} of them' if free > 0 else 'none of them'} free"
 
 
 def picture(pools: Sequence[Obj], models: Iterable[Obj]) -> list[PoolPicture]:
@@ -161,10 +175,11 @@ def _section(pool: PoolPicture) -> str:
         f"<td>{html.escape(counts(one))}</td></tr>"
         for one in pool.lying
     )
+    more = f"<p>{html.escape(pool.not_drawn)}</p>" if pool.not_drawn else ""
     problem = f'<p class="problem">{html.escape(pool.problem)}</p>' if pool.problem else ""
     return (
         f"<h2>{html.escape(pool.name)}</h2><p>{html.escape(pool.headline)}</p>{problem}"
-        f'<div class="slots">{cells}</div><table>{rows}</table>'
+        f'<div class="slots">{cells}</div>{more}<table>{rows}</table>'
     )
 
 

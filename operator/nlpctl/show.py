@@ -204,6 +204,8 @@ def print_pools(console: Console, pictures: Sequence[PoolPicture]) -> None:
         cells = [f"[{style[model]}]■[/]" if model else "[dim]□[/]" for model in pool.cells()]
         for start in range(0, len(cells), CELLS_A_LINE):
             console.print("  " + "".join(cells[start : start + CELLS_A_LINE]), highlight=False)
+        if pool.not_drawn:
+            console.print(f"  {pool.not_drawn}", highlight=False)
         for one in pool.lying:
             console.print(f"  [{style[one.model]}]■[/] {escape(one.model)}  {counts(one)}", highlight=False)
         console.print()

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 from typing import Any
 
+import pytest
 from rich.console import Console
 
 from nlpctl import show, values
@@ -78,6 +79,33 @@ def test_a_large_pool_is_drawn_in_lines() -> None:
     out = io.StringIO()
     show.print_pools(Console(file=out, width=200), picture([make_pool("a", max_devices=130)], []))
     assert [line.count("□") for line in out.getvalue().splitlines() if "□" in line] == [60, 60, 10]
+
+
+@pytest.mark.parametrize(
+    ("replicas", "drawn", "more"),
+    [
+        pytest.param(2, 2, "and 99,400 more, 99,400 of them free", id="most are free"),
+        pytest.param(700, 600, "and 99,400 more, 99,300 of them free", id="some that are held are not drawn"),
+        pytest.param(100_002, 600, "and 99,402 more, none of them free", id="more are held than it may"),
+    ],
+)
+def test_of_the_largest_pool_the_first_devices_are_drawn_and_the_others_counted(
+    replicas: int, drawn: int, more: str
+) -> None:
+    pictures = picture([make_pool("a", max_devices=100_000)], [make_model(pool="a", replicas=replicas)])
+    out = io.StringIO()
+    show.print_pools(Console(file=out, width=100), pictures)
+    lines = out.getvalue().splitlines()
+    assert len(lines) < 20
+    assert sum(line.count("■") for line in lines) == drawn + 1, "and the one beside the model's name"
+    assert f"  {more}" in lines
+    text = page(pictures)
+    assert (text.count("<i "), more in text) == (601, True)
+
+
+def test_a_pool_of_as_many_devices_as_are_drawn_has_no_more() -> None:
+    (pool,) = picture([make_pool("a", max_devices=600)], [])
+    assert (len(pool.cells()), pool.not_drawn) == (600, "")
 
 
 def test_the_page_names_every_model_and_loads_nothing() -> None:
