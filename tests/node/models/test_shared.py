@@ -17,6 +17,8 @@ DOCUMENTS = {
     "reviews": "선술집 기차",
     "words": "막걸리 막걸리 선술집 막걸리",
 }
+BACK_SECONDS = 60
+"""From the deletion of a shared pod until each of its models answers."""
 COUNTS = {"novels": [2.0, 1.0, 0.0], "reviews": [1.0, 0.0, 1.0], "words": [0.0, 3.0, 1.0]}
 """How often 기차, 막걸리 and 선술집 occur in the document."""
 
@@ -74,9 +76,12 @@ def test_models_of_one_triton_answer_come_back_without_the_operator_and_move_und
 
     stop_operator(place.cluster)
     try:
+        deleted = time.monotonic()
         place.kubectl("delete", "pod", pod["metadata"]["name"], "--wait=true")
         for model in DOCUMENTS:
-            until(lambda model=model: answers(place, model), f"{model} answers again", 60)  # type: ignore[misc]
+            left = BACK_SECONDS - (time.monotonic() - deleted)
+            again = f"{model} answers again {BACK_SECONDS} s after its pod was deleted"
+            until(lambda model=model: answers(place, model), again, left)  # type: ignore[misc]
     finally:
         start_operator(place.cluster)
     (pod,) = server_pods(place, SERVER)
