@@ -4,7 +4,7 @@ agents, in a process of their own, know what each model takes."""
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ CROWD = "crowd"
 """The namespace of the many that lie in one server."""
 CROWDED = 60
 CROWD_POOL = "l4"
+UNSAID = "l4"
+"""The pool that does not say its memory: its nodes do."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +41,25 @@ NODES = {
     "t4-shared": Node(
         7,
         {"nvidia.com/gpu": 4},
-        {"nvidia.com/gpu.product": "Tesla-T4-SHARED", "nvidia.com/gpu.replicas": "2"},
+        {
+            "nvidia.com/gpu.product": "Tesla-T4-SHARED",
+            "nvidia.com/gpu.replicas": "2",
+            "nvidia.com/gpu.memory": "15360",
+        },
     ),
     "a100-mig": Node(
         4,
         {"nvidia.com/mig-1g.10gb": 7},
-        {"nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB", "nvidia.com/mig.strategy": "mixed"},
+        {
+            "nvidia.com/gpu.product": "NVIDIA-A100-SXM4-80GB",
+            "nvidia.com/gpu.memory": "81920",
+            "nvidia.com/mig.strategy": "mixed",
+            "nvidia.com/mig-1g.10gb.memory": "9728",
+        },
     ),
-    "l4": Node(4, {"nvidia.com/gpu": 4}, {"nvidia.com/gpu.product": "NVIDIA-L4"}),
+    "l4": Node(
+        4, {"nvidia.com/gpu": 4}, {"nvidia.com/gpu.product": "NVIDIA-L4", "nvidia.com/gpu.memory": "23034"}
+    ),
 }
 """With a node to spare of each: one is taken away."""
 TAINT: Obj = {"key": "nvidia.com/gpu", "value": "present", "effect": "NoSchedule"}
@@ -73,11 +86,38 @@ def share_of(count: int, models: int) -> int:
 
 
 def make_pools(models: int) -> list[Obj]:
-    """Those of the sample, as large as this many models need."""
+    """Those of the sample, as large as this many models need. Each team may have a third of each: there is a
+    team that would take more of the T4s, which are cheap."""
     pools: list[Obj] = list(yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8")))
     for pool in pools:
-        pool["spec"]["maxDevices"] = share_of(BUDGETS[pool["metadata"]["name"]], models) + 2
+        name, spec = pool["metadata"]["name"], pool["spec"]
+        spec["maxDevices"] = share_of(BUDGETS[name], models) + 2
+        third = max(2, -(-spec["maxDevices"] // 3))
+        spec["namespaces"] = [{"name": team, "maxDevices": third} for team in teams()]
+        if name == CROWD_POOL:
+            spec["namespaces"].append({"name": CROWD, "maxDevices": 2})
+        if name == UNSAID:
+            spec["memoryMebibytes"] = 0
     return pools
+
+
+def teams() -> list[str]:
+    return [f"team-{number}" for number in range(TEAMS)]
+
+
+def slots() -> dict[str, int]:
+    """Mebibytes by pool, of a device and a slot on it alone: what the server itself takes is taken off."""
+    pools: list[Obj] = list(yaml.safe_load_all(SAMPLE.read_text(encoding="utf-8")))
+    return {one["metadata"]["name"]: one["spec"]["memoryMebibytes"] - BASE_MEBIBYTES for one in pools}
+
+
+def limits_of_namespaces(pools: Iterable[Obj]) -> dict[tuple[str, str], int]:
+    """Devices by pool and namespace."""
+    return {
+        (pool["metadata"]["name"], one["name"]): one["maxDevices"]
+        for pool in pools
+        for one in pool["spec"]["namespaces"]
+    }
 
 
 def mixed(number: int) -> Mixed:
@@ -93,7 +133,7 @@ def mixed(number: int) -> Mixed:
     # No pod on cores takes more than it declared for itself: the kernel would end it.
     declared = takes // 2 if shared and chance.random() < 0.07 else takes
     return Mixed(
-        f"team-{number % TEAMS}",
+        teams()[number % TEAMS],
         name,
         shared,
         takes,

@@ -1,7 +1,8 @@
 """What must hold at every moment, of the versions that the API server stored, in their order.
 
 * **Memory**: no `server.json` lists more than its slot holds, by what the models declare.
-* **Budget**: no pool has more pods of ours, those that are ending left aside, than its limit.
+* **Budget**: no pool has more pods of ours, those that are ending left aside, than its limit; nor more of a
+  namespace than that one's limit there.
 * **Led astray**: no Service of a model that is Ready leads to a shared server whose `server.json` does not
   list it.
 * **Ready in vain**: no model turns Ready while its Service selects no ready pod.
@@ -34,6 +35,8 @@ class Rules:
     """Mebibytes of a slot, by pool, for models of a shared server."""
     limits: Mapping[str, int]
     """Devices of each pool: the most that were allowed while it was recorded."""
+    of_namespaces: Mapping[Name, int]
+    """Devices by pool and namespace; a pod of a namespace that is not there is wrong."""
 
 
 @dataclass
@@ -50,6 +53,8 @@ class Seen:
     ready: set[Name] = field(default_factory=set)
     held: Counter[str] = field(default_factory=Counter)
     """Pods by pool."""
+    held_by: Counter[Name] = field(default_factory=Counter)
+    """By pool and namespace."""
     wrongs: list[str] = field(default_factory=list)
     left_ready: dict[Name, int] = field(default_factory=dict)
     """How often each model that was Ready was not any more."""
@@ -70,15 +75,21 @@ class Seen:
         before = self.pods.pop(where, None)
         if before is not None:
             self.held[pool_of(before)] -= 1
+            self.held_by[pool_of(before), where[0]] -= 1
         pool = pool_of(version.object)
         ending = version.deleted or "deletionTimestamp" in version.object["metadata"]
         if not pool or ending or version.object.get("status", {}).get("phase") in ("Succeeded", "Failed"):
             return
         self.pods[where] = version.object
         self.held[pool] += 1
-        most = self.rules.limits[pool]
-        if before is None and self.held[pool] > most:
+        self.held_by[pool, where[0]] += 1
+        if before is not None:
+            return
+        most, its_most = self.rules.limits[pool], self.rules.of_namespaces.get((pool, where[0]), 0)
+        if self.held[pool] > most:
             self.wrongs.append(f"{version}: {self.held[pool]} pods in pool {pool} of {most}.")
+        if (its := self.held_by[pool, where[0]]) > its_most:
+            self.wrongs.append(f"{version}: {its} pods of {where[0]} in pool {pool} of {its_most}.")
 
     def _take_config(self, version: Version, where: Name) -> None:
         text = (version.object.get("data") or {}).get("server.json")
