@@ -591,8 +591,9 @@ def _keeps(
     late = 1.0 - given.quantile
     if forecast is None or kept.newest.share <= late + settings.guard.late_margin:
         return False
-    count = given.ready * at_a_time
-    return capacity.late_shares(curve, forecast.recent, given.target_seconds, count)[-1] <= late
+    load = forecast.recent / curve.throughput(given.target_seconds)
+    count = int(min(given.ready * at_a_time, 1.3 * load + 8.0, 2 * MOST_REPLICAS))  # more could not matter
+    return capacity.late_shares(curve, forecast.recent, given.target_seconds, max(count, 0))[-1] <= late
 
 
 def _futile(kept: ModelMemory, wanted_seconds: float, load: float, bounds: Bounds) -> str:

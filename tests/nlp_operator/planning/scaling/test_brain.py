@@ -175,6 +175,17 @@ def test_it_takes_no_devices_from_others_for_a_target_that_nothing_keeps() -> No
     assert not decision.request.starving
 
 
+@pytest.mark.parametrize("ready", [-5, 0, 6, 150])
+def test_whatever_is_ready_of_a_model_that_was_late_it_is_decided(ready: int) -> None:
+    memory = Memory()
+    for look in range(8):
+        at = 10.0 * look
+        sample = make_sample(at, 5.0, late=2.0 * at)
+        (decision,) = decide(memory, [make_input(sample, 6, ready=ready)], DEVICES, at, SETTINGS)
+        assert 1 <= decision.total <= 20
+    assert (memory.models["m"].newest.share > 0.15) == (ready > 0), "a late one was seen"
+
+
 def test_it_shrinks_when_the_load_has_gone_but_not_at_once() -> None:
     memory = Memory()
     assert watch(memory, rate=50.0, seconds=600).total >= 6
