@@ -91,7 +91,11 @@ class OperatorProcess:
                 cwd=ROOT,
             )
         if ready:
-            until(lambda: self.probe("health", "/readyz")[0] == 200, "the operator is ready")
+            try:
+                until(lambda: self.probe("health", "/readyz")[0] == 200, "the operator is ready")
+            except BaseException:
+                self.kill()  # the fixture that called has not begun to give it away
+                raise
 
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
