@@ -123,12 +123,13 @@ def judge(pool: Obj, made: Decision, told: Explanation, here: set[str], *, await
         price = parse_pool(pool).price_per_hour
     except SpecInvalid as error:
         return PoolVerdict(name, "", "Refused", f"its spec is invalid. {error}", "its spec were mended")
+    more = NOT_DELIVERING if name in made.question.backed_off else ""
     if name in here:
-        more = NOT_DELIVERING if name in made.question.backed_off else ""
         return PoolVerdict(name, price, "RunsHere", f"The model runs here.{more}")
     refusal = next((one for one in told.refusals if one.pool == name), None)
     if refusal is None:
-        return PoolVerdict(name, price, "HasRoom", "It is to run here." if awaited else "It would run here.")
+        planned = "It is to run here." if awaited else "It would run here."
+        return PoolVerdict(name, price, "HasRoom", f"{planned}{more}")
     message = refusal.message.removeprefix(f"Pool {name}: ")
     if not here:
         message = message.replace(" where it runs.", " where it would run.")

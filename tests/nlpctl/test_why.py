@@ -191,12 +191,18 @@ def test_a_pool_that_does_not_deliver_is_refused_until_its_back_off_has_passed()
     ]
 
 
-def test_where_it_runs_it_is_told_that_the_pool_does_not_deliver() -> None:
+@pytest.mark.parametrize(
+    ("runs_on", "verdict", "begins"),
+    [("cheap", "RunsHere", "The model runs here."), ("", "HasRoom", "It is to run here.")],
+)
+def test_where_it_runs_or_is_to_it_is_told_that_the_pool_does_not_deliver(
+    runs_on: str, verdict: str, begins: str
+) -> None:
     pool = backing_off("cheap", "0.5", passed=False)
-    (found,) = explain(make_model(pool="cheap"), [pool], []).pools
+    (found,) = explain(make_model(pool=runs_on), [pool], []).pools
     assert (found.verdict, found.message) == (
-        "RunsHere",
-        "The model runs here. The pool did not deliver the devices it was asked for: replicas without one "
+        verdict,
+        f"{begins} The pool did not deliver the devices it was asked for: replicas without one "
         "wait, and only what has no other place is placed here for now.",
     )
 
