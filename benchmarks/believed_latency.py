@@ -6,6 +6,8 @@ The agent, Triton and Envoy run as processes, as in a pod; requests come in an o
 not wait for answers) over HTTP, evenly to all models of the server. The scraper of the operator reads the
 pod, and its 95 % quantile is put beside that of the clients' own clock, and beside that of the times which
 Envoy tells the clients of their requests: whatever the machine does, the operator has to know those.
+With `--signals Prometheus` a real one scrapes the pod every half second, and the operator asks it; its window
+is a minute, so each measurement has a pod of its own.
 """
 
 from __future__ import annotations
@@ -18,9 +20,10 @@ import math
 import random
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,10 +33,14 @@ from nlp_operator.agents.poller import target_of
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
+from nlp_operator.planning.scaling.wanted import Wanted
 from nlp_operator.signals.measured import Measured, Model
+from nlp_operator.signals.prometheus import FRESH_SECONDS as OLDEST_SECONDS
+from nlp_operator.signals.prometheus import Prometheus
 from nlp_operator.signals.scraper import FRESH_SECONDS, Scraper
 from tests.nlp_agent.artifacts import CONFIG, make_example, write_artifact
-from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent
+from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent, wait_until
+from tests.prometheus_server import PrometheusServer, Target, prometheus
 
 RATES = (10.0, 30.0, 100.0, 300.0)
 MODELS = (1, 5)
@@ -198,33 +205,45 @@ def make_pod(model: str) -> Obj:
 
 
 class Operator:
-    """The part of it that measures, on this loop."""
+    """The part of it that measures, on this loop: by the pod's page, or by a Prometheus that scrapes it."""
 
-    def __init__(self, port: int, models: Sequence[str]) -> None:
+    def __init__(self, port: int, models: Sequence[str], server: PrometheusServer | None = None) -> None:
         self.clock = system_clock()
-        self.measured = Measured(FRESH_SECONDS)
+        self.measured = Measured(FRESH_SECONDS if server is None else OLDEST_SECONDS)
         self._models = models
-        self._scraper = Scraper(
-            self.measured, clock=self.clock, is_wanted=lambda model: True, port=port, every=0.5
-        )
-        for pod in map(make_pod, models):
-            assert target_of(pod) is not None
-            self._scraper.see(None, pod)
+        self.run = self._by_page(port) if server is None else self._by_prometheus(server.url)
 
-    async def run(self) -> None:
-        await self._scraper.run()
+    def _by_page(self, port: int) -> Callable[[], Coroutine[Any, Any, None]]:
+        scraper = Scraper(self.measured, clock=self.clock, is_wanted=lambda model: True, port=port, every=0.5)
+        for pod in map(make_pod, self._models):
+            assert target_of(pod) is not None
+            scraper.see(None, pod)
+        return scraper.run
+
+    def _by_prometheus(self, url: str) -> Callable[[], Coroutine[Any, Any, None]]:
+        pod, models = make_pod(self._models[0]), [Model("demo", one) for one in self._models]
+        return Prometheus(
+            self.measured,
+            url,
+            clock=self.clock,
+            pods=lambda: [pod],
+            wanted=lambda model: Wanted(0.1, SHARE),
+            models_of=lambda target: models,
+            every=0.5,
+        ).run
 
     def answered(self, model: str) -> float:
         """As of a look made now."""
         sample = self.measured.sample(Model("demo", model), 0.1, self.clock.monotonic())
         return float(sample.series[0]["answered"]) if sample is not None else -1.0  # type: ignore[arg-type]
 
-    async def sees(self, answered: dict[str, int]) -> None:
-        """Until it has seen so many answers of each model: Envoy tells of them once a second."""
+    async def sees(self, answered: Mapping[str, float]) -> dict[str, float]:
+        """How many answers of each model, when it has seen so many: Envoy tells of them once a second."""
         async with asyncio.timeout(30):
             for model, count in answered.items():
                 while self.answered(model) < count:  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
+        return {model: self.answered(model) for model in answered}
 
     def believes(self, model: str) -> float:
         believed = self.measured.believed(Model("demo", model))
@@ -233,16 +252,36 @@ class Operator:
         return found
 
 
-async def measure(agent: RunningAgent, models: Sequence[str], load: Load, seed: int) -> Row:
-    """Both speak of the same requests: a new operator sees only what is asked from now on."""
-    operator = Operator(agent.metrics, models)
-    scraping = asyncio.create_task(operator.run())
+async def begin(agent: RunningAgent, models: Sequence[str], server: PrometheusServer) -> None:
+    """A first request of each, which Prometheus has seen: a counter that is new has no rise."""
+    clients = Clients(agent.http)
+    for model in models:
+        await clients.ask(model, request_of(model, 0.0))
+    await clients.close()
+    for model in models:
+        seen = f'sum(envoy_vhost_route_upstream_rq_time_count{{envoy_route="{model}"}}) > 0'
+        await asyncio.to_thread(wait_until, f"Prometheus has {model}", partial(server.query, seen))
+
+
+async def measure(
+    agent: RunningAgent,
+    models: Sequence[str],
+    load: Load,
+    seed: int,
+    server: PrometheusServer | None = None,
+) -> Row:
+    """Both speak of the same requests: a new operator sees only what is asked from now on. A Prometheus
+    (`server`) has to be a new one, too, for its window is a minute."""
+    if server is not None:
+        await begin(agent, models, server)
+    operator = Operator(agent.metrics, models, server)
+    measuring = asyncio.create_task(operator.run())
     clients = Clients(agent.http)
     try:
-        await operator.sees(dict.fromkeys(models, 0))
+        before = await operator.sees(dict.fromkeys(models, 0.0))
         count = await offer(clients, models, load, seed)
         taken = {model: clients.latencies.get(model, []) for model in models}
-        await operator.sees({model: len(latencies) for model, latencies in taken.items()})
+        await operator.sees({model: before[model] + len(latencies) for model, latencies in taken.items()})
         return Row(
             len(models),
             load.rate,
@@ -255,9 +294,9 @@ async def measure(agent: RunningAgent, models: Sequence[str], load: Load, seed: 
         )
     finally:
         await clients.close()
-        scraping.cancel()
+        measuring.cancel()
         with suppress(asyncio.CancelledError):
-            await scraping
+            await measuring
 
 
 def start(agent: RunningAgent, count: int) -> list[str]:
@@ -278,17 +317,35 @@ def start(agent: RunningAgent, count: int) -> list[str]:
     return models
 
 
-def measure_all(rates: Sequence[float], sizes: Sequence[int], seconds: float, service: float) -> list[Row]:
+def measure_all(
+    rates: Sequence[float], sizes: Sequence[int], seconds: float, service: float, by_prometheus: bool
+) -> list[Row]:
     rows = []
+
+    def note(
+        agent: RunningAgent, models: Sequence[str], rate: float, server: PrometheusServer | None
+    ) -> None:
+        seed = int(hashlib.sha256(f"{len(models)} {rate}".encode()).hexdigest()[:8], 16)
+        load = Load(rate, max(seconds, 40.0 * len(models) / rate), service)
+        rows.append(asyncio.run(measure(agent, models, load, seed, server)))
+        print(said(rows[-1]), flush=True)
+
     for size in sizes:
+        if by_prometheus:
+            for rate in rates:
+                with running_agent() as agent, scraped(agent, models := start(agent, size)) as server:
+                    note(agent, models, rate, server)
+            continue
         with running_agent() as agent:
             models = start(agent, size)
             for rate in rates:
-                seed = int(hashlib.sha256(f"{size} {rate}".encode()).hexdigest()[:8], 16)
-                load = Load(rate, max(seconds, 40.0 * size / rate), service)
-                rows.append(asyncio.run(measure(agent, models, load, seed)))
-                print(said(rows[-1]), flush=True)
+                note(agent, models, rate, None)
     return rows
+
+
+def scraped(agent: RunningAgent, models: Sequence[str]) -> AbstractContextManager[PrometheusServer]:
+    """A Prometheus that knows the pod by the name that its first model would give it."""
+    return prometheus(Target(f"127.0.0.1:{agent.metrics}", make_pod(models[0])["metadata"]["name"]))
 
 
 def said(row: Row) -> str:
@@ -314,9 +371,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--service-ms", type=float, default=1000 * SERVICE_SECONDS, help="median of the computing"
     )
+    parser.add_argument(
+        "--signals", choices=["Scrape", "Prometheus"], default="Scrape", help="how the operator measures"
+    )
     parser.add_argument("--json", type=Path, help="where to write the numbers")
     options = parser.parse_args(arguments)
-    rows = measure_all(options.rates, options.models, options.seconds, options.service_ms / 1000)
+    rows = measure_all(
+        options.rates,
+        options.models,
+        options.seconds,
+        options.service_ms / 1000,
+        options.signals == "Prometheus",
+    )
     if options.json is not None:
         found: list[dict[str, Any]] = [
             asdict(row)

@@ -13,7 +13,7 @@ from bisect import bisect_left
 
 import pytest
 
-from benchmarks.believed_latency import Load, measure, said, start
+from benchmarks.believed_latency import Load, measure, said, scraped, start
 from nlp_agent.envoy_config import LATENCY_BUCKETS
 from nlp_operator.planning.readings.page import parse_page
 from tests.nlp_agent.running import running_agent
@@ -47,3 +47,12 @@ def test_the_believed_latency_is_within_a_tenth_of_the_clients_own(count: int) -
         assert set(found) == set(models)
         for model, counters in found.items():
             assert summary(counters) == by_the_library(page, model)
+
+
+def test_the_latency_that_prometheus_computes_is_that_of_the_clients() -> None:
+    with running_agent() as agent:
+        models = start(agent, 1)
+        with scraped(agent, models) as server:
+            row = asyncio.run(measure(agent, models, Load(20.0, 5.0, SERVICE_SECONDS), seed=1, server=server))
+    assert row.failures == 0
+    assert all(map(in_one_bucket, row.believed_ms, row.told_ms)), said(row)
