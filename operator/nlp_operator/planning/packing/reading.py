@@ -237,8 +237,8 @@ def _scaled(mebibytes: int, copies: int, of: int) -> int:
 
 def _at_most_the_slot(ask: Ask, pool: PoolSpec, mebibytes: int) -> int:
     """A pod on a Cpu pool cannot take more than its slot: the kernel sees to that, and no pod that is to have
-    more is placed there. Where more was counted,
-    pages were counted twice, and a model that runs is not to be refused for that."""
+    more is placed there. Where more was counted, pages were counted twice, and a model that runs is not to be
+    refused for that."""
     slot = pool.memory_mebibytes * ask.devices - BASE_MEBIBYTES
     return mebibytes if pool.device.cpu is None else min(mebibytes, max(slot, 0))
 
