@@ -44,8 +44,10 @@ class SharedServer:
     @property
     def left_mebibytes(self) -> int:
         """For others: nodes may say less than the pool does."""
-        less = (self.pool.memory_mebibytes - self.pool.new_mebibytes) * self.group[2]
-        return self.free_mebibytes - less
+        free = self.capacity_mebibytes - self.used_mebibytes
+        if not self.pool.found_mebibytes:  # each insert asks it of every server
+            return free
+        return free - (self.pool.memory_mebibytes - self.pool.new_mebibytes) * self.group[2]
 
     @property
     def wanted(self) -> int:
