@@ -48,6 +48,8 @@ class _Batch:
         self.items: dict[str, list[_Item]] = {}
         for number, model in enumerate(self.models):
             for pool in ledger.options(model):
+                if pool.name in model.undelivered:
+                    continue
                 load = -(-model.need(pool.name).load_millis // model.replicas)
                 item = _Item(number, ledger.mebibytes(model, pool.name), load)
                 self.items.setdefault(pool.name, []).append(item)

@@ -370,6 +370,15 @@ def test_newcomers_are_planned_with_the_memory_that_nodes_say_and_what_runs_stay
     assert plan(make_problem([less], [make_model("d", 900)])).missing == {"team/d": 1}
 
 
+def test_who_waited_in_vain_joins_nobody_there() -> None:
+    """Were the other to move, it would be alone in pods that it does not get."""
+    models = [make_shared("a", undelivered=("cheap",)), make_shared("b")]
+    assert places(plan(make_problem([CHEAP, SMALL], models)))["a"] == {"dear": 1}
+    running = plan(make_problem([CHEAP], models[1:]))
+    assert places(running) == {"b": {"cheap": 1}}
+    assert places(plan(make_problem([CHEAP, SMALL], models), running))["a"] == {"dear": 1}
+
+
 def test_a_replica_goes_only_where_a_node_has_its_devices() -> None:
     model = make_model("a", devices=2)
     running = plan(make_problem([CHEAP], [model]))
