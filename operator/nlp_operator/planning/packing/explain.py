@@ -106,7 +106,7 @@ class Explainer:
         counts = self.ledger.dedicated.get(model.key, {})
         here = counts.get(pool.name, 0)
         found = []
-        if here >= model.most_in_a_pool and model.spread > 1:
+        if model.spread > 1 and here >= max(model.most_in_a_pool, 1):
             fewest = max((model.replicas - 1) // here, 1)
             found.append(
                 Refusal(

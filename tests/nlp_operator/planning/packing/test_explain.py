@@ -350,3 +350,8 @@ def test_a_cheaper_pool_with_room_is_not_taken_because(
 )
 def test_money_is_written_without_idle_zeros(micros: int, text: str) -> None:
     assert money(micros) == text
+
+
+def test_a_model_that_asks_for_no_replicas_is_explained_whatever_its_spread() -> None:
+    problem = make_problem([T4], [make_model(replicas=0, spread=2)])
+    assert explain(problem, plan(problem), "team/words").change == "Replicas have to be asked for first."
