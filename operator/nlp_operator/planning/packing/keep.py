@@ -31,6 +31,8 @@ def keep(problem: Problem, current: Plan) -> Ledger:
             _keep_against_its_rules(ledger, server)
     for pool in problem.pools:
         _shed(ledger, pool)
+    for server in list(ledger.vacated.values()):
+        _keep_after_all(ledger, server)
     for shared in list(ledger.shared.values()):
         _relieve(ledger, shared)
     return ledger
@@ -136,6 +138,21 @@ def _keep_shared(ledger: Ledger, server: Server) -> None:
             ledger.join(kept, model)
     elif alive:
         ledger.vacate(replace(server, models=tuple(one.key for one in alive)))
+
+
+def _keep_after_all(ledger: Ledger, server: Server) -> None:
+    """A model whose new place is gone is still where it was to leave, and stays there."""
+    homeless = [
+        one.key
+        for key in server.models
+        if (one := ledger.problem.model.get(key)) is not None and one.replicas and one.key not in ledger.home
+    ]
+    pool = ledger.problem.pool.get(server.pool)
+    if pool is not None and any(
+        _may_stay(ledger, server, pool, ledger.problem.model[key]) for key in homeless
+    ):
+        ledger.evict(server.name)
+        _keep_shared(ledger, replace(server, models=tuple(homeless)))
 
 
 def _may_stay(ledger: Ledger, server: Server, pool: Pool, model: Model) -> bool:

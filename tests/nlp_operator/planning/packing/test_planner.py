@@ -217,6 +217,18 @@ def test_a_model_whose_replicas_become_wider_has_one_server_in_its_pool() -> Non
     assert found.leaving == ()
 
 
+def test_a_shared_model_whose_new_place_is_gone_stays_where_it_was_to_leave() -> None:
+    model = make_shared(replicas=1)
+    old, new = make_pool("old", max_devices=1), make_pool("new", max_devices=1)
+    there = Server("shared-1", "new", model.namespace, 1, 1, True, (model.key,))
+    moving = Plan((there,), leaving=(replace(there, name="shared-0", pool="old"),))
+    assert plan(make_problem([old, new], [model]), moving).leaving == moving.leaving
+
+    found = plan(make_problem([old, replace(new, max_devices=0)], [model]), moving)
+    assert [(one.name, one.pool) for one in found.servers] == [("shared-0", "old")]
+    assert (found.leaving, found.missing) == ((), {})
+
+
 def test_a_model_that_comes_back_to_a_pool_it_is_leaving_leaves_it_no_more() -> None:
     wanted = make_model("a", replicas=2)
     running = plan(make_problem([make_pool("old", max_devices=2)], [wanted]))
