@@ -98,10 +98,7 @@ def _insert_shared(ledger: Ledger, model: Model, *, last_resort: bool) -> None:
     seats = [
         one
         for one in _seats(ledger, model)
-        if one.server is not home
-        and one.granted > had
-        and not one.over_millis
-        and not (one.pool.closed and one.server is None)
+        if one.server is not home and one.granted > had and not one.over_millis and not one.pool.closed
     ]
     share = 1000 + ledger.problem.settings.move_millis
     best = min(
