@@ -66,7 +66,8 @@ def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
         return
     if now.group != was.group or now.pool is not was.pool:
         return  # another server took the name meanwhile
-    if now.free_mebibytes < ledger.mebibytes(model, now.pool.name):
+    as_it_was = now.members.keys() <= was.members.keys()  # what nodes say binds newcomers, and only them
+    if (now.free_mebibytes if as_it_was else now.left_mebibytes) < ledger.mebibytes(model, now.pool.name):
         return
     wanted = min(model.replicas, was.replicas)
     more = min(wanted - now.replicas, ledger.room_again(now.pool, model.namespace, model.devices))

@@ -391,6 +391,18 @@ def test_who_waited_in_vain_joins_nobody_there() -> None:
     assert places(plan(make_problem([CHEAP, SMALL], models), running))["a"] == {"dear": 1}
 
 
+def test_who_is_put_back_into_a_server_leaves_newcomers_the_memory_that_nodes_say() -> None:
+    less = replace(CHEAP, max_devices=1, found_mebibytes=600)
+    low, stays = make_shared("low", 300, priority=0), make_shared("stays", 200)
+    running = plan(make_problem([less], [low, stays]))
+    more = [make_shared("more", 200), make_shared("own", 800)]
+    found = plan(make_problem([less], [low, stays, *more]), running)
+    assert (places(found), dict(found.missing)) == (
+        {"more": {"cheap": 1}, "stays": {"cheap": 1}},
+        {"team/low": 1, "team/own": 1},
+    )
+
+
 def test_a_replica_goes_only_where_a_node_has_its_devices() -> None:
     model = make_model("a", devices=2)
     running = plan(make_problem([CHEAP], [model]))
