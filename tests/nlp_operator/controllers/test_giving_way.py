@@ -63,6 +63,34 @@ async def test_the_higher_priority_waits_no_longer_than_that() -> None:
     assert (cluster.answers("low"), cluster.answers("high")) == (False, True)
 
 
+async def test_a_step_of_another_model_does_not_end_it() -> None:
+    cluster = SmallCluster(
+        make_gpu_pool("small", "1", maxDevices=1),
+        make_gpu_pool("large", "2", maxDevices=5),
+        make_gpu_pool("cheap", "0.1", maxDevices=1),
+        make_gpu_pool("dear", "0.5", maxDevices=2),
+    )
+    await cluster.start()
+    for model, pools in (("low", ["small", "large"]), ("y", ["cheap", "dear"]), ("x", ["cheap", "dear"])):
+        cluster.add(model, serving=OWN, placement={"poolNames": pools})
+        await cluster.settle()
+    cluster.world.placing.repack_seconds = 600.0
+    await cluster.world.placing.save()
+    cluster.remove("NLPModel", "y")
+    await cluster.settle()
+    await cluster.later(595)
+    cluster.without_nodes.add("large")
+    cluster.add("high", **TAKER)
+    await cluster.settle()
+    cluster.now += 10
+    await cluster.world.placing.save()
+    cluster.look_again()
+    await cluster.settle()
+    assert pools_of(cluster)["x"] == ["cheap"], "the step was taken"
+    assert cluster.answers("low")
+    assert cluster.condition("high", "Placed")["reason"] == "DevicesInUse"
+
+
 async def test_what_serves_nobody_gives_way_at_once() -> None:
     cluster = SmallCluster(
         make_gpu_pool("small", "1", maxDevices=1), make_gpu_pool("large", "2", maxDevices=5)
