@@ -160,11 +160,12 @@ def _seats(ledger: Ledger, model: Model) -> list[_Seat]:
 
 
 def seat_in(ledger: Ledger, model: Model, server: SharedServer) -> _Seat | None:
-    """`None`: there is no memory for it, or it waited in that pool in vain."""
+    """`None`: there is no memory for it. Where it waited in vain it may still join others, whose pods may be
+    there: it asks for none."""
     pool = server.pool
     size = ledger.mebibytes(model, pool.name)
     left = server.left_mebibytes - size
-    if left < 0 or pool.name in model.undelivered or not ledger.admitted(model, pool):
+    if left < 0 or not ledger.admitted(model, pool):
         return None
     replicas = server.replicas
     if model.replicas > replicas:

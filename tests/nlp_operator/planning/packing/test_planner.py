@@ -382,13 +382,14 @@ def test_newcomers_are_planned_with_the_memory_that_nodes_say_and_what_runs_stay
     assert plan(make_problem([less], [make_model("d", 900)])).missing == {"team/d": 1}
 
 
-def test_who_waited_in_vain_joins_nobody_there() -> None:
-    """Were the other to move, it would be alone in pods that it does not get."""
-    models = [make_shared("a", undelivered=("cheap",)), make_shared("b")]
-    assert places(plan(make_problem([CHEAP, SMALL], models)))["a"] == {"dear": 1}
+def test_who_waited_in_vain_opens_no_server_there_and_joins_the_ones_of_others() -> None:
+    alone = make_shared("a", undelivered=("cheap",))
+    assert places(plan(make_problem([CHEAP, SMALL], [alone]))) == {"a": {"dear": 1}}
+    assert plan(make_problem([CHEAP], [alone])).missing == {alone.key: 1}
+    models = [alone, make_shared("b")]
     running = plan(make_problem([CHEAP], models[1:]))
     assert places(running) == {"b": {"cheap": 1}}
-    assert places(plan(make_problem([CHEAP, SMALL], models), running))["a"] == {"dear": 1}
+    assert places(plan(make_problem([CHEAP, SMALL], models), running))["a"] == {"cheap": 1}
 
 
 def test_who_is_put_back_into_a_server_leaves_newcomers_the_memory_that_nodes_say() -> None:

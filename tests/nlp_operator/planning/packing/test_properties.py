@@ -42,7 +42,9 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
         if not server.shared and len(members) != 1:
             wrong.append(f"{server.name} is dedicated and holds several models")
         if server.devices * server.replicas > _devices_in(before, server):
-            if all(pool.name in one.undelivered for one in members):
+            # Who opened a shared server may leave it in the same plan: who joined waits, and is planned anew.
+            there = not server.shared or any(one.name == server.name for one in before.servers)
+            if there and all(pool.name in one.undelivered for one in members):
                 wrong.append(f"{server.name} grew where its models waited in vain")
             if 0 < pool.most_on_node < server.devices:
                 wrong.append(f"{server.name} grew where no node holds it")
