@@ -274,7 +274,8 @@ def events_between(before: Obj, after: Obj) -> tuple[EventWanted, ...]:
     if _reason(old, READY) == "Asleep" and _reason(new, READY) != "Asleep":
         why = text(after, "scaling", "reason")
         events.append(EventWanted("Normal", "Woken", f"The model does not sleep any more. {why}".strip()))
-    if _turned(old, new, SIGNALS_AVAILABLE, "False"):
+    were = old.get(SIGNALS_AVAILABLE)
+    if _turned(old, new, SIGNALS_AVAILABLE, "False") and were is not None and were.status == "True":
         events.append(EventWanted("Warning", "SignalsLost", _told(new[SIGNALS_AVAILABLE])))
     if _reason(new, SCALE_LIMITED) not in ("", _reason(old, SCALE_LIMITED)):
         events.append(EventWanted("Warning", "ScaleLimited", _told(new[SCALE_LIMITED])))

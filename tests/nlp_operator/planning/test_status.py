@@ -77,6 +77,7 @@ def measured(signals: str = "True", why: str = "Measured", limited: str = "") ->
         pytest.param(measured("False", "Stale"), measured("False", "NoData"), [], id="lost still"),
         pytest.param(measured("False", "Stale"), measured(), [], id="found again"),
         pytest.param(measured("Unknown", "NotServing"), measured(), [], id="measured at last"),
+        pytest.param(measured("Unknown", "NotServing"), measured("False", "NoData"), [], id="never had"),
         pytest.param(
             measured(), measured(limited="NoRoom"), ["ScaleLimited: NoRoom: All are."], id="limited"
         ),

@@ -31,8 +31,11 @@ BEYOND = 1.1
 takes less than the target."""
 BEYOND_ALLOWS = 2.0
 """Then replicas are counted for a target of so many times what it takes: nobody waits for long."""
-OVERLOADED = 0.9
-"""From this share of what its replicas bear on, who is late is so for want of more."""
+OVERLOADED, OVERLOADED_AGAIN = 0.9, 1.1
+"""From this share of what its replicas bear on, who is late is so for want of more; once they bore it, from
+the second."""
+ASKED_SECONDS = 900.0
+"""For so long after its last request it is still said of a model that more replicas do not help."""
 CLOCK_SECONDS = 300.0
 """A clock that is further back than this was set anew."""
 
@@ -136,6 +139,12 @@ class ModelMemory:
     instances: InstancesState = field(default_factory=InstancesState)
     beyond: bool = False
     """A request takes longer than its target by itself."""
+    own_seconds: float | None = None
+    """What a request took by itself when nothing could stretch it."""
+    borne: bool = False
+    """Its ready replicas bear its load."""
+    asked_at: float = -math.inf
+    """When the last window ended in which a request came."""
 
 
 @dataclass
@@ -475,7 +484,7 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         now,
         settings.guard,
     )
-    futile = _futile(kept, wanted_seconds, load, bounds)
+    futile = _futile(kept, given, wanted_seconds, forecast, bounds, now)
     weight = _weight(kept, given, settings)
     if forecast is None:
         # Nothing is known of the load: it keeps what it has, whatever others need.
@@ -558,22 +567,35 @@ def _learn(kept: ModelMemory, given: ModelInput, window: Window, settings: Setti
     if kept.beyond:  # that all are late says nothing of what it lacks, nor did it before that was known
         window = replace(window, late=0.0)
         kept.lately, kept.newest = (kept.lately, kept.newest) if before else (Lately(), Lately())
+    if window.offered > 0:
+        kept.asked_at = window.end
     kept.lately.add(window, settings.uneven_seconds)
     kept.newest.add(window, settings.starving_seconds)
 
 
 def _is_beyond(kept: ModelMemory, given: ModelInput) -> bool:
     """Whether a request takes longer than its target by itself, in the fastest pool that it may run in."""
-    alone = kept.capacity.alone_seconds
+    alone = _alone_seconds(kept, given)
     if alone is None:
         return kept.beyond
     fastest = max((offer.speed for offer in given.offers), default=1.0)
     return alone / fastest > given.target_seconds * (1.0 if kept.beyond else BEYOND)
 
 
+def _alone_seconds(kept: ModelMemory, given: ModelInput) -> float | None:
+    """What a request takes by itself, where that was measured. Beside neighbours in its server and beside
+    other instances of its own an execution is stretched, which more replicas would mend. Updates `kept`."""
+    measured = kept.capacity.alone_seconds
+    if measured is None:
+        return None
+    if given.company is None and given.instances.working <= 1:
+        kept.own_seconds = measured
+    return None if kept.own_seconds is None else min(measured, kept.own_seconds)
+
+
 def _counted_for(kept: ModelMemory, given: ModelInput) -> float:
     """The target that replicas are counted for."""
-    alone = kept.capacity.alone_seconds
+    alone = _alone_seconds(kept, given)
     if not kept.beyond or alone is None:
         return given.target_seconds
     return max(given.target_seconds, BEYOND_ALLOWS * alone)
@@ -596,10 +618,23 @@ def _keeps(
     return capacity.late_shares(curve, forecast.recent, given.target_seconds, max(count, 0))[-1] <= late
 
 
-def _futile(kept: ModelMemory, wanted_seconds: float, load: float, bounds: Bounds) -> str:
-    """`load`: of what its replicas can bear; NaN: not known."""
-    alone = kept.capacity.alone_seconds
-    if kept.beyond and alone is not None and load < OVERLOADED:
+def _futile(
+    kept: ModelMemory,
+    given: ModelInput,
+    wanted_seconds: float,
+    forecast: Forecast | None,
+    bounds: Bounds,
+    now: float,
+) -> str:
+    """Why more replicas do not help, of a model that somebody asked lately; or nothing."""
+    had = given.instances.at_a_time(given.instances.working)
+    bears = given.ready * had * kept.capacity.curve.throughput(given.target_seconds)
+    if forecast is not None and bears > 0:
+        load = forecast.recent / bears
+        kept.borne = load < (OVERLOADED_AGAIN if kept.borne else OVERLOADED)
+    alone = _alone_seconds(kept, given)
+    asked = now - kept.asked_at <= ASKED_SECONDS
+    if kept.beyond and alone is not None and kept.borne and asked:
         took, wanted = 1000 * alone, 1000 * wanted_seconds
         return f"A request takes {took:,.0f} ms by itself, where {wanted:,.0f} are wanted."
     return bounds.useless

@@ -19,6 +19,7 @@ from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, de
 from nlp_operator.planning.scaling.capacity import ServiceCurve
 from nlp_operator.planning.scaling.demand import Forecast
 from nlp_operator.planning.scaling.guard import Bounds
+from nlp_operator.planning.scaling.instances import Instances
 from nlp_operator.planning.scaling.signals import FIELDS, Sample, Unknown
 
 SETTINGS = brain.Settings()
@@ -142,6 +143,33 @@ def test_for_a_target_that_one_request_alone_exceeds_replicas_are_as_many_as_bea
     assert max(one.total for one in decisions) <= 7
     assert 4 <= decisions[-1].total <= 6
     assert decisions[-1].futile == "A request takes 1,200 ms by itself, where 500 are wanted."
+
+
+def test_what_two_instances_of_a_pod_stretch_is_not_what_a_request_takes_by_itself() -> None:
+    """60 ms alone, and 84 where the other one runs: fewer for each replica, and all are in time."""
+    memory, current, done, busy, late = Memory(), 2, 0.0, 0.0, 0.0
+    for at in map(float, range(0, 1200, 10)):
+        took = 0.06 * (1 + min(20 * 0.06 / current, 1.0))
+        done, busy = done + 200, busy + 200 * took
+        late += 200 * (1.0 if took > 0.08 else 0.02)
+        asked = {"offered": done, "answered": done, "batches": done, "items": done}
+        sample = make_sample(at, 0.0, **asked, busySeconds=busy, late=late)
+        two = Instances("a", now=2, least=2, most=2, at_work=2)
+        given_ = make_input(sample, current, target_seconds=0.08, prior=ServiceCurve(0.06), instances=two)
+        (decision,) = decide(memory, [given_], DEVICES, at, SETTINGS)
+        current = decision.total
+    assert (took <= 0.08, decision.futile) == (True, "")
+
+
+def test_that_more_do_not_help_is_not_told_for_ever_of_a_model_that_nobody_asks() -> None:
+    memory = Memory()
+    (*_, told) = slow(memory, 1.2, 1500)
+    done = 2.0 * 1500
+    asked = {"offered": done, "answered": done, "batches": done, "items": done}
+    for at in map(float, range(1510, 3500, 10)):
+        sample = make_sample(at, 0.0, **asked, busySeconds=1.2 * done, late=done)
+        (decision,) = decide(memory, [make_input(sample, told.total)], DEVICES, at, SETTINGS)
+    assert (told.futile != "", decision.futile) == (True, "")
 
 
 def test_it_is_not_told_while_they_do_not_bear_the_load() -> None:
