@@ -70,7 +70,12 @@ class Reading:
 
 def begin(raw: Reading) -> Reading:
     """The first reading of a pod: what is under way in it is not known one by one."""
-    return replace(raw, owed=raw.counters.active + MOST_OWED)
+    return replace(raw, owed=_most_owed(raw.counters))
+
+
+def _most_owed(counters: Counters) -> float:
+    """Triton computes also what waits in its queue for callers that gave up, which Envoy has no more."""
+    return counters.active + counters.waiting + MOST_OWED
 
 
 def one_of(known: tuple[str, ...], label: str) -> str:
@@ -90,7 +95,7 @@ def goes_on(before: Reading, raw: Reading, raw_before: Counters) -> Reading:
         raw.at,
         plus(before.counters, came),
         before.unseen + (raw.at - before.at if anew else 0.0),
-        min(max(0.0, -more), raw.counters.active + MOST_OWED),
+        min(max(0.0, -more), _most_owed(raw.counters)),
     )
 
 

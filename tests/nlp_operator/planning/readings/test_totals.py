@@ -138,6 +138,17 @@ def test_requests_that_triton_ends_later_or_never_sees_are_load_once() -> None:
     assert fleet.window(20).offered == 0
 
 
+def test_what_triton_computes_for_callers_that_went_is_not_told_twice() -> None:
+    """Over HTTP it works its queue off, whoever asked, and Envoy has none of them any more."""
+    fleet = Fleet()
+    fleet.read("a", 0, counted(0))
+    fleet.read("a", 10, counted(0, offered=340, active=0, waiting=300))
+    fleet.look(10)
+    fleet.read("a", 20, counted(0, offered=340, succeeded=150.0, waiting=150))
+    fleet.read("a", 30, counted(0, offered=340, succeeded=300.0))
+    assert fleet.window(30).offered == 0
+
+
 @given(st.lists(st.tuples(st.integers(0, 20), st.integers(0, 30), st.integers(0, 3)), max_size=30))
 def test_load_without_streams_is_what_envoy_counts(story: list[tuple[int, int, int]]) -> None:
     """However many come, end and are asked by the agent between two readings."""
