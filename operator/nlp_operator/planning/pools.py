@@ -66,9 +66,11 @@ def plan_pool(
 
 def _memory_found(pool: Obj, spec: PoolSpec, nodes: Sequence[Obj]) -> int | None:
     """What stands in for a spec that says none, and goes before one that says more. The last known holds
-    while no node is there to say it."""
-    found = memory_of(spec, nodes) or number(pool, "status", "memoryMebibytes")
+    while no node is there to say it, and where the spec says nothing."""
     said = number(pool, "spec", "memoryMebibytes")
+    found = memory_of(spec, nodes)
+    if found is None and spec.device.extended_resource is not None and not (nodes and said):
+        found = number(pool, "status", "memoryMebibytes")
     return None if not found or 0 < said <= found else found
 
 

@@ -149,6 +149,8 @@ def test_memory_of_which_nodes_say_less_than_the_spec_is_told_until_the_spec_is_
     assert parse_pool(pool).memory_mebibytes == 24000, "of what runs nothing is taken"
     pool["status"] = plan_pool(pool, [], [], NOW).status
     assert found_on(pool).memory_mebibytes == 16000, "the last known, while there are no nodes"
+    said_nothing = plan_pool(pool, [make_gpu_node()], [], NOW).status
+    assert found_on({**pool, "status": said_nothing}).memory_mebibytes == 0, "these do not say it"
     pool["spec"]["memoryMebibytes"] = 16000
     assert "memoryMebibytes" not in (plan_pool(pool, [], [], NOW).status or {})
 
