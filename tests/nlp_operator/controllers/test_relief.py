@@ -157,7 +157,7 @@ def let_go(cluster: SmallCluster) -> None:
     [
         pytest.param(let_go, [TOGETHER, APART], id="and the new place is proven"),
         pytest.param(held_by_agents, [TOGETHER, APART], id="and the agent proves nobody for an hour"),
-        pytest.param(held_without_a_node, [TOGETHER, APART], id="and no node comes for an hour"),
+        pytest.param(held_without_a_node, [TOGETHER], id="and no node comes for an hour"),
     ],
 )
 async def test_a_move_out_ends_well_whenever_the_operator_is_killed(
