@@ -159,8 +159,7 @@ def _giving(question: Question, made: Plan) -> tuple[Server, ...]:
 def carried_on(decision: Decision, plan: Plan) -> Decision:
     """The same question once that plan runs, with it for an answer: what ran when it was asked may run again,
     and is then something new."""
-    question = replace(decision.question, running=replace(plan, missing={}), giving=decision.giving)
-    return _decided(question, decision.problem, plan)
+    return _decided(replace(decision, plan=plan).answered(), decision.problem, plan)
 
 
 def _with(running: Plan, waiting: Iterable[Server]) -> Plan:
