@@ -141,6 +141,8 @@ class ModelMemory:
     """A request takes longer than its target by itself."""
     own_seconds: float | None = None
     """What a request took by itself when nothing could stretch it."""
+    alone_seconds: float | None = None
+    """What it takes by itself, as far as is known; `None`: not at all."""
     borne: bool = False
     """Its ready replicas bear its load."""
     asked_at: float = -math.inf
@@ -458,7 +460,8 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
     current = sum(given.current.values())
     had = given.instances.at_a_time(given.instances.working)
     forecast = _forecast(kept, given, curve, signal, now, had)
-    load = _load_share(given, curve, signal, had)
+    bears = given.ready * had * curve.throughput(given.target_seconds)
+    load = _load_share(signal, given.ready, bears)
     count = _instances(kept, given, curve, forecast, signal, now, settings)
     counted = instances.counted(kept.instances, given.instances, count, now)
     at_a_time = given.instances.at_a_time(counted)
@@ -484,7 +487,7 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         now,
         settings.guard,
     )
-    futile = _futile(kept, given, wanted_seconds, forecast, bounds, now)
+    futile = _futile(kept, wanted_seconds, forecast, bears, bounds, now)
     weight = _weight(kept, given, settings)
     if forecast is None:
         # Nothing is known of the load: it keeps what it has, whatever others need.
@@ -563,6 +566,7 @@ def _learn(kept: ModelMemory, given: ModelInput, window: Window, settings: Setti
         kept.capacity, Executions(window.batches, window.items, window.busy_seconds), window.seconds
     )
     demand.observe(kept.demand, window.start, window.end, window.offered)
+    kept.alone_seconds = _alone_seconds(kept, given)
     before, kept.beyond = kept.beyond, _is_beyond(kept, given)
     if kept.beyond:  # that all are late says nothing of what it lacks, nor did it before that was known
         window = replace(window, late=0.0)
@@ -575,7 +579,7 @@ def _learn(kept: ModelMemory, given: ModelInput, window: Window, settings: Setti
 
 def _is_beyond(kept: ModelMemory, given: ModelInput) -> bool:
     """Whether a request takes longer than its target by itself, in the fastest pool that it may run in."""
-    alone = _alone_seconds(kept, given)
+    alone = kept.alone_seconds
     if alone is None:
         return kept.beyond
     fastest = max((offer.speed for offer in given.offers), default=1.0)
@@ -595,10 +599,9 @@ def _alone_seconds(kept: ModelMemory, given: ModelInput) -> float | None:
 
 def _counted_for(kept: ModelMemory, given: ModelInput) -> float:
     """The target that replicas are counted for."""
-    alone = _alone_seconds(kept, given)
-    if not kept.beyond or alone is None:
+    if not kept.beyond or kept.alone_seconds is None:
         return given.target_seconds
-    return max(given.target_seconds, BEYOND_ALLOWS * alone)
+    return max(given.target_seconds, BEYOND_ALLOWS * kept.alone_seconds)
 
 
 def _keeps(
@@ -620,22 +623,19 @@ def _keeps(
 
 def _futile(
     kept: ModelMemory,
-    given: ModelInput,
     wanted_seconds: float,
     forecast: Forecast | None,
+    bears: float,
     bounds: Bounds,
     now: float,
 ) -> str:
-    """Why more replicas do not help, of a model that somebody asked lately; or nothing."""
-    had = given.instances.at_a_time(given.instances.working)
-    bears = given.ready * had * kept.capacity.curve.throughput(given.target_seconds)
+    """Why more replicas do not help, of a model that somebody asked lately; or nothing. `bears`: requests a
+    second, of its ready replicas."""
     if forecast is not None and bears > 0:
-        load = forecast.recent / bears
-        kept.borne = load < (OVERLOADED_AGAIN if kept.borne else OVERLOADED)
-    alone = _alone_seconds(kept, given)
+        kept.borne = forecast.recent / bears < (OVERLOADED_AGAIN if kept.borne else OVERLOADED)
     asked = now - kept.asked_at <= ASKED_SECONDS
-    if kept.beyond and alone is not None and kept.borne and asked:
-        took, wanted = 1000 * alone, 1000 * wanted_seconds
+    if kept.beyond and kept.alone_seconds is not None and kept.borne and asked:
+        took, wanted = 1000 * kept.alone_seconds, 1000 * wanted_seconds
         return f"A request takes {took:,.0f} ms by itself, where {wanted:,.0f} are wanted."
     return bounds.useless
 
@@ -656,10 +656,9 @@ def _forecast(
     return demand.forecast(kept.demand, last, signal.waiting - usual)
 
 
-def _load_share(given: ModelInput, curve: ServiceCurve, signal: Window | Unknown, at_a_time: int) -> float:
-    if isinstance(signal, Unknown) or given.ready <= 0:
+def _load_share(signal: Window | Unknown, ready: int, bears: float) -> float:
+    if isinstance(signal, Unknown) or ready <= 0:
         return float("nan")
-    bears = given.ready * at_a_time * curve.throughput(given.target_seconds)
     return signal.offered / signal.seconds / bears
 
 
