@@ -291,7 +291,9 @@ def _join(
     now: datetime,
 ) -> None:
     """As far as those who have yet to leave leave room for it."""
-    left = seen.capacity_mebibytes - sum(_held_by(seen, one) for one in entries if one in seen.members)
+    reports = [seen.agents[uid(pod)] for pod in alive(seen.pods) if uid(pod) in seen.agents]
+    held = (_held_by(seen.members[one], one, reports) for one in entries if one in seen.members)
+    left = seen.capacity_mebibytes - sum(held)
     for model in sorted(new):
         member = seen.members.get(model)
         if member is None or deleting(member.model) or (entries and _has_yet_to_leave(seen, model)):
@@ -302,12 +304,11 @@ def _join(
             left -= member.size_mebibytes
 
 
-def _held_by(seen: ServerSnapshot, model: str) -> int:
+def _held_by(member: Member, model: str, reports: Iterable[AgentReport]) -> int:
     """What is planned for a member, or what it holds where that is more: it may have been loaded as a larger
     batch or another version wanted it."""
-    reports = [seen.agents[uid(pod)] for pod in alive(seen.pods) if uid(pod) in seen.agents]
     told = [ours for one in reports if (ours := heard_of(one, model)) is not None]
-    return max(seen.members[model].size_mebibytes, *(one.own_mebibytes for one in told), 0)
+    return max(member.size_mebibytes, *(one.own_mebibytes for one in told), 0)
 
 
 def _has_yet_to_leave(seen: ServerSnapshot, model: str) -> bool:
