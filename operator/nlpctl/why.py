@@ -209,7 +209,7 @@ def ask(model: Obj, spec: ModelSpec, replicas: int, pools: Sequence[Obj], servic
 
 def is_backed_off(pool: Obj, now: datetime) -> bool:
     known = read_back_off(pool)
-    return known is not None and now < known.until
+    return known is not None and known.lasts(now)
 
 
 def servers_of(model: Obj) -> list[Server]:

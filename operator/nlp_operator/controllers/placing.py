@@ -611,11 +611,11 @@ def _provisioning(seen: Seen, keys: Mapping[str, str], now: Plan) -> Provisionin
         pool: back_off(seen.back_offs.get(pool), spec, waiting[pool], seen.now)
         for pool, spec in specs.items()
     }
-    backed_off = frozenset(pool for pool, one in found.items() if one is not None and one.until > seen.now)
+    backed_off = frozenset(pool for pool, one in found.items() if one is not None and one.lasts(seen.now))
     uids = {key: of_uid for of_uid, key in keys.items()}
     members = {where_of(one): tuple(uids[key] for key in one.models) for one in (*now.servers, *now.leaving)}
     refused = refusals(seen.refusals, specs, waiting, members, seen.now)
-    lasting = {pair: one.until for pair, one in refused.items() if one.until > seen.now}
+    lasting = {pair: one.until for pair, one in refused.items() if one.lasts(seen.now)}
     undelivered: dict[str, tuple[str, ...]] = {}
     for of_uid, pool in sorted(lasting):
         undelivered[keys[of_uid]] = (*undelivered.get(keys[of_uid], ()), pool)

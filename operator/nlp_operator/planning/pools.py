@@ -88,7 +88,7 @@ def _conditions(
             Condition(READY, "False", differ.reason, differ.message),
             Condition(STALLED, "True", differ.reason, differ.message),
         ]
-    if back_off is not None and now < back_off.until:
+    if back_off is not None and back_off.lasts(now):
         return [_not_delivering(spec, back_off)]
     return [_ready(spec, selected, matching, present)]
 

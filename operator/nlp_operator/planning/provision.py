@@ -39,6 +39,10 @@ class BackOff:
     def began(self) -> datetime:
         return self.until - timedelta(seconds=self.seconds)
 
+    def lasts(self, now: datetime) -> bool:
+        """One that has passed is remembered until its pool delivers."""
+        return now < self.until
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -112,7 +116,7 @@ def back_off(before: BackOff | None, spec: PoolSpec, waiting: Waiting, now: date
     """The pool's back-off from now on, also one that has passed; `None`: it is trusted as if nothing had
     been."""
     before = _unless_delivered(before, waiting.newest_scheduled)
-    if before is not None and now < before.until:
+    if before is not None and before.lasts(now):
         return before
     late = _late(before, spec, waiting)
     return _longer(before, now) if late is not None and now >= late else before
@@ -176,7 +180,7 @@ def refusals(
     found = {}
     for pair in before.keys() | late:
         one = _unless_delivered(before.get(pair), scheduled.get(pair))
-        if pair in late and (one is None or now >= one.until):
+        if pair in late and (one is None or not one.lasts(now)):
             one = _longer(one, now)
         remembered = one is not None and now < one.until + timedelta(seconds=LONGEST_SECONDS)
         if one is not None and remembered and pair[0] in known and pair[1] in specs:
