@@ -15,8 +15,9 @@ RESULTS = ("right", "wrong", "slow", "unreachable", "failed")
 NOT_ITS_FAULT = frozenset({"CANCELED"})
 """Failures that say nothing of the model: who asked went away."""
 MOST_OWED = 50.0
-"""Requests beyond those that are active. Some that came are never seen by Triton, and some of the agent's own
-never end: without a bound they would hide as many within streams. More than a profile asks at a time."""
+"""Requests beyond those that are active or wait. Some that came are never seen by Triton, and some of the
+agent's own never end: without a bound they would hide as many within streams. More than a profile asks at a
+time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +44,7 @@ class Counters:
     """Recorded questions of the agent, by result."""
     own: float = 0.0
     """Requests of the agent's own that have begun: recorded questions, proofs, profiles. Triton counts them
-    when they end, Envoy does not. An agent of an earlier release tells of the questions alone."""
+    when they end, Envoy does not."""
     active: float = 0.0
     """Requests and streams that Envoy has under way at that moment, for whatever model of the pod: over gRPC
     not all can be told apart."""
@@ -66,6 +67,11 @@ class Reading:
     owed: float = 0.0
     """Requests that Triton may count from now on without their being new: they have come, or are the agent's
     own."""
+
+
+def own_requests(told: float, canaries: Mapping[str, float]) -> float:
+    """`Counters.own`, of what the agent says: one of an earlier release tells of its questions alone."""
+    return max(told, sum(canaries.values()))
 
 
 def begin(raw: Reading) -> Reading:

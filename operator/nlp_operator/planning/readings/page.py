@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of
+from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of, own_requests
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.scaling.signals import GREATEST
 
@@ -57,7 +57,7 @@ class _Model:
             queue_seconds=number("queue_us", 0.0) / 1e6,
             waiting=number("waiting", 0.0),
             canaries=self.canaries,
-            own=max(number("own", 0.0), sum(self.canaries.values())),
+            own=own_requests(number("own", 0.0), self.canaries),
             active=active,
             quarantined=self.quarantined,
         )

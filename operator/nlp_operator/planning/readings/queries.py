@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of
+from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of, own_requests
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.readings.page import ACTIVE, INFERENCE
 from nlp_operator.planning.scaling.signals import GREATEST
@@ -159,7 +159,7 @@ class Answers:
                 queue_seconds=self._sum("queue", pod, model) / 1e6,
                 waiting=self._sum("waiting", pod, model),
                 canaries=canaries,
-                own=max(self._sum("own", pod, model), sum(canaries.values())),
+                own=own_requests(self._sum("own", pod, model), canaries),
                 active=sum(map(_count, self._of("active", pod, ""))),
                 quarantined=next(
                     (
