@@ -331,8 +331,9 @@ def _members(one: dict[str, Any], member: str) -> dict[str, Any]:
 
 def _count(one: dict[str, Any], member: str) -> int:
     found = one.get(member)
-    whole = isinstance(found, int) and not isinstance(found, bool) and 0 < found <= MOST_BYTES
-    return int(found) if whole and isinstance(found, int) else 0
+    if not isinstance(found, int) or isinstance(found, bool):
+        return 0
+    return found if 0 < found <= MOST_BYTES else 0
 
 
 def _text(value: object) -> str:

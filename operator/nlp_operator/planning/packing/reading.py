@@ -178,9 +178,9 @@ def copies_in(pool: PoolSpec, devices: int) -> int:
 
 def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec]) -> Memory:
     """As its pods are to have it, where a slot of cores is too small for them; measured on this pool as it
-    would be here; else what was measured on a like one, or of another number
-    of copies, or is declared, whichever is more; else the model's part as measured on another kind of pool,
-    with the processes of this one; else estimated from the artifact."""
+    would be here; else what was measured on a like one, or of another number of copies, or is declared,
+    whichever is more; else the model's part as measured on another kind of pool, with the processes of this
+    one; else estimated from the artifact."""
     here, copies = pools[pool], copies_in(pools[pool], ask.devices)
     if here.device.cpu is not None and ask.host_mebibytes > here.memory_mebibytes * ask.devices:
         return Memory(0, ask.host_mebibytes - BASE_MEBIBYTES, "declared")
