@@ -86,7 +86,10 @@ def too_little_memory(problem: Problem, model: Model, pool: Pool) -> Refusal | N
     lacks = needed - there
     # Where the server alone takes all of it, no smaller model would do.
     change = f"the model took {lacks:,} MiB less"
-    if there <= 0:
+    if model.need(pool.name).memory.source == "its pod's":
+        most = pool.memory_mebibytes * model.devices
+        change = f"spec.serving.pod.resources said no more than {most:,} MiB of memory"
+    elif there <= 0:
         change = f"each device there had {-(-lacks // model.devices):,} MiB more"
     return Refusal(
         pool.name,
@@ -102,12 +105,13 @@ def too_little_memory(problem: Problem, model: Model, pool: Pool) -> Refusal | N
 def _memory_needed(problem: Problem, model: Model, pool: Pool) -> str:
     """A dedicated model declares the memory of a whole replica, so it is told in the same terms."""
     memory, slot = model.need(pool.name).memory, counted(model.devices, "device")
+    whole = f"{memory.mebibytes + pool.server_mebibytes:,} MiB"
+    has = "has" if model.devices == 1 else "have"
+    there_is = f"{slot} there {has} {pool.memory_mebibytes * model.devices:,} MiB."
+    if memory.source == "its pod's":
+        return f"spec.serving.pod.resources say {whole} of memory; {there_is}"
     if not model.shared:
-        return (
-            f"a replica takes {memory.mebibytes + pool.server_mebibytes:,} MiB ({memory.source}); "
-            f"{slot} there {'has' if model.devices == 1 else 'have'} "
-            f"{pool.memory_mebibytes * model.devices:,} MiB."
-        )
+        return f"a replica takes {whole} ({memory.source}); {there_is}"
     margin = problem.mebibytes(model, pool.name) - memory.mebibytes
     with_margin = f" and {margin:,} MiB of margin" if margin else ""
     there = max(problem.slot_mebibytes(pool, model.devices), 0)

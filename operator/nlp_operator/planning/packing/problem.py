@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
-MemorySource = Literal["measured", "declared", "estimated"]
+MemorySource = Literal["measured", "declared", "estimated", "its pod's"]
+"""`its pod's`: spec.serving.pod.resources say so much."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +143,7 @@ class Model:
 @dataclass(frozen=True)
 class Settings:
     margin_millis: Mapping[MemorySource, int] = field(
-        default_factory=lambda: {"measured": 50, "declared": 100, "estimated": 250}
+        default_factory=lambda: {"measured": 50, "declared": 100, "estimated": 250, "its pod's": 100}
     )
     """Memory kept free beyond a shared model's need, by how well that is known, in thousandths of it. It
     protects the neighbours; a model alone in its slots has none, and gets no margin."""

@@ -183,7 +183,7 @@ def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec]) -> Memory:
     one; else estimated from the artifact."""
     here, copies = pools[pool], copies_in(pools[pool], ask.devices)
     if here.device.cpu is not None and ask.host_mebibytes > here.memory_mebibytes * ask.devices:
-        return Memory(0, ask.host_mebibytes - BASE_MEBIBYTES, "declared")
+        return Memory(0, ask.host_mebibytes - BASE_MEBIBYTES, "its pod's")
     for one in ask.measured:
         if (one.pool, one.copies, one.source) == (pool, copies, "measured"):
             return _apart(ask, here, _at_most_the_slot(ask, here, _taken(ask, here, one)), copies)

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
+from nlp_operator.planning.packing.bounds import refusal
 from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Memory, NamespaceLimit, Problem
 from nlp_operator.planning.packing.reading import Measured, ask_of, copies_in, model_of, pool_of
@@ -218,6 +219,12 @@ def test_a_pod_has_no_more_of_a_slot_of_cores_than_it_holds(
     for name, pool in (("small", SMALL), ("l4", GPU)):
         found = plan(Problem((pool_of(name, pool),), (model_of(ask, {name: pool}),)))
         assert bool(found.servers) is (fits or name == "l4"), name
+    model, small = model_of(ask, {"small": SMALL}), pool_of("small", SMALL)
+    refused = refusal(Problem((small,), (model,)), model, small)
+    assert (refused is None) is fits
+    if refused is not None:
+        assert "spec.serving.pod.resources say " in refused.message
+        assert refused.change == "spec.serving.pod.resources said no more than 512 MiB of memory"
     measured = [Measured("small", 300, copies=devices)]
     ask = ask_of("demo", "words", spec_of(**serving), 1, measured=measured)
     assert (model_of(ask, {"small": SMALL}).need("small").memory.source == "measured") is fits
