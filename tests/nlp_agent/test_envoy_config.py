@@ -7,7 +7,10 @@ import re
 import socket
 import subprocess
 import threading
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
@@ -236,28 +239,39 @@ class Answering(BaseHTTPRequestHandler):
     def log_message(self, *_: object) -> None: ...
 
 
+class Silent(Answering):
+    """Until the test is over."""
+
+    over = threading.Event()
+
+    def do_POST(self) -> None:
+        self.over.wait(300)
+
+
 @contextlib.contextmanager
-def envoy_that_counts_bytes(folder: Path) -> Iterator[tuple[int, Path]]:
-    """The door's port, and the admin page's socket: the sizes of bodies are counted as latencies are, and
-    can be chosen. Its upstream answers at once."""
-    upstream = ThreadingHTTPServer(("127.0.0.1", 0), Answering)
+def running_envoy(
+    folder: Path,
+    answering: type[Answering],
+    limits: Limits = LIMITS,
+    change: Callable[[dict[str, Any]], None] = lambda bootstrap: None,
+) -> Iterator[tuple[int, Path]]:
+    """The door's port, and the admin page's socket."""
+    upstream = ThreadingHTTPServer(("127.0.0.1", 0), answering)
+    upstream.daemon_threads = True
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     free = FreePorts()
     door, grpc, metrics, agent = (free.take() for _ in range(4))
     admin = folder / "a.sock"
     bootstrap = make_bootstrap(
         Ports("127.0.0.1", door, grpc, metrics, agent),
-        LIMITS,
+        limits,
         TritonPorts(upstream.server_port, 2, 3),
         str(folder),
         str(admin),
     )
-    for cluster in bootstrap["static_resources"]["clusters"]:
-        cluster["track_cluster_stats"] = {"request_response_sizes": True}
-    (latencies,) = bootstrap["stats_config"]["histogram_bucket_settings"]
-    latencies["match"] = {"prefix": "cluster.triton_http."}
-    (folder / f"{HTTP_ROUTES}.json").write_text(json.dumps(make_http_routes(LIMITS, ["words"], [])))
-    (folder / f"{GRPC_ROUTES}.json").write_text(json.dumps(make_grpc_routes(LIMITS, "demo", ["words"], [])))
+    change(bootstrap)
+    (folder / f"{HTTP_ROUTES}.json").write_text(json.dumps(make_http_routes(limits, ["words"], [])))
+    (folder / f"{GRPC_ROUTES}.json").write_text(json.dumps(make_grpc_routes(limits, "demo", ["words"], [])))
     (folder / "envoy.json").write_text(json.dumps(bootstrap))
     environment = serving_environment().variables
     command = [environment["NLP_ENVOY_BINARY"], "--config-path", str(folder / "envoy.json")]
@@ -273,6 +287,14 @@ def envoy_that_counts_bytes(folder: Path) -> Iterator[tuple[int, Path]]:
         free.release()
 
 
+def count_bytes(bootstrap: dict[str, Any]) -> None:
+    """The sizes of bodies as latencies are: they can be chosen."""
+    for cluster in bootstrap["static_resources"]["clusters"]:
+        cluster["track_cluster_stats"] = {"request_response_sizes": True}
+    (latencies,) = bootstrap["stats_config"]["histogram_bucket_settings"]
+    latencies["match"] = {"prefix": "cluster.triton_http."}
+
+
 def post(port: int, size: int) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     try:
@@ -284,18 +306,23 @@ def post(port: int, size: int) -> int:
         connection.close()
 
 
-def counted(admin: Path) -> dict[float, int]:
-    """Bodies by bound; nothing while there is no page."""
+def page_of(admin: Path, wanted: str) -> str:
+    """Series whose name has this in it; empty while there is no page."""
     connection = http.client.HTTPConnection("localhost", timeout=60)
     connection.sock = socket.socket(socket.AF_UNIX)
     try:
         connection.sock.connect(str(admin))
-        connection.request("GET", "/stats/prometheus?filter=upstream_rq_body_size")
-        page = connection.getresponse().read().decode()
+        connection.request("GET", f"/stats/prometheus?filter={wanted}")
+        return connection.getresponse().read().decode()
     except OSError:
-        return {}
+        return ""
     finally:
         connection.close()
+
+
+def counted(admin: Path) -> dict[float, int]:
+    """Bodies by bound."""
+    page = page_of(admin, "upstream_rq_body_size")
     series = r'envoy_cluster_upstream_rq_body_size_bucket\{[^}]*"triton_http",le="([^"]+)"\} (\d+)'
     return {float(bound): int(count) for bound, count in re.findall(series, page)}
 
@@ -304,7 +331,7 @@ def counted(admin: Path) -> dict[float, int]:
 def test_under_each_bound_envoy_counts_what_is_less_and_nothing_else(tmp_path: Path) -> None:
     """By default it would count a tenth more: what is 100 to 109 under the bound 100."""
     sizes = [1, 9, 10, 19, 20, 99, 100, 101, 109, 110, 119, 120, 219, 220, 439, 440, 999, 1000, 1099, 1199]
-    with envoy_that_counts_bytes(tmp_path) as (door, admin):
+    with running_envoy(tmp_path, Answering, change=count_bytes) as (door, admin):
         wait_until("Envoy answers", lambda: post(door, 5) == 200)
         assert [post(door, size) for size in sizes] == [200] * len(sizes)
 
@@ -316,3 +343,37 @@ def test_under_each_bound_envoy_counts_what_is_less_and_nothing_else(tmp_path: P
     assert list(found)[:-1] == [bound - SHORT_OF for bound in LATENCY_BUCKETS]
     less = {bound: sum(size < bound for size in [5, *sizes]) for bound in LATENCY_BUCKETS}
     assert {bound: found[bound - SHORT_OF] for bound in LATENCY_BUCKETS} == less
+
+
+def wait_longer_for_idle_streams(bootstrap: dict[str, Any]) -> None:
+    """Than for an answer: both end a request with 504, and which is first is Envoy's to say."""
+    for listener in bootstrap["static_resources"]["listeners"]:
+        (manager,) = listener["filter_chains"][0]["filters"]
+        manager["typed_config"]["stream_idle_timeout"] = "300s"
+
+
+def by_route(admin: Path) -> dict[str, int]:
+    """Of the only model, by code, and all that Envoy `sent on`."""
+    page = page_of(admin, "vhost.*upstream_rq_")
+    codes = re.findall(r'^envoy_vhost_route_upstream_rq\{[^}]*code="(\d+)"[^}]*\} (\d+)', page, re.M)
+    totals = re.findall(r"^envoy_vhost_route_upstream_rq_total\{[^}]*\} (\d+)", page, re.M)
+    return {**{code: int(count) for code, count in codes if int(count)}, "sent on": sum(map(int, totals))}
+
+
+@pytest.mark.triton
+def test_envoys_count_of_requests_lacks_those_that_it_refuses_for_want_of_room(tmp_path: Path) -> None:
+    """`readings/page.py` adds them. Those that got no answer in time are in it."""
+    limits = replace(LIMITS, active_requests=2, request_seconds=2.0)
+    Silent.over.clear()
+    try:
+        with running_envoy(tmp_path, Silent, limits, wait_longer_for_idle_streams) as (door, admin):
+            wait_until("Envoy answers", lambda: post(door, 5) == 504)
+            answers = Counter([504])
+            with ThreadPoolExecutor(20) as callers:
+                while 503 not in answers:
+                    answers.update(callers.map(lambda _: post(door, 5), range(20)))
+            found = by_route(admin)
+    finally:
+        Silent.over.set()
+    assert set(answers) == {503, 504}
+    assert found == {"503": answers[503], "504": answers[504], "sent on": answers[504]}

@@ -23,12 +23,14 @@ time."""
 @dataclass(frozen=True, slots=True)
 class Counters:
     offered: float = 0.0
-    """Requests that came. A pod tells of those that Envoy took in, where a stream is one; of a reading that
-    went on from another (`goes_on`) also those within streams."""
+    """Requests that came, also those that were refused. A pod tells of those that Envoy saw, where a stream
+    is one; of a reading that went on from another (`goes_on`) also those within streams."""
     latency: Histogram = EMPTY
     """Of those that were answered, at Envoy: queue included."""
     refused: float = 0.0
-    """Envoy's own answers: no room (503), no answer in time (504)."""
+    """By Envoy, for want of room or of a connection (503): Triton never saw them."""
+    timed_out: float = 0.0
+    """Envoy's own answers where none came in time (504): Triton may be at them yet."""
     succeeded: float = 0.0
     failures: Mapping[str, float] = field(default_factory=dict)
     """By Triton's reason: REJECTED, CANCELED, BACKEND, OTHER."""
@@ -95,7 +97,8 @@ def goes_on(before: Reading, raw: Reading, raw_before: Counters) -> Reading:
     anew, and what came before is not forgotten."""
     came = since(raw.counters, raw_before)
     anew = raw.counters.offered < raw_before.offered
-    more = ended(came) - came.own - came.offered - before.owed
+    seen = max(came.offered - came.refused, 0.0)
+    more = ended(came) - came.own - seen - before.owed
     came = replace(came, offered=came.offered + max(more, 0.0))
     return Reading(
         raw.at,
@@ -116,6 +119,7 @@ def plus(counters: Counters, came: Counters) -> Counters:
         offered=counters.offered + came.offered,
         latency=latency.added(counters.latency, came.latency),
         refused=counters.refused + came.refused,
+        timed_out=counters.timed_out + came.timed_out,
         succeeded=counters.succeeded + came.succeeded,
         failures=_sums(counters.failures, came.failures),
         executions=counters.executions + came.executions,
@@ -141,6 +145,7 @@ def since(new: Counters, old: Counters) -> Counters:
         offered=_rise(new.offered, old.offered),
         latency=latency.since(new.latency, old.latency),
         refused=_rise(new.refused, old.refused),
+        timed_out=_rise(new.timed_out, old.timed_out),
         succeeded=_rise(new.succeeded, old.succeeded),
         failures=_rises(new.failures, old.failures),
         executions=_rise(new.executions, old.executions),
@@ -163,8 +168,13 @@ def _rises(new: Mapping[str, float], old: Mapping[str, float]) -> dict[str, floa
     return {key: _rise(value, old.get(key, 0.0)) for key, value in new.items()}
 
 
+def unanswered(counters: Counters) -> float:
+    """What Envoy itself had to answer: its histogram does not have it."""
+    return counters.refused + counters.timed_out
+
+
 def failed(counters: Counters) -> float:
-    return counters.refused + sum(
+    return unanswered(counters) + sum(
         count for reason, count in counters.failures.items() if reason not in NOT_ITS_FAULT
     )
 

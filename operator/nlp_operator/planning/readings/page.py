@@ -24,7 +24,9 @@ ACTIVE: Final = "envoy_cluster_upstream_rq_active"
 INFERENCE: Final = ("triton_http", "triton_grpc", "back_http", "back_grpc")
 """The clusters that models are asked through; health and metadata have others."""
 ROUTE: Final = "envoy_vhost_route_upstream_rq"
-OWN_ANSWERS: Final = ("503", "504")
+REFUSED, TIMED_OUT = OWN_ANSWERS = ("503", "504")
+"""Envoy's own. Those that it refuses are not in its count of requests, which are those that it has sent on
+(seen on Envoy 1.40)."""
 
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
 
@@ -46,9 +48,10 @@ class _Model:
     def done(self, active: float) -> Counters:
         number = self.numbers.get
         return Counters(
-            offered=number("offered", 0.0),
+            offered=number("sent on", 0.0) + number(REFUSED, 0.0),
             latency=make_histogram(self.buckets),
-            refused=number("refused", 0.0),
+            refused=number(REFUSED, 0.0),
+            timed_out=number(TIMED_OUT, 0.0),
             succeeded=number("succeeded", 0.0),
             failures=self.failures,
             executions=number("executions", 0.0),
@@ -76,8 +79,8 @@ def _bucket(model: _Model, labels: Labels, value: float) -> None:
 
 
 def _answers(model: _Model, labels: Labels, value: float) -> None:
-    if labels["envoy_response_code"] in OWN_ANSWERS:
-        model.add("refused", value)
+    if (code := labels["envoy_response_code"]) in OWN_ANSWERS:
+        model.add(code, value)
 
 
 def _failure(model: _Model, labels: Labels, value: float) -> None:
@@ -100,7 +103,7 @@ def _quarantined(model: _Model, labels: Labels, value: float) -> None:
 
 
 SERIES: Final[Mapping[str, Callable[[_Model, Labels, float], None]]] = {
-    f"{ROUTE}_total": _number("offered"),
+    f"{ROUTE}_total": _number("sent on"),
     f"{ROUTE}_time_bucket": _bucket,
     ROUTE: _answers,
     "nv_inference_request_success": _number("succeeded"),

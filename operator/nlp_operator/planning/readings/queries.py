@@ -19,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of, own_requests
 from nlp_operator.planning.readings.latency import make_histogram
-from nlp_operator.planning.readings.page import ACTIVE, INFERENCE
+from nlp_operator.planning.readings.page import ACTIVE, INFERENCE, OWN_ANSWERS, REFUSED, TIMED_OUT
 from nlp_operator.planning.scaling.signals import GREATEST
 
 Row = Mapping[str, Any]
@@ -35,6 +35,7 @@ MOST_QUANTILES: Final = 5
 
 _ENVOY = "namespace, pod, envoy_route"
 _OURS = "namespace, pod, model"
+_CODE = "envoy_response_code"
 COUNTERS: Final[Mapping[str, str]] = {
     "scraped": "timestamp(envoy_server_live)",
     "serving": f"max by ({_OURS}) (nlp_agent_model_serving)",
@@ -42,8 +43,9 @@ COUNTERS: Final[Mapping[str, str]] = {
     "canaries": f"sum by ({_OURS}, result) (nlp_agent_canary_requests_total)",
     "own": f"sum by ({_OURS}) (nlp_agent_own_requests_total)",
     "active": f'sum by (namespace, pod) ({ACTIVE}{{envoy_cluster_name=~"{"|".join(INFERENCE)}"}})',
-    "offered": f"sum by ({_ENVOY}) (envoy_vhost_route_upstream_rq_total)",
-    "refused": f'sum by ({_ENVOY}) (envoy_vhost_route_upstream_rq{{envoy_response_code=~"503|504"}})',
+    "sent on": f"sum by ({_ENVOY}) (envoy_vhost_route_upstream_rq_total)",
+    "unanswered": f"sum by ({_ENVOY}, {_CODE}) "
+    f'(envoy_vhost_route_upstream_rq{{{_CODE}=~"{"|".join(OWN_ANSWERS)}"}})',
     "succeeded": f"sum by ({_OURS}) (nv_inference_request_success)",
     "failures": f"sum by ({_OURS}, reason) (nv_inference_request_failure)",
     "executions": f"sum by ({_OURS}) (nv_inference_exec_count)",
@@ -145,12 +147,15 @@ class Answers:
             # Without a finite bound all of its requests would be late.
             raise OtherBounds(f"pod {pod.namespace}/{pod.name} has other bounds of latency than other pods")
         canaries = self._by("canaries", pod, model, "result", RESULTS)
+        unanswered = self._by("unanswered", pod, model, _CODE, OWN_ANSWERS)
+        refused = unanswered.get(REFUSED, 0.0)
         return Scraped(
             _count(scraped[0]),
             Counters(
-                offered=self._sum("offered", pod, model),
+                offered=self._sum("sent on", pod, model) + refused,
                 latency=make_histogram(buckets),
-                refused=self._sum("refused", pod, model),
+                refused=refused,
+                timed_out=unanswered.get(TIMED_OUT, 0.0),
                 succeeded=self._sum("succeeded", pod, model),
                 failures=self._by("failures", pod, model, "reason", REASONS),
                 executions=self._sum("executions", pod, model),

@@ -208,15 +208,15 @@ class Totals:
 
 def _values(came: Counters, target_seconds: float) -> dict[str, float]:
     """By the names of `FIELDS`."""
-    answered = came.latency.total
+    answered, unanswered = came.latency.total, counters.unanswered(came)
     busy = counters.busy_seconds(came)
     # Executions whose time is not known would look infinitely fast.
     known = 1.0 if came.succeeded > 0 else 0.0
     values = {
         "offered": came.offered,
-        # What was refused is as late as can be; the histogram does not have it.
-        "answered": answered + came.refused,
-        "late": max(answered - latency.at_most(came.latency, target_seconds), 0.0) + came.refused,
+        # What got no answer of the model's is as late as can be.
+        "answered": answered + unanswered,
+        "late": max(answered - latency.at_most(came.latency, target_seconds), 0.0) + unanswered,
         "failed": counters.failed(came),
         "batches": came.executions * known,
         # Of requests, as the load is: a request may have many rows.

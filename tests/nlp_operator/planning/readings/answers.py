@@ -54,13 +54,15 @@ def _by(counts: Callable[[Load], Mapping[str, float]], label: str) -> Callable[[
     ]
 
 
-def _came(load: Load) -> int:
-    return len(load.latencies_ms) + load.refused + load.waiting_at_envoy
+def _sent_on(one: PodLoad) -> Rows:
+    count = len(one.load.latencies_ms) + one.load.timed_out + one.load.waiting_at_envoy
+    return _of(lambda load: count, "envoy_route")(one) if count else []
 
 
-def _of_envoy(value: Callable[[Load], object]) -> Callable[[PodLoad], Rows]:
-    make = _of(value, "envoy_route")
-    return lambda one: make(one) if _came(one.load) else []
+def _unanswered(one: PodLoad) -> Rows:
+    codes = {"503": one.load.refused, "504": one.load.timed_out}
+    labels = {"namespace": one.namespace, "pod": one.pod, "envoy_route": one.model}
+    return [row(count, **labels, envoy_response_code=code) for code, count in codes.items() if count]
 
 
 def _latency(one: PodLoad) -> Rows:
@@ -80,8 +82,8 @@ _MAKERS: Mapping[str, Callable[[PodLoad], Rows]] = {
     "canaries": _by(lambda load: {"right": load.right}, "result"),
     "own": lambda one: [] if one.load.own is None else _of(lambda load: load.own)(one),
     "active": lambda one: [row(one.load.active, namespace=one.namespace, pod=one.pod)],
-    "offered": _of_envoy(_came),
-    "refused": _of_envoy(lambda load: load.refused),
+    "sent on": _sent_on,
+    "unanswered": _unanswered,
     "succeeded": _of(lambda load: load.succeeded),
     "failures": _by(lambda load: load.failures, "reason"),
     "executions": _of(lambda load: load.executions),

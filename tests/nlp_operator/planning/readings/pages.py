@@ -18,6 +18,7 @@ class Load:
     grpc_ms: Sequence[float] = ()
     waiting_at_envoy: int = 0
     refused: int = 0
+    timed_out: int = 0
     succeeded: float = 0
     failures: Mapping[str, float] = field(default_factory=dict)
     executions: float = 0
@@ -85,15 +86,17 @@ def _agent(name: str, load: Load) -> list[str]:
 
 def _envoy(name: str, host: str, latencies: Sequence[float], load: Load, bounds: Sequence[str]) -> list[str]:
     """Nothing before the first request, as Envoy does with `usedonly`."""
-    came = len(latencies) + load.refused + load.waiting_at_envoy
-    if not came:
+    sent_on = len(latencies) + load.timed_out + load.waiting_at_envoy
+    completed = len(latencies) + load.timed_out + load.refused
+    if not (sent_on or completed):
         return []
     route = f'envoy_virtual_host="{host}",envoy_route="{name}"'
     lines = [
         f'envoy_vhost_route_upstream_rq{{envoy_response_code="200",{route}}} {len(latencies)}',
         f'envoy_vhost_route_upstream_rq{{envoy_response_code="503",{route}}} {load.refused}',
-        f"envoy_vhost_route_upstream_rq_completed{{{route}}} {came}",
-        f"envoy_vhost_route_upstream_rq_total{{{route}}} {came}",
+        f'envoy_vhost_route_upstream_rq{{envoy_response_code="504",{route}}} {load.timed_out}',
+        f"envoy_vhost_route_upstream_rq_completed{{{route}}} {completed}",
+        f"envoy_vhost_route_upstream_rq_total{{{route}}} {sent_on}",
         "# TYPE envoy_vhost_route_upstream_rq_time histogram",
     ]
     for bound in bounds:

@@ -20,6 +20,7 @@ BUSY = Load(
     grpc_ms=(15,),
     waiting_at_envoy=2,
     refused=1,
+    timed_out=1,
     succeeded=5,
     failures={"BACKEND": 2, "CANCELED": 1},
     executions=3,
@@ -37,12 +38,12 @@ def read(page: str, *wanted: str) -> dict[str, Counters]:
 
 def test_all_three_sources_are_joined_by_model() -> None:
     (counters,) = read(make_page({"words": BUSY, "other": Load(succeeded=99)}, filler=3)).values()
-    assert counters.offered == 8
+    assert counters.offered == 9
     assert counters.latency == Histogram(
         (0.001, 0.01, 0.02, 0.05, 0.1, 0.11, 0.15, 0.2, 0.5, 1.0, 120.0, math.inf),
         (0, 1, 3, 3, 3, 5, 5, 5, 5, 5, 5, 5),
     )
-    assert counters.refused == 1
+    assert (counters.refused, counters.timed_out) == (1, 1)
     assert counters.failures == {"OTHER": 0, "BACKEND": 2, "CANCELED": 1, "REJECTED": 0}
     assert (counters.succeeded, counters.executions, counters.items) == (5, 3, 6)
     assert counters.compute_seconds == pytest.approx(0.3)

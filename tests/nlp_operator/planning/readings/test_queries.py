@@ -39,7 +39,8 @@ def test_the_counters_are_those_of_the_page() -> None:
     expected = read(make_page({"words": HTTP_ONLY}))["words"]
     assert scraped.counters.latency == Histogram((0.1, 0.11, math.inf), (2, 4, 4))
     for name in (
-        "offered", "refused", "succeeded", "executions", "items", "waiting", "canaries", "own", "active"
+        "offered", "refused", "timed_out", "succeeded", "executions", "items", "waiting", "canaries", "own",
+        "active",
     ):  # fmt: skip
         assert getattr(scraped.counters, name) == getattr(expected, name), name
     assert scraped.counters.failures == {"BACKEND": 2, "CANCELED": 1}
@@ -116,7 +117,7 @@ def test_a_pod_that_is_scraped_twice_is_not_believed() -> None:
 
 
 @pytest.mark.parametrize("value", ["NaN", "+Inf", "-1", "1e300", "<html>"])
-@pytest.mark.parametrize("query", ["scraped", "offered", "items", "latency", "failures"])
+@pytest.mark.parametrize("query", ["scraped", "sent on", "unanswered", "items", "latency", "failures"])
 def test_a_pod_with_a_number_that_is_none_is_not_believed(query: str, value: str) -> None:
     rows = rows_of(PodLoad(BUSY, 1.0))
     rows[query] = [{**one, "value": [0, value]} for one in rows[query]]
