@@ -194,16 +194,17 @@ def _instances(
 ) -> Steps:
     """Of a model in servers of its own. What its pods were told last is remembered nowhere else."""
     devices = spec.serving.devices_per_replica
+    begins = instances_on(place.spec, devices)
     wanted = wanted_instances(
         spec,
         place.pool,
-        instances_on(place.spec, devices),
+        begins,
         highest_on(place.spec, devices, settings.most_instances),
         most_told(told) if told is not None else 0,
         seen.advice,
     )
     pods = with_label(seen.pods, names.LABEL_SERVER, server)
-    return one_first(told, wanted, name(seen.model), pods, seen.agents)
+    return one_first(told, wanted, name(seen.model), pods, seen.agents, begins)
 
 
 def _is_hurried(seen: ModelSnapshot, server: str, names_wanted: Collection[str], *, running: bool) -> bool:

@@ -44,16 +44,20 @@ def one_first(
     model: str,
     pods: Collection[Obj],
     agents: Mapping[str, AgentReport],
+    begins: int,
 ) -> Steps:
-    """`pods`: all of the server; `told`: what they were told last.
+    """`pods`: all of the server; `told`: what they were told last; `begins`: what every pod begins with.
 
     While the pod that was begun with is there, no other gets what that one has not borne. One that takes no
     requests any more, or was evicted, may have ended by it: it keeps what it was told, until it is well, or
-    gone, or fewer are wanted.
+    gone, or fewer are wanted. One that was evicted may stay for ever; it tells nothing of what by now every
+    pod begins with.
     """
     if told is None or wanted <= told.instances:
         return Steps(wanted)
     begun, living = begun_with(told, pods), alive(pods)
+    if begun is not None and is_over(begun) and told.instances_of[name(begun)] <= begins:
+        begun = None
     if begun is not None:
         was_told = told.instances_of[name(begun)]
         if is_over(begun) or not is_ready(begun):

@@ -66,7 +66,7 @@ def make_report(instances: int, working: int = 0) -> AgentReport:
 )
 def test_one_pod_has_more_first(told: ServedModel | None, wanted: int, pods: str, expected: Steps) -> None:
     agents = {pod.lower(): make_report(1) for pod in pods}
-    assert one_first(told, wanted, MODEL, make_pods(pods), agents) == expected
+    assert one_first(told, wanted, MODEL, make_pods(pods), agents, 1) == expected
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_the_others_follow_when_they_are_at_work_there(
     report: AgentReport | None, wanted: int, others: int
 ) -> None:
     agents = {"b": report} if report is not None else {}
-    assert one_first(BEGUN, wanted, MODEL, make_pods("abc"), agents).others == others
+    assert one_first(BEGUN, wanted, MODEL, make_pods("abc"), agents, 1).others == others
 
 
 def test_the_others_do_not_follow_one_that_takes_no_requests_whatever_it_says() -> None:
-    assert one_first(BEGUN, 3, MODEL, make_pods("aBc"), {"b": make_report(3)}) == BEGUN_STEPS
+    assert one_first(BEGUN, 3, MODEL, make_pods("aBc"), {"b": make_report(3)}, 1) == BEGUN_STEPS
 
 
 @pytest.mark.parametrize(
@@ -119,12 +119,33 @@ def test_the_others_do_not_follow_one_that_takes_no_requests_whatever_it_says() 
 def test_what_becomes_of_the_pod_that_was_begun_with(became: Obj, wanted: int, expected: Steps) -> None:
     first, begun, third = make_pods("abc")
     pods = (first, changed(begun, became), third)
-    assert one_first(BEGUN, wanted, MODEL, pods, {"b": make_report(3)}) == expected
+    assert one_first(BEGUN, wanted, MODEL, pods, {"b": make_report(3)}, 1) == expected
 
 
 def test_a_pod_in_place_of_one_that_was_evicted_gets_no_more_either() -> None:
     (begun, new) = make_pods("bd")
-    assert one_first(BEGUN, 3, MODEL, (changed(begun, EVICTED), new), {}) == BEGUN_STEPS
+    assert one_first(BEGUN, 3, MODEL, (changed(begun, EVICTED), new), {}, 1) == BEGUN_STEPS
+
+
+@pytest.mark.parametrize(
+    ("begins", "wanted", "expected"),
+    [
+        pytest.param(3, 3, Steps(1, {"a": 3}), id="as many as it had"),
+        pytest.param(4, 4, Steps(1, {"a": 4}), id="more than it had"),
+        pytest.param(4, 6, Steps(1, {"a": 6}), id="and load brings more"),
+        pytest.param(2, 2, Steps(1, {"b": 2}), id="fewer than it had: it is told so first"),
+    ],
+)
+def test_a_pod_that_was_evicted_and_stays_keeps_no_other_from_what_all_pods_begin_with(
+    begins: int, wanted: int, expected: Steps
+) -> None:
+    """The pool's slots became larger. Nobody clears an evicted pod away."""
+    first, begun, third = make_pods("abc")
+    pods = (first, changed(begun, EVICTED), third)
+    steps = one_first(BEGUN, wanted, MODEL, pods, {}, begins)
+    assert steps == expected
+    told = replace(BEGUN, instances=steps.others, instances_of=steps.first)
+    assert one_first(told, wanted, MODEL, pods, {}, begins) == Steps(1, {"a": wanted})
 
 
 def test_what_a_pod_was_told_at_most_is_remembered() -> None:
