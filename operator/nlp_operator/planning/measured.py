@@ -125,12 +125,22 @@ def exactly(known: Known, digest: str, spec: ModelSpec, pools: Mapping[str, Pool
 
 def believed(known: Known, digest: str, spec: ModelSpec) -> tuple[Measured, ...]:
     """Of a model of this artifact and spec. What was measured of smaller batches is the least that it takes;
-    what was measured of larger ones says nothing of it."""
+    what was measured of the next larger one is the most, unless a smaller one took more."""
     wanted, shared = spec.serving.max_batch_size, spec.serving.isolation == "Shared"
-    found = set()
+    found: set[Measured] = set()
+    least: dict[tuple[str, int], int] = {}
+    larger: dict[tuple[str, int], tuple[int, int]] = {}
     for setup, took in known.of(digest).took:
         mebibytes = took.own_mebibytes if shared else took.mebibytes
-        if mebibytes and setup.max_batch_size <= wanted:
-            exact = setup.max_batch_size == wanted and not took.estimated
+        size, there = setup.max_batch_size, (setup.pool, setup.copies)
+        if mebibytes and size <= wanted:
+            exact = size == wanted and not took.estimated
             found.add(Measured(setup.pool, mebibytes, setup.copies, "measured" if exact else "estimated"))
+        if mebibytes and not took.estimated:
+            if size <= wanted:
+                least[there] = max(mebibytes, least.get(there, 0))
+            else:
+                larger[there] = min((size, mebibytes), larger.get(there, (size, mebibytes)))
+    for (pool, copies), (_, mebibytes) in larger.items():
+        found.add(Measured(pool, max(mebibytes, least.get((pool, copies), 0)), copies, "at most"))
     return tuple(sorted(found))

@@ -122,6 +122,27 @@ async def test_a_new_process_knows_what_the_larger_batch_took_that_does_not_run_
     assert reason(cluster, "words") == "NoPoolFits"
 
 
+async def test_a_smaller_batch_stays_in_the_slot_that_the_larger_one_fitted_in() -> None:
+    """It was measured to take less than declared; its neighbour came for that."""
+    cluster = await up(make_pool("cpu", memoryMebibytes=2048, maxDevices=1))
+    cluster.takes |= {"words": 300, "novels": 1000}
+    cluster.add("words", serving={"maxBatchSize": 256, "memoryMebibytes": 1000})
+    await cluster.settle()
+    cluster.add("novels", serving={"memoryMebibytes": 1000})
+    await cluster.settle()
+    assert cluster.servers() == {"nlp-shared-0": ["novels", "words"]}
+    cluster.idle.add("cpu")  # nobody measures the smaller batch yet
+    cluster.edit("words", serving={"maxBatchSize": 8})
+    await cluster.settle()
+    assert " takes 304 MiB (estimated) and 16 of margin " in cluster.condition("words", "Placed")["message"]
+    await anew(cluster)
+    cluster.idle.clear()
+    await cluster.settle()
+    await cluster.later(60)
+    assert cluster.servers() == {"nlp-shared-0": ["novels", "words"]}
+    assert [reason(cluster, one) for one in ("words", "novels")] == ["Serving", "Serving"]
+
+
 async def test_what_two_devices_took_is_not_held_against_one() -> None:
     cluster = await up(L4)
     cluster.takes["words"] = 40_000

@@ -10,11 +10,12 @@ from hypothesis import strategies as st
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
-from nlp_operator.api.spec import ModelSpec, parse_model
+from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.planning.agent_report import ModelReport
 from nlp_operator.planning.measured import MOST_SETUPS, Known, Setup, Took, believed, noted, seen_in
 from nlp_operator.planning.outgrown import to_tell, told_by
-from nlp_operator.planning.packing.reading import Measured
+from nlp_operator.planning.packing.problem import Problem
+from nlp_operator.planning.packing.reading import Measured, ask_of, copies_in, model_of, pool_of
 from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
 
 L4, CPU = make_gpu_pool("l4"), make_pool("cpu", device={"type": "Cpu", "cpu": {"cores": "2"}})
@@ -130,11 +131,25 @@ def test_of_too_many_the_oldest_is_forgotten() -> None:
 # --- what is believed ---
 
 
-def test_of_a_smaller_batch_a_larger_one_says_nothing() -> None:
-    """Whoever is told that the model is too large may make its batch smaller."""
-    known = noted(Known(), "d", [(Setup("l4", 256, 1), Took(30_000, 30_000))])
+def test_of_a_smaller_batch_the_next_larger_one_is_the_most() -> None:
+    seen = [(Setup("l4", size, 1), Took(mib, mib)) for size, mib in ((256, 30_000), (64, 9000), (4, 500))]
+    known = noted(Known(), "d", seen)
+    assert believed(known, "d", spec_of(maxBatchSize=8)) == (
+        Measured("l4", 500, 1, "estimated"),
+        Measured("l4", 9000, 1, "at most"),
+    )
+    assert believed(known, "d", spec_of(maxBatchSize=128))[-1] == Measured("l4", 30_000, 1, "at most")
+
+
+def test_a_smaller_batch_that_took_more_than_a_larger_one_may_take_it_again() -> None:
+    seen = [(Setup("l4", 64, 1), Took(900, 900)), (Setup("l4", 4, 1), Took(1000, 1000))]
+    found = believed(noted(Known(), "d", seen), "d", spec_of(maxBatchSize=8))
+    assert found == (Measured("l4", 1000, 1, "at most"), Measured("l4", 1000, 1, "estimated"))
+
+
+def test_growth_that_may_be_a_neighbours_bounds_nothing() -> None:
+    known = noted(Known(), "d", [(Setup("l4", 256, 1), Took(900, 900, estimated=True))])
     assert believed(known, "d", spec_of(maxBatchSize=8)) == ()
-    assert believed(known, "d", spec_of(maxBatchSize=256)) == (Measured("l4", 30_000),)
 
 
 def test_of_a_larger_batch_a_smaller_one_is_the_least() -> None:
@@ -174,6 +189,39 @@ def test_a_process_that_starts_anew_believes_the_same(
     for isolation in ("Shared", "Dedicated"):
         spec = spec_of(maxBatchSize=batch, isolation=isolation)
         assert believed(anew, "d", spec) == believed(known, "d", spec)
+
+
+@given(
+    SEEN,
+    st.sampled_from(["l4", "cpu"]),
+    st.sampled_from(["Shared", "Dedicated"]),
+    st.integers(0, 30_000),
+    st.integers(0, 1 << 34),
+)
+def test_no_batch_is_planned_with_more_than_a_larger_one(
+    seen: list[tuple[Setup, Took]], pool: str, isolation: str, declared: int, artifact_bytes: int
+) -> None:
+    """With the margin, whatever is declared: unless a smaller one was measured to take more."""
+    known = noted(Known(), "d", seen)
+    of_pool = parse_pool({"l4": L4, "cpu": CPU}[pool])
+    there = pool_of(pool, of_pool)
+
+    def planned(size: int) -> int:
+        spec = spec_of(maxBatchSize=size, isolation=isolation, memoryMebibytes=declared)
+        asked = ask_of("demo", "m", spec, 1, artifact_bytes, believed(known, "d", spec))
+        model = model_of(asked, {pool: of_pool})
+        return Problem((there,), (model,)).mebibytes(model, pool)
+
+    measured = sorted(
+        setup.max_batch_size
+        for setup, took in known.took
+        if (setup.pool, setup.copies) == (pool, copies_in(of_pool, 1))
+        and not took.estimated
+        and (took.own_mebibytes if isolation == "Shared" else took.mebibytes)
+    )
+    for size in range(1, max(measured, default=0)):
+        larger = next(one for one in measured if one >= size)
+        assert planned(size) <= max(planned(one) for one in measured if one <= larger)
 
 
 @given(SEEN, st.integers(1, 64), st.sampled_from(["Shared", "Dedicated"]))

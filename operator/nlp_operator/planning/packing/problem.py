@@ -27,6 +27,9 @@ class Memory:
     model_mebibytes: int
     """Weights and what a batch needs. About the same on every pool."""
     source: MemorySource
+    most_mebibytes: int = 0
+    """Not more than this, by what was measured of it with a larger batch, and so without the margin of a
+    guess; 0: nothing was."""
 
     @property
     def mebibytes(self) -> int:
@@ -177,7 +180,13 @@ class Problem:
         memory = model.need(pool).memory
         if not model.shared:
             return memory.mebibytes
-        return -(-memory.mebibytes * (1000 + self.settings.margin_millis[memory.source]) // 1000)
+        needed = self._with_margin(memory.mebibytes, memory.source)
+        if memory.most_mebibytes:
+            return min(needed, self._with_margin(memory.most_mebibytes, "measured"))
+        return needed
+
+    def _with_margin(self, mebibytes: int, source: MemorySource) -> int:
+        return -(-mebibytes * (1000 + self.settings.margin_millis[source]) // 1000)
 
     def slot_mebibytes(self, pool: Pool, devices: int) -> int:
         """For models, once the server itself has its part."""

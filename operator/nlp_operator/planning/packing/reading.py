@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
+from typing import Literal
 
 from nlp_operator.api.names import hash8
 from nlp_operator.api.spec import ModelSpec, PoolSpec, Resources, ServerPod
 from nlp_operator.planning.nodes import Found
-from nlp_operator.planning.packing.problem import Memory, MemorySource, Model, NamespaceLimit, Need, Pool
+from nlp_operator.planning.packing.problem import Memory, Model, NamespaceLimit, Need, Pool
 from nlp_operator.resources.manifests import canonical_json
 from nlp_operator.resources.pods import thousandths
 from nlp_operator.resources.server import instances_on
@@ -40,8 +41,9 @@ class Measured:
     """Of a shared model its own, of a dedicated one with the whole server."""
     copies: int = 1
     """That it had in the slot: see `copies_in`."""
-    source: MemorySource = "measured"
-    """`estimated`: it is the least that the model as it is wanted takes, or may be a neighbour's."""
+    source: Literal["measured", "estimated", "at most"] = "measured"
+    """`estimated`: it is the least that the model as it is wanted takes, or may be a neighbour's. `at most`:
+    it was measured of a larger batch."""
 
 
 @dataclass(frozen=True)
@@ -180,14 +182,32 @@ def _memory(ask: Ask, pool: str, pools: Mapping[str, PoolSpec]) -> Memory:
     """As its pods are to have it, where a slot of cores is too small for them; measured on this pool as it
     would be here; else what was measured on a like one, or of another number of copies, or is declared,
     whichever is more; else the model's part as measured on another kind of pool, with the processes of this
-    one; else estimated from the artifact."""
+    one; else estimated from the artifact. Whatever is said or guessed: no more than was measured here of a
+    larger batch."""
     here, copies = pools[pool], copies_in(pools[pool], ask.devices)
     if here.device.cpu is not None and ask.host_mebibytes > here.memory_mebibytes * ask.devices:
         return Memory(0, ask.host_mebibytes - BASE_MEBIBYTES, "its pod's")
     for one in ask.measured:
         if (one.pool, one.copies, one.source) == (pool, copies, "measured"):
             return _apart(ask, here, _at_most_the_slot(ask, here, _taken(ask, here, one)), copies)
-    known = [one for one in ask.measured if one.pool in pools]
+    guessed = _guessed(ask, pools, here, copies)
+    for one in ask.measured:
+        if (one.pool, one.copies, one.source) == (pool, copies, "at most"):
+            return _bounded(ask, here, guessed, one)
+    return guessed
+
+
+def _bounded(ask: Ask, here: PoolSpec, guessed: Memory, larger: Measured) -> Memory:
+    """Still called a guess, with a bound that is none."""
+    most = _at_most_the_slot(ask, here, _taken(ask, here, larger))
+    if guessed.mebibytes > most:
+        guessed = replace(_apart(ask, here, most, larger.copies), source="estimated")
+    return replace(guessed, most_mebibytes=most)
+
+
+def _guessed(ask: Ask, pools: Mapping[str, PoolSpec], here: PoolSpec, copies: int) -> Memory:
+    """Of a model that was not measured here as it is wanted."""
+    known = [one for one in ask.measured if one.pool in pools and one.source != "at most"]
     like = [one for one in known if _kind(pools[one.pool]) == _kind(here)]
     alike = max((_taken(ask, here, one) for one in like), default=0)
     # Declared of a whole replica: of a dedicated model the server is part of that.

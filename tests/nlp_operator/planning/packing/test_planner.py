@@ -194,6 +194,22 @@ def test_the_margin_depends_on_how_well_memory_is_known() -> None:
     assert pairs("estimated") == [["a"], ["b"]]
 
 
+@pytest.mark.parametrize(
+    ("guessed", "most", "expected"),
+    [
+        pytest.param(1000, 0, 1250, id="a guess"),
+        pytest.param(1000, 1000, 1050, id="a larger batch took as much"),
+        pytest.param(1000, 1100, 1155, id="less than its margin more"),
+        pytest.param(1000, 9000, 1250, id="far more"),
+    ],
+)
+def test_a_guess_has_no_margin_beyond_what_a_larger_batch_took(
+    guessed: int, most: int, expected: int
+) -> None:
+    model = make_shared("a", believed=Need(Memory(0, guessed, "estimated", most)))
+    assert make_problem([make_pool()], [model], Settings()).mebibytes(model, "pool") == expected
+
+
 def test_the_replicas_of_a_shared_server_are_the_most_that_one_of_them_wants() -> None:
     models = [make_shared("a", 100, replicas=3), make_shared("b", 100)]
     found = plan(make_problem([make_pool(max_devices=3)], models))

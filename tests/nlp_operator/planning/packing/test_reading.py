@@ -236,6 +236,30 @@ def test_what_may_be_a_neighbours_is_called_an_estimate_and_no_less_than_declare
     assert need("l4", grew, isolation="Shared", memoryMebibytes=3000) == Memory(0, 3000, "declared")
 
 
+def test_what_a_larger_batch_took_here_bounds_what_is_guessed_and_declared() -> None:
+    most = Measured("l4", 1500, source="at most")
+    assert need("l4", most, isolation="Shared", artifact_mebibytes=900) == Memory(96, 1404, "estimated", 1500)
+    assert need("l4", most, isolation="Shared", memoryMebibytes=3000) == Memory(96, 1404, "estimated", 1500)
+    assert need("l4", most, isolation="Shared", memoryMebibytes=900) == Memory(0, 900, "declared", 1500)
+    assert need("l4", most, memoryMebibytes=3000) == Memory(0, 1500 - BASE, "estimated", 1500 - BASE)
+    like = Measured("t4", 2000)
+    assert need("l4", most, like, isolation="Shared") == Memory(96, 1404, "estimated", 1500)
+
+
+def test_what_a_larger_batch_took_says_nothing_of_other_pools_and_other_copies() -> None:
+    most = Measured("l4", 1500, source="at most")
+    assert need("t4", most, memoryMebibytes=3000) == need("t4", memoryMebibytes=3000)
+    assert need("l4", most, memoryMebibytes=3000, devicesPerReplica=2) == need(
+        "l4", memoryMebibytes=3000, devicesPerReplica=2
+    )
+    assert need("small", most, isolation="Shared") == need("small", isolation="Shared")
+
+
+def test_what_was_measured_as_it_is_wanted_goes_before_what_a_larger_batch_took() -> None:
+    seen = [Measured("l4", 1500, source="at most"), Measured("l4", 1600)]
+    assert need("l4", *seen) == Memory(0, 1600 - BASE, "measured")
+
+
 pools_ = st.sampled_from(["small", "wide", "l4", "t4"])
 
 
