@@ -213,7 +213,8 @@ class Placing:
     """Monotonic: since when pools are known to be others than those of the last plan."""
     _next: datetime | None = None
     _giving: Mapping[Where, datetime] = field(default_factory=dict)
-    """When each server gave its place to others that may serve a while longer."""
+    """When each server gave its place to others that may serve a while longer. A new process grants that
+    while once more: nothing on the cluster tells surely when it began."""
     _lasting: Mapping[str, int] = field(default_factory=dict)
     """Of models whose servers are too busy, by key."""
     _asks: dict[Key, Asked] = field(default_factory=dict)

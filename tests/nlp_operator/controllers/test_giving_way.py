@@ -63,6 +63,40 @@ async def test_the_higher_priority_waits_no_longer_than_that() -> None:
     assert (cluster.answers("low"), cluster.answers("high")) == (False, True)
 
 
+async def test_a_new_process_grants_that_time_once_more_and_no_longer() -> None:
+    """Nothing tells it when that began: who serves goes on serving."""
+    cluster = await up()
+    cluster.without_nodes.add("large")
+    cluster.add("high", **TAKER)
+    await cluster.settle()
+    await cluster.later(GIVING_SECONDS - 1)
+    there = pools_of(cluster)
+    await cluster.start()
+    await cluster.settle()
+    await cluster.later(GIVING_SECONDS - 1)
+    assert (pools_of(cluster), there) == (there, {"low": ["large", "small"]})
+    assert cluster.answers("low")
+    assert cluster.condition("high", "Placed")["reason"] == "DevicesInUse"
+    await cluster.later(2)
+    assert pools_of(cluster) == {"low": ["large"], "high": ["small"]}
+    assert cluster.answers("high")
+
+
+async def test_a_new_process_ends_it_as_soon_as_the_new_place_is_proven() -> None:
+    cluster, gaps = await up(), list[str]()
+    cluster.on_write = lambda what: None if cluster.answers("low") else gaps.append(what)
+    cluster.idle.add("large")  # its agents load nothing yet
+    cluster.add("high", **TAKER)
+    await cluster.settle()
+    await cluster.start()
+    await cluster.settle()
+    assert cluster.condition("high", "Placed")["reason"] == "DevicesInUse"
+    cluster.idle.clear()
+    await cluster.settle()
+    assert (gaps, pools_of(cluster)) == ([], {"low": ["large"], "high": ["small"]})
+    assert cluster.answers("high")
+
+
 async def test_a_step_of_another_model_does_not_end_it() -> None:
     cluster = SmallCluster(
         make_gpu_pool("small", "1", maxDevices=1),
