@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -101,6 +102,8 @@ class Prometheus:
         self._bounds: tuple[str, ...] = ()
         self._bounds_at = -BOUNDS_SECONDS
         self._followed: dict[Where, Followed] = {}
+        self._scrapes: dict[Where, tuple[float, float]] = {}
+        """When each was scraped, by Prometheus' clock and by ours."""
         self._looked: float | None = None
 
     async def run(self) -> None:
@@ -154,6 +157,7 @@ class Prometheus:
             if where not in followed or followed[where].bounds != before.bounds:
                 uid, model = where
                 self._measured.drop(model, uid)
+                self._scrapes.pop(where, None)
         self._followed = followed
         return followed
 
@@ -184,8 +188,16 @@ class Prometheus:
             target = followed.target
             born = now - (wall - followed.born)
             new = self._looked is not None and born > self._looked
-            reading = Reading(now - (wall - scraped.at), scraped.counters)
-            self._measured.put(model, uid, target.ready, reading, born if new else None, now)
+            # The same scrape is of the same moment. By clocks that disagree a little differently each time
+            # it would be a new one, and as some of its numbers may be of the scrape that came between two
+            # questions of this look, a load of microseconds.
+            told, at = self._scrapes.get((uid, model), (math.nan, 0.0))
+            if told != scraped.at:
+                at = now - (wall - scraped.at)
+            self._scrapes[uid, model] = scraped.at, at
+            self._measured.put(
+                model, uid, target.ready, Reading(at, scraped.counters), born if new else None, now
+            )
             latencies[model] = quantiles
         self._looked = now
         self._measured.latencies = latencies

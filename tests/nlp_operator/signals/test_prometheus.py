@@ -21,6 +21,7 @@ from aiohttp import web
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import Clock, system_clock
 from nlp_operator.planning.readings.queries import COUNTERS
+from nlp_operator.planning.readings.totals import Newest
 from nlp_operator.planning.scaling import signals
 from nlp_operator.planning.scaling.signals import Counted, Unknown, Window
 from nlp_operator.planning.scaling.wanted import Wanted
@@ -55,12 +56,14 @@ class Asking:
 
     def __init__(self, url: str, *pods: Obj, clock: Clock | None = None, **settings: Any) -> None:
         self.now = 0.0
+        self.drift = 0.0
+        """Of the wall clock from the other one."""
         self.pods = list(pods)
         self.measured = Measured(45.0)
         self.target = 0.1
         self.known: Counted | None = None
         self.clock = clock or Clock(
-            monotonic=lambda: self.now, now=lambda: datetime.fromtimestamp(WALL + self.now, UTC)
+            monotonic=lambda: self.now, now=lambda: datetime.fromtimestamp(WALL + self.now + self.drift, UTC)
         )
         self.server = Prometheus(
             self.measured,
@@ -327,6 +330,25 @@ def test_the_client_brings_nothing_along_that_is_for_tables_and_pictures() -> No
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("drift", [0.0, 1e-6, 0.01, -0.01])
+async def test_a_scrape_that_is_told_again_is_no_sudden_load_however_the_clocks_drift(drift: float) -> None:
+    """Of the second time some numbers are newer: it was scraped between two questions of one look."""
+    told: list[Newest] = []
+    with canned() as server:
+        asking = Asking(server.url, POD)
+        asking.measured.on_newest = lambda model, found: told.append(found)
+        for number, (at, requests) in enumerate([(0, 100), (15, 250), (15, 400), (30, 400)]):
+            server.pods(pod_load(at=WALL + at, requests=requests))
+            asking.now, asking.drift = 10.0 * number + 10, -drift * number
+            found = await asking.look()
+            if number == 2:
+                assert reason(found) == "Stale"
+    assert isinstance(found, Window)
+    assert found.seconds == pytest.approx(15, abs=0.1)
+    assert found.offered == 150, "nothing is lost"
+    assert [round(one.rate, 1) for one in told] == [10, 10]
 
 
 # --- a real one ---
