@@ -334,7 +334,8 @@ def _of_server(
     request = company.as_one([one.request for one in members], there)
     worthy = _worthy(request.later, replace(members[0].given, current=request.current), settings, "")
     state = memory.servers.setdefault(there.server, GuardState(started=now))
-    return replace(request, keep=guard.keep(state, worthy, now, settings.guard))
+    known = all(guard.is_known(memory.models[one.given.name].guard, now, settings.guard) for one in members)
+    return replace(request, keep=guard.keep(state, worthy, now, settings.guard, known=known))
 
 
 def _refused(one: _Judged, parts: Mapping[str, Part], plan: allocator.Allocation) -> Mapping[str, str]:
@@ -462,9 +463,6 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
     forecast = _forecast(kept, given, curve, signal, now, had)
     bears = given.ready * had * curve.throughput(given.target_seconds)
     load = _load_share(signal, given.ready, bears)
-    count = _instances(kept, given, curve, forecast, signal, now, settings)
-    counted = instances.counted(kept.instances, given.instances, count, now)
-    at_a_time = given.instances.at_a_time(counted)
     if now - kept.leaving_since > 3.0 * given.cold_start_seconds + 60.0:
         kept.leaving = ""  # its successors did not come, or it is needed after all
     bounds = guard.bounds(
@@ -487,6 +485,9 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         now,
         settings.guard,
     )
+    count = _instances(kept, given, curve, forecast, signal, now, settings)
+    counted = instances.counted(kept.instances, given.instances, count, now)
+    at_a_time = given.instances.at_a_time(counted)
     futile = _futile(kept, wanted_seconds, forecast, bears, bounds, now)
     weight = _weight(kept, given, settings)
     if forecast is None:
@@ -513,7 +514,9 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         given.current,
         bounds.lowest,
         bounds.highest,
-        guard.keep(kept.guard, worthy, now, settings.guard),
+        guard.keep(
+            kept.guard, worthy, now, settings.guard, known=guard.is_known(kept.guard, now, settings.guard)
+        ),
         given.cold_start_seconds,
         calm and not kept.leaving,
         kept.leaving if calm else "",
@@ -540,13 +543,15 @@ def _instances(
     if forecast is not None and isinstance(signal, Window):
         present = max(forecast.recent, instances.surely(signal.offered, signal.seconds))
         load = Load(curve, forecast.rates, present, given.target_seconds, given.quantile, given.lowest)
-    settled = now - kept.guard.started >= settings.guard.settle_seconds and not given.rolling_out
+    since = max(kept.guard.started, kept.guard.again)
+    settled = now - since >= settings.guard.settle_seconds and not given.rolling_out
     return instances.decide(
         kept.instances,
         given.instances,
         load,
         now,
         settings.guard.hold_seconds,
+        known=guard.is_known(kept.guard, now, settings.guard),
         may_shrink=settled and isinstance(signal, Window) and signal.complete,
     )
 

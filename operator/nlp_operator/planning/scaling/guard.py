@@ -57,6 +57,8 @@ class GuardState:
     """When the operator first saw it, since its own start."""
     seen: float = -math.inf
     """When signals were last valid."""
+    whole: float = -math.inf
+    """When all of its ready pods were last seen."""
     again: float = -math.inf
     """Since when they are, after they were not for a while."""
     grew: float = -math.inf
@@ -156,14 +158,24 @@ def turns(state: GuardState, now: float, settings: GuardSettings) -> float:
     return float(state.turns * 0.5 ** (max(now - state.turned, 0.0) / settings.turns_seconds))
 
 
-def keep(state: GuardState, worth: float, now: float, settings: GuardSettings) -> float:
+def is_known(state: GuardState, now: float, settings: GuardSettings) -> bool:
+    """Whether all of its load was seen now, or a moment ago. What some of its pods say is a part of it."""
+    return now - max(state.whole, state.started) <= settings.trusted_seconds
+
+
+def keep(state: GuardState, worth: float, now: float, settings: GuardSettings, *, known: bool) -> float:
     """The most that was worth its price at any look of the last while. Updates the state."""
-    return most_lately(state.worthy, worth, now, settings.hold_seconds)
+    return most_lately(state.worthy, worth, now, settings.hold_seconds, known=known)
 
 
-def most_lately(seen: deque[tuple[float, float]], value: float, now: float, seconds: float) -> float:
-    """The most of what came in the last so many seconds, this value included. Updates `seen`: when how much
-    came, as far as it can yet be the most."""
+def most_lately(
+    seen: deque[tuple[float, float]], value: float, now: float, seconds: float, *, known: bool
+) -> float:
+    """The most of what came in the last so many seconds, this value included. A time in which that is not
+    `known` is none in which less came. Updates `seen`: when how much came, as far as it can yet be the
+    most."""
+    if not known and seen:
+        value = max(value, seen[0][1])
     while seen and seen[-1][1] <= value:
         seen.pop()  # what is no more than the newest will never be the most again
     seen.append((now, value))
@@ -182,9 +194,11 @@ def _remember(state: GuardState, seen: Seen, now: float, current: int, settings:
         state.grew_last = grew
     state.before = current
     if isinstance(seen.signal, Window):
-        if now - max(state.seen, state.started) > settings.trusted_seconds:
-            state.again = now
         state.seen = now
+        if seen.signal.complete:
+            if not is_known(state, now, settings):
+                state.again = now
+            state.whole = now
         if now > state.recent_until or current >= state.recent_most:
             state.recent_most, state.recent_until = current, now + 3600.0
 

@@ -104,18 +104,21 @@ def decide(
     now: float,
     hold_seconds: float,
     *,
+    known: bool,
     may_shrink: bool,
 ) -> int:
     """How many each pod is to run from now on. `load`: `None` when it is not known, which holds still.
-    Updates the state."""
+    `known`: see `guard.most_lately`. Updates the state."""
     if given.most <= given.least and given.now <= given.least:
         return given.least  # there is no room, and nothing to give back
     _note_harm(state, given, now)
     if now < state.barred_until:
         return given.least
     if load is None:
+        if not known:
+            guard.most_lately(state.wanted, 0.0, now, hold_seconds, known=False)
         return max(given.now, given.least)
-    wanted = guard.most_lately(state.wanted, needed(given, load), now, hold_seconds)
+    wanted = guard.most_lately(state.wanted, needed(given, load), now, hold_seconds, known=known)
     count = int(min(max(wanted, given.least), max(given.most, given.least)))
     return count if may_shrink and given.may_go else max(count, given.now)
 

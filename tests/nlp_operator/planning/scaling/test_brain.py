@@ -99,6 +99,53 @@ def test_the_replicas_bear_the_load_with_some_to_spare() -> None:
     assert decision.total == decision.wish
 
 
+def shrinks_after(
+    blind_seconds: float, seen: int, instances: Instances | None = None, lowest: int = 1
+) -> tuple[float, float]:
+    """How long after so many seconds in which only some of four pods were `seen`, while the load falls to a
+    tenth, the first replica goes, and the first instance (infinite: none in ten minutes)."""
+    memory, offered, gone, fewer = Memory(), 0.0, math.inf, math.inf
+    current, given_ = 4, instances or Instances()  # whatever is decided
+    begins, ends = 900.0, 900.0 + blind_seconds
+    for now in range(0, int(ends) + 600, 10):
+        blind = begins < now <= ends
+        rate = 30.0 * given_.now if now <= begins else 3.0 * given_.now * (seen / 4 if blind else 1.0)
+        offered += 10 * rate
+        counts = dict.fromkeys(("offered", "answered", "batches", "items"), offered)
+        sample = make_sample(now, 0.0, **counts, busySeconds=offered * SERVICE_SECONDS)
+        if blind:
+            sample = replace(sample, pods_up=seen)
+        (decision,) = decide(
+            memory, [make_input(sample, current, instances=given_, lowest=lowest)], DEVICES, now, SETTINGS
+        )
+        if now >= begins:
+            gone = min(gone, now - ends if decision.total < current else math.inf)
+            fewer = min(fewer, now - ends if decision.instances < given_.now else math.inf)
+    return gone, fewer
+
+
+@pytest.mark.parametrize("seen", [4, 3, 2, 0])
+@pytest.mark.parametrize("blind_seconds", [420.0, 1000.0])
+def test_what_was_seen_of_some_pods_only_is_no_reason_to_shrink(seen: int, blind_seconds: float) -> None:
+    """Neither at the first look at all of them, nor before a replica was not worth its price for as long as
+    is always asked for."""
+    gone, _ = shrinks_after(blind_seconds, seen)
+    if seen == 4:
+        assert gone < 0, "all was seen all the time"
+    else:
+        assert SETTINGS.guard.hold_seconds <= gone < math.inf
+
+
+@pytest.mark.parametrize("seen", [4, 3, 2, 0])
+def test_nor_are_instances_given_back_for_it(seen: int) -> None:
+    three = Instances("a", 3, 1, 3, at_work=3)
+    _, fewer = shrinks_after(420.0, seen, three, lowest=4)
+    if seen == 4:
+        assert fewer < 0
+    else:
+        assert SETTINGS.guard.hold_seconds <= fewer < math.inf
+
+
 def test_a_full_pool_is_no_news_of_a_model_that_got_its_replicas_in_another() -> None:
     offers = [Offer("a", 1, 1.0, 1.0), Offer("b", 1, 1.0, 1.2)]
     memory, current = Memory(), {"a": 2}

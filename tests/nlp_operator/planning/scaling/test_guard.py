@@ -8,7 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nlp_operator.planning.scaling.guard import Bounds, GuardSettings, GuardState, Seen, bounds, keep, turns
+from nlp_operator.planning.scaling.guard import (
+    Bounds,
+    GuardSettings,
+    GuardState,
+    Seen,
+    bounds,
+    is_known,
+    keep,
+    turns,
+)
 from nlp_operator.planning.scaling.signals import Unknown, Window
 
 SETTINGS = GuardSettings()
@@ -47,7 +56,7 @@ def make_seen(**changes: object) -> Seen:
 
 
 def judged(seen: Seen, *, now: float = 1000.0, state: GuardState | None = None) -> Bounds:
-    usual = GuardState(started=0.0, seen=now - 10.0, before=seen.current)
+    usual = GuardState(started=0.0, seen=now - 10.0, whole=now - 10.0, before=seen.current)
     return bounds(state or usual, seen, now, SETTINGS)
 
 
@@ -125,7 +134,7 @@ def test_it_shrinks_some_time_after_signals_came_back() -> None:
 
 
 def test_a_look_without_signals_is_no_loss_of_them() -> None:
-    state = GuardState(started=0.0, seen=960.0)
+    state = GuardState(started=0.0, seen=960.0, whole=960.0)
     assert judged(make_seen(), state=state).lowest == 3
 
 
@@ -136,7 +145,7 @@ def test_it_does_not_shrink_soon_after_the_operator_started() -> None:
 def test_it_does_not_shrink_soon_after_it_grew() -> None:
     state = GuardState(started=0.0, before=4)
     assert judged(make_seen(), state=state).lowest == 6
-    state.seen = 1000.0 + SETTINGS.hold_seconds - 10.0
+    state.whole = 1000.0 + SETTINGS.hold_seconds - 10.0
     assert judged(make_seen(), now=1000.0 + SETTINGS.hold_seconds, state=state).lowest == 3
 
 
@@ -278,4 +287,32 @@ def test_what_is_kept_is_the_most_that_was_worth_it_of_late(worths: list[tuple[f
         now += passed
         past.append((now, worth))
         most = max(value for at, value in past if at >= now - SETTINGS.hold_seconds)
-        assert keep(state, worth, now, SETTINGS) == most
+        assert keep(state, worth, now, SETTINGS, known=True) == most
+
+
+def test_a_time_in_which_not_all_was_known_does_not_count_as_one_in_which_less_was_worth_it() -> None:
+    state = GuardState(started=0.0)
+    assert keep(state, 4.0, 0.0, SETTINGS, known=True) == 4
+    for now in range(10, 1000, 10):
+        assert keep(state, 1.0, now, SETTINGS, known=False) == 4
+    kept = [keep(state, 1.0, now, SETTINGS, known=True) for now in range(1000, 1310, 10)]
+    assert kept == [4] * 30 + [1], "300 s after the last of them"
+    assert keep(state, 5.0, 1310.0, SETTINGS, known=False) == 5, "more is more"
+
+
+def test_a_look_now_and_then_at_some_pods_only_ends_no_knowledge() -> None:
+    state = GuardState(started=0.0, seen=990.0, whole=990.0, before=6)
+    for now in range(1000, 3000, 10):
+        whole = now % 60 == 0
+        found = judged(make_seen(signal=make_window(complete=whole)), now=now, state=state)
+        assert found.lowest == (3 if whole else 6)
+        assert is_known(state, now, SETTINGS)
+
+
+def test_after_minutes_in_which_some_pods_only_were_seen_nothing_shrinks_for_two() -> None:
+    state = GuardState(started=0.0, seen=990.0, whole=990.0, before=6)
+    for now in range(1000, 1420, 10):
+        judged(make_seen(signal=make_window(complete=False)), now=now, state=state)
+    assert not is_known(state, 1410, SETTINGS)
+    found = [judged(make_seen(), now=now, state=state).lowest for now in range(1420, 1550, 10)]
+    assert found == [6] * 12 + [3]

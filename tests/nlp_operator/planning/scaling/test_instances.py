@@ -31,7 +31,7 @@ def make_load(rate: float, **changes: Any) -> Load:
 def decide(
     state: InstancesState, given: Instances, load: Load | None, now: float, *, may_shrink: bool = True
 ) -> int:
-    return instances.decide(state, given, load, now, HOLD, may_shrink=may_shrink)
+    return instances.decide(state, given, load, now, HOLD, known=True, may_shrink=may_shrink)
 
 
 @pytest.mark.parametrize(

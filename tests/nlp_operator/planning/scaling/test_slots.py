@@ -286,7 +286,7 @@ def test_a_step_with_which_its_pod_takes_no_requests_is_taken_back_and_not_tried
     pods = (make_pod(0, ready="False"), make_pod(1, ready=other))
     state = InstancesState()
     seen = found(reports=(make_report(), make_report()), pods=pods, first=FIRST)
-    told = [decide(state, seen, None, at, 300.0, may_shrink=True) for at in range(0, 80, 10)]
+    told = [decide(state, seen, None, at, 300.0, known=True, may_shrink=True) for at in range(0, 80, 10)]
     assert told == [3, 3, 3, 3, 3, 3, 1, 1]
     assert state.barred_until == 60.0 + BARRED_SECONDS
 
@@ -303,7 +303,7 @@ def test_a_step_with_which_its_pod_is_evicted_is_taken_back_at_the_next_look() -
     state = InstancesState()
     seen = found(reports=(None, make_report()), pods=(began, make_pod(1)), first=FIRST)
     assert (seen.now, seen.evicted) == (3, True)
-    assert decide(state, seen, None, 5.0, 300.0, may_shrink=True) == 1
+    assert decide(state, seen, None, 5.0, 300.0, known=True, may_shrink=True) == 1
     assert state.barred_until == 5.0 + BARRED_SECONDS
     back = found(reports=(None, make_report()), pods=(began, make_pod(1)))
     assert (back.now, back.evicted) == (1, False), "once it is given back this is no harm again"
@@ -321,8 +321,8 @@ def test_all_have_more_and_one_of_them_is_lost(became: dict[str, str], expected:
     lost = make_pod(1)
     lost["status"] |= became
     both, one = (found(told=3, reports=reports, pods=(make_pod(), other)) for other in (make_pod(1), lost))
-    assert decide(state, both, None, 0.0, 300.0, may_shrink=True) == 3
-    assert decide(state, one, None, 10.0, 300.0, may_shrink=True) == expected
+    assert decide(state, both, None, 0.0, 300.0, known=True, may_shrink=True) == 3
+    assert decide(state, one, None, 10.0, 300.0, known=True, may_shrink=True) == expected
 
 
 def test_restarts_are_those_of_all_its_containers() -> None:
