@@ -96,7 +96,13 @@ class Run:
 
     @property
     def good(self) -> bool:
-        return len(self.results) == len(self._ended) and all(one.good for one in self.results)
+        return not self.not_run and all(one.good for one in self.results)
+
+    @property
+    def not_run(self) -> list[Part]:
+        """Those that did not begin, or could not."""
+        ended = {one.part.name for one in self.results}
+        return [part for parts in self._lanes.values() for part in parts if part.name not in ended]
 
     def run(self) -> None:
         ends = [threading.Event() for _ in self._lanes]
@@ -155,13 +161,14 @@ def told_again(result: Result) -> str:
     return f"\n=== the end of what failed: {result.part.name}\n{last}"
 
 
-def table(results: Sequence[Result]) -> str:
+def table(run: Run) -> str:
     lines = [f"{'part':<22}   wall  result"]
-    for one in results:
+    for one in run.results:
         word = "ok" if one.good else "stopped" if one.code is None else "FAILED"
         counted = COUNTS.fullmatch(last_line(one.output))
         line = f"{one.part.name:<22} {one.seconds:4.0f} s  {word:<7} {counted[0] if counted else ''}"
         lines.append(line.rstrip())
+    lines += [f"{part.name:<22}      -  not run" for part in run.not_run]
     return "\n".join(lines)
 
 
@@ -177,7 +184,7 @@ def main() -> int:
     for result in run.results:
         if not result.good:
             print(told_again(result))
-    print(f"\n{table(run.results)}\n{'all':<22} {time.monotonic() - started:4.0f} s", flush=True)
+    print(f"\n{table(run)}\n{'all':<22} {time.monotonic() - started:4.0f} s", flush=True)
     return 0 if run.good else 1
 
 

@@ -67,9 +67,20 @@ def test_what_failed_is_told_again_and_the_rest_runs_all_the_same(
     assert "line 40\n" in again
     assert "line 39\n" not in again
     assert following.good
-    rows = table(ended.results).splitlines()
+    rows = table(ended).splitlines()
     assert rows[1].split() == ["bad", "0", "s", "FAILED"]
     assert rows[2].split() == ["next", "0", "s", "ok", "3", "passed,", "0", "failed,", "0", "skipped"]
+
+
+def test_parts_that_never_began_are_in_the_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lane may break off; the others, and who waits for a part of it, go on."""
+    monkeypatch.setattr(threading, "excepthook", lambda args: None)
+    broken = Part("broken", (str(tmp_path / "no such program"),))
+    ended = run(tmp_path, (broken, part("next")), (part("late", after="next"),))
+    assert not ended.good
+    rows = [line.split() for line in table(ended).splitlines()[1:]]
+    assert rows[0][0] == "late"
+    assert rows[1:] == [["broken", "-", "not", "run"], ["next", "-", "not", "run"]]
 
 
 def test_one_that_is_ended_ends_what_runs_and_begins_nothing_more(tmp_path: Path) -> None:
@@ -93,7 +104,7 @@ with interruptible(signal.SIGTERM):
     run = Run({{"lane": parts}}, pathlib.Path({str(tmp_path)!r}))
     run.run()
 assert not run.good
-print(table(run.results))
+print(table(run))
 """
     environment = {
         **os.environ,
@@ -109,5 +120,7 @@ print(table(run.results))
     told, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert gone.exists()
-    assert "next" not in told
-    assert told.splitlines()[-1].split()[-1] == "stopped"
+    assert "next begins" not in told
+    *_, stopped, left = (line.split() for line in told.splitlines())
+    assert (stopped[0], stopped[-1]) == ("long", "stopped")
+    assert left == ["next", "-", "not", "run"]
