@@ -94,11 +94,16 @@ def one_of(known: tuple[str, ...], label: str) -> str:
 
 def goes_on(before: Reading, raw: Reading, raw_before: Counters) -> Reading:
     """The next reading of a pod. `raw` and `raw_before` are as the pod tells; what fell between them began
-    anew, and what came before is not forgotten."""
-    came = since(raw.counters, raw_before)
-    anew = raw.counters.offered < raw_before.offered
+    anew, and what came before is not forgotten.
+
+    Where the agent's own requests fell the container did, and everything in it: of a pod that is asked in
+    streams alone Envoy has the same few of them as before."""
+    container = raw.counters.own < raw_before.own
+    came = since(raw.counters, NOTHING if container else raw_before)
+    anew = container or raw.counters.offered < raw_before.offered
+    owed = 0.0 if container else before.owed
     seen = max(came.offered - came.refused, 0.0)
-    more = ended(came) - came.own - seen - before.owed
+    more = ended(came) - came.own - seen - owed
     came = replace(came, offered=came.offered + max(more, 0.0))
     return Reading(
         raw.at,

@@ -275,6 +275,27 @@ def test_a_pod_that_started_anew_while_it_was_silent_is_unknown_not_idle(before:
     assert reason(fleet.look(70)) == "CounterReset"
 
 
+def test_what_is_asked_in_streams_alone_is_counted_through_a_restart_of_the_container() -> None:
+    """Envoy has one stream, as before it."""
+    fleet = Fleet()
+    for at in range(0, 60, 10):
+        fleet.read("a", at, streamed(20 * at, own=at))
+    fleet.look(50)
+    fleet.read("a", 52, streamed(1040, own=52))
+    fleet.read("a", 54, streamed(20, own=1))
+    fleet.read("a", 60, streamed(140, own=7))
+    assert fleet.window(60).offered == 40 + 140
+
+
+def test_what_was_asked_in_streams_alone_of_a_pod_that_began_anew_unseen_is_unknown() -> None:
+    fleet = Fleet()
+    fleet.read("a", 0, streamed(0, own=1000))
+    fleet.look(0)
+    fleet.read("a", 1, streamed(20, own=1001))
+    fleet.read("a", 30, streamed(100, own=5))
+    assert reason(fleet.look(30)) == "CounterReset"
+
+
 def test_pods_in_the_place_of_others_say_nothing_of_the_time_before() -> None:
     fleet = Fleet()
     fleet.read("a", 0, counted(0))
@@ -422,13 +443,14 @@ SILENCES = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 150), st.integer
 RESTARTS = st.lists(st.tuples(st.integers(0, 2), st.integers(20, 150)), max_size=4)
 
 
-@given(st.integers(1, 3), SILENCES, RESTARTS)
-@example(2, [(0, 0, 21), (1, 6, 24)], [])
+@given(st.integers(1, 3), SILENCES, RESTARTS, st.booleans())
+@example(2, [(0, 0, 21), (1, 6, 24)], [], False)
 def test_pods_under_a_steady_load_never_look_idle_nor_overrun(
-    count: int, silences: list[tuple[int, int, int]], restarts: list[tuple[int, int]]
+    count: int, silences: list[tuple[int, int, int]], restarts: list[tuple[int, int]], streaming: bool
 ) -> None:
     """Each pod is read every two seconds, but for its silences; some start anew. What is then known of the
-    load is about that of the pods that were seen; what is not known is unknown.
+    load is about that of the pods that were seen; what is not known is unknown. They are asked one by one, or
+    in a stream alone.
 
     They had counted much before: a pod that starts anew while it is silent, and by then has counted more than
     ever before, cannot be told from one that did not."""
@@ -443,7 +465,8 @@ def test_pods_under_a_steady_load_never_look_idle_nor_overrun(
                 life, before = told.get(pod, (began, 0.0))
                 assume(life == began or done < before)
                 told[pod] = began, done
-                fleet.read(f"pod-{pod}", now, counted(done))
+                own = done // RATE
+                fleet.read(f"pod-{pod}", now, streamed(done, own=own) if streaming else counted(done))
         if now % 10 == 9:
             found = fleet.look(now, count)
             if isinstance(found, Window):
