@@ -15,7 +15,7 @@ import pytest
 from nlp_operator.cluster import kinds
 from nlp_operator.engine.clock import Clock, system_clock
 from nlp_operator.engine.store import Store
-from nlp_operator.planning.readings.past import LEARN_STEP_SECONDS, SEASONS_STEP_SECONDS
+from nlp_operator.planning.readings.past import LEARN_STEP_SECONDS, QUERIES, SEASONS_STEP_SECONDS
 from nlp_operator.planning.scaling.past import Past
 from nlp_operator.signals.measured import Model
 from nlp_operator.signals.memory import LAG_SECONDS, LoadMemory
@@ -45,7 +45,7 @@ async def test_a_server_that_remembers_nothing_leaves_models_young_and_is_asked_
     with canned() as server:
         memory = await remembering(server.url, lambda memory: not memory._wanted, WORDS, NOVELS)
         assert memory.take(WORDS) is None
-        assert len(server.queries) == 4 * (3 + 1), "in parts of 2,000 steps"
+        assert len(server.queries) == len(QUERIES) * (3 + 1), "in parts of 2,000 steps"
         assert not any("offset" in query or "vector(0)" in query for query in server.queries)
 
 
@@ -85,7 +85,15 @@ async def test_a_server_that_is_away_for_a_while_is_asked_again() -> None:
 def numbers(query: str, wall: float) -> list[dict[str, Any]]:
     """The answer of a server on which a model always had two pods and twelve requests a minute."""
     name = "envoy_route" if "increase" in query else "model"
-    value = "12" if "increase" in query else "8" if query.startswith("sum by (namespace, model)") else "2"
+    value = (
+        "0"
+        if "503" in query
+        else "12"
+        if "increase" in query
+        else "8"
+        if query.startswith("sum by (namespace, model)")
+        else "2"
+    )
     step = 300 if "[300s]" in query else 60
     end = int(wall) - LAG_SECONDS - (86400 if step == 300 else 0)
     return [
@@ -146,17 +154,32 @@ SCRAPE = 30
 HOURS = 26
 
 
+_ROUTE = ',envoy_route="words",envoy_virtual_host="http"'
+_VERSION = ',model="words",version="1"'
+SERIES = {
+    "sent on": ("envoy_vhost_route_upstream_rq_total", _ROUTE),
+    "refused": ("envoy_vhost_route_upstream_rq", f'{_ROUTE},envoy_response_code="503"'),
+    "succeeded": ("nv_inference_request_success", _VERSION),
+    "failed": ("nv_inference_request_failure", f'{_VERSION},reason="OTHER"'),
+    "own": ("nlp_agent_own_requests_total", ',model="words"'),
+    "serving": ("nlp_agent_model_serving", ',model="words"'),
+    "live": ("envoy_server_live", ""),
+}
+COUNTED = ("sent on", "refused", "succeeded", "failed", "own")
+
+
 class Story:
     """26 hours of two pods in samples of 30 s: in the second hour the first begins anew, in the fifth nobody
-    scraped, in the seventh the second pod was silent for five minutes, from then on it is another one."""
+    scraped, in the seventh the second pod was silent for five minutes, from then on it is another one. From
+    the tenth on as much again is asked within streams, and from the twentieth on a tenth is refused."""
 
     def __init__(self, end: int) -> None:
         self.begin = end - HOURS * 3600
         self.chance = random.Random(5)
         self.truth: list[float] = []
         """Requests of both in each 30 s."""
-        self.samples: dict[str, list[tuple[int, str, float]]] = {"offered": [], "serving": [], "live": []}
-        self.counted = {"a": 0.0, "b": 0.0, "c": 0.0}
+        self.samples: dict[str, list[tuple[int, str, float]]] = {kind: [] for kind in SERIES}
+        self.counted = {pod: dict.fromkeys(COUNTED, 0.0) for pod in "abc"}
         for k in range(HOURS * 3600 // SCRAPE):
             self._scrape(k)
 
@@ -165,29 +188,25 @@ class Story:
         pods = ("a", "b") if hour < 7 else ("a", "c")
         base = 30 * (2 if hour % 1 < 0.25 else 1)
         came = {pod: round(base * self.chance.uniform(0.9, 1.1)) for pod in pods}
-        self.truth.append(float(sum(came.values())))
+        streams, refused = (1 if hour >= 10 else 0), (0.1 if hour >= 20 else 0.0)
+        self.truth.append(sum(count * (1 + streams + refused) for count in came.values()))
         if hour == 1.5:
-            self.counted["a"] = 0.0
+            self.counted["a"] = dict.fromkeys(COUNTED, 0.0)
         at = self.begin + (k + 1) * SCRAPE
         for pod in pods:
-            self.counted[pod] += came[pod]
+            count = came[pod]
+            own, failed = 6, count // 10
+            done = count * (1 + streams) + own - failed
+            for kind, more in zip(COUNTED, (count, refused * count, done, failed, own), strict=True):
+                self.counted[pod][kind] += more
             if 4 <= hour < 5 or (pod == "b" and 6.5 <= hour < 6.5 + 5 / 60):
                 continue
-            self.samples["offered"].append((at, pod, self.counted[pod]))
-            self.samples["serving"].append((at, pod, 1))
-            self.samples["live"].append((at, pod, 1))
+            for kind in SERIES:
+                self.samples[kind].append((at, pod, self.counted[pod].get(kind, 1)))
 
     def page(self) -> str:
-        kinds = {
-            "offered": (
-                "envoy_vhost_route_upstream_rq_total",
-                ',envoy_route="words",envoy_virtual_host="http"',
-            ),
-            "serving": ("nlp_agent_model_serving", ',model="words"'),
-            "live": ("envoy_server_live", ""),
-        }
         lines = []
-        for kind, (name, labels) in kinds.items():
+        for kind, (name, labels) in SERIES.items():
             lines.append(f"# TYPE {name} gauge")
             lines += [
                 f'{name}{{namespace="demo",pod="{pod}",job="servers"{labels}}} {value} {at}'

@@ -2,7 +2,8 @@
 
 A step is known only when it was seen well: its pods were scraped about as often as pods are, and no pod was
 missing that was there before and after. What is not known is NaN. A model that was seen to serve and has no
-requests had none.
+requests had none. Requests within streams, which Envoy counts once, are those that Triton counts beyond what
+Envoy and the agent have, as in `counters.goes_on`.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nlp_operator.planning.readings.page import REFUSED, ROUTE
 from nlp_operator.planning.scaling.demand import COARSE_BIN_SECONDS, COARSE_SECONDS
 from nlp_operator.planning.scaling.signals import GREATEST
 
@@ -79,13 +81,19 @@ def queries(models: Collection[Named], seconds: int) -> dict[str, str]:
         "max by (namespace, pod) "
         f'(count_over_time(envoy_server_live{{namespace=~"{namespaces}"}}[{seconds}s]))'
     )
-    each = (
-        "sum by (namespace, pod, instance, job, envoy_route) "
-        f"(increase(envoy_vhost_route_upstream_rq_total{route}[{seconds}s]))"
-    )
+    refused = route.replace("}", f',envoy_response_code="{REFUSED}"}}')
+    ended = model.replace("{", '{__name__=~"nv_inference_request_(success|failure)",')
+
+    def came(series: str, label: str) -> str:
+        each = f"sum by (namespace, pod, instance, job, {label}) (increase({series}[{seconds}s]))"
+        return f"sum by (namespace, {label}) (max by (namespace, pod, {label}) ({each}))"
+
     scraped = f"({serving} == bool 1) * on (namespace, pod) group_left () {scrapes}"
     return {
-        "offered": f"sum by (namespace, envoy_route) (max by (namespace, pod, envoy_route) ({each}))",
+        "sent on": came(f"{ROUTE}_total{route}", "envoy_route"),
+        "refused": came(f"{ROUTE}{refused}", "envoy_route"),
+        "ended": came(ended, "model"),
+        "own": came(f"nlp_agent_own_requests_total{model}", "model"),
         "pods": f"count by (namespace, model) ({serving} == 1)",
         "whole": f"count by (namespace, model) (({scraped}) >= {FEWEST_SCRAPES})",
         "scrapes": f"sum by (namespace, model) ({scraped})",
@@ -96,7 +104,8 @@ def _any_of(words: Iterable[str]) -> str:
     return "|".join(sorted(set(words)))
 
 
-QUERIES: Final = ("offered", "pods", "whole", "scrapes")
+COUNTS: Final = ("sent on", "refused", "ended", "own")
+QUERIES: Final = (*COUNTS, "pods", "whole", "scrapes")
 
 
 class Remembered:
@@ -141,18 +150,35 @@ class Remembered:
         return max(each, default=0.0)
 
     def _of(self, model: Named, usual: float) -> list[float]:
-        offered, pods, whole, scrapes = (self._found[name][model] for name in QUERIES)
+        pods, whole, scrapes = (self._found[name][model] for name in ("pods", "whole", "scrapes"))
         there = _there(pods, max(int(MISSING_SECONDS / self._steps.seconds), 1))
-        return [
-            (0.0 if math.isnan(count) else count)
-            if not count < 0
-            and seen > 0
-            and seen >= least
-            and full >= WHOLE_SHARE * seen
-            and scraped > SEEN_SHARE * usual * seen
-            else math.nan
-            for count, seen, full, least, scraped in zip(offered, pods, whole, there, scrapes, strict=True)
-        ]
+        counts = zip(*(self._found[name][model] for name in COUNTS), strict=True)
+        offered, owed = [], 0.0
+        for came, seen, full, least, scraped in zip(counts, pods, whole, there, scrapes, strict=True):
+            if (
+                not any(count < 0 for count in came)
+                and seen > 0
+                and seen >= least
+                and full >= WHOLE_SHARE * seen
+                and scraped > SEEN_SHARE * usual * seen
+            ):
+                count, owed = _offered(came, owed)
+            else:
+                count, owed = math.nan, 0.0
+            offered.append(count)
+        return offered
+
+
+def _offered(came: Sequence[float], owed: float) -> tuple[float, float]:
+    """Requests in a step, and how many of them Triton, which counts them at their end, may count in the next
+    one. What Envoy has no series of did not come; without those of Triton and of the agent nothing is known
+    of streams."""
+    sent_on, refused = (0.0 if math.isnan(count) else count for count in came[:2])
+    ended, own = came[2:]
+    more = ended - own - sent_on - owed
+    if math.isnan(more):
+        return sent_on + refused, 0.0
+    return sent_on + refused + max(more, 0.0), min(max(-more, 0.0), sent_on + own)
 
 
 def _count(value: str) -> float:

@@ -34,9 +34,14 @@ def rows(values: Any, model: tuple[str, str] = WORDS, label: str = "model") -> l
     ]
 
 
-def read(offered: Any, pods: Any = None, scrapes: Any = None, whole: Any = None) -> list[float]:
+def read(
+    sent_on: Any, pods: Any = None, scrapes: Any = None, whole: Any = None, **counts: Any
+) -> list[float]:
+    """`counts`: of what else there is an answer."""
     remembered = Remembered(STEPS, [WORDS, NOVELS])
-    remembered.add("offered", rows(offered, label="envoy_route"))
+    remembered.add("sent on", rows(sent_on, label="envoy_route"))
+    for query, values in counts.items():
+        remembered.add(query, rows(values, label="envoy_route" if query == "refused" else "model"))
     remembered.add("pods", rows(pods or [2] * STEPS.count))
     remembered.add("whole", rows(whole or pods or [2] * STEPS.count))
     remembered.add("scrapes", rows(scrapes or [8] * STEPS.count))
@@ -49,6 +54,27 @@ def test_what_was_seen_is_counted() -> None:
 
 def test_a_model_that_was_seen_to_serve_and_has_no_requests_had_none() -> None:
     assert read([None] * 10 + [5] * 20) == [0.0] * 10 + [5.0] * 20
+
+
+def test_what_was_refused_came_too_and_hides_nothing() -> None:
+    assert read([7] * 30, refused=[None] * 10 + [3] * 20) == [7.0] * 10 + [10.0] * 20
+    assert read([7] * 30, refused=[3] * 30, ended=[12] * 30, own=[1] * 30) == [14.0] * 30
+
+
+def test_what_was_asked_within_streams_came_too_and_what_the_agent_asked_did_not() -> None:
+    assert read([1] * 30, ended=[161] * 30, own=[12] * 30) == [149.0] * 30
+    assert read([None] * 30, ended=[12] * 30, own=[12] * 30) == [0.0] * 30
+
+
+def test_without_the_agents_own_requests_nothing_is_known_of_streams() -> None:
+    assert read([1] * 30, ended=[161] * 30) == [1.0] * 30
+
+
+def test_what_triton_ends_in_the_next_step_came_once() -> None:
+    """A backlog, and a question of the agent's in each step that ends after it."""
+    sent_on, ended = [100] * 10 + [0] * 20, [20] + [100] * 9 + [80] + [0] * 19
+    assert read(sent_on, ended=ended, own=[0] * 30) == [100.0] * 10 + [0.0] * 20
+    assert read([None] * 30, ended=[11, 13] * 15, own=[12] * 30) == [0.0] * 30
 
 
 def test_a_step_in_which_nothing_was_scraped_is_not_known() -> None:
@@ -84,12 +110,15 @@ def test_pods_that_are_scraped_too_seldom_say_nothing() -> None:
 @pytest.mark.parametrize("query", QUERIES)
 def test_a_number_that_is_no_count_leaves_its_step_unknown(query: str, value: str) -> None:
     answers: dict[str, list[Any]] = {
-        "offered": [7] * 30,
+        "sent_on": [7] * 30,
+        "refused": [0] * 30,
+        "ended": [8] * 30,
+        "own": [1] * 30,
         "pods": [2] * 30,
         "whole": [2] * 30,
         "scrapes": [8] * 30,
     }
-    answers[query][4] = value
+    answers[query.replace(" ", "_")][4] = value
     assert [k for k, count in enumerate(read(**answers)) if math.isnan(count)] == [4]
 
 
@@ -149,4 +178,5 @@ def test_the_stretches_lie_one_after_another_up_to_the_present() -> None:
 def test_a_query_is_about_the_models_alone() -> None:
     found = queries([WORDS, ("team-a", "words")], 60)
     assert tuple(found) == QUERIES
-    assert 'namespace=~"demo|team-a",envoy_route=~"words"' in found["offered"]
+    assert 'namespace=~"demo|team-a",envoy_route=~"words"' in found["sent on"]
+    assert 'model=~"words"' in found["ended"]
