@@ -18,6 +18,7 @@ from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.measured import believed
 from nlp_operator.planning.outgrown import known_of
+from nlp_operator.planning.packing.bounds import waited_in_vain
 from nlp_operator.planning.packing.explain import HAS_ROOM, Explainer, Explanation
 from nlp_operator.planning.packing.ledger import dedicated_name
 from nlp_operator.planning.packing.problem import Plan, Server
@@ -25,6 +26,7 @@ from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.packing.unmoved import Moment
 from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.profiles import ASKED, believed_on
+from nlp_operator.planning.provision import read_refusals
 from nlp_operator.planning.rest import free_devices, not_to_be_moved
 from nlp_operator.planning.scaling import wanted_replicas
 from nlp_operator.planning.scaling.observed import asked_last, readable_pools
@@ -123,7 +125,7 @@ def judge(pool: Obj, made: Decision, told: Explanation, here: set[str], *, await
         price = parse_pool(pool).price_per_hour
     except SpecInvalid as error:
         return PoolVerdict(name, "", "Refused", f"its spec is invalid. {error}", "its spec were mended")
-    more = NOT_DELIVERING if name in made.question.backed_off else ""
+    more = NOT_DELIVERING if name in made.question.backed_off else _in_vain(made, told, name)
     if name in here:
         return PoolVerdict(name, price, "RunsHere", f"The model runs here.{more}")
     refusal = next((one for one in told.refusals if one.pool == name), None)
@@ -135,6 +137,12 @@ def judge(pool: Obj, made: Decision, told: Explanation, here: set[str], *, await
         message = message.replace(" where it runs.", " where it would run.")
     verdict: Literal["HasRoom", "Refused"] = "HasRoom" if refusal.reason in HAS_ROOM else "Refused"
     return PoolVerdict(name, price, verdict, message, refusal.change)
+
+
+def _in_vain(made: Decision, told: Explanation, name: str) -> str:
+    """Of a pool where it is, and where a pod of it waited in vain."""
+    found = waited_in_vain(made.problem, made.problem.model[told.model], made.problem.pool[name])
+    return "" if found is None else f" {found.message.replace(f'Pool {name}: it', 'The pool', 1)}"
 
 
 def speeds(model: Obj, config_maps: Sequence[Obj], pools: Sequence[Obj]) -> tuple[str, ...]:
@@ -191,12 +199,17 @@ def question_of(
             count = min(asked_last(model), replicas) if shared else replicas
             asks.append(ask(model, spec, count, pools))
             running += servers
+    told = [(one, read_refusals(one)) for one in (*models, *([] if own is None else [own]))]
     return Question(
         tuple(sorted(asks, key=lambda one: one.key)),
         tuple(pools),
         dict(taken),
         Plan(merged(running)),
         frozenset(name_of(one) for one in pools if is_backed_off(one, now)),
+        undelivered={
+            "/".join(key_of(one)): {pool: known for pool, known in found.items() if known.lasts(now)}
+            for one, found in told
+        },
     )
 
 

@@ -207,6 +207,44 @@ def test_where_it_runs_or_is_to_it_is_told_that_the_pool_does_not_deliver(
     )
 
 
+def in_vain(model: dict[str, Any], *, passed: bool = False) -> dict[str, Any]:
+    """With what its status says after a pod of it waited in pool cheap."""
+    until = NOW + timedelta(minutes=-1 if passed else 1)
+    told = {"pool": "cheap", "untilTime": f"{until:%Y-%m-%dT%H:%M:%SZ}", "seconds": 300}
+    return model | {"status": model["status"] | {"undelivered": [told]}}
+
+
+def test_a_pool_that_gave_the_model_no_node_is_refused_until_it_is_asked_again() -> None:
+    pools = [make_pool("cheap", "0.5", provisionTimeoutSeconds=600), make_pool("dear", "2")]
+    told = explain(in_vain(make_model(pool="dear")), pools, [])
+    assert told.pools[1] == PoolVerdict(
+        "cheap",
+        "0.5",
+        "Refused",
+        "it gave a pod of the model no node within 10 minutes, and is asked for nothing more of it until "
+        "12:01:00 UTC.",
+        "it had a node when it is asked again, from 12:01:00 UTC on",
+    )
+    assert told.change == (
+        "Pool cheap, at 0.5 an hour, would be taken if it had a node when it is asked again, from 12:01:00 "
+        "UTC on."
+    )
+    later = explain(in_vain(make_model(pool="dear"), passed=True), pools, [])
+    assert [one.verdict for one in later.pools] == ["RunsHere", "HasRoom"]
+    other = explain(make_model(pool="dear"), pools, [in_vain(make_model("poems", pool="dear"))])
+    assert [one.verdict for one in other.pools] == ["RunsHere", "HasRoom"], "another model's"
+
+
+def test_where_it_runs_it_is_told_that_the_pool_gave_a_pod_of_it_no_node() -> None:
+    pools = [make_pool("cheap", "0.5", provisionTimeoutSeconds=600)]
+    (found,) = explain(in_vain(make_model(pool="cheap")), pools, []).pools
+    assert (found.verdict, found.message) == (
+        "RunsHere",
+        "The model runs here. The pool gave a pod of the model no node within 10 minutes, and is asked for "
+        "nothing more of it until 12:01:00 UTC.",
+    )
+
+
 def test_what_was_measured_where_it_runs_counts_on_pools_of_that_kind() -> None:
     model = make_model(pool="big", serving={"memoryMebibytes": 500})
     model["status"]["servers"][0]["memoryMebibytes"] = 3000

@@ -36,6 +36,7 @@ from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.store import ObjectKey, Store
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.measured import Known, Setup, Took, believed, noted
 from nlp_operator.planning.nodes import Found, found_on
 from nlp_operator.planning.packing.planner import NOTHING, plan
@@ -46,10 +47,10 @@ from nlp_operator.planning.packing.saving import Moving, Saving, next_saving, se
 from nlp_operator.planning.pods import is_of_server
 from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.provision import (
-    BackOff,
     Pair,
     back_off,
     next_moment,
+    read_refusals,
     refusals,
     waiting_in,
 )
@@ -183,7 +184,8 @@ class Placing:
     back_offs: Mapping[str, BackOff] = field(default_factory=dict)
     """Of pools that did not deliver; one that has passed is remembered until they do."""
     refusals: Mapping[Pair, BackOff] = field(default_factory=dict)
-    """The same of one model and a pool. A new process finds out anew: a pod that waits is late at once."""
+    """The same of one model and a pool. A new process knows those that last, and finds out anew: a pod that
+    waits is late at once."""
     measured: dict[str, Known] = field(default_factory=dict)
     """By uid of the model: what its replicas were seen to take, by their agents."""
     profiles: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -286,6 +288,11 @@ class Placing:
             name(pool): known
             for pool in self.stores[kinds.POOL.name]
             if (known := read_back_off(pool)) is not None
+        }
+        self.refusals = {
+            (uid(model), pool): known
+            for model in self.stores[kinds.MODEL.name]
+            for pool, known in read_refusals(model).items()
         }
         for model in self.stores[kinds.MODEL.name]:
             ask = None if deleting(model) else self._as_it_runs(model)
@@ -596,7 +603,7 @@ class Provisioning:
     refusals: Mapping[Pair, BackOff]
     backed_off: frozenset[str]
     """Pools, now."""
-    undelivered: Mapping[str, tuple[str, ...]]
+    undelivered: Mapping[str, Mapping[str, BackOff]]
     """The same for one model, by its key."""
     missed: Mapping[Where, int]
     """Replicas that wait there, and are to be planned elsewhere if there is a place."""
@@ -616,10 +623,10 @@ def _provisioning(seen: Seen, keys: Mapping[str, str], now: Plan) -> Provisionin
     uids = {key: of_uid for of_uid, key in keys.items()}
     members = {where_of(one): tuple(uids[key] for key in one.models) for one in (*now.servers, *now.leaving)}
     refused = refusals(seen.refusals, specs, waiting, members, seen.now)
-    lasting = {pair: one.until for pair, one in refused.items() if one.lasts(seen.now)}
-    undelivered: dict[str, tuple[str, ...]] = {}
-    for of_uid, pool in sorted(lasting):
-        undelivered[keys[of_uid]] = (*undelivered.get(keys[of_uid], ()), pool)
+    lasting = {pair: one for pair, one in refused.items() if one.lasts(seen.now)}
+    undelivered: dict[str, dict[str, BackOff]] = {}
+    for (of_uid, pool), one in lasting.items():
+        undelivered.setdefault(keys[of_uid], {})[pool] = one
     missed = {
         where: count
         for pool, there in waiting.items()
@@ -627,7 +634,7 @@ def _provisioning(seen: Seen, keys: Mapping[str, str], now: Plan) -> Provisionin
         if pool in backed_off or any((one, pool) in lasting for one in members.get(where, ()))
     }
     moments = [next_moment(found[pool], spec, waiting[pool], seen.now) for pool, spec in specs.items()]
-    ends = [one for one in (*moments, *lasting.values()) if one is not None]
+    ends = [one for one in (*moments, *(each.until for each in lasting.values())) if one is not None]
     return Provisioning(
         {pool: one for pool, one in found.items() if one is not None},
         refused,

@@ -9,14 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from nlp_operator.api.objects import Obj, name
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.nodes import found_on
-from nlp_operator.planning.packing.bounds import counted, refusal, refusal_of_now
+from nlp_operator.planning.packing.bounds import (
+    Refusal,
+    counted,
+    refusal,
+    refusal_of_now,
+    waited_in_vain,
+    within,
+)
 from nlp_operator.planning.packing.explain import Explainer, Explanation
-from nlp_operator.planning.packing.problem import Model, Plan, Problem
+from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
 from nlp_operator.planning.packing.reading import Ask, model_of, pool_of
 from nlp_operator.planning.scaling.observed import readable_pools
 from nlp_operator.planning.snapshot import PoolNamespace
@@ -65,7 +74,7 @@ def place(
     if share is None or share.ask != ask:
         return PENDING
     specs = readable_pools(pools)
-    problem = _problem(ask, pools, specs)
+    problem = _problem(ask, pools, specs, share.backed_off)
     if not ask.replicas and ask.shared:
         return NotPlaced(Violation("ScaledToZero", "No replica is wanted.", stalled=False))
     if not ask.replicas:
@@ -128,10 +137,15 @@ def _no_such_pool(missing: Sequence[str], known: Sequence[str]) -> str:
     )
 
 
-def _problem(ask: Ask, pools: Sequence[Obj], specs: Mapping[str, PoolSpec]) -> Problem:
+def _problem(
+    ask: Ask,
+    pools: Sequence[Obj],
+    specs: Mapping[str, PoolSpec],
+    backed_off: Mapping[str, BackOff] = MappingProxyType({}),
+) -> Problem:
     """Of this model alone."""
     known = tuple(pool_of(name(one), specs[name(one)], found_on(one)) for one in pools if name(one) in specs)
-    return Problem(known, (model_of(ask, specs),))
+    return Problem(known, (model_of(ask, specs, undelivered=backed_off),))
 
 
 def _why(problem: Problem, pools: Sequence[Obj], places: Mapping[str, int]) -> str:
@@ -142,8 +156,11 @@ def _why(problem: Problem, pools: Sequence[Obj], places: Mapping[str, int]) -> s
 
 
 def _ask_why(explainer: Explainer, model: Model, places: Mapping[str, int]) -> list[str]:
-    """What keeps it from a cheaper pool changes as others come and go: that is for who asks."""
-    return ["nlpctl why says what keeps it from there."] if explainer.cheaper(model, places) else []
+    """What keeps it from a cheaper pool changes as others come and go: that is for who asks, where it is not
+    told anyhow."""
+    cheaper = explainer.cheaper(model, places)
+    untold = cheaper is not None and cheaper.name not in model.undelivered
+    return ["nlpctl why says what keeps it from there."] if untold else []
 
 
 def _why_shared(problem: Problem, pools: Sequence[Obj], share: Share) -> str:
@@ -156,18 +173,22 @@ def _why_shared(problem: Problem, pools: Sequence[Obj], share: Share) -> str:
 
 
 def _waiting(problem: Problem, share: Share) -> list[str]:
-    """Of each pool of it that has nothing to give."""
+    """Of each pool of it that has nothing to give, or gave nothing."""
+    (model,) = problem.models
+    pools = [problem.pool[pool] for pool, _ in share.places if pool not in share.undelivered]
+    in_vain = [one.message for pool in pools if (one := waited_in_vain(problem, model, pool)) is not None]
     undelivered = [
-        f"Pool {pool} has not delivered the devices it was asked for; replicas wait on there, for no other "
-        "pool has a place."
+        f"Pool {pool} did not deliver the devices it was asked for within {within(problem.pool[pool])}; "
+        "replicas wait on there, for no other pool has a place (kubectl describe one of their pods says why)."
         for pool in share.undelivered
     ]
-    return undelivered + [
-        f"No node has any of pool {pool}'s devices now; a replica that has no node yet waits for one there "
-        "(kubectl describe devicepool says why)."
-        for pool, _ in share.places
-        if problem.pool[pool].no_devices and pool not in share.undelivered
+    no_devices = [
+        f"No node has any of pool {pool.name}'s devices now; a replica that has no node yet waits for one "
+        "there (kubectl describe devicepool says why)."
+        for pool in pools
+        if pool.no_devices
     ]
+    return in_vain + undelivered + no_devices
 
 
 def _refusals(problem: Problem, pools: Sequence[Obj], without: Mapping[str, int] | tuple[()]) -> list[str]:
@@ -179,9 +200,14 @@ def _refusals(problem: Problem, pools: Sequence[Obj], without: Mapping[str, int]
             continue
         if name(pool) not in problem.pool:
             found.append(_unreadable(pool))
-        elif (refused := refusal_of_now(problem, model, problem.pool[name(pool)])) is not None:
+        elif (refused := _refused(problem, model, problem.pool[name(pool)])) is not None:
             found.append(refused.message)
     return found
+
+
+def _refused(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    """Nodes come and go, and what follows from them is not told; that no node came for this model is."""
+    return refusal_of_now(problem, model, pool) or waited_in_vain(problem, model, pool)
 
 
 def _unreadable(pool: Obj) -> str:

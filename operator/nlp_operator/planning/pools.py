@@ -10,18 +10,16 @@ from nlp_operator.api.conditions import (
     READY,
     STALLED,
     Condition,
-    parse_timestamp,
-    timestamp,
     write_conditions,
 )
 from nlp_operator.api.objects import Obj, deleting, dig, generation, labels, name, number
 from nlp_operator.api.spec import PoolSpec, parse_pool
 from nlp_operator.errors import SpecInvalid
+from nlp_operator.planning.back_offs import BackOff, for_status, in_status
 from nlp_operator.planning.devices import amount, devices_of
 from nlp_operator.planning.nodes import contradictions, memory_of
 from nlp_operator.planning.plan import EventWanted, PoolPlan
 from nlp_operator.planning.pods import condition_status, is_over
-from nlp_operator.planning.provision import BackOff
 from nlp_operator.planning.status import events_between
 from nlp_operator.planning.taints import kept_off
 
@@ -108,9 +106,7 @@ def _not_delivering(spec: PoolSpec, back_off: BackOff) -> Condition:
 
 def read_back_off(pool: Obj) -> BackOff | None:
     """What the status remembers, for a process that has just started."""
-    until = parse_timestamp(dig(pool, "status", "backOff", "untilTime"))
-    seconds = number(pool, "status", "backOff", "seconds")
-    return BackOff(until, seconds) if until is not None and seconds > 0 else None
+    return in_status(pool, "status", "backOff")
 
 
 def _ready(spec: PoolSpec, selected: Sequence[Obj], matching: Sequence[Obj], present: int) -> Condition:
@@ -152,7 +148,7 @@ def _plan(
     if counts is not None:
         status["devices"] = counts
     if back_off is not None:
-        status["backOff"] = {"untilTime": timestamp(back_off.until), "seconds": back_off.seconds}
+        status["backOff"] = for_status(back_off)
     before = dig(pool, "status", default={})
     events: tuple[EventWanted, ...] = events_between(before if isinstance(before, dict) else {}, status)
     return PoolPlan(status, events)

@@ -15,8 +15,9 @@ from datetime import datetime, timedelta
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import parse_timestamp
-from nlp_operator.api.objects import Obj, deleting, dig, labels, namespace, number, text
+from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, namespace, number, text
 from nlp_operator.api.spec import PoolSpec
+from nlp_operator.planning.back_offs import BackOff, for_status, in_status
 from nlp_operator.planning.pods import condition_field, is_over
 from nlp_operator.planning.together import Where
 
@@ -24,24 +25,11 @@ FIRST_SECONDS = 300
 LONGEST_SECONDS = 4800
 """Sixteen times the first: a provider that has none for an hour may have some in the next."""
 
+MOST_TOLD = 16
+"""Pools in the status of a model: as many as the CRD allows."""
+
 Pair = tuple[str, str]
 """Uid of a model, and a pool."""
-
-
-@dataclass(frozen=True)
-class BackOff:
-    until: datetime
-    """Aware, whole seconds."""
-    seconds: int
-    """How long it is, or was."""
-
-    @property
-    def began(self) -> datetime:
-        return self.until - timedelta(seconds=self.seconds)
-
-    def lasts(self, now: datetime) -> bool:
-        """One that has passed is remembered until its pool delivers."""
-        return now < self.until
 
 
 @dataclass(frozen=True)
@@ -186,3 +174,14 @@ def refusals(
         if one is not None and remembered and pair[0] in known and pair[1] in specs:
             found[pair] = one
     return found
+
+
+def write_refusals(found: Mapping[str, BackOff]) -> list[Obj]:
+    """In the status of a model; `found`: by pool, those that last."""
+    return [{"pool": pool, **for_status(one)} for pool, one in sorted(found.items())][:MOST_TOLD]
+
+
+def read_refusals(model: Obj) -> dict[str, BackOff]:
+    """What its status remembers, by pool."""
+    told = listed(model, "status", "undelivered")
+    return {text(each, "pool"): one for each in told if (one := in_status(each)) is not None}

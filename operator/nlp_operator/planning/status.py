@@ -25,6 +25,7 @@ from nlp_operator.api.objects import Obj, dig, generation, name, namespace, numb
 from nlp_operator.planning.artifact import REPAIRING, write_record
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
+from nlp_operator.planning.provision import write_refusals
 from nlp_operator.planning.readiness import Facts, agents_silent, in_the_way_of_a_move, violations
 from nlp_operator.planning.readings.advice import (
     LONGEST_REASON,
@@ -75,6 +76,8 @@ def build_status(
     servers = [_server(server, facts.measured.get(server.pool, 0)) for server in facts.servers]
     if servers:
         status["servers"] = servers
+    if facts.share is not None and facts.share.backed_off:
+        status["undelivered"] = write_refusals(facts.share.backed_off)
     return status
 
 

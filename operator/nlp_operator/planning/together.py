@@ -15,6 +15,7 @@ from types import MappingProxyType
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, labels, name, number
 from nlp_operator.api.spec import PoolSpec
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.nodes import found_on
 from nlp_operator.planning.packing.bounds import admits
@@ -51,6 +52,8 @@ class Share:
     """Of a model that found too few places."""
     undelivered: tuple[str, ...] = ()
     """Pools that do not deliver and where replicas wait all the same, for there is no place elsewhere."""
+    backed_off: Mapping[str, BackOff] = field(default_factory=dict)
+    """Pools that gave a pod of it no node in time, and get nothing new of it until then."""
 
     @property
     def of_shared(self) -> int:
@@ -76,7 +79,7 @@ class Question:
     lasting: Mapping[str, int] = field(default_factory=dict)
     """Of the models whose shared servers have been too busy, by key: thousandths of a device that each has
     kept busy all the while (`scaling/headroom.py`)."""
-    undelivered: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    undelivered: Mapping[str, Mapping[str, BackOff]] = field(default_factory=dict)
     """Pools that did not deliver to a model, by its key."""
     giving: tuple[Server, ...] = ()
     """What the last plans gave to others and may serve a while longer. It holds nothing in a plan."""
@@ -188,7 +191,7 @@ def _models(question: Question, specs: Mapping[str, PoolSpec], last: Decision | 
     asked = {one.key: one for one in last.question.asks} if known and last is not None else {}
 
     def read(one: Ask) -> Model:
-        lasting, undelivered = question.lasting.get(one.key, 0), question.undelivered.get(one.key, ())
+        lasting, undelivered = question.lasting.get(one.key, 0), question.undelivered.get(one.key, {})
         before = known[one.key] if asked.get(one.key) == one else None
         if before is not None and (before.lasting_millis, before.undelivered) == (lasting, undelivered):
             return before
@@ -216,6 +219,7 @@ def _shares(question: Question, problem: Problem, made: Plan, giving: tuple[Serv
             homes.get(ask.key, ""),
             explainer.explain(ask.key) if explainer is not None and ask.key in made.missing else None,
             tuple(pool for pool, _ in places if (ask.key, pool) in waiting),
+            question.undelivered.get(ask.key, {}),
         )
     return shares
 

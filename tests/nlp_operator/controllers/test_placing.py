@@ -19,6 +19,7 @@ from nlp_operator.engine.store import ObjectKey
 from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.plan import Placement
 from nlp_operator.planning.pools import plan_pool
+from nlp_operator.planning.provision import write_refusals
 from tests.nlp_operator.controllers.test_world import make_world
 from tests.nlp_operator.making import NOW, make_gpu_pool, make_model, make_node, make_pool
 
@@ -390,6 +391,37 @@ async def test_a_start_before_anything_was_counted_takes_nothing_from_anybody() 
         await started(world)
         await ask(world, "novels")
         assert places(world, "novels") == {"cpu": 1}
+
+
+async def test_that_no_node_came_for_a_model_is_told_to_it_and_outlives_the_process() -> None:
+    spot = make_pool("spot", provisionTimeoutSeconds=60, pricePerHour="0.01")
+    world = make(spot, L4)
+    model = put_model(world, "novels")
+    put_deployment(world, model, "spot", 1)
+    put_deployment(world, put_model(world, "plays"), "spot", 1)
+    await started(world)
+    put_waiting_pod(world, "novels", "spot", seconds=70)
+    put_waiting_pod(world, "plays", "spot", seconds=30, node="n1")
+    await world.placing.look()
+    share = world.placing.share(model_key("demo", "novels"))
+    assert share is not None
+    known = share.backed_off["spot"]
+    assert (places(world, "novels"), known.seconds) == ({"l4": 1}, 300)
+    anew = make(spot, L4)
+    model["status"] |= {"undelivered": write_refusals(share.backed_off)}
+    anew.stores["NLPModel"].put(model)
+    put_deployment(anew, model, "l4", 1)
+    await started(anew)
+    await ask(anew, "novels", replicas=2)
+    assert places(anew, "novels") == {"l4": 2}
+    await woken(anew)
+    pass_time(anew, 301)
+    await anew.placing.look()
+    share = anew.placing.share(model_key("demo", "novels"))
+    assert share is not None
+    assert share.backed_off == {}
+    assert await woken(anew) == [model_key("demo", "novels")]
+    assert anew.placing.refusals == {(uid(model), "spot"): known}, "the next one is longer"
 
 
 async def test_a_back_off_outlives_the_process() -> None:

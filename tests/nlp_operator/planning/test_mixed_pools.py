@@ -10,6 +10,7 @@ from nlp_operator.api.objects import Obj, name
 from nlp_operator.api.spec import parse_model
 from nlp_operator.planning.packing.reading import ask_of
 from nlp_operator.planning.together import Decision, Question, decide
+from tests.nlp_operator.planning.packing.making import waited
 
 SAMPLE = Path(__file__).resolve().parents[3] / "manifests" / "samples" / "mixed-pools"
 
@@ -28,7 +29,7 @@ def placed(*files: str, gone: str = "") -> Decision:
     specs = [(name(one), parse_model(one)) for one in models]
     asks = [ask_of("demo", one, spec, spec.scaling.min_replicas) for one, spec in specs]
     asked = tuple(sorted(asks, key=lambda one: one.key))
-    undelivered = {one.key: (gone,) for one in asked if gone}
+    undelivered = {one.key: waited(gone) for one in asked if gone}
     return decide(Question(asked, tuple(pools), undelivered=undelivered))
 
 

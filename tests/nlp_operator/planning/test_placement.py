@@ -1,17 +1,19 @@
 # ruff: noqa: E501 - a table reads best with a row a line
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from nlp_operator.api.objects import Obj
 from nlp_operator.api.spec import parse_model
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.packing.problem import Plan, Server
 from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unplaceable
 from nlp_operator.planning.together import Question, decide
-from tests.nlp_operator.making import make_gpu_pool, make_model, make_pool
+from tests.nlp_operator.making import NOW, make_gpu_pool, make_model, make_pool
 
 L4 = make_gpu_pool("l4", price="0.8")
 A100 = make_gpu_pool("a100", price="3.5")
@@ -201,6 +203,52 @@ def test_a_place_in_a_pool_without_nodes_is_told_with_what_to_look_at() -> None:
     )
     assert places(placed(ask(), [empty, A100])) == {"a100": 1}
     assert places(placed(ask(), [empty, A100], running=runs("cpu"))) == {"cpu": 1}
+
+
+ON_DEMAND = make_gpu_pool("spot", "0.1", provisioning="OnDemand", provisionTimeoutSeconds=600)
+
+
+def placed_in_vain(pools: list[Obj], running: Plan, waiting: tuple[Server, ...] = ()) -> Placed | NotPlaced:
+    """After a pod of it waited in pool spot."""
+    asked, found = ask(2), {"demo/novels": {"spot": BackOff(NOW + timedelta(seconds=300), 300)}}
+    question = Question((asked,), tuple(pools), running=running, waiting=waiting, undelivered=found)
+    return place(asked, decide(question).shares[asked.key], question.pools, Held({}, {}), "")
+
+
+def test_which_pool_gave_it_no_node_and_when_it_is_asked_again_is_told() -> None:
+    outcome = placed_in_vain([ON_DEMAND, L4], runs("l4", 2))
+    assert isinstance(outcome, Placed)
+    assert outcome.message == (
+        "Runs on pool l4 (2 replicas at 0.8 an hour), where it found a place. Pool spot (0.1 an hour) admits it and costs less. "
+        "Pool spot: it gave a pod of the model no node within 10 minutes, and is asked for nothing more of it until 12:05:00 UTC."
+    )
+
+
+def test_that_a_pool_gave_no_node_is_told_of_what_runs_there_too() -> None:
+    outcome = placed_in_vain([ON_DEMAND, L4], Plan((*runs("l4").servers, *runs("spot").servers)))
+    assert isinstance(outcome, Placed)
+    assert places(outcome) == {"spot": 1, "l4": 1}
+    assert "Pool spot: it gave a pod of the model no node within 10 minutes, and is asked" in outcome.message
+
+
+def test_replicas_that_wait_on_say_for_how_long_they_did() -> None:
+    outcome = placed_in_vain([ON_DEMAND], Plan(), runs("spot", 2).servers)
+    assert isinstance(outcome, Placed)
+    assert places(outcome) == {"spot": 2}
+    assert outcome.message.endswith(
+        "Pool spot did not deliver the devices it was asked for within 10 minutes; replicas wait on there, for no other pool "
+        "has a place (kubectl describe one of their pods says why)."
+    )
+    assert "is asked for nothing more" not in outcome.message
+
+
+def test_no_pool_refuses_a_model_for_good_because_no_node_came() -> None:
+    assert refused(placed_in_vain([ON_DEMAND], Plan())) == (
+        "NoRoom",
+        "There is no place for any of its 2 replicas: no pool that admits it has room. Pool spot: it gave a pod of the model no "
+        "node within 10 minutes, and is asked for nothing more of it until 12:05:00 UTC. Nearest: pool spot would take a replica "
+        "more if it had a node when it is asked again, from 12:05:00 UTC on.",
+    )
 
 
 def test_a_model_that_is_too_large_for_every_node_is_told_which_memory_counts() -> None:

@@ -12,17 +12,19 @@ from nlp_operator.api import names
 from nlp_operator.api.conditions import timestamp
 from nlp_operator.api.objects import Obj
 from nlp_operator.api.spec import PoolSpec, parse_pool
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.pools import plan_pool, read_back_off
 from nlp_operator.planning.provision import (
     FIRST_SECONDS,
     LONGEST_SECONDS,
-    BackOff,
     Pair,
     Waiting,
     back_off,
     next_moment,
+    read_refusals,
     refusals,
     waiting_in,
+    write_refusals,
 )
 from tests.nlp_operator.making import NOW, make_pool
 
@@ -255,3 +257,11 @@ def test_the_pool_says_until_when_and_a_process_without_memory_reads_it() -> Non
     assert later is not None
     assert later["conditions"][0]["reason"] != "NotDelivering"
     assert read_back_off(make_pool("spot")) is None
+
+
+def test_a_model_says_which_pools_until_when_and_a_process_without_memory_reads_it() -> None:
+    known = {one: BackOff(NOW + timedelta(seconds=300), 300) for one in ("spot", "dear")}
+    model = {"status": {"undelivered": write_refusals(known)}}
+    assert [one["pool"] for one in model["status"]["undelivered"]] == ["dear", "spot"]
+    assert read_refusals(model) == known
+    assert read_refusals({"status": {"undelivered": [{"pool": "spot", "untilTime": "soon"}]}}) == {}

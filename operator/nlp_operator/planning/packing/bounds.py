@@ -169,15 +169,23 @@ def too_many_for_a_node(problem: Problem, model: Model, pool: Pool) -> Refusal |
 
 
 def waited_in_vain(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
-    if pool.name not in model.undelivered:
+    back_off = model.undelivered.get(pool.name)
+    if back_off is None:
         return None
+    again = f"{back_off.until:%H:%M:%S} UTC"
     return Refusal(
         pool.name,
         "NotDelivered",
-        f"Pool {pool.name}: a pod of it waited there for a node in vain, and for a while it gets nothing new "
-        "there.",
-        "its pods found nodes there (kubectl describe one that waits)",
+        f"Pool {pool.name}: it gave a pod of the model no node within {within(pool)}, and is asked for "
+        f"nothing more of it until {again}.",
+        f"it had a node when it is asked again, from {again} on",
     )
+
+
+def within(pool: Pool) -> str:
+    """How long pods wait there, in words."""
+    minutes, rest = divmod(pool.patience_seconds, 60)
+    return f"{pool.patience_seconds:,} s" if rest else counted(minutes, "minute")
 
 
 CHECKS: tuple[_Check, ...] = (

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
 
+from nlp_operator.planning.back_offs import BackOff
+
 MemorySource = Literal["measured", "declared", "estimated", "its pod's"]
 """`its pod's`: spec.serving.pod.resources say so much."""
 
@@ -66,6 +68,8 @@ class Pool:
     """What a server takes in each slot before any model is in it."""
     spot: bool = False
     """Its nodes may be taken away at short notice. A pool of which some may counts as one."""
+    patience_seconds: int = 900
+    """For how long a pod waits there for a node before its model is planned elsewhere."""
     backed_off: bool = False
     """It did not deliver: what it has stays, and only what has no other place is placed there."""
     no_devices: bool = False
@@ -124,7 +128,7 @@ class Model:
     """Of a shared model whose server is too busy: devices that its requests have kept busy for a good while,
     all replicas together; never more than `load_millis`. For this, and not for that, a member is moved. 0: no
     reason to."""
-    undelivered: tuple[str, ...] = ()
+    undelivered: Mapping[str, BackOff] = field(default_factory=dict)
     """Pools where pods of it waited in vain: what it has there stays, and it gets nothing new there."""
 
     @cached_property

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Literal
 
 from nlp_operator.api.names import hash8
 from nlp_operator.api.spec import ModelSpec, PoolSpec, Resources, ServerPod
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.nodes import Found
 from nlp_operator.planning.packing.problem import Memory, Model, NamespaceLimit, Need, Pool
 from nlp_operator.resources.manifests import canonical_json
@@ -137,6 +139,7 @@ def pool_of(
         max_devices=spec.max_devices,
         server_mebibytes=BASE_MEBIBYTES,
         spot=spec.spot != "Never",
+        patience_seconds=spec.provision_timeout_seconds,
         backed_off=backed_off,
         no_devices=found.nothing,
         found_mebibytes=found.memory_mebibytes,
@@ -149,7 +152,10 @@ def pool_of(
 
 
 def model_of(
-    ask: Ask, pools: Mapping[str, PoolSpec], lasting_millis: int = 0, undelivered: tuple[str, ...] = ()
+    ask: Ask,
+    pools: Mapping[str, PoolSpec],
+    lasting_millis: int = 0,
+    undelivered: Mapping[str, BackOff] = MappingProxyType({}),
 ) -> Model:
     """`lasting_millis`, `undelivered`: see `Model`. How busy a model keeps a device of another kind is not
     known; it counts as much there, so that nobody moves to where it only seems to be idle."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 from hypothesis import strategies as st
 
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.packing.problem import (
     Memory,
     Model,
@@ -52,6 +54,11 @@ def together(plan: Plan) -> list[list[str]]:
     return sorted([key.partition("/")[2] for key in one.models] for one in plan.servers if one.shared)
 
 
+def waited(*pools: str) -> dict[str, BackOff]:
+    """In vain, and not again before five past twelve."""
+    return dict.fromkeys(pools, BackOff(datetime(2026, 11, 25, 12, 5, tzinfo=UTC), 300))
+
+
 # --- anything that can be said ---
 
 POOLS = ("a", "b", "c")
@@ -86,7 +93,7 @@ MODEL_RULES: tuple[dict[str, Any], ...] = (
     {"shape": "env"},
     {"namespace": "other"},
     {"split": {"a": 1, "b": 2}},
-    {"undelivered": ("a",)},
+    {"undelivered": waited("a")},
     {"needs": {"a": Need(Memory(30, 170, "declared"), 500)}},
     {"needs": {"b": Need(Memory(0, 60, "estimated"), 20)}},
     {"believed": Need(Memory(0, 100, "measured"), 500), "lasting_millis": 400},

@@ -13,7 +13,13 @@ from nlp_operator.planning.packing.explain import HAS_ROOM, Explanation, explain
 from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Model, NamespaceLimit, Pool, Problem, Settings
 from nlp_operator.planning.packing.unmoved import Moment
-from tests.nlp_operator.planning.packing.making import make_model, make_pool, make_problem, make_shared
+from tests.nlp_operator.planning.packing.making import (
+    make_model,
+    make_pool,
+    make_problem,
+    make_shared,
+    waited,
+)
 
 T4 = make_pool("t4", price_micros=420_000, memory_mebibytes=500)
 L4 = make_pool("l4", price_micros=800_000)
@@ -151,11 +157,11 @@ def test_a_pool_without_time_is_refused_for_that() -> None:
         ),
         pytest.param(
             make_pool("t4"),
-            make_model(undelivered=("t4",)),
-            "Pool t4: a pod of it waited there for a node in vain, and for a while it gets nothing new "
-            "there.",
-            "Nearest: pool t4 would take a replica more if its pods found nodes there (kubectl describe one "
-            "that waits).",
+            make_model(undelivered=waited("t4")),
+            "Pool t4: it gave a pod of the model no node within 15 minutes, and is asked for nothing more of "
+            "it until 12:05:00 UTC.",
+            "Nearest: pool t4 would take a replica more if it had a node when it is asked again, from "
+            "12:05:00 UTC on.",
             id="not delivered",
         ),
         pytest.param(

@@ -21,6 +21,7 @@ from tests.nlp_operator.planning.packing.making import (
     make_shared,
     places,
     problems,
+    waited,
 )
 
 SETTINGS = AllocatorSettings(late_price=20.0)
@@ -126,7 +127,7 @@ def test_the_limit_of_a_namespace_is_kept_though_devices_are_free() -> None:
     [
         pytest.param({}, [make_pool("b")], False, id="there is room elsewhere"),
         pytest.param({}, [make_pool("b", max_devices=0)], True, id="there is none elsewhere"),
-        pytest.param({"undelivered": ("a",)}, [], False, id="it waited there in vain"),
+        pytest.param({"undelivered": waited("a")}, [], False, id="it waited there in vain"),
     ],
 )
 def test_a_pool_that_does_not_deliver_is_asked_for_more_only_without_another(
@@ -143,7 +144,9 @@ def test_a_shared_server_grows_unless_its_members_waited_there_in_vain(
     where: tuple[str, ...], more: bool
 ) -> None:
     running = plan(make_problem([make_pool("a")], [make_shared("words")]))
-    stuck = make_problem([make_pool("a", backed_off=True)], [make_shared("words", undelivered=where)])
+    stuck = make_problem(
+        [make_pool("a", backed_off=True)], [make_shared("words", undelivered=waited(*where))]
+    )
     room, (server,) = room_of(stuck, running), running.servers
     assert [room.fits("team/words", "a", count, count) for count in (1, 2)] == [True, more]
     assert [room.server_fits(server.name, count) for count in (1, 2)] == [True, more]

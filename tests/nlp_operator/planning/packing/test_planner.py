@@ -28,6 +28,7 @@ from tests.nlp_operator.planning.packing.making import (
     make_shared,
     places,
     together,
+    waited,
 )
 
 CHEAP = make_pool("cheap", price_micros=100_000)
@@ -357,7 +358,7 @@ def test_those_with_least_choice_come_first_when_room_is_short() -> None:
         pytest.param(
             make_pool(namespaces={"team": NamespaceLimit(highest_priority=50)}), make_model(), id="priority"
         ),
-        pytest.param(make_pool(), make_model(undelivered=("l4",)), id="it waited there in vain"),
+        pytest.param(make_pool(), make_model(undelivered=waited("l4")), id="it waited there in vain"),
         pytest.param(make_pool(spot=True), make_model(replicas=1, spot_millis=500), id="spot share"),
         pytest.param(make_pool(spot=True), make_shared(replicas=2, spot_millis=500), id="shared, on spot"),
         pytest.param(make_pool(server_mebibytes=950), make_model(), id="memory beside the server itself"),
@@ -399,7 +400,7 @@ def test_newcomers_are_planned_with_the_memory_that_nodes_say_and_what_runs_stay
 
 
 def test_who_waited_in_vain_opens_no_server_there_and_joins_the_ones_of_others() -> None:
-    alone = make_shared("a", undelivered=("cheap",))
+    alone = make_shared("a", undelivered=waited("cheap"))
     assert places(plan(make_problem([CHEAP, SMALL], [alone]))) == {"a": {"dear": 1}}
     assert plan(make_problem([CHEAP], [alone])).missing == {alone.key: 1}
     models = [alone, make_shared("b")]
@@ -442,7 +443,7 @@ def test_what_runs_where_nothing_new_goes_stays_when_others_make_room_elsewhere(
 ) -> None:
     """Of three pools: who is preempted in one takes nothing from who runs in another."""
     closed, small = replace(CHEAP, backed_off=True), SMALL
-    low = [kind("there", 900, undelivered=("cheap",)), kind("here", 900, pool_names=("dear",))]
+    low = [kind("there", 900, undelivered=waited("cheap")), kind("here", 900, pool_names=("dear",))]
     running = plan(make_problem([CHEAP, small], [kind("there", 900), low[1]]))
     assert places(running) == {"there": {"cheap": 1}, "here": {"dear": 1}}
     high = kind("high", 900, priority=300, pool_names=("dear",))

@@ -1,0 +1,36 @@
+"""For how long nothing is asked of who did not deliver."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from nlp_operator.api.conditions import parse_timestamp, timestamp
+from nlp_operator.api.objects import Obj, number, text
+
+
+@dataclass(frozen=True)
+class BackOff:
+    until: datetime
+    """Aware, whole seconds."""
+    seconds: int
+    """How long it is, or was."""
+
+    @property
+    def began(self) -> datetime:
+        return self.until - timedelta(seconds=self.seconds)
+
+    def lasts(self, now: datetime) -> bool:
+        """One that has passed is remembered until its pool delivers."""
+        return now < self.until
+
+
+def for_status(back_off: BackOff) -> Obj:
+    """In a status."""
+    return {"untilTime": timestamp(back_off.until), "seconds": back_off.seconds}
+
+
+def in_status(status: Obj, *path: str) -> BackOff | None:
+    """What a status remembers there, for a process that has just started."""
+    until, seconds = parse_timestamp(text(status, *path, "untilTime")), number(status, *path, "seconds")
+    return BackOff(until, seconds) if until is not None and seconds > 0 else None
