@@ -610,7 +610,8 @@ class Agent:
             if pages[1]:
                 self._work.note(self.loop.time(), cores_used(self._pids()), busy_seconds(pages[1]))
             serving = {name: model.live.digest for name, model in self.models.items() if model.live}
-            if all(pages) and self._traffic.note(self.loop.time(), serving, read_pages(pages)):
+            counts = read_pages([*pages, self.metrics.page()])
+            if all(pages) and self._traffic.note(self.loop.time(), serving, counts):
                 document = {"version": 1, "models": self._traffic.remembered()}
                 replace_file(self.settings.work / TRAFFIC, document)
 

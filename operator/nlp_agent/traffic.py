@@ -1,7 +1,7 @@
 """What callers had of each model by the version that serves, and by the one before it.
 
 Whoever rolled a new version out tells from it whether that is worse. Pure; the numbers are those of Envoy's
-and Triton's pages.
+and Triton's pages, and the agent's own.
 
 Envoy adds latencies to its page up to five seconds late, so the first seconds of a version have some of those
 of the one before. Of each version at most the last `WINDOW_SECONDS` are told, for what was long ago says
@@ -23,12 +23,20 @@ MOST_READINGS = 61
 """In the window: one for each measurement, of which there is one in ten seconds."""
 ROUTE = "envoy_vhost_route_upstream_rq"
 NO_ANSWER_IN_TIME = "504"
+UNDER_WAY = 50
+"""Requests that may have begun before some moment and ended after it: no more are taken for a stream's. More
+than a profile asks at a time."""
 NOT_ITS_FAULT = "CANCELED"
 """Triton's word for a request whose caller went away."""
 
 _LINE = re.compile(r"^(\w+)\{([^}]*)\} ([0-9.e+]+)$")
 _LABEL = re.compile(r'(\w+)="([^"]*)"')
-_SERIES = (f"{ROUTE}_total", f"{ROUTE}_time_bucket", ROUTE, "nv_inference_request_failure")
+_PLAIN = {
+    f"{ROUTE}_total": "requests",
+    "nv_inference_request_success": "ended",
+    "nlp_agent_own_requests_total": "own",
+}
+_SERIES = (*_PLAIN, f"{ROUTE}_time_bucket", ROUTE, "nv_inference_request_failure")
 
 
 @dataclass(frozen=True)
@@ -36,10 +44,20 @@ class Counts:
     """Since some moment."""
 
     requests: int = 0
+    """As Envoy counts them: a stream is one."""
     failed: int = 0
     latency: Mapping[float, int] = field(default_factory=dict)
     """Answers by the upper bound of their bucket in milliseconds; those above the last bound are left out
     (`requests` has them)."""
+    ended: int = 0
+    """Of Triton, also within streams, and the agent's."""
+    own: int = 0
+    """Of the agent."""
+
+    @property
+    def asked(self) -> int:
+        """By callers, within streams too: a failure in one is of a request, not of a stream."""
+        return max(self.requests, self.ended - self.own - UNDER_WAY)
 
     def since(self, before: Counts) -> Counts:
         """Envoy and Triton may have begun anew in between: what fell is counted from zero."""
@@ -51,6 +69,8 @@ class Counts:
             _rise(self.requests, before.requests),
             _rise(self.failed, before.failed),
             {bound: count for bound, count in came.items() if count},
+            _rise(self.ended, before.ended),
+            _rise(self.own, before.own),
         )
 
 
@@ -82,28 +102,34 @@ def read_pages(pages: Iterable[str]) -> dict[str, Counts]:
             continue
         labels: dict[str, str] = dict(_LABEL.findall(found[2]))
         model, count = labels.get("envoy_route", labels.get("model", "")), int(float(found[3]))
-        what = _what(found[1], labels)
-        if what == "bucket" and labels["le"] != "+Inf":
-            bound = float(labels["le"])
-            of_model = buckets.setdefault(model, {})
-            of_model[bound] = of_model.get(bound, 0) + count
-        elif what in ("requests", "failed"):
-            numbers = totals.setdefault(model, {})
+        if found[1] == f"{ROUTE}_time_bucket":
+            if labels["le"] != "+Inf":
+                bound = float(labels["le"])
+                of_model = buckets.setdefault(model, {})
+                of_model[bound] = of_model.get(bound, 0) + count
+            continue
+        numbers = totals.setdefault(model, {})
+        for what in _what(found[1], labels):
             numbers[what] = numbers.get(what, 0) + count
     return {
-        model: Counts(numbers.get("requests", 0), numbers.get("failed", 0), _apart(buckets.get(model, {})))
+        model: Counts(
+            numbers.get("requests", 0),
+            numbers.get("failed", 0),
+            _apart(buckets.get(model, {})),
+            numbers.get("ended", 0),
+            numbers.get("own", 0),
+        )
         for model, numbers in totals.items()
     }
 
 
-def _what(series: str, labels: Mapping[str, str]) -> str:
-    if series == f"{ROUTE}_total":
-        return "requests"
-    if series == f"{ROUTE}_time_bucket":
-        return "bucket"
+def _what(series: str, labels: Mapping[str, str]) -> tuple[str, ...]:
+    """The numbers that a series is a part of."""
+    if series in _PLAIN:
+        return (_PLAIN[series],)
     if series == ROUTE:
-        return "failed" if labels.get("envoy_response_code") == NO_ANSWER_IN_TIME else ""
-    return "" if labels.get("reason") == NOT_ITS_FAULT else "failed"
+        return ("failed",) if labels.get("envoy_response_code") == NO_ANSWER_IN_TIME else ()
+    return ("ended",) if labels.get("reason") == NOT_ITS_FAULT else ("failed", "ended")
 
 
 def _apart(cumulative: Mapping[float, int]) -> dict[float, int]:
@@ -165,7 +191,7 @@ def _json(told: Told) -> dict[str, Any]:
     return {
         "digest": told.digest,
         "seconds": round(told.seconds, 1),
-        "requests": counts.requests,
+        "requests": counts.asked,
         "failed": counts.failed,
         "latencyMilliseconds": [[bound, count] for bound, count in sorted(counts.latency.items())],
     }

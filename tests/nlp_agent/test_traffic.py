@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nlp_agent.traffic import NOTHING, Counts, Traffic, read_pages
+from nlp_agent.traffic import NOTHING, UNDER_WAY, Counts, Traffic, read_pages, traffic_json
 
 OLD, NEW = "a" * 64, "b" * 64
 
@@ -27,6 +27,10 @@ nv_inference_request_failure{model="words",reason="BACKEND",version="1"} 2
 nv_inference_request_failure{model="words",reason="CANCELED",version="1"} 9
 nv_inference_request_success{model="words",version="1"} 10
 """
+AGENT = """
+nlp_agent_own_requests_total{model="words"} 4.0
+nlp_agent_own_requests_created{model="words"} 1.795982469518135e+09
+"""
 
 
 def make_counts(requests: int, failed: int = 0, **latency: int) -> dict[str, Counts]:
@@ -34,8 +38,18 @@ def make_counts(requests: int, failed: int = 0, **latency: int) -> dict[str, Cou
 
 
 def test_pages_are_read_over_both_doors_and_for_each_model_alone() -> None:
-    found = read_pages([ENVOY, TRITON])
-    assert found == {"words": Counts(10, 3, {1.0: 5, 2.5: 4}), "other": Counts(1, 0, {})}
+    found = read_pages([ENVOY, TRITON, AGENT])
+    assert found == {"words": Counts(10, 3, {1.0: 5, 2.5: 4}, 21, 4), "other": Counts(1, 0, {})}
+
+
+def test_what_is_asked_within_streams_is_told_as_requests_and_the_agents_own_are_not() -> None:
+    """Ten of about a thousand failed, and not ten of two."""
+    traffic = Traffic()
+    traffic.note(0.0, {"words": OLD}, {"words": Counts(5, 0, {}, ended=50, own=40)})
+    traffic.note(10.0, {"words": OLD}, {"words": Counts(7, 10, {}, ended=1056, own=46)})
+    told = traffic_json(traffic.of("words"))["traffic"]
+    assert (told["requests"], told["failed"]) == (1000 - UNDER_WAY, 10)
+    assert Counts(340, ended=350, own=2).asked == 340
 
 
 def test_each_version_has_what_came_while_it_served() -> None:
