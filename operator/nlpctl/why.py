@@ -75,20 +75,20 @@ def explain(
     made = decide(question_of(others, pools, now, model, own))
     not_trusted = {name_of(one) for one in pools if read_back_off(one) is not None}
     moment = Moment(not_to_be_moved([model, *others]), free_devices(pools, not_trusted))
-    told = Explainer(made.problem, made.plan, moment).explain(own.key)
+    here = {server.pool for server in read_model(model).servers if server.replicas}
+    is_to_run = replicas > 0 and not spec.suspend
+    verb = "runs" if here else "is to run" if is_to_run else "would run"
+    told = Explainer(made.problem, made.plan, moment).explain(own.key, verb)
     company = [
         one for server in made.plan.of_model.get(own.key, ()) for one in server.models if one != own.key
     ]
-    here = {server.pool for server in read_model(model).servers if server.replicas}
-    verdicts = [judge(pool, made, told, here, awaited=replicas > 0) for pool in pools]
+    verdicts = [judge(pool, made, told, here, awaited=is_to_run) for pool in pools]
     order = {"RunsHere": 0, "HasRoom": 1, "Refused": 2}
     verdicts.sort(key=lambda one: (order[one.verdict], float(one.price_per_hour or "inf"), one.pool))
     if not replicas:
         return Explained((), tuple(verdicts), _why_none(model))
-    why = told.why if here else told.why.replace("Runs ", "Is to run ", 1)
-    if spec.suspend and not here:
-        why = f"spec.suspend is true, so no server of it starts. {why}"
-    return Explained((), tuple(verdicts), " ".join([why, *_with(company)]), told.change)
+    held = ["spec.suspend is true, so no server of it starts."] if spec.suspend and not here else []
+    return Explained((), tuple(verdicts), " ".join([*held, told.why, *_with(company)]), told.change)
 
 
 def _why_none(model: Obj) -> str:

@@ -119,8 +119,7 @@ def test_the_decision_is_told_in_words_with_a_cheaper_place() -> None:
         "it and costs less."
     )
     assert explanation.change == (
-        "Pool cheap, at 0.5 an hour, would be taken if it were Ready, suspended by nobody and changing no "
-        "version."
+        "Pool cheap, at 0.5 an hour, would be taken if it were Ready, not suspended and changing no version."
     )
 
 
@@ -130,22 +129,22 @@ def test_the_decision_is_told_in_words_with_a_cheaper_place() -> None:
         pytest.param(
             True,
             1,
-            "it has room now; the operator moves the model there when it next looks what that saves "
-            "(NLP_OPERATOR_REPACK_SECONDS; 0: never).",
+            "it has room now; the operator moves the model there at its next look for savings (every "
+            "NLP_OPERATOR_REPACK_SECONDS; 0: never).",
             id="a step",
         ),
         pytest.param(
             True,
             0,
-            "it has room now; 0 devices of it are present and free, and nothing is moved to where it would "
-            "wait for more.",
+            "it has room now; but no device of it is present and free, and nothing is moved to where it "
+            "would wait for more.",
             id="no device there",
         ),
         pytest.param(
             False,
             1,
-            "it has room now; it is moved to save money only while it is Ready, suspended by nobody and "
-            "changing no version.",
+            "it has room now; it is moved to save money only while it is Ready, not suspended and changing "
+            "no version.",
             id="not Ready",
         ),
     ],
@@ -290,7 +289,7 @@ def test_rules_over_pools_are_told_with_what_would_change_them() -> None:
     model = make_model(placement={"spotPercent": 50, "minPools": 2}, scaling={"minReplicas": 3})
     told = explain(model, pools, [])
     assert told.why.startswith(
-        "2 of 3 replicas found a place: it runs on pools other (1 replica at 2 an hour)"
+        "2 of 3 replicas found a place: it is to run on pools other (1 replica at 2 an hour)"
     )
     assert told.change == ("Nearest: pool other would take a replica more if 1 device more were free there.")
     kept_off = explain(make_model(placement={"spotPercent": 50}), pools, [])
@@ -354,9 +353,30 @@ def test_a_model_that_does_not_run_yet_is_not_said_to_run() -> None:
     pools = [make_pool("cheap"), make_pool("dear", "2")]
     assert explain(make_model(), pools, []).why.startswith("Is to run on pool cheap (1 replica at 1 an hour)")
     held = explain(make_model(suspend=True), pools, [])
-    assert held.why.startswith("spec.suspend is true, so no server of it starts. Is to run on pool cheap")
+    assert held.why.startswith("spec.suspend is true, so no server of it starts. Would run on pool cheap")
+    assert [one.message for one in held.pools] == [
+        "It would run here.",
+        "a slot costs 2 an hour, and 1 where it would run.",
+    ]
     runs = explain(make_model(pool="cheap", suspend=True), pools, [])
     assert runs.why.startswith("Runs on pool cheap")
+
+
+@pytest.mark.parametrize(
+    ("runs_on", "suspend", "says"),
+    [
+        pytest.param("cheap", False, "it runs on pool cheap", id="runs"),
+        pytest.param("", False, "it is to run on pool cheap", id="not yet"),
+        pytest.param("cheap", True, "it runs on pool cheap", id="suspended while it runs"),
+        pytest.param("", True, "it would run on pool cheap", id="suspended"),
+    ],
+)
+def test_of_replicas_that_found_a_place_it_is_told_whether_they_run(
+    runs_on: str, suspend: bool, says: str
+) -> None:
+    model = make_model(pool=runs_on, suspend=suspend, scaling={"minReplicas": 2, "maxReplicas": 2})
+    found = explain(model, [make_pool("cheap", max_devices=1)], [])
+    assert f"1 of 2 replicas found a place: {says} (" in found.why
 
 
 def told(profile: object) -> dict[str, Any]:

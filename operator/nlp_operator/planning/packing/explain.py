@@ -18,7 +18,7 @@ from nlp_operator.planning.packing.bounds import (
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, group_of
 from nlp_operator.planning.packing.problem import Model, Plan, Pool, Problem
-from nlp_operator.planning.packing.unmoved import Moment, Unmoved
+from nlp_operator.planning.packing.unmoved import NEXT_LOOK, Moment, Unmoved
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ class Explainer:
         self.problem, self.plan, self.moment = problem, plan, moment
         self.ledger: Ledger = keep(problem, plan)
 
-    def explain(self, key: str) -> Explanation:
+    def explain(self, key: str, verb: str = "runs") -> Explanation:
+        """`verb`: what the model does where the plan has it, if not that yet."""
         model = self.problem.model[key]
         replicas = self.plan.replicas(key)
         against = {pool.name: self._against(model, pool) for pool in self.problem.by_price}
@@ -88,7 +89,7 @@ class Explainer:
         )
         missing = self.plan.missing.get(key, 0)
         change = self._nearest(model, against) if missing else self._cheaper(unmoved, replicas, against)
-        return Explanation(key, replicas, missing, self.why(model, replicas, missing), refusals, change)
+        return Explanation(key, replicas, missing, self.why(model, replicas, missing, verb), refusals, change)
 
     # --- each pool ---
 
@@ -255,7 +256,7 @@ class Explainer:
 
     # --- the model ---
 
-    def why(self, model: Model, replicas: Mapping[str, int], missing: int) -> str:
+    def why(self, model: Model, replicas: Mapping[str, int], missing: int, verb: str = "runs") -> str:
         """Of a dedicated model in words that depend on nothing but itself and the pools."""
         if not model.replicas:
             return "It asks for no replicas, so it has no server."
@@ -266,7 +267,7 @@ class Explainer:
         some = (
             f"{model.replicas - missing} of {model.replicas} replicas found a place: it " if missing else ""
         )
-        verb = "runs" if some else "Runs"
+        verb = verb if some else verb.capitalize()
         if model.shared:
             return some + self._why_shared(model, verb)
         places = " and ".join(
@@ -390,12 +391,11 @@ class Explainer:
             return "Replicas have to be asked for first."
         for pool in self.problem.by_price:
             if pool.name not in replicas and self._slot(pool.name, model) < held:
+                named = f"Pool {pool.name}, at {money(self._slot(pool.name, model))} an hour"
                 found = against[pool.name] or [self._refusal(unmoved, pool, [])]
-                reasons = [one.change for one in found]
-                return (
-                    f"Pool {pool.name}, at {money(self._slot(pool.name, model))} an hour, would be taken if "
-                    f"{' and '.join(reasons)}."
-                )
+                if found[0].reason == "WorthMoving":
+                    return f"{named}, is taken by the operator {NEXT_LOOK}."
+                return f"{named}, would be taken if {' and '.join(one.change for one in found)}."
         return "No pool is cheaper."
 
 

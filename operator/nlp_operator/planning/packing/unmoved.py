@@ -14,6 +14,8 @@ from nlp_operator.planning.packing.saving import Saving, next_saving
 LOOKS = "NLP_OPERATOR_REPACK_SECONDS"
 """The operator's setting: how often it looks what moving would save; 0: never."""
 
+NEXT_LOOK = f"at its next look for savings (every {LOOKS}; 0: never)"
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -46,9 +48,8 @@ class Unmoved:
             return Refusal(
                 pool.name,
                 "WorthMoving",
-                f"{begins}; the operator moves the model there when it next looks what that saves ({LOOKS}; "
-                "0: never).",
-                f"the operator looked what moving saves ({LOOKS}; 0: never)",
+                f"{begins}; the operator moves the model there {NEXT_LOOK}.",
+                f"the operator looked for savings (every {LOOKS}; 0: never)",
             )
         why, change = self._why_not(pool, to)
         return Refusal(pool.name, "NotWorthMoving", f"{begins}; {why}.", change)
@@ -56,17 +57,15 @@ class Unmoved:
     def _why_not(self, pool: Pool, to: tuple[str, ...]) -> tuple[str, str]:
         """Why, and what would change it: a clause each."""
         if to:
-            return (
-                f"the operator moves the model to {' and '.join(to)} when it next looks what that saves "
-                f"({LOOKS}; 0: never)",
-                "the model found no place there",
-            )
+            there = f"pool{'' if len(to) == 1 else 's'} {' and '.join(to)}"
+            why = f"the operator moves the model to {there} {NEXT_LOOK}"
+            return why, f"the model had no place on {there}"
         if not self.moment.stay.isdisjoint(self._with_it):
             who, are = ("all models of its server", "are") if len(self._with_it) > 1 else ("it", "is")
             return (
-                f"it is moved to save money only while {who} {are} Ready, suspended by nobody and changing "
-                "no version",
-                f"{who} were Ready, suspended by nobody and changing no version",
+                f"it is moved to save money only while {who} {are} Ready, not suspended and changing no "
+                "version",
+                f"{who} were Ready, not suspended and changing no version",
             )
         if pool.spot and not all(self.problem.pool[one].spot for one in self.plan.replicas(self.model.key)):
             return (
@@ -76,8 +75,7 @@ class Unmoved:
         free = (self.moment.free or {}).get(pool.name)
         if free is not None and self._would_go_to(pool):
             return (
-                f"{counted(free, 'device')} of it {'is' if free == 1 else 'are'} present and free, and "
-                "nothing is moved to where it would wait for more",
+                f"but {_only(free)} present and free, and nothing is moved to where it would wait for more",
                 "more of its devices were present and free",
             )
         return (
@@ -101,3 +99,9 @@ class Unmoved:
         """That moves these and nobody else."""
         others = self.problem.model.keys() - self._with_it
         return next_saving(self.problem, self.plan, moment.stay, others, moment.free)
+
+
+def _only(free: int) -> str:
+    if not free:
+        return "no device of it is"
+    return f"only {counted(free, 'device')} of it {'is' if free == 1 else 'are'}"

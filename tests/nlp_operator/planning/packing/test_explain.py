@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nlp_operator.planning.packing.explain import HAS_ROOM, Explanation, explain, money
 from nlp_operator.planning.packing.planner import plan
 from nlp_operator.planning.packing.problem import Model, NamespaceLimit, Pool, Problem, Settings
-from nlp_operator.planning.packing.unmoved import Moment
+from nlp_operator.planning.packing.unmoved import NEXT_LOOK, Moment
 from tests.nlp_operator.planning.packing.making import (
     make_model,
     make_pool,
@@ -272,7 +272,10 @@ def unmoved(
     found = explain(problem, running, "team/words", moment)
     (refused, *_) = found.refusals
     assert refused.reason in HAS_ROOM
-    assert found.change == f"Pool {refused.pool}, at 0.42 an hour, would be taken if {refused.change}."
+    what = f"would be taken if {refused.change}"
+    if refused.reason == "WorthMoving":
+        what = f"is taken by the operator {NEXT_LOOK}"
+    assert found.change == f"Pool {refused.pool}, at 0.42 an hour, {what}."
     return refused.reason, refused.message.removeprefix(
         f"Pool {refused.pool}: a slot costs 0.42 an hour, and it has room now; "
     )
@@ -281,8 +284,8 @@ def unmoved(
 def test_a_cheaper_pool_with_room_is_taken_at_the_next_look_if_that_pays() -> None:
     assert unmoved([T4, L4], [make_model()], Moment()) == (
         "WorthMoving",
-        "the operator moves the model there when it next looks what that saves "
-        "(NLP_OPERATOR_REPACK_SECONDS; 0: never).",
+        "the operator moves the model there at its next look for savings (every "
+        "NLP_OPERATOR_REPACK_SECONDS; 0: never).",
     )
 
 
@@ -308,22 +311,22 @@ def test_a_cheaper_pool_with_room_is_taken_at_the_next_look_if_that_pays() -> No
             [T4, L4],
             [make_model()],
             Moment(free={"t4": 0, "l4": 9}),
-            "0 devices of it are present and free, and nothing is moved to where it would wait for more.",
+            "but no device of it is present and free, and nothing is moved to where it would wait for more.",
             id="no device is there",
         ),
         pytest.param(
             [T4, L4],
             [make_model()],
             Moment(stay=frozenset({"team/words"})),
-            "it is moved to save money only while it is Ready, suspended by nobody and changing no version.",
+            "it is moved to save money only while it is Ready, not suspended and changing no version.",
             id="not at rest",
         ),
         pytest.param(
             [T4, L4],
             [make_shared(), make_shared("other")],
             Moment(stay=frozenset({"team/other"})),
-            "it is moved to save money only while all models of its server are Ready, suspended by nobody "
-            "and changing no version.",
+            "it is moved to save money only while all models of its server are Ready, not suspended and "
+            "changing no version.",
             id="a neighbour is not at rest",
         ),
         pytest.param(
@@ -338,8 +341,8 @@ def test_a_cheaper_pool_with_room_is_taken_at_the_next_look_if_that_pays() -> No
             [replace(T4, max_devices=1), make_pool("a", price_micros=430_000), L4],
             [make_shared(replicas=2)],
             Moment(),
-            "the operator moves the model to a when it next looks what that saves "
-            "(NLP_OPERATOR_REPACK_SECONDS; 0: never).",
+            "the operator moves the model to pool a at its next look for savings (every "
+            "NLP_OPERATOR_REPACK_SECONDS; 0: never).",
             id="another pool is taken",
         ),
     ],
