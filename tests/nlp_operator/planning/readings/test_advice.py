@@ -19,6 +19,7 @@ from nlp_operator.planning.readings.advice import (
     Known,
     Role,
     Told,
+    busy_told,
     scaled_of,
     tell,
 )
@@ -592,3 +593,18 @@ def test_what_is_told_fits_into_the_status() -> None:
     known = make_known(refused=", ".join(f"a-pool-with-a-name-{number}" for number in range(100)))
     assert len(said(known).reason) <= 1024
     assert Told(UNTOLD, 0.0).kind == ""
+
+
+@pytest.mark.parametrize(
+    ("told", "expected"),
+    [
+        pytest.param({"busyTime": "2026-01-01T00:00:00Z"}, 1767225600.0, id="when it was so"),
+        pytest.param({"busyTime": "2126-01-01T00:00:00Z"}, 1767229200.0, id="a clock was wrong: now"),
+        pytest.param({"busyTime": "yesterday"}, 1767229200.0, id="no time: now"),
+        pytest.param({}, 1767229200.0, id="not told: now"),
+    ],
+)
+def test_a_busy_time_in_the_status_is_never_of_the_future(told: Obj, expected: float) -> None:
+    """It would be remembered until then."""
+    model = {"status": {"scaling": {"busyMillis": 640, **told}}}
+    assert busy_told(model, 1767229200.0) == (640, expected)
