@@ -192,7 +192,7 @@ FLEET = Dashboard(
                 "sum by (namespace, envoy_route) (rate(envoy_vhost_route_upstream_rq_xx"
                 f'{{namespace=~"$namespace",envoy_response_code_class=~"4|5"}}{RATE})) '
                 "/ (sum by (namespace, envoy_route) (rate("
-                f'envoy_vhost_route_upstream_rq_total{{namespace=~"$namespace"}}{RATE})) > 0)',
+                f'envoy_vhost_route_upstream_rq_completed{{namespace=~"$namespace"}}{RATE})) > 0)',
                 "{{namespace}}/{{envoy_route}}",
             ),
             says="HTTP only: over gRPC an error is a 200. Triton's failures stand on the page of the model.",

@@ -221,14 +221,29 @@ CASES = (
         "11m",
         bad={
             f'envoy_vhost_route_upstream_rq_xx{{{ROUTE},envoy_response_code_class="5"}}': "0+30x40",
-            f"envoy_vhost_route_upstream_rq_total{{{ROUTE}}}": "0+300x40",
+            f"envoy_vhost_route_upstream_rq_completed{{{ROUTE}}}": "0+300x40",
         },
         well={
             f'envoy_vhost_route_upstream_rq_xx{{{ROUTE},envoy_response_code_class="4"}}': "0+30x40",
-            f"envoy_vhost_route_upstream_rq_total{{{ROUTE}}}": "0+300x40",
+            f"envoy_vhost_route_upstream_rq_completed{{{ROUTE}}}": "0+300x40",
         },
         labels={**OF_MODEL, "envoy_route": "novels"},
         summary="10% of the requests of demo/novels fail.",
+    ),
+    Case(
+        "NLPModelFailing",
+        "11m",
+        bad={  # Envoy refuses everything, and sends nothing on
+            f'envoy_vhost_route_upstream_rq_xx{{{ROUTE},envoy_response_code_class="5"}}': "0+300x40",
+            f"envoy_vhost_route_upstream_rq_completed{{{ROUTE}}}": "0+300x40",
+            f"envoy_vhost_route_upstream_rq_total{{{ROUTE}}}": "0x40",
+        },
+        well={
+            f"envoy_vhost_route_upstream_rq_completed{{{ROUTE}}}": "0+300x40",
+            f"envoy_vhost_route_upstream_rq_total{{{ROUTE}}}": "0+300x40",
+        },
+        labels={**OF_MODEL, "envoy_route": "novels"},
+        summary="100% of the requests of demo/novels fail.",
     ),
     Case(
         "NLPModelFailing",
