@@ -316,7 +316,7 @@ async def test_half_of_the_pods_are_enough_and_a_pod_that_is_new_counts_from_its
         server.pods(pod_load(200, WALL + 10), pod_load(40, WALL + 10, new))
         window = await asking.look(4)
         assert isinstance(window, Window)
-        assert (window.offered, window.complete) == (140, False)
+        assert (window.offered, window.complete) == (2 * 140, False)
 
 
 def test_the_client_brings_nothing_along_that_is_for_tables_and_pictures() -> None:

@@ -73,7 +73,7 @@ class Window:
     busy_seconds: float
     waiting: float
     complete: bool
-    """Every ready pod was seen; else the counts are of some of them."""
+    """Every ready pod was seen; else the counts are those of some of them, and as much for each other."""
     active: float = 0.0
     """At its end: also a stream in which nothing was asked since."""
 
@@ -157,12 +157,16 @@ def between(before: Counted | None, after: Counted, ready: int) -> Window | Unkn
     fell = any(new < old for old, new in zip(before.values, after.values, strict=True))
     if fell or before.begun != after.begun:
         return Unknown("CounterReset", "Its counters began anew. The next sample will tell.")
+    complete = after.pods_up >= ready
+    # Callers ask pods alike. Else the load would seem to fall as pods are lost from sight, whatever it does,
+    # and to jump when they are back.
+    times = 1.0 if complete or not after.pods_up else ready / after.pods_up
     offered, answered, late, failed, batches, items, busy = (
-        new - old for old, new in zip(before.values, after.values, strict=True)
+        (new - old) * times for old, new in zip(before.values, after.values, strict=True)
     )
     return Window(
-        before.at, after.at, offered, answered, late, failed, batches, items, busy, after.waiting,
-        after.pods_up >= ready, after.active,
+        before.at, after.at, offered, answered, late, failed, batches, items, busy, after.waiting * times,
+        complete, after.active,
     )  # fmt: skip
 
 

@@ -315,7 +315,7 @@ def test_one_of_many_pods_that_starts_anew_again_and_again_blinds_nobody() -> No
         if at % 30 == 0:
             fleet.read("e", at, counted(1))
         if at:
-            assert 350 <= fleet.window(at, 5).offered <= 450
+            assert 350 <= fleet.window(at, 5).offered <= 550, "the fifth may have as much as the others"
         else:
             fleet.look(at)
 
@@ -344,7 +344,7 @@ def test_what_a_pod_counted_while_only_it_was_silent_is_no_sudden_load() -> None
         if not at:
             fleet.read("b", at, counted(0))
         if at > 10:
-            assert fleet.window(at).offered == 100
+            assert fleet.window(at).offered == 200, "as much for the one that is silent"
         else:
             fleet.look(at)
     for pod in "ab":
@@ -360,7 +360,7 @@ def test_half_of_the_pods_are_enough_and_fewer_are_not() -> None:
     for pod in "ab":
         fleet.read(pod, 10, counted(100))
     window = fleet.window(10)
-    assert (window.offered, window.complete) == (200, False)
+    assert (window.offered, window.complete) == (400, False)
     fleet.read("a", 20, counted(200))
     assert reason(fleet.look(20)) == "Partial"
 

@@ -136,6 +136,27 @@ def test_what_was_seen_of_some_pods_only_is_no_reason_to_shrink(seen: int, blind
         assert SETTINGS.guard.hold_seconds <= gone < math.inf
 
 
+def totals_with(seen: int, rate: float) -> list[int]:
+    """Of a model that has 27 requests a second for 15 minutes and then so many, while some of its pods are
+    seen and after that all of them; with four replicas, whatever is decided."""
+    memory, offered, found = Memory(), 0.0, []
+    for now in range(0, 1500, 10):
+        blind = 900 < now <= 1320
+        offered += 10 * (rate if now > 900 else 27.0) * (seen / 4 if blind else 1.0)
+        counts = dict.fromkeys(("offered", "answered", "batches", "items"), offered)
+        sample = make_sample(now, 0.0, **counts, busySeconds=offered * SERVICE_SECONDS)
+        sample = replace(sample, pods_up=seen if blind else 4)
+        found.append(decide(memory, [make_input(sample, 4)], DEVICES, now, SETTINGS)[0].total)
+    return found[91:]
+
+
+@pytest.mark.parametrize("seen", [2, 3])
+@pytest.mark.parametrize("rate", [27.0, 54.0])
+def test_what_some_pods_say_is_answered_as_if_the_others_said_the_same(seen: int, rate: float) -> None:
+    """Load that grows is answered, and none seems to come with the pods that are back."""
+    assert totals_with(seen, rate) == totals_with(4, rate)
+
+
 @pytest.mark.parametrize("seen", [4, 3, 2, 0])
 def test_nor_are_instances_given_back_for_it(seen: int) -> None:
     three = Instances("a", 3, 1, 3, at_work=3)

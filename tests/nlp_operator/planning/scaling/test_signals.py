@@ -97,3 +97,11 @@ def test_a_window_is_whole_when_every_ready_pod_was_seen(pods_up: int, complete:
     found = between(counted(10), counted(20, pods_up=pods_up), READY)
     assert isinstance(found, Window)
     assert found.complete is complete
+
+
+def test_a_pod_that_is_not_seen_is_asked_as_the_others_are() -> None:
+    after = Counted(20, tuple(COUNTS[name] + 30 for name in FIELDS), 3, waiting=6, active=9)
+    found = between(counted(10), after, READY)
+    assert isinstance(found, Window)
+    assert (found.offered, found.late, found.items, found.waiting) == (40, 40, 40, 8)
+    assert found.active == 9, "what is under way is only asked to be none"
