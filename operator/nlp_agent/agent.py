@@ -17,7 +17,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -233,10 +233,8 @@ class Agent:
                 )
         finally:
             self.draining = True
-            for task in (waiting, *loops):
-                task.cancel()
-            await asyncio.gather(waiting, *loops, return_exceptions=True)
-            await self._drain(hurry)
+            self._wake.set()
+            await self._drain(hurry, [waiting, *loops])
         return code
 
     def _prepare(self) -> None:
@@ -261,9 +259,9 @@ class Agent:
         self._envoy.write_routes("", [], [], [])
         log("agent started", server=self.config.server if self.config else "", sharedMemoryRemoved=removed)
 
-    async def _drain(self, hurry: asyncio.Event) -> None:
+    async def _drain(self, hurry: asyncio.Event, loops: Sequence[asyncio.Task[Any]]) -> None:
         """Not ready, wait for the endpoints to go, finish what is under way, then stop the processes, in this
-        order.
+        order. The loops go on until then: a request may wait for a backend, or a Triton, that died.
         """
         timing = self.settings.timing
         log("draining", delaySeconds=timing.drain_delay)
@@ -271,9 +269,12 @@ class Agent:
             await self._envoy.ask_clients_to_leave()
             await self._unless(hurry, asyncio.sleep(timing.drain_delay))
             await self._unless(hurry, self._envoy.close_door(timing.drain_requests))
-            await self._envoy.stop(2.0)
-        await self._hold.stop()
+        for task in loops:
+            task.cancel()
+        await asyncio.gather(*loops, return_exceptions=True)
         self._triton_state = "Stopping"
+        await self._envoy.stop(2.0)
+        await self._hold.stop()
         if self._triton is not None and self._triton.running:
             # Envoy is gone and with it every connection into Triton, so nothing is lost when it takes too
             # long.
@@ -429,7 +430,7 @@ class Agent:
     def _is_well(self, name: str) -> bool | None:
         """`None`: it will not be."""
         model = self.models.get(name)
-        if self.draining or model is None or (model.live is None and not decisions.returns(model)):
+        if model is None or (model.live is None and not decisions.returns(model)):
             return None
         return model.live is not None and not model.sick and self._client is not None
 
@@ -641,7 +642,7 @@ class Agent:
         """Measure one model, until something more urgent is to be done; False when none is left."""
         self._settle()
         names = self._to_profile()
-        if self._settled or self._profile_until is None or not names:
+        if self.draining or self._settled or self._profile_until is None or not names:
             return False
         name, config = names[0], self.config
         spec, proof = self._known(name).live, self._proofs.get(name)
@@ -682,7 +683,7 @@ class Agent:
     def _is_more_urgent(self) -> bool:
         """Whether there is something to do now; asked when something changed."""
         self._wake.clear()
-        if self._client is None or self.config is None:
+        if self.draining or self._client is None or self.config is None:
             return True
         wanted, now = self.config.wanted(), self.loop.time()
         return not isinstance(decisions.next_action(wanted, self.models, now, self.settings.timing), Rest)

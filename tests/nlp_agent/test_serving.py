@@ -702,6 +702,24 @@ def test_drain_is_not_ready_first_and_finishes_what_is_under_way() -> None:
         assert agent.process.wait(30) == 0
 
 
+def test_what_waits_for_a_triton_that_died_is_answered_before_the_end() -> None:
+    """As in a pod that goes on after it was frozen until it was told to end: the time of its backend's locks
+    was over, which ends Triton."""
+    with running_agent(NLP_DRAIN_DELAY_SECONDS="1") as agent, ThreadPoolExecutor(4) as pool:
+        agent.want(make_wanted("echo", make_artifact(agent.store)))
+        agent.start()
+        agent.wait_ready()
+        under_way = [pool.submit(agent.infer, "echo", f"sleep {seconds}") for seconds in (1, 1, 1, 1)]
+        wait_until("the requests are inside", lambda: pending(agent) >= len(under_way))
+        (triton,) = agent.children("tritonserver")
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGTERM)
+        os.kill(triton, signal.SIGKILL)
+        assert [one.result()[0] for one in under_way] == [200] * len(under_way)
+        assert agent.process.wait(30) == 0
+    wait_until("no process is left", lambda: session_members(agent.pid) == [])
+
+
 def pending(agent: RunningAgent) -> float:
     return metric(agent, "envoy_http_downstream_rq_active")
 
