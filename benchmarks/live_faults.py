@@ -35,7 +35,7 @@ from tests.faults.plain_api import POD, Obj
 from tests.faults.prometheus_front import BY_MODEL, PrometheusFront, front, html
 from tests.nlp_agent.open_loop import Asked, failures
 from tests.node.models.install import install, make_place, measuring_by
-from tests.node.models.place import POOL, Place, make_pool, until
+from tests.node.models.place import POOL, Place, make_pool, takes_requests, until
 from tests.node.models.sleeper import Load, make_sleeper, put_sleeper
 from tests.prometheus_server import PrometheusServer, Target, following, prometheus
 
@@ -197,6 +197,10 @@ class Stage:
             if "deletionTimestamp" not in pod["metadata"] and (pod.get("status") or {}).get("podIP")
         ]
 
+    def serving(self) -> Obj:
+        """One that takes requests: what is done to another shows nothing."""
+        return next(pod for pod in self.pods() if takes_requests(pod))
+
     def targets(self) -> list[Target]:
         return [
             Target(f"{pod['status']['podIP']}:{METRICS_PORT}", pod["metadata"]["name"], self.place.namespace)
@@ -278,7 +282,7 @@ class Stage:
         return {one["containerID"].rpartition("/")[2] for one in statuses if one.get("containerID")}
 
     def kill_program(self, program: str) -> str:
-        pod = self.pods()[0]
+        pod = self.serving()
         killed = self.place.processes(pod, program)
         for pid in killed:
             with contextlib.suppress(ProcessLookupError):  # it ended with one before
@@ -292,7 +296,7 @@ class Stage:
                 os.kill(pid, number)
 
     def freeze(self) -> None:
-        self._frozen = self.containers(self.pods()[0])
+        self._frozen = self.containers(self.serving())
         self.send_to_pod(signal.SIGSTOP)
 
     def kill_operator(self) -> str:

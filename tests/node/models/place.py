@@ -39,6 +39,11 @@ def until(ask: Callable[[], Found | None], what: str, seconds: float = 60.0) -> 
         time.sleep(0.1)
 
 
+def takes_requests(pod: Obj) -> bool:
+    conditions = pod["status"].get("conditions", [])
+    return any((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+
+
 class Place:
     def __init__(self, cluster: Cluster, namespace: str) -> None:
         self.cluster = cluster
@@ -164,8 +169,7 @@ class Place:
 
     def ready(self, name: str = MODEL) -> int:
         """How many of its server pods take requests."""
-        conditions = (one for pod in self.pods(name=name) for one in pod["status"].get("conditions", []))
-        return sum((one["type"], one["status"]) == ("Ready", "True") for one in conditions)
+        return sum(map(takes_requests, self.pods(name=name)))
 
     def server_pod(self) -> Obj:
         (pod,) = [pod for pod in self.pods() if "deletionTimestamp" not in pod["metadata"]]
