@@ -559,6 +559,11 @@ def _instances(
 def _look(kept: ModelMemory, given: ModelInput, now: float, settings: Settings) -> Window | Unknown:
     counted = signals.read(given.sample, now, given.ready, settings.oldest_sample_seconds)
     if isinstance(counted, Unknown):
+        few = given.sample is not None and signals.number(given.sample.pods_up)
+        if counted.reason == "Partial" and few:
+            # The few that were seen are in the counters, and the others as of now. A window across would tell
+            # of all pods, and have what these few were asked.
+            kept.counted = None
         return counted
     before, kept.counted = kept.counted, counted
     if before is not None and counted.at <= before.at:

@@ -157,6 +157,24 @@ def test_what_some_pods_say_is_answered_as_if_the_others_said_the_same(seen: int
     assert totals_with(seen, rate) == totals_with(4, rate)
 
 
+def test_a_time_in_which_too_few_pods_were_seen_is_no_time_of_little_load() -> None:
+    """The counters have what the one that was seen was asked, and the others from when they are back."""
+    memory, offered, signals = Memory(), 0.0, []
+    for now in range(0, 1000, 10):
+        few = 900 < now <= 950
+        offered += 10 * 27.0 * (0.25 if few else 1.0)
+        counts = dict.fromkeys(("offered", "answered", "batches", "items"), offered)
+        sample = make_sample(now, 0.0, **counts, busySeconds=offered * SERVICE_SECONDS)
+        sample = replace(sample, pods_up=1 if few else 4)
+        (decision,) = decide(memory, [make_input(sample, 4)], DEVICES, now, SETTINGS)
+        signals.append(decision.signal.reason if isinstance(decision.signal, Unknown) else "known")
+        assert decision.total >= 4 or now < 900
+        if now > 900:
+            assert decision.forecast is not None
+            assert decision.forecast.recent == pytest.approx(27.0)
+    assert signals[90:] == ["known", *["Partial"] * 5, "FirstSample", "known", "known", "known"]
+
+
 @pytest.mark.parametrize("seen", [4, 3, 2, 0])
 def test_nor_are_instances_given_back_for_it(seen: int) -> None:
     three = Instances("a", 3, 1, 3, at_work=3)
