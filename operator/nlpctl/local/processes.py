@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -51,20 +52,39 @@ def start(
     )
 
 
+GONE_SECONDS = 30.0
+"""For what was killed to be gone: more than a process takes that the kernel is not done with."""
+
+
 def end_session(process: subprocess.Popen[Any]) -> None:
-    """Kill a process we started with everything in its session, and wait for it."""
-    for pid in session_members(process.pid):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
+    """Kill a process we started with everything in its session, and wait until none of it runs: what is
+    killed may have been about to start more."""
+    latest = time.monotonic() + GONE_SECONDS
+    while (running := running_in_session(process.pid)) and time.monotonic() < latest:
+        for pid in running:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
     process.wait()
 
 
+def running_in_session(leader: int) -> list[int]:
+    """Without those that have ended and for which nobody has asked yet."""
+    return [pid for pid, state in _session(leader) if state not in ("Z", "X")]
+
+
 def session_members(leader: int) -> list[int]:
+    return [pid for pid, _ in _session(leader)]
+
+
+def _session(leader: int) -> list[tuple[int, str]]:
+    """Processes and their states."""
     members = []
     for folder in Path("/proc").iterdir():
         if folder.name.isdigit():
             with contextlib.suppress(OSError, ValueError):
                 stat = (folder / "stat").read_text(errors="replace")
-                if int(stat[stat.rindex(")") + 2 :].split()[3]) == leader:
-                    members.append(int(folder.name))
+                state, _, _, session, *_ = stat[stat.rindex(")") + 2 :].split()
+                if int(session) == leader:
+                    members.append((int(folder.name), state))
     return members

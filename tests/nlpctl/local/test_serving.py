@@ -20,7 +20,7 @@ import pytest
 from localcluster.environments import BUILDER, environment
 from localcluster.progress import Progress
 from localcluster.serving_env import serving_environment
-from nlpctl.local.processes import end_session, session_members
+from nlpctl.local.processes import end_session, running_in_session, session_members
 from tests.nlp_agent.running import program, wait_until
 from tests.nlpctl.local.making import SAMPLES, make_model, write
 
@@ -128,7 +128,8 @@ class Serving:
         return self.process.wait(120)
 
     def processes(self) -> list[int]:
-        return [pid for leader in self.agents for pid in session_members(leader)]
+        """Those that run: who reaps what has ended, and when, is not ours to say."""
+        return [pid for leader in self.agents for pid in running_in_session(leader)]
 
 
 def children_of(pid: int) -> list[int]:
