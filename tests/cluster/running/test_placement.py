@@ -277,7 +277,8 @@ def test_what_ran_on_a_drained_node_is_on_another_of_its_pool_and_after_the_last
     scene.wait_ready("novels")
     told = (
         f"Runs on pool {other} (2 replicas at 9 an hour), where it found a place. Pool {here} (0.02 an hour) "
-        "admits it and costs less. nlpctl why says what keeps it from there."
+        f"admits it and costs less. Pool {here}: it gave a pod of the model no node within 10 s, and is "
+        "asked for nothing more of it until "
     )
     until(lambda: told in str(dig(scene.condition("novels", "Placed"), "message")), "it says where")
     until(lambda: reason_of(scene, here) == "NotDelivering", "the pool says that it had no node for them")
