@@ -485,7 +485,8 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         now,
         settings.guard,
     )
-    count = _instances(kept, given, curve, forecast, signal, now, settings)
+    known = guard.is_known(kept.guard, now, settings.guard)
+    count = _instances(kept, given, curve, forecast, signal, now, settings, known=known)
     counted = instances.counted(kept.instances, given.instances, count, now)
     at_a_time = given.instances.at_a_time(counted)
     futile = _futile(kept, wanted_seconds, forecast, bears, bounds, now)
@@ -514,9 +515,7 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         given.current,
         bounds.lowest,
         bounds.highest,
-        guard.keep(
-            kept.guard, worthy, now, settings.guard, known=guard.is_known(kept.guard, now, settings.guard)
-        ),
+        guard.keep(kept.guard, worthy, now, settings.guard, known=known),
         given.cold_start_seconds,
         calm and not kept.leaving,
         kept.leaving if calm else "",
@@ -538,6 +537,8 @@ def _instances(
     signal: Window | Unknown,
     now: float,
     settings: Settings,
+    *,
+    known: bool,
 ) -> int:
     load = None
     if forecast is not None and isinstance(signal, Window):
@@ -551,7 +552,7 @@ def _instances(
         load,
         now,
         settings.guard.hold_seconds,
-        known=guard.is_known(kept.guard, now, settings.guard),
+        known=known,
         may_shrink=settled and isinstance(signal, Window) and signal.complete,
     )
 
