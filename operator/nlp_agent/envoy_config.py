@@ -245,7 +245,11 @@ def _clusters(protocol: str, port: int, hold: str, limits: Limits, http2: bool) 
 
 
 def _cluster(name: str, places: Sequence[Json], limits: Limits, http2: bool) -> Json:
-    """Places after the first are for what is tried again."""
+    """Places after the first are for what is tried again.
+
+    Connections are bounded above requests, in use and about to be, together: a request that waits for one would
+    wait in vain until its time is over, and be in no count of requests. So what finds no room is refused at once.
+    """
     protocol: Json = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
     return {
         "name": name,
@@ -254,7 +258,7 @@ def _cluster(name: str, places: Sequence[Json], limits: Limits, http2: bool) -> 
         "circuit_breakers": {
             "thresholds": [
                 {
-                    "max_connections": limits.active_requests,
+                    "max_connections": 2 * limits.active_requests,
                     "max_pending_requests": limits.active_requests,
                     "max_requests": limits.active_requests,
                     "max_retries": limits.active_requests,

@@ -248,6 +248,13 @@ class Silent(Answering):
         self.over.wait(300)
 
 
+class Upstream(ThreadingHTTPServer):
+    """Accepts all that Envoy opens at once: a connection that the kernel puts off counts as no request."""
+
+    request_queue_size = 1024
+    daemon_threads = True
+
+
 @contextlib.contextmanager
 def running_envoy(
     folder: Path,
@@ -256,8 +263,7 @@ def running_envoy(
     change: Callable[[dict[str, Any]], None] = lambda bootstrap: None,
 ) -> Iterator[tuple[int, Path]]:
     """The door's port, and the admin page's socket."""
-    upstream = ThreadingHTTPServer(("127.0.0.1", 0), answering)
-    upstream.daemon_threads = True
+    upstream = Upstream(("127.0.0.1", 0), answering)
     threading.Thread(target=upstream.serve_forever, daemon=True).start()
     free = FreePorts()
     door, grpc, metrics, agent = (free.take() for _ in range(4))
