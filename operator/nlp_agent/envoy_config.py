@@ -247,8 +247,8 @@ def _clusters(protocol: str, port: int, hold: str, limits: Limits, http2: bool) 
 def _cluster(name: str, places: Sequence[Json], limits: Limits, http2: bool) -> Json:
     """Places after the first are for what is tried again.
 
-    Connections are bounded above requests, in use and about to be, together: a request that waits for one would
-    wait in vain until its time is over, and be in no count of requests. So what finds no room is refused at once.
+    Connections have a wider bound than requests in use and about to be together: a request that waits for one
+    would wait in vain until its time is over, and be in no count. So what finds no room is refused at once.
     """
     protocol: Json = {"http2_protocol_options": {}} if http2 else {"http_protocol_options": {}}
     return {
