@@ -6,8 +6,8 @@
 Real kubelet, Triton, Envoy and operator (`localcluster`), and a real Prometheus where one is to be asked; the
 models sleep for a fixed time, so that replicas add capacity on two cores. Two models of different priority
 share a pool that has more slots than they need, so that it is seen when too many are taken; with `--slots 4`
-it has just enough. Lateness is by the clients' clock. The simulator serves the same moments by the same
-brain, which remembers nothing at its start.
+it has just enough, except in the contest, where both need three. Lateness is by the clients' clock. The
+simulator serves the same moments by the same brain, which remembers nothing at its start.
 """
 
 from __future__ import annotations
@@ -43,10 +43,10 @@ from tests.node.models.sleeper import SERVICE_SECONDS, Load, make_sleeper, put_s
 from tests.prometheus_server import Target, following, prometheus
 
 SLOTS = 8
-"""Twice what both models need at most."""
+"""More than both models need at most."""
 TARGET_SECONDS = 1.0
 QUANTILE = 0.95
-QUIET, BUSY, STEADY = 6.0, 24.0, 3.0
+QUIET, BUSY, STEADY, RIVAL = 6.0, 24.0, 3.0, 18.0
 MAX_BATCH = 8
 METRICS_PORT = 8002
 PROMETHEUS_SECONDS = 10.0
@@ -70,9 +70,10 @@ SCENARIOS: Mapping[str, tuple[Phase, ...]] = {
     "step": (Phase(30, QUIET, QUIET), Phase(90, BUSY, BUSY)),
     "ramp": (Phase(30, QUIET, QUIET), Phase(60, QUIET, BUSY), Phase(45, BUSY, BUSY)),
     "spike": (Phase(30, QUIET, QUIET), Phase(30, BUSY, BUSY), Phase(60, QUIET, QUIET)),
+    "contest": (Phase(150, QUIET, QUIET), Phase(90, BUSY, BUSY)),
 }
-RISE_SECONDS = 30.0
-"""When the load begins to rise."""
+"""What the model of higher priority is asked. In the contest the other has three replicas when it rises, and
+has been watched for long enough that one may be taken."""
 
 
 def moments(phases: Sequence[Phase], step: float = 0.01) -> Iterator[float]:
@@ -96,10 +97,16 @@ class Story:
     phases: tuple[Phase, ...]
 
 
+def rise_seconds(phases: Sequence[Phase]) -> float:
+    """When the load begins to rise."""
+    return phases[0].seconds
+
+
 def stories(scenario: str) -> tuple[Story, Story]:
     phases = SCENARIOS[scenario]
     whole = sum(phase.seconds for phase in phases)
-    return Story("first", 200, phases), Story("second", 100, (Phase(whole, STEADY, STEADY),))
+    priority, steady = (1000, RIVAL) if scenario == "contest" else (200, STEADY)
+    return Story("first", priority, phases), Story("second", 100, (Phase(whole, steady, steady),))
 
 
 @dataclass(frozen=True)
@@ -284,7 +291,7 @@ def measured(
         len(asked),
         sum(bool(one.failure) for one in asked),
         len(late) / max(len(asked), 1),
-        max(last - RISE_SECONDS, 0.0),
+        max(last - rise_seconds(story.phases), 0.0),
         needed(story.phases, stated.slots),
         max(one.replicas for one in decisions),
         decisions[-1].replicas,
@@ -345,7 +352,7 @@ def simulated(scenario: str, start_seconds: float, stated: Stated) -> list[Row]:
                 len(times[m]),
                 0,
                 float(run.model_shares[m]),
-                max(max(grew, default=0.0) - RISE_SECONDS, 0.0),
+                max(max(grew, default=0.0) - rise_seconds(cast[0].phases), 0.0),
                 needed(story.phases, stated.slots),
                 max(tick.granted[m] for tick in run.ticks),
                 run.ticks[-1].granted[m],
@@ -365,7 +372,7 @@ def said(row: Row) -> str:
         f"{row.last_replicas} at the end"
     )
     return (
-        f"{row.scenario:6} {row.model:7} {row.stated.signals:10} {row.source:9} {row.requests:5} requests, "
+        f"{row.scenario:7} {row.model:7} {row.stated.signals:10} {row.source:9} {row.requests:5} requests, "
         f"{row.failures} failed; {late}; {replicas}; a start took {row.start_seconds:.0f} s"
     )
 

@@ -66,3 +66,10 @@ def test_the_simulator_plays_the_same_requests_and_has_room_to_take_too_much() -
     assert first.requests == len(list(moments(SCENARIOS["step"])))
     assert (first.source, first.needed_replicas, second.needed_replicas) == ("simulator", 3, 1)
     assert first.needed_replicas <= first.most_replicas < 8
+
+
+def test_in_the_contest_the_more_important_model_takes_what_the_other_has_above_its_minimum() -> None:
+    first, second = simulated("contest", 8.0, Stated("Scrape", 4))
+    assert (first.needed_replicas, second.needed_replicas) == (3, 3)
+    assert (first.last_replicas, second.last_replicas) == (3, 1)
+    assert second.most_replicas == 3
