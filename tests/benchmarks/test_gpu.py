@@ -12,9 +12,20 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import MEBIBYTE, TAKEN, judge_models, judge_unload, main, make_model, tell_profile
+from benchmarks.gpu import (
+    MEBIBYTE,
+    TAKEN,
+    check_graph,
+    judge_graph,
+    judge_models,
+    judge_unload,
+    main,
+    make_model,
+    tell_profile,
+)
 from nlp_agent.devices import Device, Devices
 from nlp_agent.errors import DevicesUnknown
+from tests.nlp_agent.running import running_agent
 
 
 def make_report(state: str = "Serving", **changed: Any) -> dict[str, Any]:
@@ -57,6 +68,24 @@ def test_findings(
 ) -> None:
     found = judge_models(computing, pretending, devices)
     assert [one.what for one in found if not one.holds] == wrong
+
+
+@pytest.mark.parametrize(
+    ("report", "holds"),
+    [(make_report(), True), (REFUSED, False), (make_report("Quarantined", reason="LoadFailed"), False)],
+    ids=["serves", "on the CPU", "not loaded"],
+)
+def test_a_graph_that_does_not_serve_is_found(report: dict[str, Any], holds: bool) -> None:
+    found = judge_graph(report)
+    assert found.holds is holds
+    assert found.said == (report["message"] or "by ONNX Runtime")
+
+
+@pytest.mark.release
+def test_the_packages_of_production_serve_a_graph_on_cores_too() -> None:
+    """All that can be seen of them without a GPU: they go together, with the real Triton."""
+    with running_agent() as agent:
+        assert check_graph(agent, "cpu").holds
 
 
 def test_memory_that_stays_after_an_unload_is_found() -> None:

@@ -194,6 +194,23 @@ def test_numpy_of_the_server_is_older_than_2() -> None:
     assert "\nnumpy==1.26.4 " in (ROOT / "constraints/serving.txt").read_text(encoding="utf-8")
 
 
+def test_the_server_of_production_has_the_gpu_build_of_onnx_runtime_and_else_the_same_packages() -> None:
+    """Both builds are one module: of two that are installed, the later one is there in parts."""
+    local, production = (
+        set(re.findall(r"^(\S+==\S+)(?: ; (.+?))? \\$", (ROOT / name).read_text("utf-8"), re.MULTILINE))
+        for name in ("constraints/serving.txt", "constraints/serving-gpu.txt")
+    )
+    added, left_out = production - local, local - production
+    assert {(pin.partition("==")[0], where) for pin, where in left_out} == {("onnxruntime", "")}
+    assert {(pin.partition("==")[0], where) for pin, where in added} == {
+        ("onnxruntime", "platform_machine != 'x86_64'"),
+        ("onnxruntime-gpu", "platform_machine == 'x86_64'"),
+    }
+    production_packages = "\n".join(stages(ROOT / "images/serving/Dockerfile")["production-packages"])
+    assert "/tmp/serving-gpu.txt" in production_packages
+    assert "/tmp/serving.txt" not in production_packages
+
+
 def test_envoy_of_the_two_flavours_is_one_version() -> None:
     dockerfile = (ROOT / "images/serving/Dockerfile").read_text(encoding="utf-8")
     official = re.search(r"ARG ENVOY_IMAGE=envoyproxy/envoy:v(\S+)", dockerfile)

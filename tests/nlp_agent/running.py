@@ -46,6 +46,8 @@ class RunningAgent:
     root: Path
     settings: Mapping[str, str] = field(default_factory=dict)
     """Environment beyond the defaults below."""
+    gpus: bool = False
+    """With the packages of the image of production."""
 
     def __post_init__(self) -> None:
         self.store = self.root / "store"
@@ -85,7 +87,7 @@ class RunningAgent:
             (self.mount / "server.json").symlink_to("..data/server.json")
 
     def start(self) -> None:
-        environment = serving_environment()
+        environment = serving_environment(gpus=self.gpus)
         variables = {
             **environment.variables,
             "PYTHONPATH": str(SOURCES),
