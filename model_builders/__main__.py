@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from model_builders.errors import (
@@ -19,7 +19,16 @@ from model_builders.errors import (
     Terminated,
 )
 from model_builders.fetch import Reach, fetch
-from model_builders.handover import Outcome, open_scratch, read_outcome, write_outcome
+from model_builders.handover import (
+    STORE,
+    WORKER,
+    Outcome,
+    alive,
+    open_scratch,
+    read_outcome,
+    wait_for_held,
+    write_outcome,
+)
 from model_builders.messages import (
     BuildRequest,
     FetchRequest,
@@ -45,6 +54,14 @@ logger = logging.getLogger("model_builders")
 TERMINATION_LOG = "/dev/termination-log"
 DEFAULT_MAX_INPUT_BYTES = 50 * 10**9
 
+MOVERS = {
+    "pull": ("build", "bring what a build needs from a bucket into the scratch volume"),
+    "keep": ("build", "send the checkpoints of a build to a bucket while it runs, until SIGTERM"),
+    "push": ("build", "send what a build left in the scratch volume to a bucket, and end as it would have"),
+    "store": ("fetch", "tell a fetch what a bucket has, send what it leaves, and end as it would have"),
+}
+"""The containers of a Job whose store is a bucket that have its credentials; the Job, and what each does."""
+
 EPILOG = """\
 In a Job, fetch and build read their request from the environment variable NLP_REQUEST and write their result
 to /dev/termination-log (docs/architecture.md, section 3). By hand, give the store and the inputs instead:
@@ -57,7 +74,7 @@ The artifact is then in /tmp/store/artifacts/<digest>, the whole result in /tmp/
 environment:
   NLP_REQUEST           the request of a Job, JSON
   NLP_RECIPE            what is to be built of what is fetched, JSON: a fetch then tells whether it was
-  NLP_STORE             where the store is mounted, or for pull and push s3://bucket/prefix; /store when unset
+  NLP_STORE             where the store is mounted; /store when unset. For those that move: s3://bucket/prefix
   NLP_SCRATCH           when the store is a bucket: the volume that the containers of a Job share
   NLP_INPUTS            where the inputs' volumes are mounted; /inputs when unset
   NLP_TERMINATION_LOG   where the result is written; /dev/termination-log when unset
@@ -94,8 +111,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Json, int]:
     """Run a Job; how it ended in one result, and the exit code that says what Kubernetes should do."""
+    return _ended(lambda: _run_job(parser, options))
+
+
+def _ended(work: Callable[[], tuple[Json, int]]) -> tuple[Json, int]:
     try:
-        return _run_job(parser, options)
+        return work()
     except JobError as error:
         logger.error("%s: %s", error.reason, error.message)
         return failure_of(error), error.exit_code
@@ -113,49 +134,65 @@ def run(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[J
 
 def _run_job(parser: argparse.ArgumentParser, options: argparse.Namespace) -> tuple[Json, int]:
     scratch = os.environ.get("NLP_SCRATCH")
-    if options.command in ("pull", "keep", "push"):
+    if options.command in MOVERS:
         if scratch is None:
-            parser.error("NLP_SCRATCH is not set: pull and push are parts of a Job whose store is a bucket")
+            parser.error(
+                f"NLP_SCRATCH is not set: {options.command} is part of a Job whose store is a bucket"
+            )
         return _move(options, Path(scratch).absolute())
     if scratch is not None:
-        return _hand_over(parser, options, Path(scratch).absolute()), EXIT_DONE
+        return _hand_over(parser, options, Path(scratch).absolute())
     store = Store(Path(options.store or os.environ.get("NLP_STORE", "/store")).absolute())
     return _work(parser, options, store), EXIT_DONE
 
 
 def _move(options: argparse.Namespace, scratch: Path) -> tuple[Json, int]:
-    """The first or the last container of a Job whose store is a bucket, or the one beside a build."""
-    from model_builders import bucket_job  # boto3 takes a third of a second to load
+    """A container with the credentials of a store in a bucket: around a build, or beside it or a fetch."""
+    if options.command == "store":
+        with alive(scratch, STORE):
+            return _move_for_fetch(scratch)
+    from model_builders import bucket_job  # botocore takes a third of a second to load
     from model_builders.bucket_store import open_bucket
 
     text, store, bucket = os.environ.get("NLP_REQUEST", ""), open_scratch(scratch), open_bucket(os.environ)
     if options.command == "pull":
-        if options.job == "fetch":
-            return success(bucket_job.pull_for_fetch(parse_fetch_request(text), bucket, store)), EXIT_DONE
         return success(bucket_job.pull_for_build(parse_build_request(text), bucket, store)), EXIT_DONE
     if options.command == "keep":
         key = partial_key(parse_build_request(text).identity)
         return success(bucket_job.Keeper(key, bucket, scratch).run()), EXIT_DONE
-    if options.job == "fetch":
-        outcome = bucket_job.push_fetched(parse_fetch_request(text), bucket, store, _recipe())
-    else:
-        outcome = bucket_job.push_built(parse_build_request(text), bucket, store)
+    outcome = bucket_job.push_built(parse_build_request(text), bucket, store)
     return outcome.result, outcome.exit_code
 
 
-def _hand_over(parser: argparse.ArgumentParser, options: argparse.Namespace, scratch: Path) -> Json:
-    """The container between the two: how it ended is for the last one to say."""
+def _move_for_fetch(scratch: Path) -> tuple[Json, int]:
+    from model_builders import bucket_job
+    from model_builders.bucket_store import open_bucket
+
+    request = parse_fetch_request(os.environ.get("NLP_REQUEST", ""))
+    bucket, store = open_bucket(os.environ), Store(scratch)
+    outcome = bucket_job.store_fetched(request, bucket, store, _recipe())
+    return outcome.result, outcome.exit_code
+
+
+def _hand_over(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, scratch: Path
+) -> tuple[Json, int]:
+    """The container without credentials: how it ended is for another one to say, unless it was ended."""
     found = read_outcome(scratch)
     if found is not None:
         logger.info("nothing is left to do: %s", found.result.get("message"))
-        return found.result
-    try:
-        outcome = Outcome(EXIT_DONE, _work(parser, options, open_scratch(scratch)))
-    except JobError as error:
-        logger.error("%s: %s", error.reason, error.message)
-        outcome = Outcome(error.exit_code, failure_of(error))
-    write_outcome(scratch, outcome)
-    return outcome.result
+        return found.result, EXIT_DONE
+
+    def work() -> tuple[Json, int]:
+        text = os.environ.get("NLP_REQUEST", "")
+        if options.command == "fetch" and parse_fetch_request(text).names_digests:
+            wait_for_held(scratch)
+        return _work(parser, options, open_scratch(scratch)), EXIT_DONE
+
+    with alive(scratch, WORKER):
+        result, code = _ended(work)
+        write_outcome(scratch, Outcome(code, result))
+    return result, code if code in (EXIT_KILLED, EXIT_TERMINATED) else EXIT_DONE
 
 
 def _work(parser: argparse.ArgumentParser, options: argparse.Namespace, store: Store) -> Json:
@@ -254,7 +291,7 @@ def make_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(
-        dest="command", required=True, metavar="{fetch,build,pull,keep,push,contracts}"
+        dest="command", required=True, metavar="{fetch,build,pull,keep,push,store,contracts}"
     )
     fetch = commands.add_parser("fetch", help="copy inputs into the store, named by their sha256")
     build = commands.add_parser("build", help="build an artifact from inputs")
@@ -282,13 +319,8 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="METRIC=ATLEAST",
         help="a floor; may be repeated",
     )
-    for name, jobs, what in (
-        ("pull", ["fetch", "build"], "bring what a Job needs from a bucket into the scratch volume"),
-        ("keep", ["build"], "send the checkpoints of a build to a bucket while it runs, until SIGTERM"),
-        ("push", ["fetch", "build"], "send what a Job made from the scratch volume to a bucket"),
-    ):
-        moving = commands.add_parser(name, help=what)
-        moving.add_argument("job", choices=jobs, help="the Job it is a part of")
+    for name, (job, what) in MOVERS.items():
+        commands.add_parser(name, help=what).add_argument("job", choices=[job], help="the Job it is part of")
     contracts = commands.add_parser("contracts", help="print the request contract of every architecture")
     contracts.add_argument(
         "--architecture", metavar="NAME", help="of this one alone, also of one from outside"

@@ -1,5 +1,5 @@
-"""`pull` and `push`: the first and the last container of a Job whose store is a bucket (handover.py); and
-`keep`, which runs beside a build and sends its checkpoints.
+"""`pull` and `push`: the first and the last container of a build whose store is a bucket (handover.py);
+`keep`, which runs beside it and sends its checkpoints; and `store`, which runs beside a fetch.
 
 They alone have the store's credentials, and they run no code that an input could have a say in: they move
 files and compare digests.
@@ -19,11 +19,13 @@ from model_builders.digests import FileDigest
 from model_builders.errors import EXIT_DONE, EXIT_REFUSED, JobError, Refused, Terminated, TryAgain
 from model_builders.fetch import in_words
 from model_builders.handover import (
+    WORKER,
     Held,
     Outcome,
     open_partial,
     read_outcome,
     read_own,
+    wait_for_end,
     write_held,
     write_outcome,
 )
@@ -45,10 +47,20 @@ KEEP_SECONDS = 5.0
 """Between two looks for checkpoints; a training writes one in 20 seconds, or at the end of an epoch."""
 
 
-def pull_for_fetch(request: FetchRequest, bucket: BucketStore, scratch: Store) -> str:
-    """Say which of the inputs whose digest is known the bucket has; returns a sentence."""
+def store_fetched(
+    request: FetchRequest, bucket: BucketStore, scratch: Store, recipe: Recipe | None = None
+) -> Outcome:
+    """All that is to be done for a fetch with the store's credentials, while it runs and after it."""
     scratch.prepare()
-    bucket.sweep(time.time())
+    if request.names_digests:
+        tell_held(request, bucket, scratch)
+        bucket.sweep(time.time())
+    wait_for_end(scratch.root, WORKER)
+    return push_fetched(request, bucket, scratch, recipe)
+
+
+def tell_held(request: FetchRequest, bucket: BucketStore, scratch: Store) -> None:
+    """Say which of the inputs whose digest is known the bucket has."""
     sources: dict[str, tuple[int, int]] = {}
     artifacts: dict[str, tuple[FileDigest, ...]] = {}
     for wanted in request.inputs:
@@ -62,7 +74,7 @@ def pull_for_fetch(request: FetchRequest, bucket: BucketStore, scratch: Store) -
                 sources[wanted.sha256] = (len(files), sum(file.size for file in files))
     write_held(scratch.root, Held(sources, artifacts))
     found = len(sources) + len(artifacts)
-    return f"{found} of {len(request.inputs)} inputs are in the store already."
+    logger.info("%s of %s inputs are in the store already", found, len(request.inputs))
 
 
 def pull_for_build(request: BuildRequest, bucket: BucketStore, scratch: Store) -> str:
@@ -131,7 +143,7 @@ def push_fetched(
     request: FetchRequest, bucket: BucketStore, scratch: Store, recipe: Recipe | None = None
 ) -> Outcome:
     """Send every source that is complete, also when another failed. `recipe`: what is to be built of them, to
-    look whether it was. What the container before this one says of that counts for nothing."""
+    look whether it was. What the container that fetched says of that counts for nothing."""
     outcome = _outcome(scratch)
     folder = scratch.root / "sources"
     for path in sorted(folder.iterdir()):
@@ -202,5 +214,5 @@ def _bring(wanted: InputOfBuild, bucket: BucketStore, scratch: Store) -> None:
 def _outcome(scratch: Store) -> Outcome:
     outcome = read_outcome(scratch.root)
     if outcome is None:
-        raise TryAgain("BuildFailed", "The container before this one left no result.")
+        raise TryAgain("BuildFailed", "The container that does the work left no result.")
     return outcome

@@ -26,7 +26,7 @@ from typing import TypeVar, cast
 from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused, TryAgain
 from model_builders.fetch import in_words
-from model_builders.handover import PARTIAL_NAME, scratch_full
+from model_builders.handover import PARTIAL_NAME, read_own, scratch_full
 from model_builders.messages import SHA256, Json
 from model_builders.store import (
     DATA,
@@ -38,11 +38,10 @@ from model_builders.store import (
     expired,
     files_in,
     parse_manifest,
-    read_manifest,
-    verify,
+    verify_files,
 )
 from nlp_bucket.address import Address, AddressInvalid, address_in
-from nlp_bucket.bucket import Absent, Bucket, BucketError, Denied
+from nlp_bucket.bucket import Absent, Bucket, BucketError, Changed, Denied
 
 logger = logging.getLogger(__name__)
 
@@ -141,12 +140,18 @@ class BucketStore:
     def send(self, kind: Kind, digest: str, scratch: Store, deadline_seconds: int) -> None:
         """Upload a folder of the scratch store, the manifest last. What is there already is not sent again.
 
-        Raises TryAgain when the folder in scratch is not whole.
+        Who wrote the folder may still run, and change it: the manifest is read once, and of what it lists
+        only those bytes are sent that have the sha256 in it. Raises TryAgain when the folder in scratch is
+        not whole.
         """
         folder = scratch.root / kind.folder / digest
         try:
-            files = verify(folder, kind.below)
-            check_digest(read_manifest(folder), files, digest)
+            content = read_own(folder, MANIFEST, LARGEST_MANIFEST)
+            if content is None:
+                raise Damaged(f"it has no {MANIFEST}")
+            manifest = parse_manifest(content)
+            files = verify_files(folder, files_in(manifest), kind.below)
+            check_digest(manifest, files, digest)
         except Damaged as damage:
             raise TryAgain("BuildFailed", f"{folder} is damaged before it is stored: {damage}.") from damage
         with _damage_is_absence():
@@ -159,7 +164,7 @@ class BucketStore:
             lacking = self._lacking(kind, digest, files)
             self._send_files(kind, digest, folder, lacking)
             with self._explained():
-                self.bucket.write(f"{kind.folder}/{digest}/{MANIFEST}", (folder / MANIFEST).read_bytes())
+                self.bucket.write(f"{kind.folder}/{digest}/{MANIFEST}", content)
         logger.info("stored as %s/%s", kind.folder, digest)
 
     def read_result(self, key: str) -> Mapping[str, object] | None:
@@ -270,7 +275,11 @@ class BucketStore:
             with self._explained():
                 if file.path not in lacking and self.bucket.sha256_of(key) == file.sha256:
                     return 0
-                self.bucket.write(key, folder / kind.below / file.path, file.sha256)
+                try:
+                    self.bucket.write(key, folder / kind.below / file.path, file.sha256)
+                except Changed as changed:
+                    text = f"{str(folder)!r} was changed while it was sent: {file.path!r}. {changed}"
+                    raise TryAgain("BuildFailed", text) from changed
             return file.size
 
         sent = sum(self._each(send_one, files))

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from model_builders.digests import CHUNK_BYTES, FileDigest, digest_of_folder
-from model_builders.download import SOURCE, Download
 from model_builders.errors import Refused
 from model_builders.inputs import Input, changed_while_read, find_input, in_quotes
 from model_builders.messages import (
@@ -140,6 +139,8 @@ def _fetch_one(wanted: InputToFetch, found: Input, store: Store, staging: Path) 
 def _fetch_from_network(
     request: FetchRequest, wanted: InputToFetch, store: Store, staging: Path, max_bytes: int, reach: Reach
 ) -> FetchedInput:
+    from model_builders.download import SOURCE, Download  # HTTP takes longer to load than all else
+
     name = wanted.name
     if wanted.sha256 and store.holds_source(wanted.sha256, staging):
         return _found(name, wanted.sha256, store)

@@ -1,23 +1,32 @@
 """How the containers of one Job hand over to each other when the store is a bucket.
 
-    pull (credentials) ──> fetch or build (none) ──> push (credentials)
+    pull (credentials) ──> build (none) ──> push (credentials)
 
-They share a scratch volume with the layout of a store. `pull` puts there what the Job needs, and says in
-held.json what the bucket has and nobody need bring again. The middle one works as it does in a volume and
-leaves its result in outcome.json instead of ending with it. `push` sends what is new and ends as the middle
-one would have. What the middle one wrote is read with care: it handled what strangers made.
+    store (credentials): says what is held, waits ──────> sends, tells
+    fetch (none):        waits for that, works ──> ends
+
+They share a scratch volume with the layout of a store. `pull` puts there what a build needs; `store` says in
+held.json what the bucket has and nobody need bring again. The worker works as it does in a volume and leaves
+its result in outcome.json instead of ending with it. `push` and `store` send what is new and end as the
+worker would have. What the worker wrote is read with care: it handled what strangers made.
+
+The two of a fetch start at once, since what is fetched is mostly there already, and a start is most of the
+time then. Each locks a file while it lives, which the kernel unlocks however it ends, so neither waits for
+one that is gone.
 """
 
+import fcntl
 import json
 import os
 import re
 import shutil
 import stat
+import time
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, BinaryIO, cast
 
 from model_builders.digests import FileDigest
 from model_builders.errors import JobError, Refused, TryAgain
@@ -27,6 +36,10 @@ from model_builders.store import Store, files_in
 OUTCOME = "outcome.json"
 HELD = "held.json"
 LARGEST_BYTES = 1024 * 1024
+STORE, WORKER = "store.lock", "worker.lock"
+BEGIN_SECONDS = 300.0
+"""How much later the other container of a pod may begin, on a node that is busy."""
+LOOK_SECONDS = 0.02
 
 PARTIAL_NAME = re.compile(r"partial-\d+-(?P<key>[0-9a-f]{16})/[\w-]{1,64}\.npz")
 """A checkpoint, in tmp/ of the scratch volume and of the bucket."""
@@ -34,7 +47,7 @@ PARTIAL_NAME = re.compile(r"partial-\d+-(?P<key>[0-9a-f]{16})/[\w-]{1,64}\.npz")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How the middle container ended: its exit code and its result."""
+    """How the worker ended: its exit code and its result."""
 
     exit_code: int
     result: Json
@@ -99,6 +112,56 @@ def read_outcome(scratch: Path) -> Outcome | None:
     return Outcome(code, cast(Json, result))
 
 
+@contextmanager
+def alive(scratch: Path, lock: str) -> Iterator[None]:
+    """The other container sees that this one lives. The file has its name only once it is locked."""
+    draft = scratch / f"{lock}.draft"
+    with _new(draft) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        draft.replace(scratch / lock)
+        yield
+
+
+def wait_for_end(scratch: Path, lock: str) -> None:
+    """Until the container that locks this has handed over, or died."""
+    _wait_for_begin(scratch, lock)
+    with _opened(scratch, lock) as file:
+        fcntl.flock(file, fcntl.LOCK_SH)
+
+
+def wait_for_held(scratch: Path) -> None:
+    """Until it is known what the bucket has. Raises TryAgain when the one who is to say so has died."""
+    _wait_for_begin(scratch, STORE)
+    while not os.path.lexists(scratch / HELD):
+        if not _is_locked(scratch, STORE) and not os.path.lexists(scratch / HELD):
+            raise TryAgain("StoreUnreachable", "The container with the store's credentials ended too early.")
+        time.sleep(LOOK_SECONDS)
+
+
+def _wait_for_begin(scratch: Path, lock: str) -> None:
+    deadline = time.monotonic() + BEGIN_SECONDS
+    while not os.path.lexists(scratch / lock):
+        if time.monotonic() > deadline:
+            text = f"The other container of this pod did not begin within {BEGIN_SECONDS:.0f} s ({lock})."
+            raise TryAgain("BuildFailed", text)
+        time.sleep(LOOK_SECONDS)
+
+
+def _is_locked(scratch: Path, lock: str) -> bool:
+    with _opened(scratch, lock) as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@contextmanager
+def _opened(scratch: Path, lock: str) -> Iterator[int]:
+    with _descended(os.fspath(scratch), None, os.O_DIRECTORY) as folder, _descended(lock, folder) as file:
+        yield file
+
+
 def write_held(scratch: Path, held: Held) -> None:
     artifacts = {digest: [file.to_json() for file in files] for digest, files in held.artifacts.items()}
     _write(scratch / HELD, {"sources": held.sources, "artifacts": artifacts})
@@ -114,7 +177,7 @@ def open_scratch(scratch: Path) -> ScratchStore:
     return ScratchStore(scratch, Held(sources, artifacts))
 
 
-def read_own(scratch: Path, name: str) -> bytes | None:
+def read_own(scratch: Path, name: str, largest: int = LARGEST_BYTES) -> bytes | None:
     """A plain file of the scratch volume; None when there is none.
 
     A link could lead to the credentials of the container that reads, so none is followed, nor on the way.
@@ -130,9 +193,9 @@ def read_own(scratch: Path, name: str) -> bytes | None:
         raise TryAgain("BuildFailed", f"{str(path)!r} cannot be read: {error.strerror}.") from error
     with os.fdopen(descriptor, "rb") as stream:
         status = os.fstat(stream.fileno())
-        if not stat.S_ISREG(status.st_mode) or status.st_size > LARGEST_BYTES:
-            raise TryAgain("BuildFailed", f"{str(path)!r} is no plain file of at most {LARGEST_BYTES} bytes.")
-        return stream.read()
+        if not stat.S_ISREG(status.st_mode) or status.st_size > largest:
+            raise TryAgain("BuildFailed", f"{str(path)!r} is no plain file of at most {largest} bytes.")
+        return stream.read(largest)
 
 
 def open_partial(scratch: Path, key: str) -> Generator[tuple[str, int]]:
@@ -168,8 +231,15 @@ def _descended(name: str, folder: int | None, flags: int = 0) -> Iterator[int]:
 
 def _write(path: Path, content: Json) -> None:
     draft = path.with_suffix(".draft")
-    draft.write_text(json.dumps(content, ensure_ascii=False), encoding="utf-8")
+    with _new(draft) as file:
+        file.write(json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace"))
     draft.replace(path)
+
+
+def _new(path: Path) -> BinaryIO:
+    """A file that was not there: no link that somebody laid leads to another one."""
+    path.unlink(missing_ok=True)
+    return path.open("xb")
 
 
 def _parse(name: str, content: bytes) -> Json:

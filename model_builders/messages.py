@@ -82,6 +82,11 @@ class FetchRequest:
     deadline_seconds: int
     inputs: tuple[InputToFetch, ...]
 
+    @property
+    def names_digests(self) -> bool:
+        """Whether a look into the store can spare anything before the inputs are read."""
+        return any(one.sha256 or one.artifact for one in self.inputs)
+
 
 @dataclass(frozen=True)
 class InputOfBuild:

@@ -244,7 +244,13 @@ def verify(folder: Path, below: str = "", total: str | None = None) -> tuple[Fil
     `below` is the folder in which the manifest's paths lie. `total` is the digest that all files together
     must have. Raises Damaged.
     """
-    listed = files_in(read_manifest(folder))
+    return verify_files(folder, files_in(read_manifest(folder)), below, total)
+
+
+def verify_files(
+    folder: Path, listed: Sequence[FileDigest], below: str = "", total: str | None = None
+) -> tuple[FileDigest, ...]:
+    """Read every byte of the files that a manifest lists. Raises Damaged."""
     for file in listed:
         path = folder / below / file.path
         try:

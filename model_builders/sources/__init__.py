@@ -8,13 +8,16 @@ credentials.py                                the input's Secret
 """
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from model_builders.messages import HttpsSource, HuggingFaceSource, InputToFetch, OciSource
 from model_builders.sources.credentials import read_credentials
-from model_builders.sources.remote import Remote
+
+if TYPE_CHECKING:
+    from model_builders.sources.remote import Remote
 
 
-def open_remote(wanted: InputToFetch, redirect_hosts: Sequence[str]) -> Remote:
+def open_remote(wanted: InputToFetch, redirect_hosts: Sequence[str]) -> "Remote":
     """The source an input names. The libraries of a source are loaded when it is asked for."""
     credentials = read_credentials(wanted.name, wanted.credentials)
     source = wanted.network

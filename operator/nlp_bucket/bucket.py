@@ -3,6 +3,7 @@
     BucketError
     ├── Absent        there is no such object
     ├── Denied        no such bucket, or the credentials are not good for it: only an administrator can help
+    ├── Changed       a file is not, or not any more, what its writer says: nothing of it is stored
     └── Unreachable   no answer, or the server has a fault of its own: later it may work
 
 Objects appear whole or not at all, which S3 promises of every upload; each carries the sha256 of its bytes as
@@ -12,16 +13,18 @@ as long as the cause is the same: they end in a status, where every other text w
 
 from __future__ import annotations
 
+import hashlib
+import io
+import os
+import stat
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import IO, Any, TypeVar, cast
 
-import boto3
-from boto3.exceptions import S3UploadFailedError
-from boto3.s3.transfer import TransferConfig
+import botocore.session
 from botocore.config import Config
 from botocore.exceptions import (
     BotoCoreError,
@@ -50,9 +53,8 @@ LONGEST_PAUSE = 15.0
 SHA256_METADATA = "sha256"
 """The header x-amz-meta-sha256."""
 
-_PARTS = TransferConfig(
-    multipart_threshold=4 * PART_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE
-)
+WHOLE_BYTES = 4 * PART_BYTES
+"""A file of fewer goes in one request."""
 
 
 class BucketError(Exception):
@@ -65,6 +67,10 @@ class Absent(BucketError):
 
 class Denied(BucketError):
     """The bucket is not there, or these credentials may not do this."""
+
+
+class Changed(BucketError):
+    """The bytes of a file are not those of the sha256 that its writer gave."""
 
 
 class Unreachable(BucketError):
@@ -142,15 +148,38 @@ class Bucket:
         return str(head["Metadata"].get(SHA256_METADATA, ""))
 
     def write(self, key: str, content: bytes | Path, sha256: str = "") -> None:
-        """A large file goes in parts; what a killed writer leaves of these is no object."""
+        """A large file goes in parts; what a killed writer leaves of these is no object.
+
+        The sha256 of a file is that of the very bytes that are sent, whoever else writes to it meanwhile:
+        others are not stored. Raises Changed.
+        """
         metadata = {SHA256_METADATA: sha256} if sha256 else {}
         named = self._named(key)
         if isinstance(content, bytes):
             self._try(lambda: self._client.put_object(**named, Body=content, Metadata=metadata))
         else:
-            upload = self._client.upload_file
-            more = {"ExtraArgs": {"Metadata": metadata}, "Config": _PARTS}
-            self._try(lambda: upload(str(content), named["Bucket"], named["Key"], **more))
+            self._try(lambda: self._send(named, content, sha256, metadata))
+
+    def _send(self, named: dict[str, str], path: Path, sha256: str, metadata: dict[str, str]) -> None:
+        with _open_plain(path) if sha256 else path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            content = cast(IO[bytes], _Proven(file, size, sha256)) if sha256 else file
+            if size < WHOLE_BYTES:
+                self._client.put_object(**named, Body=content.read(size), Metadata=metadata)
+            else:
+                self._send_in_parts(named, content, metadata)
+
+    def _send_in_parts(self, named: dict[str, str], content: IO[bytes], metadata: dict[str, str]) -> None:
+        # Takes a fifth of what there is to load, and few need it.
+        from boto3.s3.inject import upload_fileobj
+        from boto3.s3.transfer import TransferConfig
+
+        parts = TransferConfig(
+            multipart_threshold=WHOLE_BYTES, multipart_chunksize=PART_BYTES, max_concurrency=PARTS_AT_ONCE
+        )
+        parts.max_in_memory_upload_chunks = PARTS_AT_ONCE
+        more = {"ExtraArgs": {"Metadata": metadata}, "Config": parts}
+        upload_fileobj(self._client, content, named["Bucket"], named["Key"], **more)
 
     def delete(self, keys: Sequence[str]) -> None:
         """An object that is gone already is no error.
@@ -178,6 +207,50 @@ class Bucket:
                 pause = min(2 * pause, LONGEST_PAUSE)
 
 
+class _Proven(io.RawIOBase):
+    """Reads a file once, from its begin to its end, and does not give the last byte unless all have this
+    sha256. An upload in parts that cannot read its last one is given up, and is no object."""
+
+    def __init__(self, file: IO[bytes], size: int, sha256: str) -> None:
+        self._file = file
+        self._size = size
+        self._sha256 = sha256
+        self._read = hashlib.sha256()
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True  # so that its size is asked for, and is nobody's guess
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, size: int = -1) -> bytes:
+        wanted = self._size - self._file.tell() if size < 0 else size
+        content = self._file.read(wanted)
+        self._read.update(content)
+        is_last = len(content) < wanted or self._file.tell() >= self._size
+        if is_last and (self._file.tell() != self._size or self._read.hexdigest() != self._sha256):
+            raise Changed("A file is not, or not any more, what it is said to be.")
+        return content
+
+
+def _open_plain(path: Path) -> IO[bytes]:
+    """No link is followed, and nothing waits for who might write into a pipe."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError as error:
+        raise Changed(f"A file cannot be read any more: {error.strerror}.") from error
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Changed("A file is none any more.")
+    return os.fdopen(descriptor, "rb")
+
+
 def _connect(address: Address) -> Any:
     known: dict[str, Any] = {}
     if address.credentials is not None:
@@ -198,8 +271,7 @@ def _connect(address: Address) -> Any:
         request_checksum_calculation="when_required",
         response_checksum_validation="when_required",
     )
-    # A session of our own: the default one is not made for threads.
-    return boto3.session.Session().client(
+    return botocore.session.Session().create_client(
         "s3", region_name=address.region, endpoint_url=address.endpoint or None, config=config, **known
     )
 
@@ -222,9 +294,6 @@ def _explained(address: Address) -> Iterator[None]:
         raise Denied(
             "There are no credentials for it: name a Secret, or a ServiceAccount that brings some."
         ) from error
-    except S3UploadFailedError as error:
-        cause = error.__cause__ or error.__context__
-        raise _judged(address, cause if isinstance(cause, Exception) else error) from error
     except (ClientError, BotoCoreError) as error:
         raise _judged(address, error) from error
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from localcluster.certificates import Authority
-from nlp_bucket.bucket import PART_BYTES, Absent, Bucket, Denied, Unreachable
+from nlp_bucket.bucket import PART_BYTES, WHOLE_BYTES, Absent, Bucket, Changed, Denied, Unreachable
 from tests.s3_server import S3Server, s3_server
 
 pytestmark = pytest.mark.jobs
@@ -48,6 +49,32 @@ def test_folder_holds_nothing_of_one_whose_name_begins_with_its_own(bucket: Buck
     bucket.write("folder/a", b"1")
     bucket.write("folder-2/b", b"2")
     assert list(bucket.list("folder")) == ["a"]
+
+
+@pytest.mark.parametrize("size", [0, 3, WHOLE_BYTES + 3], ids=["empty", "small", "in parts"])
+def test_a_file_is_stored_only_when_it_is_what_it_is_said_to_be(
+    bucket: Bucket, tmp_path: Path, size: int
+) -> None:
+    path, key = tmp_path / "file", f"proven/{size}"
+    path.write_bytes(b"a" * size)
+    with pytest.raises(Changed):
+        bucket.write(key, path, hashlib.sha256(b"b" * size + b"c").hexdigest())
+    assert str(size) not in bucket.list("proven")
+    bucket.write(key, path, hashlib.sha256(b"a" * size).hexdigest())
+    assert bucket.list("proven")[str(size)] == size
+
+
+@pytest.mark.parametrize("what", ["link", "pipe", "nothing"])
+def test_only_a_plain_file_is_sent(bucket: Bucket, tmp_path: Path, what: str) -> None:
+    path = tmp_path / "file"
+    (tmp_path / "other").write_bytes(b"secret")
+    if what == "link":
+        path.symlink_to(tmp_path / "other")
+    elif what == "pipe":
+        os.mkfifo(path)
+    with pytest.raises(Changed):
+        bucket.write(f"plain/{what}", path, hashlib.sha256(b"secret").hexdigest())
+    assert bucket.list("plain") == {}
 
 
 def test_large_file_is_sent_and_read_in_parts(bucket: Bucket, tmp_path: Path) -> None:

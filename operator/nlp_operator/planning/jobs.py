@@ -114,9 +114,9 @@ def read_job(job: Obj, pods: Sequence[Obj], model: Obj, now: datetime) -> Outcom
 
 
 def _ended(job: Obj, pod: Obj) -> Outcome | None:
-    """What a terminated container says that settles the Job; `None` when it settles nothing. One that ran
-    before the last one settles it only by failing."""
-    early = {text(status, "name") for status in listed(pod, "status", "initContainerStatuses")}
+    """What a terminated container says that settles the Job; `None` when it settles nothing. One that has no
+    last word settles it only by failing."""
+    early = _without_last_word(pod)
     for status in _steps(pod):
         ended = dig(status, "state", "terminated")
         if not isinstance(ended, dict):
@@ -140,6 +140,13 @@ def _ended(job: Obj, pod: Obj) -> Outcome | None:
 def _steps(pod: Obj) -> list[Obj]:
     """The containers that a Job ends by. One that runs beside them is ended, however it takes that."""
     return [one for one in container_statuses(pod) if text(one, "name") != names.CONTAINER_KEEP]
+
+
+def _without_last_word(pod: Obj) -> set[str]:
+    """The containers that ran before the last one, and the one that fetches beside the one that stores."""
+    early = {text(status, "name") for status in listed(pod, "status", "initContainerStatuses")}
+    last = {text(status, "name") for status in listed(pod, "status", "containerStatuses")}
+    return early | (last - {names.CONTAINER_STORE} if names.CONTAINER_STORE in last else set())
 
 
 def _result(job: Obj, ended: Obj) -> Outcome:

@@ -38,7 +38,7 @@ TORCH_LIMITS = {"memory": "4Gi"}
 """A build of MiniLM (91 MB of weights) was measured to hold 1.1 GB at most: 0.7 GB are torch's and the
 exporter's, the rest is four times the weights. This is enough for 0.8 GB of them."""
 MOVER_LIMITS = {"memory": "1Gi"}
-"""Of pull and push: 256 MiB of parts on their way, Python, and room."""
+"""Of those that move: 256 MiB of parts on their way, Python, and room."""
 SCRATCH_PATH = "/scratch"
 
 
@@ -166,9 +166,9 @@ def build_fetch_job(model: Obj, build: Build, settings: PlanSettings) -> Obj:
         account=build.pod.service_account_name,
     )
     # After the seal: who changes a parameter while an input is fetched does not have it fetched anew. For the
-    # container that sees results, which with a bucket is the last.
-    (last,) = job["spec"]["template"]["spec"]["containers"]
-    last["env"].append({"name": "NLP_RECIPE", "value": canonical_json(recipe_of(build))})
+    # container that sees results, which with a bucket is the one of the store.
+    first = job["spec"]["template"]["spec"]["containers"][0]
+    first["env"].append({"name": "NLP_RECIPE", "value": canonical_json(recipe_of(build))})
     return job
 
 
@@ -283,10 +283,6 @@ def _job(
     }
     if settings.store_in_bucket:
         _work_in_scratch(template, container, namespace(model), text, settings)
-        if component == names.COMPONENT_FETCH and all(one.source.config_map for one in build.inputs):
-            # Nothing that the bucket could spare it: at most a mebibyte each, and mounted already.
-            pod = template["spec"]
-            pod["initContainers"] = [one for one in pod["initContainers"] if one is container]
     else:
         _work_in_claim(template["spec"], container, settings)
     if account:
@@ -339,8 +335,9 @@ def _work_in_claim(pod: Obj, worker: Obj, settings: PlanSettings) -> None:
 def _work_in_scratch(
     template: Obj, worker: Obj, namespace_: str, request: str, settings: PlanSettings
 ) -> None:
-    """Put the container of a Job between one that brings from the bucket and one that sends to it; beside a
-    build runs one that sends its checkpoints, and is ended with the pod.
+    """Put the container of a build between one that brings from the bucket and one that sends to it, with
+    one beside it that sends its checkpoints and is ended with the pod; that of a fetch beside one that does
+    both, since one start less is a second.
 
     It has neither their credentials nor a folder with them in which a program would look for code
     (docs/decisions/0014-store-in-a-bucket.md).
@@ -349,19 +346,24 @@ def _work_in_scratch(
     in_scratch = {"name": "NLP_SCRATCH", "value": SCRATCH_PATH}
     worker["env"].append(in_scratch)
     worker["volumeMounts"].insert(0, scratch)
-    movers: dict[str, Obj] = {}
-    for moving in (names.CONTAINER_PULL, names.CONTAINER_KEEP, names.CONTAINER_PUSH):
+
+    def mover(moving: str) -> Obj:
         mover = _container(moving, [moving, worker["name"]], request, settings)
         mover["env"] += [in_scratch, *bucket_env(namespace_, settings)]
         mover["resources"] = {"requests": dict(DEFAULT_REQUESTS), "limits": dict(MOVER_LIMITS)}
         tmp = {"name": "tmp-of-store", "mountPath": "/tmp"}  # noqa: S108 - an emptyDir of this pod
         mover["volumeMounts"] = [scratch, tmp, *bucket_mounts(settings)]
-        movers[moving] = mover
-    pod, keep = template["spec"], movers[names.CONTAINER_KEEP]
-    keep["restartPolicy"] = "Always"  # what makes a container before the others one beside them
-    beside = [keep] if worker["name"] == names.COMPONENT_BUILD else []
-    pod["initContainers"] = [movers[names.CONTAINER_PULL], *beside, worker]
-    pod["containers"] = [movers[names.CONTAINER_PUSH]]
+        return mover
+
+    pod = template["spec"]
+    if worker["name"] == names.COMPONENT_BUILD:
+        # The policy is what makes a container before the others one beside them.
+        keep = {**mover(names.CONTAINER_KEEP), "restartPolicy": "Always"}
+        pod["initContainers"] = [mover(names.CONTAINER_PULL), keep, worker]
+        pod["containers"] = [mover(names.CONTAINER_PUSH)]
+    else:
+        # The one that takes longer to begin goes first.
+        pod["containers"] = [mover(names.CONTAINER_STORE), worker]
     empty: list[Obj] = [{"name": name_, "emptyDir": {}} for name_ in ("scratch", "tmp-of-store")]
     pod["volumes"] = [*empty, *bucket_volumes(settings), *pod["volumes"]]
     if bucket_account(settings):

@@ -1,5 +1,5 @@
-"""The containers of a Job whose store is a bucket, run as Kubernetes does: one after the other, each with its
-own variables, sharing the scratch volume of their pod."""
+"""The containers of a Job whose store is a bucket, run as Kubernetes does: those of a build one after the
+other, those of a fetch at once, each with its own variables, sharing the scratch volume of their pod."""
 
 import io
 import json
@@ -17,6 +17,8 @@ from model_builders.__main__ import make_parser, run
 from model_builders.bucket_store import BucketStore
 from tests.model_builders.made import Jobs, Ran, make_novels
 from tests.s3_server import S3Server
+
+SECONDS = 120
 
 
 @dataclass
@@ -46,28 +48,40 @@ class Containers:
         self.ran = {}
 
     def run(self, container: str, job: str, request: Mapping[str, Any], **changed: str) -> Ran:
-        """`container` is pull, push, or the Job's own name; the code is what the kubelet sees.
+        """`container` is pull, push, store, or the Job's own name; the code is what the kubelet sees.
 
-        pull and push run in this process, which saves two starts of Python a pod; test_killed.py runs them
-        as processes.
+        All but the last run in this process, which saves two starts of Python a pod; test_killed.py runs
+        them as processes.
         """
-        worker = container == job
-        if not worker:
+        if container != job:
             self.ran[container] = self._run_here(container, job, request, **changed)
             return self.ran[container]
-        termination_log = self.jobs.folder / "termination-log"
+        return self.ended(container, self.start(container, job, request))
+
+    def start(
+        self, container: str, job: str, request: Mapping[str, Any], **changed: str
+    ) -> "subprocess.Popen[str]":
+        worker = container == job
+        termination_log = self._termination_log(container)
         termination_log.unlink(missing_ok=True)
-        done = subprocess.run(
+        return subprocess.Popen(
             [sys.executable, "-m", "model_builders", container, *([] if worker else [job])],
-            env=self.environment(request, termination_log, worker),
-            capture_output=True,
+            env=self.environment(request, termination_log, worker) | changed,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
             text=True,
             encoding="utf-8",
-            check=False,
         )
+
+    def ended(self, container: str, process: "subprocess.Popen[str]") -> Ran:
+        _, log = process.communicate(timeout=SECONDS)
+        termination_log = self._termination_log(container)
         message = termination_log.read_bytes() if termination_log.exists() else b"{}"
-        self.ran[container] = Ran(done.returncode, json.loads(message), done.stderr)
+        self.ran[container] = Ran(process.returncode, json.loads(message), log)
         return self.ran[container]
+
+    def _termination_log(self, container: str) -> Path:
+        return self.jobs.folder / f"termination-log-of-{container}"
 
     def _run_here(self, container: str, job: str, request: Mapping[str, Any], **changed: str) -> Ran:
         parser, log = make_parser(), io.StringIO()
@@ -100,11 +114,16 @@ class Containers:
             del variables["NLP_STORE"]
         return variables | {"NLP_SCRATCH": str(self.scratch)}
 
-    def pod(self, job: str, request: Mapping[str, Any], *, pulled: bool = True, **last: str) -> Ran:
-        """A whole pod: the first container that fails is its end. `last`: further variables of push. Without
-        a pull is the fetch of ConfigMaps alone."""
+    def pod(self, job: str, request: Mapping[str, Any], **last: str) -> Ran:
+        """A whole pod: of a build the first container that fails is its end. `last`: further variables of the
+        one that has the last word."""
         self.new_pod()
-        for container in (*(["pull"] if pulled else []), job, "push"):
+        if job == "fetch":
+            worker = self.start(job, job, request)
+            ran = self.run("store", job, request, **last)
+            self.ended(job, worker)
+            return ran
+        for container in ("pull", job, "push"):
             ran = self.run(container, job, request, **(last if container == "push" else {}))
             if ran.code:
                 break

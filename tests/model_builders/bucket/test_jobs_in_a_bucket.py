@@ -11,10 +11,12 @@ import pytest
 from model_builders import handover
 from model_builders.bucket_store import ARTIFACT, SOURCE
 from model_builders.errors import TryAgain
-from model_builders.handover import Outcome, read_own, write_outcome
+from model_builders.handover import WORKER, Outcome, alive, read_own, write_outcome
+from model_builders.store import verify_files
 from tests.faults.bad_input_page import row_of
 from tests.model_builders.bucket.containers import Containers, files_below
 from tests.model_builders.made import DOCUMENT_EXAMPLE, make_jobs, make_novels
+from tests.nlp_agent.artifacts import write_artifact
 
 pytestmark = pytest.mark.jobs
 
@@ -56,15 +58,14 @@ def test_build_that_was_built_before_brings_and_sends_nothing(containers: Contai
     assert "nothing is left to do" in containers.ran["build"].log
 
 
-@pytest.mark.parametrize("pulled", [True, False])
-def test_a_fetch_tells_of_what_was_built_of_the_same_inputs(containers: Containers, pulled: bool) -> None:
+def test_a_fetch_tells_of_what_was_built_of_the_same_inputs(containers: Containers) -> None:
     digest = containers.corpus()
     request = containers.jobs.build_request(digest, parameters=DOCUMENT_EXAMPLE)
     recipe = {one: request[one] for one in ("version", "architecture", "parameters", "quality", "export")}
 
     def found(**other: Any) -> Any:
         told = json.dumps(recipe | other)
-        ran = containers.pod("fetch", containers.fetch_request(), pulled=pulled, NLP_RECIPE=told)
+        ran = containers.pod("fetch", containers.fetch_request(), NLP_RECIPE=told)
         assert (ran.code, ran.result["inputs"][0]["sha256"]) == (0, digest), containers.ran
         return ran.result.get("built")
 
@@ -76,15 +77,46 @@ def test_a_fetch_tells_of_what_was_built_of_the_same_inputs(containers: Containe
     assert found() is None, "it is not whole any more"
 
 
-def test_a_fetch_without_a_pull_sends_what_it_brings(containers: Containers) -> None:
+def test_only_a_fetch_that_names_digests_is_told_of_what_is_held(containers: Containers) -> None:
     containers.jobs.put("novels.tsv", make_novels())
-    ran = containers.pod("fetch", containers.fetch_request(), pulled=False)
-    assert ran.code == 0, containers.ran
-    digest = str(ran.result["inputs"][0]["sha256"])
+    first = containers.pod("fetch", containers.fetch_request())
+    assert first.code == 0, containers.ran
+    assert not (containers.scratch / "held.json").exists()
+    digest = str(first.result["inputs"][0]["sha256"])
     held = files_below(containers.on_disk)
     assert [path for path in held if path.startswith(f"sources/{digest}/")], held.keys()
-    assert containers.pod("fetch", containers.fetch_request(sha256=digest)).result == ran.result
-    assert "1 of 1 inputs are in the store already" in str(containers.ran["pull"].result)
+    assert containers.pod("fetch", containers.fetch_request(sha256=digest)).result == first.result
+    assert "1 of 1 inputs are in the store already" in containers.ran["store"].log
+
+
+def test_a_fetch_that_its_store_refuses_is_not_waited_for(containers: Containers) -> None:
+    """And brings nothing that has nowhere to go."""
+    request = containers.fetch_request(sha256="0" * 64)
+    del request["inputs"][0]["path"]
+    request["inputs"][0]["https"] = {"url": "https://nowhere.invalid/novels.tsv"}
+    ran = containers.pod("fetch", request, NLP_STORE="s3://no-such-bucket/x")
+    assert (ran.code, ran.result["reason"]) == (10, "StoreRefused")
+    worker = containers.ran["fetch"]
+    assert (worker.code, worker.result["reason"]) == (0, "StoreUnreachable"), worker.log
+
+
+def test_a_fetch_that_fails_ends_its_pod_in_its_own_words(containers: Containers) -> None:
+    request = containers.fetch_request()
+    request["inputs"][0]["path"] += "-not"
+    ran = containers.pod("fetch", request)
+    assert (ran.code, ran.result["reason"]) == (10, "InputMissing")
+    assert containers.ran["fetch"].code == 0
+
+
+def test_a_defect_of_a_fetch_is_told_as_what_it_is(containers: Containers) -> None:
+    containers.jobs.put("novels.tsv", make_novels())
+    containers.new_pod()
+    request = containers.fetch_request()
+    worker = containers.start("fetch", "fetch", request, NLP_MAX_INPUT_BYTES="many")
+    ran = containers.run("store", "fetch", request)
+    assert containers.ended("fetch", worker).code == 0
+    assert (ran.code, ran.result["reason"]) == (1, "BuildFailed")
+    assert "The builder failed with ValueError" in str(ran.result["message"])
 
 
 @pytest.mark.parametrize("fetched", [True, False])
@@ -98,10 +130,10 @@ def test_what_a_worker_says_was_built_is_not_told(containers: Containers, fetche
         "message": "Done.",
     }
     forged = told | {"built": {"key": "1" * 64, "digest": "2" * 64, "bytes": 1, "metrics": {}}}
-    (containers.scratch / "sources").mkdir()
-    write_outcome(containers.scratch, Outcome(0 if fetched else 10, forged))
+    with alive(containers.scratch, WORKER):
+        write_outcome(containers.scratch, Outcome(0 if fetched else 10, forged))
     recipe = {"version": 1, "architecture": "OneHot", "parameters": {}, "quality": [], "export": {}}
-    ran = containers.run("push", "fetch", containers.fetch_request(), NLP_RECIPE=json.dumps(recipe))
+    ran = containers.run("store", "fetch", containers.fetch_request(), NLP_RECIPE=json.dumps(recipe))
     assert (ran.code, ran.result) == (0 if fetched else 10, told)
 
 
@@ -247,6 +279,42 @@ def test_artifact_that_is_not_what_its_name_says_is_not_sent(containers: Contain
     ran = containers.run("push", "build", request)
     assert (ran.code, ran.result["reason"]) == (1, "BuildFailed")
     assert not (containers.on_disk / "artifacts").exists()
+
+
+def test_a_file_that_changes_while_its_folder_is_sent_is_not_sent(
+    containers: Containers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The container that wrote it may run still."""
+    containers.new_pod()
+    digest = write_artifact(containers.scratch, {"1/a.bin": b"a", "1/b.bin": b"b"})
+    path = containers.scratch / "artifacts" / digest / "1" / "b.bin"
+
+    def verified(*given: Any) -> Any:
+        found = verify_files(*given)
+        path.write_bytes(b"c")
+        return found
+
+    monkeypatch.setattr("model_builders.bucket_store.verify_files", verified)
+    with pytest.raises(TryAgain, match=r"was changed while it was sent: '1/b\.bin'"):
+        containers.store.send(ARTIFACT, digest, handover.open_scratch(containers.scratch), 600)
+    sent = containers.on_disk / "artifacts" / digest
+    assert not (sent / "1" / "b.bin").exists()
+    assert not (sent / "manifest.json").exists()
+
+
+@pytest.mark.parametrize("name", ["held.json", "store.lock"])
+def test_a_link_laid_where_the_store_writes_leads_nowhere(containers: Containers, name: str) -> None:
+    containers.new_pod()
+    kept = containers.jobs.folder / "kept"
+    kept.write_text("as it was")
+    for one in (name, f"{name}.draft", name.replace(".json", ".draft")):
+        (containers.scratch / one).unlink(missing_ok=True)
+        (containers.scratch / one).symlink_to(kept)
+    with alive(containers.scratch, WORKER):
+        write_outcome(containers.scratch, Outcome(10, {"version": 1, "ok": False, "message": "No."}))
+    ran = containers.run("store", "fetch", containers.fetch_request(sha256="0" * 64))
+    assert ran.code == 10
+    assert kept.read_text() == "as it was"
 
 
 # --- a bucket that says no ---

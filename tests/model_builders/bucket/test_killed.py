@@ -6,15 +6,16 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from model_builders.bucket_store import ARTIFACT
-from model_builders.handover import Outcome, open_scratch, write_outcome
+from model_builders.handover import STORE, WORKER, Outcome, open_scratch, write_outcome
 from model_builders.store import Damaged
 from tests.model_builders.bucket.containers import Containers, files_below
 from tests.nlp_agent.artifacts import write_artifact
@@ -42,6 +43,43 @@ def artifact(containers: Containers) -> str:
 
 def request(containers: Containers) -> dict[str, Any]:
     return containers.jobs.build_request("0" * 64)
+
+
+@contextmanager
+def one_that_lives(containers: Containers, lock: str) -> Iterator["subprocess.Popen[str]"]:
+    """A container of a fetch that has begun, and does nothing."""
+    program = (
+        "import sys, pathlib, model_builders.handover as handover\n"
+        "with handover.alive(pathlib.Path(sys.argv[1]), sys.argv[2]): print(flush=True); sys.stdin.read()"
+    )
+    argv = [sys.executable, "-c", program, str(containers.scratch), lock]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize(
+    ("lock", "other", "reason"),
+    [(WORKER, "store", "BuildFailed"), (STORE, "fetch", "StoreUnreachable")],
+)
+def test_no_container_of_a_fetch_waits_for_one_that_was_killed(
+    containers: Containers, lock: str, other: str, reason: str
+) -> None:
+    containers.new_pod()
+    asked = containers.fetch_request(sha256="0" * 64)
+    with one_that_lives(containers, lock) as killed:
+        waiting = containers.start(other, "fetch", asked)
+        own = STORE if lock == WORKER else WORKER
+        until("the other one has begun", lambda: (containers.scratch / own).exists())
+        assert waiting.poll() is None
+        killed.kill()
+        ran = containers.ended(other, waiting)
+    # What a fetch says its store tells, which is gone here; so it ends well itself.
+    assert (ran.code, ran.result["reason"]) == (1 if other == "store" else 0, reason), ran.log
 
 
 def start_push(containers: Containers) -> "subprocess.Popen[bytes]":

@@ -99,52 +99,50 @@ FROM_A_CLAIM = {"inputs": [{"name": "corpus", "source": {"persistentVolumeClaim"
 def test_worker_of_a_job_gets_neither_credentials_nor_the_address_of_the_bucket() -> None:
     settings = replace(BUCKET, store_service_account_name="reader")
     world = World(make_model(build_extra=FROM_A_CLAIM), settings=settings).up()
-    for component in ("fetch", "build"):
+    for component, with_them in {"fetch": ["store"], "build": ["pull", "keep", "push"]}.items():
         template = world.job(component)["spec"]["template"]
-        pull, *beside, worker = template["spec"]["initContainers"]
-        (push,) = template["spec"]["containers"]
-        assert [pull["args"], worker["args"], push["args"]] == [
-            ["pull", component],
-            [component],
-            ["push", component],
-        ]
+        pod = template["spec"]
+        containers = {one["name"]: one for one in [*pod.get("initContainers", []), *pod["containers"]]}
+        worker = containers.pop(component)
+        assert {one: found["args"] for one, found in containers.items()} == {
+            one: [one, component] for one in with_them
+        }
+        assert worker["args"] == [component]
+        last = pod["containers"][0]
+        assert last["name"] == with_them[-1]
         seen = {variable["name"] for variable in worker["env"]}
         asked = {"NLP_REQUEST", "HOME", "NLP_SCRATCH"}
         assert seen - {"NLP_MAX_INPUT_BYTES", "NLP_PROGRESS_PORT"} == asked
-        of_results = {variable["name"] for variable in push["env"]} & {"NLP_RECIPE"}
+        of_results = {variable["name"] for variable in last["env"]} & {"NLP_RECIPE"}
         assert of_results == ({"NLP_RECIPE"} if component == "fetch" else set()), (
             "it looks for an earlier build"
         )
-        mounts = [{mount["name"] for mount in one["volumeMounts"]} for one in (pull, worker, push)]
-        assert "store-credentials" in mounts[0] & mounts[2]
-        assert mounts[0] & mounts[1] == {"scratch"}  # no place to leave code for those with credentials
+        mounted = {mount["name"] for mount in worker["volumeMounts"]}
         assert template["metadata"]["annotations"] == {"eks.amazonaws.com/skip-containers": component}
-        for keep in beside:
-            assert {mount["name"] for mount in keep["volumeMounts"]} == mounts[0]
-            assert {variable["name"] for variable in keep["env"]} == {
-                variable["name"] for variable in push["env"]
-            }
+        for one in containers.values():
+            mounts = {mount["name"] for mount in one["volumeMounts"]}
+            assert "store-credentials" in mounts
+            assert mounts & mounted == {"scratch"}  # no place to leave code for those with credentials
+            env = {variable["name"] for variable in one["env"]}
+            assert {"NLP_STORE", "NLP_STORE_CREDENTIALS"} <= env
 
 
-def test_only_a_build_has_a_container_beside_it_and_no_failure_of_that_one_counts() -> None:
+def test_failures_of_all_but_the_one_that_keeps_checkpoints_count() -> None:
     world = World(make_model(build_extra=FROM_A_CLAIM), settings=BUCKET).up()
-    beside = {"fetch": [], "build": [("keep", ["keep", "build"])]}
-    for component, wanted in beside.items():
-        spec = world.job(component)["spec"]
-        early = spec["template"]["spec"]["initContainers"]
-        running = [one for one in early if one.get("restartPolicy") == "Always"]
-        assert [(one["name"], one["args"]) for one in running] == wanted
-        rules = spec["podFailurePolicy"]["rules"]
-        counted = [rule["onExitCodes"]["containerName"] for rule in rules if "onExitCodes" in rule]
-        assert counted == ["pull", component, "push"]
+    steps = {"fetch": ["store", "fetch"], "build": ["pull", "build", "push"]}
+    for component, wanted in steps.items():
+        rules = world.job(component)["spec"]["podFailurePolicy"]["rules"]
+        assert [one["onExitCodes"]["containerName"] for one in rules if "onExitCodes" in one] == wanted
 
 
-def test_a_fetch_of_config_maps_alone_looks_for_nothing_in_the_bucket_first() -> None:
-    spec = World(make_model(), settings=BUCKET).up().job("fetch")["spec"]
-    pod = spec["template"]["spec"]
-    assert [one["name"] for one in [*pod["initContainers"], *pod["containers"]]] == ["fetch", "push"]
-    rules = spec["podFailurePolicy"]["rules"]
-    assert [one["onExitCodes"]["containerName"] for one in rules if "onExitCodes" in one] == ["fetch", "push"]
+def test_what_fetches_runs_beside_what_stores_and_only_a_build_in_steps() -> None:
+    """Each start of a container after another is a second of a fetch that finds all there."""
+    world = World(make_model(build_extra=FROM_A_CLAIM), settings=BUCKET).up()
+    fetch, build = (world.job(component)["spec"]["template"]["spec"] for component in ("fetch", "build"))
+    assert "initContainers" not in fetch
+    assert [one["name"] for one in fetch["containers"]] == ["store", "fetch"]
+    early = [(one["name"], one.get("restartPolicy")) for one in build["initContainers"]]
+    assert early == [("pull", None), ("keep", "Always"), ("build", None)]
 
 
 def test_a_namespace_has_a_folder_of_its_own_in_the_bucket() -> None:
@@ -323,6 +321,64 @@ def test_job_of_three_containers_ends_as_the_last_one_or_the_one_that_failed(
     pod["status"] |= {"initContainerStatuses": early, "containerStatuses": [last]}
     # Long after the pod was scheduled: what runs does not wait for volumes.
     assert read_job(JOB, [pod], make_model(), NOW + timedelta(seconds=60)) == outcome
+
+
+OF_FETCH: Obj = {
+    **JOB,
+    "metadata": {"name": "m-fetch-1", "namespace": "demo", "uid": "uid-of-job", "labels": {}},
+}
+FETCHED = '{"version":1,"ok":true,"inputs":[]}'
+OUT_OF_MEMORY = Failed(
+    "BuildOutOfMemory", "Job m-fetch-1 ran out of memory. Raise spec.build.pod.resources.limits.memory."
+)
+
+
+@pytest.mark.parametrize(
+    ("fetch", "store", "outcome"),
+    [
+        pytest.param(running("fetch"), running("store"), Running(), id="both run"),
+        pytest.param(
+            ended("fetch", 0, FETCHED), running("store"), Running(), id="fetched and not stored yet"
+        ),
+        pytest.param(
+            ended("fetch", 0, '{"version":1,"ok":true,"inputs":[],"built":{}}'),
+            ended("store", 0, FETCHED),
+            Succeeded(json.loads(FETCHED)),
+            id="stored, and what the one without credentials says of builds is not read",
+        ),
+        pytest.param(
+            running("fetch"),
+            ended("store", 10, failure("StoreRefused", "There is no bucket 'models'.")),
+            Failed("StoreRefused", "There is no bucket 'models'."),
+            id="no way to the store",
+        ),
+        pytest.param(
+            ended("fetch", 0, failure("InputMissing", "It is not there.")),
+            ended("store", 10, failure("InputMissing", "It is not there.")),
+            Failed("InputMissing", "It is not there."),
+            id="nothing to fetch",
+        ),
+        pytest.param(
+            ended("fetch", 137, reason="OOMKilled"), running("store"), OUT_OF_MEMORY, id="out of memory"
+        ),
+        pytest.param(
+            ended("fetch", 137, reason="OOMKilled"),
+            ended("store", 1, failure("BuildFailed", "It left no result.")),
+            OUT_OF_MEMORY,
+            id="out of memory, and the other one saw it",
+        ),
+        pytest.param(
+            ended("fetch", 0, FETCHED),
+            ended("store", 1, failure("StoreUnreachable", AWAY)),
+            Running(),
+            id="tried again",
+        ),
+    ],
+)
+def test_a_fetch_ends_as_what_stores_beside_it(fetch: Obj, store: Obj, outcome: Outcome) -> None:
+    pod = make_job_pod(OF_FETCH, phase="Running")
+    pod["status"] |= {"containerStatuses": [fetch, store], "initContainerStatuses": []}
+    assert read_job(OF_FETCH, [pod], make_model(), NOW) == outcome
 
 
 def test_tries_that_are_used_up_are_told_in_the_words_of_the_container_that_failed() -> None:
