@@ -49,6 +49,7 @@ from nlp_operator.planning.pools import read_back_off
 from nlp_operator.planning.provision import (
     Pair,
     back_off,
+    forgotten_at,
     next_moment,
     read_refusals,
     refusals,
@@ -234,6 +235,10 @@ class Placing:
     def share(self, key: Key) -> Share | None:
         return None if self.decision is None else self.decision.shares.get(f"{key.namespace}/{key.name}")
 
+    def refused(self, of_uid: str) -> dict[str, BackOff]:
+        """By pool: those that gave a model no node in time, also such as are asked again."""
+        return {pool: one for (of_model, pool), one in self.refusals.items() if of_model == of_uid}
+
     def ask(self, key: Key, of_uid: str, ask: Ask | None) -> float:
         """What a model asks from now on; `None`: nothing. Gives the seconds it should wait for a plan to be
         made of it; 0: there is one, or none came."""
@@ -402,8 +407,12 @@ class Placing:
         )
         begun = self.clock.monotonic()
         made = await asyncio.to_thread(_look, seen, self.decision, self._known)
-        self._known, self._next, self.refusals = made.known, made.next_moment, made.refusals
-        self._giving = made.giving
+        self._known, self._next, self._giving = made.known, made.next_moment, made.giving
+        refused, self.refusals = self.refusals, made.refusals
+        told_anew = {of_uid for of_uid, _ in dict(refused.items() ^ self.refusals.items())}
+        for key, one in self._asks.items():
+            if one.uid in told_anew:
+                self.queue.add(key, Priority.SIGNAL)
         before, self.back_offs = self.back_offs, made.back_offs
         for pool in before.keys() | self.back_offs.keys():
             if before.get(pool) != self.back_offs.get(pool):
@@ -634,7 +643,8 @@ def _provisioning(seen: Seen, keys: Mapping[str, str], now: Plan) -> Provisionin
         if pool in backed_off or any((one, pool) in lasting for one in members.get(where, ()))
     }
     moments = [next_moment(found[pool], spec, waiting[pool], seen.now) for pool, spec in specs.items()]
-    ends = [one for one in (*moments, *(each.until for each in lasting.values())) if one is not None]
+    forgotten = (forgotten_at(one) for pair, one in refused.items() if pair not in lasting)
+    ends = [one for one in (*moments, *(each.until for each in lasting.values()), *forgotten) if one]
     return Provisioning(
         {pool: one for pool, one in found.items() if one is not None},
         refused,

@@ -148,6 +148,7 @@ class World:
             sources=self._sources(model),
             pools=self.placing.pools,
             share=share,
+            refused=self.placing.refused(of_uid),
             shared=shared,
             shared_configs=self._configs_of(shared),
             trouble=self._troubles(of_namespace, share, shared),

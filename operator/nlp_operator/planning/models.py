@@ -164,6 +164,7 @@ def _find_out(
         was_ready=says_ready(seen.model),
         measured=exactly(seen.measured, digest, spec, readable_pools(seen.pools)),
         sleep=sleep,
+        refused=seen.refused,
     )
     return _with_service(seen, facts, now), asked if asks else None, taken
 

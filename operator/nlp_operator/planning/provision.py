@@ -170,18 +170,24 @@ def refusals(
         one = _unless_delivered(before.get(pair), scheduled.get(pair))
         if pair in late and (one is None or not one.lasts(now)):
             one = _longer(one, now)
-        remembered = one is not None and now < one.until + timedelta(seconds=LONGEST_SECONDS)
+        remembered = one is not None and now < forgotten_at(one)
         if one is not None and remembered and pair[0] in known and pair[1] in specs:
             found[pair] = one
     return found
 
 
+def forgotten_at(one: BackOff) -> datetime:
+    """Until then the next of the same model and pool is longer, unless it delivers."""
+    return one.until + timedelta(seconds=LONGEST_SECONDS)
+
+
 def write_refusals(found: Mapping[str, BackOff]) -> list[Obj]:
-    """In the status of a model; `found`: by pool, those that last."""
-    return [{"pool": pool, **for_status(one)} for pool, one in sorted(found.items())][:MOST_TOLD]
+    """In the status of a model; `found`: by pool, also such as have passed."""
+    latest = sorted(found.items(), key=lambda each: each[1].until, reverse=True)[:MOST_TOLD]
+    return [{"pool": pool, **for_status(one)} for pool, one in sorted(latest)]
 
 
 def read_refusals(model: Obj) -> dict[str, BackOff]:
-    """What its status remembers, by pool."""
+    """What its status remembers, by pool, also such as have passed."""
     told = listed(model, "status", "undelivered")
     return {text(each, "pool"): one for each in told if (one := in_status(each)) is not None}

@@ -10,6 +10,7 @@ from nlp_operator.api.conditions import READY, find, read_conditions
 from nlp_operator.api.objects import Obj, generation, number
 from nlp_operator.api.spec import ModelSpec
 from nlp_operator.planning.artifact import ArtifactPlan
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.placement import NotPlaced, Placed
 from nlp_operator.planning.rollout import Rollout
 from nlp_operator.planning.servers import (
@@ -49,6 +50,8 @@ class Facts:
     store_binding: str = ""
     """What to say with the pool of a store that only one node can mount."""
     sleep: Sleep = AWAKE
+    refused: Mapping[str, BackOff] = field(default_factory=dict)
+    """As in the snapshot."""
     held_back: bool = False
     """spec.suspend keeps changes from being written."""
     was_ready: bool = False

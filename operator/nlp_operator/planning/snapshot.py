@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from nlp_operator.api.objects import Obj
 from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.measured import Known
 from nlp_operator.planning.readings.advice import Advice
 from nlp_operator.planning.together import Share
@@ -72,6 +73,8 @@ class ModelSnapshot:
     share: Share | None = None
     """What the last plan over all models holds for this one, made with these `pools`; `None` when it was not
     in it."""
+    refused: Mapping[str, BackOff] = field(default_factory=dict)
+    """By pool: what it gave no node in time. Also such as have passed, while the next would be longer."""
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
     """Devices that OTHER models use or have reserved, by pool and namespace (placed but not yet running
     counts)."""

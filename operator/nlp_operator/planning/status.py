@@ -76,8 +76,8 @@ def build_status(
     servers = [_server(server, facts.measured.get(server.pool, 0)) for server in facts.servers]
     if servers:
         status["servers"] = servers
-    if facts.share is not None and facts.share.backed_off:
-        status["undelivered"] = write_refusals(facts.share.backed_off)
+    if facts.refused:
+        status["undelivered"] = write_refusals(facts.refused)
     return status
 
 
