@@ -18,8 +18,8 @@ from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.measured import believed
 from nlp_operator.planning.outgrown import known_of
-from nlp_operator.planning.packing.bounds import waited_in_vain
-from nlp_operator.planning.packing.explain import HAS_ROOM, Explainer, Explanation
+from nlp_operator.planning.packing.bounds import Refusal, waited_in_vain
+from nlp_operator.planning.packing.explain import HAS_ROOM, Explainer, Explanation, goes_on
 from nlp_operator.planning.packing.ledger import dedicated_name
 from nlp_operator.planning.packing.problem import Plan, Server
 from nlp_operator.planning.packing.reading import Ask, ask_of
@@ -77,18 +77,19 @@ def explain(
     moment = Moment(not_to_be_moved([model, *others]), free_devices(pools, not_trusted))
     here = {server.pool for server in read_model(model).servers if server.replicas}
     is_to_run = replicas > 0 and not spec.suspend
-    verb = "runs" if here else "is to run" if is_to_run else "would run"
+    planned, there = made.plan.of_model.get(own.key, ()), {one.name for one in servers_of(model)}
+    stays = {one.pool for one in planned if one.name in there}
+    verb = "runs" if stays else "is to run" if is_to_run else "would run"
     told = Explainer(made.problem, made.plan, moment).explain(own.key, verb)
-    company = [
-        one for server in made.plan.of_model.get(own.key, ()) for one in server.models if one != own.key
-    ]
-    verdicts = [judge(pool, made, told, here, awaited=is_to_run) for pool in pools]
+    company = [one for server in planned for one in server.models if one != own.key]
+    verdicts = [judge(pool, made, told, here, stays, awaited=is_to_run) for pool in pools]
     order = {"RunsHere": 0, "HasRoom": 1, "Refused": 2}
     verdicts.sort(key=lambda one: (order[one.verdict], float(one.price_per_hour or "inf"), one.pool))
     if not replicas:
         return Explained((), tuple(verdicts), _why_none(model))
     held = ["spec.suspend is true, so no server of it starts."] if spec.suspend and not here else []
-    return Explained((), tuple(verdicts), " ".join([*held, told.why, *_with(company)]), told.change)
+    kept = [goes_on(here)] if here and not planned else []
+    return Explained((), tuple(verdicts), " ".join([*held, told.why, *kept, *_with(company)]), told.change)
 
 
 def _why_none(model: Obj) -> str:
@@ -118,17 +119,26 @@ NOT_DELIVERING = (
 )
 
 
-def judge(pool: Obj, made: Decision, told: Explanation, here: set[str], *, awaited: bool) -> PoolVerdict:
-    """What the planner says of this pool. `awaited`: the model is to run."""
+def judge(
+    pool: Obj, made: Decision, told: Explanation, here: set[str], stays: set[str], *, awaited: bool
+) -> PoolVerdict:
+    """What the planner says of this pool. `here`: where the model runs, `stays`: in a server that it is to be
+    in; `awaited`: it is to run."""
     name = name_of(pool)
     try:
         price = parse_pool(pool).price_per_hour
     except SpecInvalid as error:
         return PoolVerdict(name, "", "Refused", f"its spec is invalid. {error}", "its spec were mended")
     more = NOT_DELIVERING if name in made.question.backed_off else _in_vain(made, told, name)
-    if name in here:
-        return PoolVerdict(name, price, "RunsHere", f"The model runs here.{more}")
     refusal = next((one for one in told.refusals if one.pool == name), None)
+    if name in here:
+        return PoolVerdict(
+            name,
+            price,
+            "RunsHere",
+            f"{_runs_here(told, refusal, stays=name in stays)}{more}",
+            "" if refusal is None else refusal.change,
+        )
     if refusal is None:
         planned = "It is to run here." if awaited else "It would run here."
         return PoolVerdict(name, price, "HasRoom", f"{planned}{more}")
@@ -137,6 +147,17 @@ def judge(pool: Obj, made: Decision, told: Explanation, here: set[str], *, await
         message = message.replace(" where it runs.", " where it would run.")
     verdict: Literal["HasRoom", "Refused"] = "HasRoom" if refusal.reason in HAS_ROOM else "Refused"
     return PoolVerdict(name, price, verdict, message, refusal.change)
+
+
+def _runs_here(told: Explanation, refusal: Refusal | None, *, stays: bool) -> str:
+    """Also of a model whose spec has it elsewhere by now, or in a server of another kind."""
+    if refusal is None:
+        return f"The model runs here{'' if stays else ', and is to run in another server here'}."
+    message = refusal.message.removeprefix(f"Pool {refusal.pool}: ")
+    if told.replicas:
+        message = message.replace(" where it runs.", " where it is to run.")
+        return f"The model runs here until it runs where it is to: {message}"
+    return f"The model runs here, and has no place as its spec is now: {message}"
 
 
 def _in_vain(made: Decision, told: Explanation, name: str) -> str:

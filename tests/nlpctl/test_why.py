@@ -77,6 +77,41 @@ def test_the_model_itself_does_not_stand_in_its_own_way() -> None:
     assert verdicts(model, make_pool("small", max_devices=1)) == ["small HasRoom"]
 
 
+GOES_ON = "Until it has one, it goes on where it runs, on pool small, and what it takes there stays taken."
+
+
+@pytest.mark.parametrize(
+    ("isolation", "server"), [("Shared", "novels-server"), ("Dedicated", "nlp-shared-0")]
+)
+def test_a_model_whose_isolation_changed_is_told_that_it_runs_and_what_it_waits_for(
+    isolation: str, server: str
+) -> None:
+    model = make_model(pool="small", serving={"isolation": isolation})
+    model["status"]["servers"][0]["name"] = server
+    told = explain(model, [make_pool("small", max_devices=1)], [model])
+    assert told.why == f"There is no place for its replica: no pool that admits it has room. {GOES_ON}"
+    (pool,) = told.pools
+    assert (pool.verdict, pool.change) == ("RunsHere", "1 device more were free there")
+    assert pool.message == (
+        "The model runs here, and has no place as its spec is now: it has 1 device, of which 1 are taken; "
+        "one replica takes 1."
+    )
+    told = explain(model, [make_pool("small", max_devices=2)], [model])
+    assert told.why.startswith("Is to run ")
+    (pool,) = told.pools
+    assert pool.message == "The model runs here, and is to run in another server here."
+
+
+def test_a_model_that_is_to_leave_its_pool_is_told_so() -> None:
+    model = make_model(pool="old", placement={"poolNames": ["new"]})
+    told = explain(model, [make_pool("old"), make_pool("new")], [model])
+    assert told.why.startswith("Is to run on pool new")
+    assert {one.pool: one.message for one in told.pools} == {
+        "old": "The model runs here until it runs where it is to: not in spec.placement.poolNames.",
+        "new": "It is to run here.",
+    }
+
+
 def test_a_pool_that_is_not_named_is_refused_for_that_reason_only() -> None:
     model = make_model(placement={"poolNames": ["a", "b"]})
     explanation = explain(model, [make_pool("a"), make_pool("c")], [])

@@ -14,6 +14,7 @@ from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.artifact import plan_artifact
 from nlp_operator.planning.measured import as_wanted, believed, exactly
 from nlp_operator.planning.outgrown import to_tell
+from nlp_operator.planning.packing.explain import goes_on
 from nlp_operator.planning.packing.reading import Ask, ask_of
 from nlp_operator.planning.placement import Held, NotPlaced, Placed, place, unplaceable
 from nlp_operator.planning.plan import Deletion, ModelPlan, PlanSettings
@@ -166,7 +167,18 @@ def _find_out(
         sleep=sleep,
         refused=seen.refused,
     )
+    facts = replace(facts, placement=_going_on(facts))
     return _with_service(seen, facts, now), asked if asks else None, taken
+
+
+def _going_on(facts: Facts) -> Placed | NotPlaced | None:
+    """What is in the way of the place that a model is to have takes nothing from what serves."""
+    found, gone = facts.placement, _let_go(facts)
+    pools = {one.pool for one in facts.servers if one.replicas and (one.shared or one.name not in gone)}
+    if not isinstance(found, NotPlaced) or found.violation.reason != "NoRoom" or not pools:
+        return found
+    message = f"{found.violation.message} {goes_on(pools)}"
+    return NotPlaced(replace(found.violation, message=message))
 
 
 def _with_service(seen: ModelSnapshot, facts: Facts, now: datetime) -> Facts:

@@ -3,7 +3,7 @@ one sentence each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from nlp_operator.api.names import shared_name
@@ -61,6 +61,13 @@ HAS_ROOM = frozenset({"NotCheaper", "NothingRuns", "NotWorthMoving", "WorthMovin
 """Reasons of a pool that would hold a replica more."""
 
 ANY_MOMENT = Moment()
+
+
+def goes_on(pools: Iterable[str]) -> str:
+    """Of a model that runs there and finds no place as its spec is now, such as one that is to share."""
+    listed = sorted(pools)
+    where = f"pool{'' if len(listed) == 1 else 's'} {' and '.join(listed)}"
+    return f"Until it has one, it goes on where it runs, on {where}, and what it takes there stays taken."
 
 
 def explain(problem: Problem, plan: Plan, key: str, moment: Moment = ANY_MOMENT) -> Explanation:
