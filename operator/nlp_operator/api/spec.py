@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable
 from decimal import Decimal
 from functools import lru_cache
-from typing import Annotated, Any, Literal, Self, TypeVar, cast
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 from pydantic.alias_generators import to_camel
@@ -50,6 +50,8 @@ class _Part(BaseModel):
     model_config = ConfigDict(
         frozen=True, alias_generator=to_camel, populate_by_name=True, extra="ignore", strict=True
     )
+    cores_only: ClassVar[bool] = False
+    """Of an architecture: what it serves computes nothing on another device, so a server there refuses it."""
 
 
 # --- build ---
@@ -79,6 +81,7 @@ class SentenceEncoder(_Part):
 
 
 class OneHot(_Part):
+    cores_only = True
     tokenizer: Tokenizer = "Words"
     case_folding: CaseFolding = "Preserve"
     text_column: Column = "text"

@@ -20,9 +20,10 @@ def manifests(file: str, kind: str) -> list[Obj]:
     return [one for one in read if one["kind"] == kind]
 
 
-def placed(*files: str, gone: str = "") -> Decision:
-    """`gone`: a pool in which pods of all waited for nodes in vain."""
+def placed(*files: str, gone: str = "", without: str = "") -> Decision:
+    """`gone`: a pool in which pods of all waited for nodes in vain; `without`: one that is not there."""
     pools = [one for file in ("pools.yaml", *files) for one in manifests(file, "DevicePool")]
+    pools = [one for one in pools if name(one) != without]
     for number, pool in enumerate(pools):
         pool["metadata"]["uid"] = str(number)
     models = [one for file in files for one in manifests(file, "NLPModel")]
@@ -48,12 +49,13 @@ def test_without_gpus_everything_of_the_first_file_is_on_cores() -> None:
 
 
 def test_with_gpus_each_model_is_where_all_together_cost_least() -> None:
-    """The small ones join those who need a T4 anyway: a slot of cores more would cost more."""
+    """The small one joins those who need a T4 anyway: a share of cores more would cost more. The others compute
+    on cores only."""
     made = placed("models.yaml", "models-on-gpus.yaml")
     assert made.plan.missing == {}
     assert lying(made) == {
-        "mixed-cpu": [["menus-alone"]],
-        "t4-shared": [["menus", "questions-en", "questions-ko", "stops", "weather"]],
+        "mixed-cpu": [["menus-alone"], ["stops", "weather"]],
+        "t4-shared": [["menus", "questions-en", "questions-ko"]],
         "a100-mig": [["answers"], ["answers"]],
         "l4": [["archive"]],
     }
@@ -75,3 +77,16 @@ def test_without_spot_nodes_half_of_the_replicas_serve() -> None:
     told = made.shares["demo/stops-always"].missing
     assert told is not None
     assert [one.reason for one in told.refusals if one.pool == "mixed-cpu-spot"] == ["NotDelivered"]
+
+
+def test_a_model_that_computes_on_cores_only_is_told_so_where_there_are_none() -> None:
+    """Its server would refuse it on a GPU, for which it would have paid."""
+    made = placed("models-on-gpus.yaml", "models.yaml", without="mixed-cpu")
+    assert set(made.plan.missing) == {"demo/stops", "demo/weather"}
+    told = made.shares["demo/stops"].missing
+    assert told is not None
+    assert {one.reason for one in told.refusals} == {"CoresOnly"}
+    assert told.change.endswith(
+        "would take a replica more if it were a pool of cores (spec.device.type Cpu)."
+    )
+    assert all("computes on nothing else" in one.message for one in told.refusals)

@@ -67,6 +67,18 @@ def priority_too_high(problem: Problem, model: Model, pool: Pool) -> Refusal | N
     )
 
 
+def computes_on_cores_only(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
+    if pool.cores or not model.cores_only:
+        return None
+    return Refusal(
+        pool.name,
+        "CoresOnly",
+        f"Pool {pool.name}: its devices are not cores, and a model of this architecture computes on nothing "
+        "else: a server there would refuse it.",
+        "it were a pool of cores (spec.device.type Cpu)",
+    )
+
+
 def memory_unknown(problem: Problem, model: Model, pool: Pool) -> Refusal | None:
     if pool.memory_mebibytes:
         return None
@@ -192,6 +204,7 @@ CHECKS: tuple[_Check, ...] = (
     not_named,
     namespace_not_admitted,
     priority_too_high,
+    computes_on_cores_only,
     memory_unknown,
     too_little_memory,
     spot_not_wanted,

@@ -53,6 +53,7 @@ _EASIEST = (
     "NoDevices",
     "NotDelivered",
     "NamespaceNotAdmitted",
+    "CoresOnly",
 )
 """What is nearest to being changed first."""
 

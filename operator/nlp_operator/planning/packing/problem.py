@@ -66,6 +66,8 @@ class Pool:
     max_devices: int
     server_mebibytes: int = 0
     """What a server takes in each slot before any model is in it."""
+    cores: bool = False
+    """Its devices are cores."""
     spot: bool = False
     """Its nodes may be taken away at short notice. A pool of which some may counts as one."""
     patience_seconds: int = 900
@@ -130,6 +132,8 @@ class Model:
     reason to."""
     undelivered: Mapping[str, BackOff] = field(default_factory=dict)
     """Pools where pods of it waited in vain: what it has there stays, and it gets nothing new there."""
+    cores_only: bool = False
+    """It computes on nothing else, so that a server on other devices refuses it."""
 
     @cached_property
     def key(self) -> str:

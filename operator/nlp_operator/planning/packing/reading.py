@@ -68,6 +68,8 @@ class Ask:
     host_mebibytes: int = 0
     """That its pods may take, as `spec.serving.pod.resources` says; 0: it says nothing."""
     artifact_bytes: int = 0
+    cores_only: bool = False
+    """See `Model`."""
     shared: bool = False
     shape: str = ""
     """Of a shared model: what the pods of its server must look like."""
@@ -104,6 +106,7 @@ def ask_of(
         memory_mebibytes=spec.serving.memory_mebibytes,
         host_mebibytes=_host_mebibytes(spec.serving.pod.resources),
         artifact_bytes=artifact_bytes,
+        cores_only=spec.build.parameters.cores_only,
         shared=shared,
         shape=shape_of(spec) if shared else "",
         measured=tuple(sorted(measured)),
@@ -138,6 +141,7 @@ def pool_of(
         price_micros=int(Decimal(spec.price_per_hour) * 1_000_000),
         max_devices=spec.max_devices,
         server_mebibytes=BASE_MEBIBYTES,
+        cores=spec.device.cpu is not None,
         spot=spec.spot != "Never",
         patience_seconds=spec.provision_timeout_seconds,
         backed_off=backed_off,
@@ -175,6 +179,7 @@ def model_of(
         spread=ask.min_pools,
         lasting_millis=min(lasting_millis, load),
         undelivered=undelivered,
+        cores_only=ask.cores_only,
     )
 
 
