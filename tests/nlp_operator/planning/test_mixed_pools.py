@@ -49,7 +49,7 @@ def test_without_gpus_everything_of_the_first_file_is_on_cores() -> None:
 
 
 def test_with_gpus_each_model_is_where_all_together_cost_least() -> None:
-    """The small one joins those who need a T4 anyway: a share of cores more would cost more. The others compute
+    """The small one joins those who need a T4 anyway: cores for it would cost more. The others compute
     on cores only."""
     made = placed("models.yaml", "models-on-gpus.yaml")
     assert made.plan.missing == {}
