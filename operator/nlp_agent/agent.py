@@ -833,6 +833,7 @@ class Agent:
             over = self.loop.time() + self.settings.timing.drain_requests
             self._leaving.update(dict.fromkeys(proof.leaving, over))
             self.metrics.loads.labels(name).inc()
+            self.metrics.begin(name)
             log(
                 "model proven",
                 model=name,

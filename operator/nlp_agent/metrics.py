@@ -15,6 +15,9 @@ from prometheus_client.registry import Collector
 from nlp_agent.decisions import Model
 from nlp_agent.measures import Measures, ModelMeasures, ServerMeasures
 
+RESULTS = ("right", "wrong", "slow", "unreachable", "failed")
+"""Of recorded examples that are asked of a model that serves."""
+
 
 class ModelsCollector(Collector):
     """Gauges read from the models at each scrape: a removed model leaves no series behind."""
@@ -141,6 +144,13 @@ class AgentMetrics:
         self.refusals = counter("refusals", "Models refused.", "model", "reason")
         self.restarts = counter("restarts", "Starts of a process beyond its first.", "process")
         self.config_faults = counter("config_faults", "Contents of server.json that could not be used.")
+
+    def begin(self, name: str) -> None:
+        """It is about to serve. What alerts watch is told as zero: the first wrong answer or reload is to be
+        a rise, and a series that begins with it has none."""
+        for result in RESULTS:
+            self.canaries.labels(name, result)
+        self.reloads.labels(name)
 
     def page(self) -> str:
         return generate_latest(self.registry).decode("utf-8")

@@ -272,15 +272,19 @@ CASES = (
     Case(
         "NLPModelAnswersWrong",
         "10m",
-        bad={f'nlp_agent_canary_requests_total{{{MODEL},result="wrong"}}': "0x15 1x20"},
-        well={f'nlp_agent_canary_requests_total{{{MODEL},result="slow"}}': "0x15 1x20"},
+        # A pod that had just begun to serve; then it is asked twice at once, and reloaded or refused.
+        bad={f'nlp_agent_canary_requests_total{{{MODEL},pod="a",result="wrong"}}': "_x15 0 2x20"},
+        well={
+            f'nlp_agent_canary_requests_total{{{MODEL},pod="a",result="wrong"}}': "_x15 0x20",
+            f'nlp_agent_canary_requests_total{{{MODEL},pod="a",result="slow"}}': "_x15 0 2x20",
+        },
         labels=OF_MODEL,
         summary="demo/novels gave a wrong answer to a recorded question.",
     ),
     Case(
         "NLPModelReloads",
         "20m",
-        bad={f"nlp_agent_reloads_total{{{MODEL}}}": "0x10 5x50"},
+        bad={f"nlp_agent_reloads_total{{{MODEL}}}": "_x10 0 5x50"},
         well={f"nlp_agent_reloads_total{{{MODEL}}}": "0x10 1x50"},
         labels=OF_MODEL,
         summary="The backend of demo/novels was reloaded 5 times in half an hour.",

@@ -195,6 +195,14 @@ def test_metrics_page_joins_three_sources_and_parses(echo: RunningAgent) -> None
     assert max(sample.value for sample in buckets) >= 1
     serving = {s.labels["model"]: s.value for s in found["nlp_agent_model_serving"].samples}
     assert serving == {"echo": 1.0, "other": 1.0}
+    wrong = [s for s in found["nlp_agent_canary_requests"].samples if s.labels.get("result") == "wrong"]
+    rises = [*wrong, *found["nlp_agent_reloads"].samples]
+    told = {(s.name, s.labels["model"]): s.value for s in rises if s.name.endswith("_total")}
+    assert told == {
+        (f"nlp_agent_{name}_total", model): 0.0
+        for name in ("canary_requests", "reloads")
+        for model in ("echo", "other")
+    }, "the first is to be a rise"
     assert {s.labels["model"] for s in found["nv_inference_request_success"].samples} >= {"echo", "other"}
 
 
