@@ -259,6 +259,7 @@ class World:
     """What other models ask."""
     advice: Advice | None = None
     """Of the autoscaler."""
+    writers: dict[str, str] = field(default_factory=dict)
     activator: Activator | None = None
     """What is known of it for this model."""
     store: Obj | None = None
@@ -309,6 +310,7 @@ class World:
                 profiles=self.profiles,
                 progress=self.progress,
                 advice=self.advice,
+                writers=self.writers,
                 activator=self.activator,
                 usage=self.usage | self.in_use,
             )

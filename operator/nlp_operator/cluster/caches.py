@@ -19,6 +19,7 @@ from nlp_operator.cluster.writer import member_uids, owner_of
 from nlp_operator.engine.clock import Clock
 from nlp_operator.engine.informer import Informer
 from nlp_operator.engine.store import ObjectKey, Store, drop_managed_fields, older
+from nlp_operator.planning.aside import target_of
 from nlp_operator.planning.dependencies import sources_of
 
 ACTIVATORS, WAKES = "Activator", "Wake"
@@ -95,6 +96,23 @@ def slim_job(obj: Obj) -> Obj:
     return slim
 
 
+def slim_autoscaler(obj: Obj) -> Obj:
+    """A HorizontalPodAutoscaler without what it says of its work, which is new four times a minute."""
+    metadata = obj["metadata"]
+    kept = ("name", "namespace", "uid", "resourceVersion", "ownerReferences")
+    return {
+        "apiVersion": obj.get("apiVersion"),
+        "kind": obj.get("kind"),
+        "metadata": {key: metadata[key] for key in kept if key in metadata},
+        "spec": {"scaleTargetRef": (obj.get("spec") or {}).get("scaleTargetRef") or {}},
+    }
+
+
+def _by_target(obj: Obj) -> tuple[str, ...]:
+    target = target_of(obj)
+    return (f"{namespace(obj)}/{target}",) if target else ()
+
+
 def _by_source(obj: Obj) -> tuple[str, ...]:
     """The models it takes inputs from."""
     return tuple(f"{namespace(obj)}/{source}" for source in sources_of(obj))
@@ -120,6 +138,7 @@ class Caches:
             kinds.NODE.name: Store(project=slim_node),
             kinds.POD.name: Store(project=slim_pod, indices={"model": _by_model, "server": _by_server}),
             kinds.CLAIM.name: Store(),
+            kinds.AUTOSCALER.name: Store(project=slim_autoscaler, indices={"target": _by_target}),
             **{
                 kind.name: Store(
                     project=slim_job if kind is kinds.JOB else drop_managed_fields,
@@ -135,7 +154,8 @@ class Caches:
             **dict.fromkeys((kinds.POD, *kinds.CHILDREN), OURS),
         }
         self._by_place: dict[tuple[str, str], Informer] = {}
-        for kind in (kinds.MODEL, kinds.POOL, kinds.NODE, kinds.POD, kinds.CLAIM, *kinds.CHILDREN):
+        others = (kinds.MODEL, kinds.POOL, kinds.NODE, kinds.POD, kinds.CLAIM, kinds.AUTOSCALER)
+        for kind in (*others, *kinds.CHILDREN):
             for scope in (namespaces or ("",)) if kind.namespaced else ("",):
                 self._by_place[(kind.name, scope)] = self._informer(
                     cluster, kind, scope, selectors.get(kind, {}), kind.name, clock, on_sign

@@ -47,6 +47,7 @@ NETWORK_POLICY = Kind("NetworkPolicy", "networking.k8s.io", "v1", "networkpolici
 DISRUPTION_BUDGET = Kind("PodDisruptionBudget", "policy", "v1", "poddisruptionbudgets")
 LEASE = Kind("Lease", "coordination.k8s.io", "v1", "leases")
 SLICE = Kind("EndpointSlice", "discovery.k8s.io", "v1", "endpointslices")
+AUTOSCALER = Kind("HorizontalPodAutoscaler", "autoscaling", "v2", "horizontalpodautoscalers")
 EVENT = Kind("Event", "events.k8s.io", "v1", "events")
 
 CHILDREN = (JOB, DEPLOYMENT, CONFIG_MAP, SERVICE, NETWORK_POLICY, DISRUPTION_BUDGET)
@@ -59,4 +60,4 @@ CREATE_ONLY = frozenset({JOB.name, CLAIM.name})
 """Created where missing, never changed: a Job's template is immutable, and the store belongs to the
 namespace."""
 
-BY_NAME = {kind.name: kind for kind in (*OWNED, MODEL, POOL, NODE, POD, CLAIM, LEASE, EVENT)}
+BY_NAME = {kind.name: kind for kind in (*OWNED, MODEL, POOL, NODE, POD, CLAIM, LEASE, AUTOSCALER, EVENT)}

@@ -143,6 +143,9 @@ class Writer:
                 await self._label_again(kind, wanted, seen)
                 return True
             return False
+        planned = dig(wanted, "metadata", "resourceVersion")
+        if planned and planned != version_of(seen):
+            return False  # It has changed since it was planned, which has woken whose it is.
         why = self._why_write(wanted, seen)
         if why is None:
             return False

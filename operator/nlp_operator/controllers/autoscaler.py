@@ -29,6 +29,7 @@ from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
 from nlp_operator.planning import together
 from nlp_operator.planning.agent_report import AgentReport
+from nlp_operator.planning.aside import target_of
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.figures import LoadOf, Named
 from nlp_operator.planning.homes import decided_for, fits_in, homes_of, seat_of, server_of, settled
@@ -42,7 +43,7 @@ from nlp_operator.planning.scaling.allocator import Fits
 from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, Settings, decide
 from nlp_operator.planning.scaling.breaker import Starts, held, stuck
 from nlp_operator.planning.scaling.headroom import HeadRoom
-from nlp_operator.planning.scaling.observed import Home, observe_model, readable_pools
+from nlp_operator.planning.scaling.observed import Home, observe_model, readable_pools, stood_aside
 from nlp_operator.planning.scaling.past import Past
 from nlp_operator.planning.scaling.signals import Sample, Unknown, Window
 from nlp_operator.planning.scaling.slots import instances_of
@@ -119,6 +120,8 @@ class Seen:
     """The last plan over all models."""
     profiles: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """By whose they are and pool: what agents measured of an artifact's speed."""
+    targeted: frozenset[tuple[str, str]] = frozenset()
+    """Namespace and name of the Deployments whose replicas somebody else writes."""
 
     @cached_property
     def specs(self) -> dict[str, PoolSpec]:
@@ -164,6 +167,12 @@ class Seen:
     def settled(self) -> frozenset[str]:
         """Shared servers, as the brain calls them, that nobody is on the way to or from."""
         return settled(self.homes, self.models)
+
+    def is_aside(self, model: Obj) -> bool:
+        """Somebody else writes the replicas of a server of this model."""
+        if not self.targeted:
+            return False
+        return any((namespace(one), name(one)) in self.targeted for one in self.servers_of(model))
 
     def servers_of(self, model: Obj) -> list[Obj]:
         """Its Deployments; of one that shares a server that server's, and until there is one, that of the
@@ -339,6 +348,11 @@ class Autoscaler:
             reports=dict(self._world.agents.reports) if measured else {},
             placed=self._world.placing.decision,
             profiles={whose: dict(known) for whose, known in self._world.placing.profiles.items()},
+            targeted=frozenset(
+                (namespace(one), target)
+                for one in stores[kinds.AUTOSCALER.name]
+                if (target := target_of(one))
+            ),
         )
 
     def _tell(self, seen: Seen, report: Report, now: float) -> Said:
@@ -361,7 +375,7 @@ class Autoscaler:
                     keeps.desired,
                     report.how,
                     report.trouble(),
-                    self._role(key, spec),
+                    "Aside" if seen.is_aside(model) else self._role(key, spec),
                     spec.scaling.highest,
                     spec.scaling.max_replicas is not None,
                     self._stuck.get(decision.name, 0),
@@ -436,8 +450,12 @@ class Autoscaler:
             self._blame(given, devices, now)
             raise
         self._ceilings = {one.name: one.bounds.highest for one in decided}
+        aside = {key_of_object(model) for model in seen.models if seen.is_aside(model)}
         for key, decision in zip(given, decided, strict=True):
+            # Where somebody else wrote the replicas until now, it begins as after a start.
             self._windows[key] += isinstance(decision.signal, Window)
+            if key in aside:
+                self._windows[key] = 0
             wanted = sum(given[key].current.values())
             known = before.get(key)
             if decision.total != wanted and (known is None or known.replicas != decision.replicas):
@@ -545,7 +563,7 @@ def observe(seen: Seen, read: ReadSample, failed: set[Key]) -> dict[Key, ModelIn
                 measured_for,
             )
             if given is not None:
-                found[key] = given
+                found[key] = stood_aside(given) if seen.is_aside(model) else given
     return found
 
 

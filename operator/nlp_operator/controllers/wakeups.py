@@ -10,6 +10,8 @@ from nlp_operator.controllers.keys import Key, key_of_object, model_key, pool_ke
 from nlp_operator.controllers.placing import facts_of
 from nlp_operator.controllers.world import World
 from nlp_operator.engine.queue import Priority
+from nlp_operator.engine.store import ObjectKey
+from nlp_operator.planning.aside import target_of
 from nlp_operator.planning.dependencies import as_source
 from nlp_operator.planning.pods import is_over
 
@@ -26,6 +28,7 @@ def connect(world: World) -> None:
     stores[kinds.POD.name].listen(lambda old, new: _on_pod(world, old, new))
     stores[kinds.CLAIM.name].listen(lambda old, new: _on_claim(world, old, new))
     stores[kinds.DEPLOYMENT.name].listen(lambda old, new: _on_deployment(world, old, new))
+    stores[kinds.AUTOSCALER.name].listen(lambda old, new: _on_autoscaler(world, old, new))
     for child in kinds.OWNED:
         stores[child.name].listen(lambda old, new: _on_child(world, old, new))
 
@@ -113,6 +116,26 @@ def _on_deployment(world: World, old: Obj | None, new: Obj | None) -> None:
         return
     for pod in world.stores[kinds.POD.name].by("server", f"{namespace(new)}/{name(new)}"):
         world.agents.see(None, pod)
+
+
+def _on_autoscaler(world: World, old: Obj | None, new: Obj | None) -> None:
+    """Somebody else begins to write the replicas of a server, or ends. What was decided before that is not
+    carried out after it: what runs counts."""
+    before, after = (target_of(one) if one is not None else "" for one in (old, new))
+    some = new or old
+    assert some is not None
+    if before == after and old is not None and new is not None:
+        return
+    for target in {before, after} - {""}:
+        server = world.stores[kinds.DEPLOYMENT.name].get(ObjectKey(namespace(some), target))
+        key, shared = _model_of(server), _shared_server_of(server)
+        models = [key] if key is not None else []
+        if shared is not None:
+            models = [model_key(shared.namespace, one) for one in world.members_of(shared)]
+            world.queue.add(shared, Priority.CHILD)
+        for model in models:
+            world.forget_decision(model)
+            world.queue.add(model, Priority.CHILD)
 
 
 def _on_child(world: World, old: Obj | None, new: Obj | None) -> None:

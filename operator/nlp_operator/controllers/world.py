@@ -6,7 +6,7 @@ import logging
 import math
 import random
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from nlp_operator import errors
 from nlp_operator.agents.builds import Builds
@@ -27,6 +27,7 @@ from nlp_operator.engine.queue import KeyedQueue, Priority
 from nlp_operator.engine.recorder import Recorder
 from nlp_operator.engine.store import ObjectKey, Store
 from nlp_operator.planning.agent_report import ModelReport
+from nlp_operator.planning.aside import told as who_scales
 from nlp_operator.planning.dependencies import sources_of
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.measured import seen_in
@@ -158,6 +159,7 @@ class World:
             progress={uid(pod): progress[uid(pod)] for pod in pods if uid(pod) in progress},
             usage=self.ledger.usage_of_others(of_uid, of_namespace),
             advice=self._advice(model),
+            writers=self._writers((*self.stores[kinds.DEPLOYMENT.name].by("owner", of_uid), *shared)),
             activator=self.sleeping.of(model) if self.sleeping is not None else None,
         )
 
@@ -170,6 +172,12 @@ class World:
             if home is not None:
                 found[share.server] = home
         return tuple(found[one] for one in sorted(found) if not deleting(found[one]))
+
+    def _writers(self, servers: Iterable[Obj]) -> dict[str, str]:
+        """By name of a server: who else writes how many replicas it has."""
+        store = self.stores[kinds.AUTOSCALER.name]
+        found = {name(one): store.by("target", f"{namespace(one)}/{name(one)}") for one in servers}
+        return {server: who_scales(autoscalers) for server, autoscalers in found.items() if autoscalers}
 
     def _configs_of(self, servers: Iterable[Obj]) -> tuple[Obj, ...]:
         keys = (server_key(namespace(one), name(one)) for one in servers)
@@ -213,6 +221,9 @@ class World:
             agents={uid(pod): reports[uid(pod)] for pod in pods if uid(pod) in reports},
             pools=self.placing.pools,
             usage=self.ledger.usage_of_others(shared_owner(*where), key.namespace),
+            writer=self._writers(
+                one for of_kind, one in objects.items() if of_kind == kinds.DEPLOYMENT.name
+            ).get(key.name, ""),
         )
 
     def _of_server(self, kind: Kind, key: Key) -> Obj | None:
@@ -308,6 +319,11 @@ class World:
         if wanted_of(model) is None:
             return LEFT_OUT
         return self.advice.get(model_key(namespace(model), name(model)), UNTOLD)
+
+    def forget_decision(self, key: Key) -> None:
+        """What the autoscaler decided of a model is not to be carried out any more."""
+        if self.advice is not None and key in self.advice:
+            self.advice[key] = replace(self.advice[key], replicas=None, instances={})
 
     def _sources(self, model: Obj) -> dict[str, Obj]:
         """The models it takes inputs from, directly or through others. Costs what those have of inputs."""

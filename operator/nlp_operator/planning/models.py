@@ -12,6 +12,7 @@ from nlp_operator.api.objects import Obj, deleting, dig, kind, name, namespace, 
 from nlp_operator.api.spec import ModelSpec, parse_model
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.artifact import plan_artifact
+from nlp_operator.planning.aside import as_it_runs, aside_of, at_version
 from nlp_operator.planning.measured import as_wanted, believed, exactly
 from nlp_operator.planning.outgrown import to_tell
 from nlp_operator.planning.packing.explain import goes_on
@@ -22,7 +23,7 @@ from nlp_operator.planning.pods import VOLUMES_SECONDS, waits_for_volumes
 from nlp_operator.planning.readiness import Facts, says_ready
 from nlp_operator.planning.readings.advice import busy_millis, scaled_of
 from nlp_operator.planning.rollout import as_it_was, plan_rollout
-from nlp_operator.planning.scaling import Replicas, wanted_replicas
+from nlp_operator.planning.scaling import Aside, Replicas, wanted_replicas
 from nlp_operator.planning.scaling.observed import readable_pools
 from nlp_operator.planning.servers import (
     Server,
@@ -33,6 +34,7 @@ from nlp_operator.planning.servers import (
     observe_servers,
     placements_of,
     placements_running,
+    server_deployments,
     surplus,
     wanted_servers,
 )
@@ -75,9 +77,10 @@ def plan_model(seen: ModelSnapshot, settings: PlanSettings, now: datetime) -> Mo
         return _plan_invalid(seen, error, now)
     sleep = plan_sleep(seen, spec, settings, now)
     of_shared = seen.share.of_shared if seen.share is not None and seen.share.server else None
-    replicas = wanted_replicas(spec, scaled_of(seen.model, seen.children, seen.advice, of_shared))
+    aside = aside_of(seen)
+    replicas = wanted_replicas(spec, scaled_of(seen.model, seen.children, seen.advice, of_shared), aside)
     replicas = sleep.replicas(replicas)
-    facts, ask, refused = _find_out(seen, spec, replicas, sleep, settings, now)
+    facts, ask, refused = _find_out(seen, spec, replicas, aside, sleep, settings, now)
     status = build_status(seen.model, facts, replicas, now, seen.advice)
     apply, delete = _writes(seen, facts, refused)
     before = dig(seen.model, "status", default={})
@@ -114,6 +117,7 @@ def _find_out(
     seen: ModelSnapshot,
     spec: ModelSpec,
     replicas: Replicas,
+    aside: Aside | None,
     sleep: Sleep,
     settings: PlanSettings,
     now: datetime,
@@ -143,9 +147,14 @@ def _find_out(
         objects, server = home_of(seen, share, placement.places[0], rollout.aim, settings, now)
         wanted, home = (objects,), (server,)
     elif isinstance(placement, Placed):
+        if aside is not None:
+            placement = as_it_runs(placement, seen)
         held = Held(devices_running(seen), seen.usage)
         rollout = plan_rollout(seen, spec, placement.places, digest, held, now)
         wanted = wanted_servers(seen, spec, placement.places, rollout, settings)
+        if aside is not None:
+            servers_now = server_deployments(seen)
+            wanted = tuple(replace(one, manifests=at_version(one.manifests, servers_now)) for one in wanted)
     own = observe_servers(seen, () if asked.shared else wanted, settings, now)
     current, older = (home, own) if asked.shared else (own[: len(wanted)], own[len(wanted) :])
     older += left_behind(seen, share.server if share is not None else "", rollout.aim, settings, now)
@@ -165,6 +174,7 @@ def _find_out(
         was_ready=says_ready(seen.model),
         measured=exactly(seen.measured, digest, spec, readable_pools(seen.pools)),
         sleep=sleep,
+        aside=aside,
         refused=seen.refused,
     )
     facts = replace(facts, placement=_going_on(facts))

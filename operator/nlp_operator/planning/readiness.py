@@ -13,6 +13,7 @@ from nlp_operator.planning.artifact import ArtifactPlan
 from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.placement import NotPlaced, Placed
 from nlp_operator.planning.rollout import Rollout
+from nlp_operator.planning.scaling import Aside
 from nlp_operator.planning.servers import (
     Server,
     ServerObjects,
@@ -50,6 +51,7 @@ class Facts:
     store_binding: str = ""
     """What to say with the pool of a store that only one node can mount."""
     sleep: Sleep = AWAKE
+    aside: Aside | None = None
     refused: Mapping[str, BackOff] = field(default_factory=dict)
     """As in the snapshot."""
     held_back: bool = False

@@ -36,6 +36,7 @@ from nlp_operator.api.objects import (
 from nlp_operator.api.spec import ModelSpec, PoolSpec, parse_model
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.agent_report import AgentReport, heard_of
+from nlp_operator.planning.aside import at_version
 from nlp_operator.planning.devices import devices_of_deployment
 from nlp_operator.planning.packing.problem import Server as PlannedServer
 from nlp_operator.planning.packing.reading import shape_of
@@ -114,6 +115,8 @@ class ServerSnapshot:
     pools: tuple[Obj, ...] = ()
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
     """Devices of others."""
+    writer: str = ""
+    """Who else writes how many replicas it has, in words; empty: nobody."""
 
 
 @dataclass(frozen=True)
@@ -174,7 +177,9 @@ def _objects(
     config = server_config(
         seen.name, seen.namespace, wanted.pool, pool, wanted.devices, list(entries.values())
     )
-    return server_objects(members, spec, seen.name, Place(wanted.pool, pool, replicas), config, settings)
+    made = server_objects(members, spec, seen.name, Place(wanted.pool, pool, replicas), config, settings)
+    there = seen.objects.get("Deployment") if seen.writer else None
+    return made if there is None else replace(made, manifests=at_version(made.manifests, [there]))
 
 
 def _as_it_is(
@@ -217,7 +222,9 @@ def _replicas(
     seen: ServerSnapshot, wanted: PlannedServer, pool: PoolSpec, entries: Mapping[str, ServedModel]
 ) -> int:
     """As many as planned, as far as there are devices. A server that somebody has yet to leave is not made
-    smaller."""
+    smaller; one whose replicas somebody else writes has what it has."""
+    if seen.writer and (there := number(seen.objects.get("Deployment"), "spec", "replicas")):
+        return there
     own = sum(one.devices for one in _running(seen) if one.pool == wanted.pool)
     here = {key.partition("/")[2] for key in wanted.models}
     planned = wanted.replicas
@@ -329,7 +336,7 @@ def _entry(
     if spec.suspend and told is not None:
         return told, None
     there = tuple(one for kind_ in ("ConfigMap", "Deployment") if (one := seen.objects.get(kind_)))
-    view = ModelSnapshot(member.model, children=there, pods=seen.pods, pools=seen.pools, agents=seen.agents)
+    view = ModelSnapshot(member.model, children=there, pods=seen.pods, agents=seen.agents)
     rollout = _rollout(view, spec, "", pool, digest, now)
     return served_model(member.model, spec, pool, rollout), rollout.look_again_seconds
 

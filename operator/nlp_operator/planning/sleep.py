@@ -141,7 +141,14 @@ def _why_awake(seen: ModelSnapshot, spec: ModelSpec) -> str:
         return f"{zero} all ports of the activator are given to other models: one replica stays."
     if not seen.activator.addresses:
         return f"{zero} no pod of the activator is ready, so nothing would wake it: one replica stays."
+    if seen.writers and _running(seen):
+        return f"{zero} who else writes its replicas would not wake it: it does not sleep."
     return ""
+
+
+def waits_for_requests(seen: ModelSnapshot) -> bool:
+    """It sleeps, or is woken from that and has no replica yet."""
+    return bool(asleep_in(_own_slice(seen))) and not _running(seen)
 
 
 def _running(seen: ModelSnapshot) -> int:

@@ -78,6 +78,8 @@ class ModelSnapshot:
     usage: Mapping[PoolNamespace, int] = field(default_factory=dict)
     """Devices that OTHER models use or have reserved, by pool and namespace (placed but not yet running
     counts)."""
+    writers: Mapping[str, str] = field(default_factory=dict)
+    """By name of a server, its own or shared: who else writes how many replicas it has, in words."""
     activator: Activator | None = None
     """What leads to it while it sleeps; `None` where none is installed, or the model may not sleep."""
     advice: Advice | None = None

@@ -23,6 +23,7 @@ from nlp_operator.api.conditions import (
 )
 from nlp_operator.api.objects import Obj, dig, generation, name, namespace, number, text
 from nlp_operator.planning.artifact import REPAIRING, write_record
+from nlp_operator.planning.aside import limited_by
 from nlp_operator.planning.placement import NotPlaced
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.provision import write_refusals
@@ -85,7 +86,9 @@ def _scaling(model: Obj, facts: Facts, replicas: Replicas, advice: Advice | None
     known_busy = busy_written(model, advice) if facts.spec.serving.isolation == "Shared" else {}
     if facts.sleep.asleep:
         return {"desired": replicas.desired, "reason": replicas.reason, **known_busy}
-    scaling = {**scaling_told(model, replicas, advice), **known_busy}
+    as_wanted = {"desired": replicas.desired, "reason": replicas.reason}
+    told = as_wanted if facts.aside is not None else scaling_told(model, replicas, advice)
+    scaling = {**told, **known_busy}
     known, why = text(scaling, "reason"), facts.sleep.why_awake
     if not why or known.endswith(why):
         return scaling
@@ -235,6 +238,8 @@ def _taking_requests(facts: Facts, ready: int) -> str:
 
 
 def _scale_limited(facts: Facts, advice: Advice | None) -> list[Condition]:
+    if facts.aside is not None:
+        return [limited_by(facts.aside)]
     if facts.placement is None or isinstance(facts.placement, NotPlaced) or not facts.placement.limited:
         return [] if advice is None or advice.limited is None else [advice.limited]
     return [Condition(SCALE_LIMITED, "True", "NoRoom", facts.placement.limited)]

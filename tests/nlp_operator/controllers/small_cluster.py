@@ -44,6 +44,8 @@ from tests.nlp_operator.making import (
     make_terminated_pod,
 )
 
+NOT_OURS = (kinds.MODEL.name, kinds.POOL.name, kinds.CLAIM.name, kinds.AUTOSCALER.name)
+"""What the operator watches without its label."""
 MOST_PASSES = 2000
 Where = tuple[str, str, str]
 """Kind, namespace and name."""
@@ -270,7 +272,7 @@ class SmallCluster:
         """To the operator's watches, as far as they look for it."""
         watched = kind(obj) in self.world.stores
         ours = labels(obj).get(names.LABEL_MANAGED_BY) == names.MANAGED_BY
-        if watched and (ours or kind(obj) in (kinds.MODEL.name, kinds.POOL.name, kinds.CLAIM.name)):
+        if watched and (ours or kind(obj) in NOT_OURS):
             self.world.stores[kind(obj)].put(copy.deepcopy(obj))
 
     # --- users and the garbage collector ---
@@ -305,6 +307,31 @@ class SmallCluster:
             model["spec"][part] = {**model["spec"].get(part, {}), **fields}
         model["metadata"]["generation"] += 1
         self._store(model)
+
+    def add_autoscaler(self, target: str, kind_: str = "Deployment", version: str = "apps/v1") -> None:
+        """A HorizontalPodAutoscaler that KEDA made."""
+        owner = {
+            "apiVersion": "keda.sh/v1alpha1",
+            "kind": "ScaledObject",
+            "name": "load",
+            "uid": "uid-of-load",
+        }
+        self.objects["ScaledObject", "demo", "load"] = {"metadata": {"uid": "uid-of-load"}}
+        metadata = {
+            "name": "keda-hpa-load",
+            "namespace": "demo",
+            "uid": "uid-of-hpa",
+            "ownerReferences": [owner],
+        }
+        spec = {"scaleTargetRef": {"apiVersion": version, "kind": kind_, "name": target}, "maxReplicas": 9}
+        self._store({"kind": kinds.AUTOSCALER.name, "metadata": metadata, "spec": spec, "status": {}})
+
+    def scale(self, server: str, replicas: int) -> None:
+        """Somebody else writes the replicas of a Deployment."""
+        deployment = copy.deepcopy(self.objects["Deployment", "demo", server])
+        deployment["spec"]["replicas"] = replicas
+        deployment["metadata"]["generation"] += 1
+        self._store(deployment)
 
     def edit_pool(self, of_name: str, **spec: Any) -> None:
         pool = copy.deepcopy(self.objects[kinds.POOL.name, "", of_name])

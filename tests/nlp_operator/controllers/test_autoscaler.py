@@ -223,6 +223,33 @@ async def test_nothing_is_passed_on_where_it_is(mode: str, holds: bool) -> None:
     assert not cluster.events
 
 
+async def test_nothing_is_decided_of_a_model_that_somebody_else_scales_and_then_it_begins_anew() -> None:
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    world = reporting(cluster)
+    (deployment,) = cluster.stores[kinds.DEPLOYMENT.name]
+    theirs = {"apiVersion": "apps/v1", "kind": "Deployment", "name": deployment["metadata"]["name"]}
+    autoscaler = {
+        "kind": kinds.AUTOSCALER.name,
+        "metadata": {"name": "theirs", "namespace": "demo", "uid": "uid-of-theirs", "resourceVersion": "7"},
+        "spec": {"scaleTargetRef": theirs},
+    }
+    cluster.stores[kinds.AUTOSCALER.name].put(autoscaler)
+    resize(cluster, 2)
+    cluster.rate = 60.0
+    await cluster.looks(300)
+    assert cluster.autoscaler.decisions[KEY].total == 2
+    assert world.advice is not None
+    assert (world.advice[KEY].replicas, world.advice[KEY].instances) == (None, {})
+    assert world.advice[KEY].condition.reason == "Measured"
+    assert KEY not in cluster.autoscaler._bearable
+    assert not cluster.events
+    cluster.stores[kinds.AUTOSCALER.name].remove(key_of(autoscaler), version="8")
+    await cluster.looks(10)
+    assert world.advice[KEY].replicas is None, "it has seen one window only"
+    await cluster.looks(20)
+    assert (world.advice[KEY].replicas or 0) > 2
+
+
 async def test_signals_that_are_lost_leave_what_was_decided() -> None:
     cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
     world = reporting(cluster)

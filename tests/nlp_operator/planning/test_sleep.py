@@ -373,3 +373,34 @@ def test_a_wake_right_after_the_last_replica_was_taken_away_leads_to_the_activat
     world.later(5)
     world.settle()
     assert (leads(world), sleep_of(world)) == ([], ""), "the pod stayed: both writes came as one"
+
+
+def targeted(world: World) -> None:
+    """Somebody else's autoscaler writes the replicas of its server."""
+    (deployment,) = world.deployments()
+    world.writers = {name(deployment): "HorizontalPodAutoscaler theirs"}
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["awake", "about to sleep"])
+def test_a_model_that_somebody_else_scales_does_not_fall_asleep(begun: bool) -> None:
+    world = about_to_sleep() if begun else make_world().up()
+    targeted(world)
+    world.later(60)
+    idle(world)
+    work(world)
+    assert world.placed() == {"cpu": 1}
+    assert dig(world.model, "status", "scaling", "reason").endswith("would not wake it: it does not sleep.")
+
+
+def test_a_model_that_sleeps_when_somebody_else_begins_to_scale_it_is_woken_all_the_same() -> None:
+    world = asleep()
+    targeted(world)
+    work(world)
+    assert (world.placed(), world.reason()) == ({"cpu": 0}, "Asleep")
+    wake(world)
+    work(world)
+    assert world.placed() == {"cpu": 1}
+    world.later(60)
+    work(world)
+    assert world.placed() == {"cpu": 1}
+    assert world.condition("ScaleLimited")["reason"] == "ScaledByAnother"

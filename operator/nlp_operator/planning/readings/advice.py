@@ -72,9 +72,10 @@ class Advice:
     """When it was so busy last, by the calendar; 0: not known."""
 
 
-Role = Literal["Acts", "Starts", "Held", "Advises"]
+Role = Literal["Acts", "Starts", "Held", "Advises", "Aside"]
 """What becomes of a decision: it is carried out; the operator has just started and waits for two of them; the
-operator's settings hold all models; `spec.scaling.mode` is Advisory."""
+operator's settings hold all models; `spec.scaling.mode` is Advisory; somebody else writes the replicas, which
+the status tells in place of it."""
 
 
 UNTOLD = Advice(None, "", Condition(SIGNALS_AVAILABLE, "Unknown", "NotYet", ""))
@@ -377,7 +378,7 @@ def _replicas(count: int) -> str:
 def _holds(known: Known) -> str:
     stay = f"{known.held} {'stays' if known.held == 1 else 'stay'}"
     match known.role:
-        case "Acts":
+        case "Acts" | "Aside":
             return ""
         case "Starts":
             return f"The operator has just started: {stay} until it has looked twice."

@@ -17,6 +17,12 @@ Every module is pure: no I/O, and the clock is an argument. What has to be remem
 is in objects that the caller keeps. The simulator of `benchmarks/autoscaling` runs this very code.
 """
 
-from nlp_operator.planning.scaling.declared import Replicas, Scaled, signals_condition, wanted_replicas
+from nlp_operator.planning.scaling.declared import (
+    Aside,
+    Replicas,
+    Scaled,
+    signals_condition,
+    wanted_replicas,
+)
 
-__all__ = ["Replicas", "Scaled", "signals_condition", "wanted_replicas"]
+__all__ = ["Aside", "Replicas", "Scaled", "signals_condition", "wanted_replicas"]

@@ -26,13 +26,27 @@ class Scaled:
     """What it is to have; `None`: nothing was decided, or nobody is to act on it."""
 
 
-def wanted_replicas(spec: ModelSpec, scaled: Scaled | None = None) -> Replicas:
+@dataclass(frozen=True)
+class Aside:
+    """Somebody else writes how many replicas one of its servers has, and the operator stands aside."""
+
+    running: int
+    """What its servers have now, of one that it shares what it wants of it."""
+    who: str
+    """In words."""
+    server: str
+    shared: bool = False
+
+
+def wanted_replicas(spec: ModelSpec, scaled: Scaled | None = None, aside: Aside | None = None) -> Replicas:
     """The one place that says how many replicas a model is to have; placement may grant fewer.
 
     `scaled` is `None` where nothing is measured. Where something is, no decision is no reason to change what
     runs: an operator that has just started, or that sees nothing, makes no model smaller.
     """
     scaling = spec.scaling
+    if aside is not None:  # also beyond the bounds of the spec: a bound is a number to write as well
+        return Replicas(aside.running, f"{aside.who} writes the replicas of Deployment {aside.server}.")
     if scaling.mode == "External":
         return Replicas(spec.replicas, "spec.replicas says so.")
     if not declares(scaling):

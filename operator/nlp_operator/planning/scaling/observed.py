@@ -108,6 +108,12 @@ def observe_model(
     )
 
 
+def stood_aside(given: ModelInput) -> ModelInput:
+    """Of a model whose replicas somebody else writes: it keeps what it has, and others count with that."""
+    there = sum(given.current.values())
+    return replace(given, lowest=there, highest=there)
+
+
 def _prior(
     spec: ModelSpec,
     current: Mapping[str, int],
