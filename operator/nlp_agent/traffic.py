@@ -23,9 +23,6 @@ MOST_READINGS = 61
 """In the window: one for each measurement, of which there is one in ten seconds."""
 ROUTE = "envoy_vhost_route_upstream_rq"
 NO_ANSWER_IN_TIME = "504"
-UNDER_WAY = 50
-"""Requests that may have begun before some moment and ended after it: no more are taken for a stream's. More
-than a profile asks at a time."""
 NOT_ITS_FAULT = "CANCELED"
 """Triton's word for a request whose caller went away."""
 
@@ -56,8 +53,11 @@ class Counts:
 
     @property
     def asked(self) -> int:
-        """By callers, within streams too: a failure in one is of a request, not of a stream."""
-        return max(self.requests, self.ended - self.own - UNDER_WAY)
+        """By callers, within streams too: a failure in one is of a request, not of a stream.
+
+        Triton counts a failure when a request ends, so what ended is what its failures are a share of,
+        whenever that began."""
+        return max(self.requests, self.ended - self.own)
 
     def since(self, before: Counts) -> Counts:
         """Envoy and Triton may have begun anew in between: what fell is counted from zero."""

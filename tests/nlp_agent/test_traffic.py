@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from nlp_agent.traffic import NOTHING, UNDER_WAY, Counts, Traffic, read_pages, traffic_json
+from nlp_agent.traffic import NOTHING, Counts, Traffic, read_pages, traffic_json
 
 OLD, NEW = "a" * 64, "b" * 64
 
@@ -48,8 +48,8 @@ def test_what_is_asked_within_streams_is_told_as_requests_and_the_agents_own_are
     traffic.note(0.0, {"words": OLD}, {"words": Counts(5, 0, {}, ended=50, own=40)})
     traffic.note(10.0, {"words": OLD}, {"words": Counts(7, 10, {}, ended=1056, own=46)})
     told = traffic_json(traffic.of("words"))["traffic"]
-    assert (told["requests"], told["failed"]) == (1000 - UNDER_WAY, 10)
-    assert Counts(340, ended=350, own=2).asked == 340
+    assert (told["requests"], told["failed"]) == (1000, 10)
+    assert Counts(340, ended=330, own=2).asked == 340, "Triton is yet to end some"
 
 
 def test_each_version_has_what_came_while_it_served() -> None:

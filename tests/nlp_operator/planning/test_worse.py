@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from nlp_agent.traffic import Counts
 from nlp_operator.planning.agent_report import Traffic
 from nlp_operator.planning.worse import by_chance, together, why_worse
 
@@ -85,6 +86,24 @@ def test_nothing_speaks_against_a_version(new: Traffic | None, before: Traffic |
 )
 def test_worse_version_is_told_with_its_numbers(new: Traffic, before: Traffic, said: str) -> None:
     assert why_worse(new, before) == said
+
+
+@pytest.mark.parametrize("pods", [1, 2, 4, 20])
+@pytest.mark.parametrize("each", [10, 30, 50, 60, 100, 500])
+@pytest.mark.parametrize("share", [0.1, 0.3, 1.0])
+def test_a_version_asked_in_streams_that_fails_as_the_one_before_is_no_worse(
+    pods: int, each: int, share: float
+) -> None:
+    """Envoy has two streams of each pod, in which `each` requests ended."""
+
+    def told(ended: int) -> Traffic:
+        counts = Counts(2, round(ended * share), {}, ended=ended + 3, own=3)
+        one = Traffic("a" * 64, 60.0, counts.asked, counts.failed, {})
+        both = together([one] * pods)
+        assert both is not None
+        return both
+
+    assert why_worse(told(each), told(10_000)) == ""
 
 
 def test_pods_with_one_version_are_counted_together() -> None:

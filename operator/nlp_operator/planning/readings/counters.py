@@ -103,14 +103,22 @@ def goes_on(before: Reading, raw: Reading, raw_before: Counters) -> Reading:
     anew = container or raw.counters.offered < raw_before.offered
     owed = 0.0 if container else before.owed
     seen = max(came.offered - came.refused, 0.0)
-    more = ended(came) - came.own - seen - owed
-    came = replace(came, offered=came.offered + max(more, 0.0))
+    in_streams, owed = within_streams(seen, ended(came), came.own, owed, _most_owed(raw.counters))
+    came = replace(came, offered=came.offered + in_streams)
     return Reading(
         raw.at,
         plus(before.counters, came),
         before.unseen + (raw.at - before.at if anew else 0.0),
-        min(max(0.0, -more), _most_owed(raw.counters)),
+        owed,
     )
+
+
+def within_streams(sent_on: float, ended: float, own: float, owed: float, most: float) -> tuple[float, float]:
+    """Of what came in some time: the requests that Envoy, which sent on so many requests and streams, did not
+    count one by one; and how many Triton may end later without their being new, of which at most `most` are
+    believed. `owed`: as many of before."""
+    more = ended - own - sent_on - owed
+    return max(more, 0.0), min(max(-more, 0.0), most)
 
 
 def ended(counters: Counters) -> float:

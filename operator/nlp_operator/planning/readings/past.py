@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from nlp_operator.planning.readings.counters import within_streams
 from nlp_operator.planning.readings.page import REFUSED, ROUTE
 from nlp_operator.planning.scaling.demand import COARSE_BIN_SECONDS, COARSE_SECONDS
 from nlp_operator.planning.scaling.signals import GREATEST
@@ -74,15 +75,15 @@ def stretches(until: int) -> tuple[Steps, Steps]:
 def queries(models: Collection[Named], seconds: int) -> dict[str, str]:
     """By name, for steps of so many seconds. A pod that two jobs scrape counts once."""
     namespaces, names = (_any_of(part) for part in zip(*models, strict=True))
-    route = f'{{namespace=~"{namespaces}",envoy_route=~"{names}"}}'
-    model = f'{{namespace=~"{namespaces}",model=~"{names}"}}'
-    serving = f"max by (namespace, pod, model) (max_over_time(nlp_agent_model_serving{model}[{seconds}s]))"
-    scrapes = (
-        "max by (namespace, pod) "
-        f'(count_over_time(envoy_server_live{{namespace=~"{namespaces}"}}[{seconds}s]))'
+    of_namespace = f'namespace=~"{namespaces}"'
+    of_route = f'{of_namespace},envoy_route=~"{names}"'
+    of_model = f'{of_namespace},model=~"{names}"'
+    serving = (
+        f"max by (namespace, pod, model) (max_over_time(nlp_agent_model_serving{{{of_model}}}[{seconds}s]))"
     )
-    refused = route.replace("}", f',envoy_response_code="{REFUSED}"}}')
-    ended = model.replace("{", '{__name__=~"nv_inference_request_(success|failure)",')
+    scrapes = f"max by (namespace, pod) (count_over_time(envoy_server_live{{{of_namespace}}}[{seconds}s]))"
+    refused = f'{ROUTE}{{{of_route},envoy_response_code="{REFUSED}"}}'
+    ended = f'{{__name__=~"nv_inference_request_(success|failure)",{of_model}}}'
 
     def came(series: str, label: str) -> str:
         each = f"sum by (namespace, pod, instance, job, {label}) (increase({series}[{seconds}s]))"
@@ -90,10 +91,10 @@ def queries(models: Collection[Named], seconds: int) -> dict[str, str]:
 
     scraped = f"({serving} == bool 1) * on (namespace, pod) group_left () {scrapes}"
     return {
-        "sent on": came(f"{ROUTE}_total{route}", "envoy_route"),
-        "refused": came(f"{ROUTE}{refused}", "envoy_route"),
+        "sent on": came(f"{ROUTE}_total{{{of_route}}}", "envoy_route"),
+        "refused": came(refused, "envoy_route"),
         "ended": came(ended, "model"),
-        "own": came(f"nlp_agent_own_requests_total{model}", "model"),
+        "own": came(f"nlp_agent_own_requests_total{{{of_model}}}", "model"),
         "pods": f"count by (namespace, model) ({serving} == 1)",
         "whole": f"count by (namespace, model) (({scraped}) >= {FEWEST_SCRAPES})",
         "scrapes": f"sum by (namespace, model) ({scraped})",
@@ -175,10 +176,10 @@ def _offered(came: Sequence[float], owed: float) -> tuple[float, float]:
     of streams."""
     sent_on, refused = (0.0 if math.isnan(count) else count for count in came[:2])
     ended, own = came[2:]
-    more = ended - own - sent_on - owed
-    if math.isnan(more):
+    if math.isnan(ended - own):
         return sent_on + refused, 0.0
-    return sent_on + refused + max(more, 0.0), min(max(-more, 0.0), sent_on + own)
+    in_streams, owed = within_streams(sent_on, ended, own, owed, sent_on + own)
+    return sent_on + refused + in_streams, owed
 
 
 def _count(value: str) -> float:
