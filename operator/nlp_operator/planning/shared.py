@@ -336,7 +336,7 @@ def _entry(
     if spec.suspend and told is not None:
         return told, None
     there = tuple(one for kind_ in ("ConfigMap", "Deployment") if (one := seen.objects.get(kind_)))
-    view = ModelSnapshot(member.model, children=there, pods=seen.pods, agents=seen.agents)
+    view = ModelSnapshot(member.model, children=there, pods=seen.pods, pools=seen.pools, agents=seen.agents)
     rollout = _rollout(view, spec, "", pool, digest, now)
     return served_model(member.model, spec, pool, rollout), rollout.look_again_seconds
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from nlp_operator.api import names
 from nlp_operator.api.objects import Obj, annotations_of, dig, labels, listed, name, uid
 from nlp_operator.controllers.world import PROGRESS_SECONDS
 from nlp_operator.errors import NameTaken
-from nlp_operator.planning.agent_report import Traffic
+from nlp_operator.planning.agent_report import AgentReport, Traffic
 from nlp_operator.planning.shared import GONE_SECONDS
 from nlpctl.why import PoolVerdict, explain
 from tests.nlp_operator.controllers.small_cluster import Killed, SmallCluster
@@ -218,6 +219,40 @@ async def test_a_version_without_room_beside_waits_in_a_shared_server() -> None:
     assert "it needs about 990 MiB" in said
     assert "The pod is shared, so none is started for it alone." in said
     cluster.own_mebibytes = 300
+    cluster.sync()
+    await cluster.later(30)
+    assert (told(cluster, WORDS)["digest"], ready(cluster, WORDS)) == (NEW, True)
+
+
+@pytest.mark.parametrize("sharing", ["TimeSlicing", "MPS"])
+async def test_a_version_takes_no_memory_beyond_the_servers_share_of_a_device(
+    sharing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is free on the device is for the pods that share it with this one."""
+    device = {"type": "ExtendedResource", "extendedResource": {"name": "nvidia.com/gpu"}}
+    cluster = SmallCluster(
+        make_pool("t4", device=device, memoryMebibytes=4000, sharing=sharing, maxDevices=1)
+    )
+    from_cores = cluster.report
+
+    def from_a_device(pod: Obj) -> AgentReport:
+        report = from_cores(pod)
+        models = tuple(replace(one, devices=1) for one in report.models)
+        return replace(report, models=models, free_mebibytes=15_000)
+
+    monkeypatch.setattr(cluster, "report", from_a_device)
+    await cluster.start()
+    for model in (NOVELS, WORDS):
+        cluster.add(model)
+    await cluster.settle()
+    cluster.own_mebibytes = 1700  # of both, 3,400 of the share's 4,000
+    cluster.sync()
+    old = cluster.digests[WORDS]
+    await build_anew(cluster, WORDS)
+    assert told(cluster, WORDS)["digest"] == old
+    assert cluster.condition(WORDS, "Stalled")["reason"] == "UpdatePending"
+    assert "on pool t4 has 600 left." in cluster.condition(WORDS)["message"]
+    cluster.own_mebibytes = 900
     cluster.sync()
     await cluster.later(30)
     assert (told(cluster, WORDS)["digest"], ready(cluster, WORDS)) == (NEW, True)
