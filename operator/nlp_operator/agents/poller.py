@@ -1,8 +1,8 @@
 """Asks the agents of our server pods how they are, and keeps the last answer of each.
 
-An agent is asked at once when its pod becomes ready, gets a new configuration or appears; every second until
-its models have settled (they load for seconds, and the user waits); then every ten seconds. What counts as a
-change is what it says, not that it said it again.
+An agent is asked at once when its pod becomes ready, gets a new configuration or appears; four times a second
+for some seconds after that and every second from then on until its models have settled (they load, and the
+user waits); then every ten seconds. What counts as a change is what it says, not that it said it again.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ from nlp_operator.planning.pods import is_of_server
 log = logging.getLogger(__name__)
 
 SETTLED = ("Serving", "Quarantined")
+HASTE_SECONDS = 4.0
+"""After a change of a pod: most models are small, and loaded by then."""
 LARGEST_ANSWER = 512 * 1024
 """Bytes; a report of sixty models that have all there is to tell is two thirds of this. What is larger is
 not our agent."""
@@ -88,6 +90,7 @@ class Agents:
         on_shared_change: Callable[[str, str], None] = lambda namespace, server: None,
         every: float = 10.0,
         every_unsettled: float = 1.0,
+        every_in_haste: float = 0.25,
         timeout: float = 3.0,
         at_once: int = 32,
         on_poll: Callable[[str], None] = lambda result: None,
@@ -101,6 +104,7 @@ class Agents:
         self._on_shared_change = on_shared_change
         self._every = every
         self._every_unsettled = every_unsettled
+        self._every_in_haste = every_in_haste
         self._followers = Followers(timeout, at_once)
         self._on_poll = on_poll
         self._is_ours = is_ours
@@ -160,8 +164,11 @@ class Agents:
 
     async def _follow(self, pod: str) -> None:
         """One pod, for as long as it is a target."""
+        changed = self._clock.monotonic()
         while True:
             poke = self._pokes[pod]
+            if poke.is_set():
+                changed = self._clock.monotonic()
             poke.clear()
             target = self._targets[pod]
             async with self._followers.slots:
@@ -170,10 +177,15 @@ class Agents:
                 return
             self._keep(target, report)
             try:
-                async with asyncio.timeout(self._every if settled(target, report) else self._every_unsettled):
+                async with asyncio.timeout(self._pause(target, report, self._clock.monotonic() - changed)):
                     await poke.wait()
             except TimeoutError:
                 pass
+
+    def _pause(self, target: Target, report: AgentReport, since_change: float) -> float:
+        if settled(target, report):
+            return self._every
+        return pause_after(report, since_change, self._every_unsettled, self._every_in_haste)
 
     async def _ask(self, target: Target) -> AgentReport:
         """The agent's answer; when there is none, the last one with the time since which the agent has been
@@ -219,6 +231,12 @@ def _counted(report: AgentReport) -> tuple[object, ...]:
     """What changes all the time: the newest is kept, and nobody is woken for it."""
     of_models = [(one.traffic, one.own_mebibytes, one.processes, one.load_seconds) for one in report.models]
     return report.held_mebibytes, report.free_mebibytes, report.cores_each, of_models
+
+
+def pause_after(report: AgentReport, since_change: float, every_unsettled: float, in_haste: float) -> float:
+    """Seconds until it is asked again, while something is to come. One that is silent starts, or is in
+    trouble: nothing is gained by haste."""
+    return in_haste if report.silent_since is None and since_change < HASTE_SECONDS else every_unsettled
 
 
 def settled(target: Target, report: AgentReport) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from nlp_operator.agents.poller import Agents, settled, target_of
+from nlp_operator.agents.poller import HASTE_SECONDS, Agents, pause_after, settled, target_of
 from nlp_operator.api import names
 from nlp_operator.api.objects import Obj
 from nlp_operator.engine.clock import system_clock
@@ -219,6 +219,37 @@ async def test_a_new_configuration_is_asked_about_at_once() -> None:
                 make_server_pod(), make_server_pod(annotations={names.ANNOTATION_CONFIG_HASH: "bbb"})
             )
             await poller.change()
+
+
+async def test_who_was_told_something_new_is_asked_in_haste_until_it_is_there() -> None:
+    async with listening() as agent:
+        agent.answer = make_answer(config_hash="aaa")
+        poller = Poller(agent.port, every=3600.0, every_unsettled=3600.0, every_in_haste=0.02)
+        poller.agents.see(None, make_server_pod(annotations={names.ANNOTATION_CONFIG_HASH: "aaa"}))
+        async with poller:
+            await poller.change()
+            poller.agents.see(None, make_server_pod(annotations={names.ANNOTATION_CONFIG_HASH: "bbb"}))
+            while agent.asked < 3:  # noqa: ASYNC110  (the other side is a server, not a task)
+                await asyncio.sleep(0.02)
+            agent.answer = make_answer(state="Loading", config_hash="bbb")
+            await poller.change()
+            agent.answer = make_answer(config_hash="bbb")
+            await poller.change()
+
+
+@pytest.mark.parametrize(
+    ("silent", "seconds", "pause"),
+    [
+        pytest.param(False, HASTE_SECONDS - 0.1, 0.25, id="just told"),
+        pytest.param(False, HASTE_SECONDS, 1.0, id="it takes its time"),
+        pytest.param(True, 0.0, 1.0, id="it starts, or is in trouble"),
+    ],
+)
+def test_haste_does_not_last_and_is_not_for_who_is_silent(silent: bool, seconds: float, pause: float) -> None:
+    now = system_clock().now()
+    models = (ModelReport("novels", "d1", "d1", "Loading"),)
+    report = AgentReport(taken=now, models=models, silent_since=now if silent else None)
+    assert pause_after(report, seconds, every_unsettled=1.0, in_haste=0.25) == pause
 
 
 @pytest.mark.parametrize(
