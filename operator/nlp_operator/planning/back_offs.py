@@ -8,6 +8,13 @@ from datetime import datetime, timedelta
 from nlp_operator.api.conditions import parse_timestamp, timestamp
 from nlp_operator.api.objects import Obj, number, text
 
+LONGEST_SECONDS = 4800
+"""Sixteen times the first: a provider that has none for an hour may have some in the next. The CRDs say it
+too."""
+
+YEARS = range(1970, 9000)
+"""That may stand in a status: of any other some difference is no moment any more."""
+
 
 @dataclass(frozen=True)
 class BackOff:
@@ -31,6 +38,9 @@ def for_status(back_off: BackOff) -> Obj:
 
 
 def in_status(status: Obj, *path: str) -> BackOff | None:
-    """What a status remembers there, for a process that has just started."""
+    """What a status remembers there, for a process that has just started; `None` also of what no operator
+    writes, whoever wrote it: one plan is made of all models, and none would be made."""
     until, seconds = parse_timestamp(text(status, *path, "untilTime")), number(status, *path, "seconds")
-    return BackOff(until, seconds) if until is not None and seconds > 0 else None
+    if until is None or until.year not in YEARS or not 0 < seconds <= LONGEST_SECONDS:
+        return None
+    return BackOff(until, seconds)

@@ -17,13 +17,11 @@ from nlp_operator.api import names
 from nlp_operator.api.conditions import parse_timestamp
 from nlp_operator.api.objects import Obj, deleting, dig, labels, listed, namespace, number, text
 from nlp_operator.api.spec import PoolSpec
-from nlp_operator.planning.back_offs import BackOff, for_status, in_status
+from nlp_operator.planning.back_offs import LONGEST_SECONDS, BackOff, for_status, in_status
 from nlp_operator.planning.pods import condition_field, is_over
 from nlp_operator.planning.together import Where
 
 FIRST_SECONDS = 300
-LONGEST_SECONDS = 4800
-"""Sixteen times the first: a provider that has none for an hour may have some in the next."""
 
 MOST_TOLD = 16
 """Pools in the status of a model: as many as the CRD allows."""
@@ -190,4 +188,5 @@ def write_refusals(found: Mapping[str, BackOff]) -> list[Obj]:
 def read_refusals(model: Obj) -> dict[str, BackOff]:
     """What its status remembers, by pool, also such as have passed."""
     told = listed(model, "status", "undelivered")
-    return {text(each, "pool"): one for each in told if (one := in_status(each)) is not None}
+    found = {text(each, "pool"): in_status(each) for each in told}
+    return {pool: one for pool, one in found.items() if pool and one is not None}

@@ -6,7 +6,8 @@ import pytest
 
 from nlp_operator.api import names
 from nlp_operator.api.objects import labels
-from nlp_operator.planning.provision import FIRST_SECONDS, LONGEST_SECONDS
+from nlp_operator.planning.back_offs import LONGEST_SECONDS
+from nlp_operator.planning.provision import FIRST_SECONDS
 from tests.nlp_operator.controllers.small_cluster import SmallCluster
 from tests.nlp_operator.making import make_gpu_pool
 

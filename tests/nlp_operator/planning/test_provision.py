@@ -10,13 +10,12 @@ from hypothesis import strategies as st
 
 from nlp_operator.api import names
 from nlp_operator.api.conditions import timestamp
-from nlp_operator.api.objects import Obj
+from nlp_operator.api.objects import Obj, dig
 from nlp_operator.api.spec import PoolSpec, parse_pool
-from nlp_operator.planning.back_offs import BackOff
+from nlp_operator.planning.back_offs import LONGEST_SECONDS, BackOff
 from nlp_operator.planning.pools import plan_pool, read_back_off
 from nlp_operator.planning.provision import (
     FIRST_SECONDS,
-    LONGEST_SECONDS,
     Pair,
     Waiting,
     back_off,
@@ -26,12 +25,18 @@ from nlp_operator.planning.provision import (
     waiting_in,
     write_refusals,
 )
+from tests.nlp_operator.api.test_schema import schema_of
 from tests.nlp_operator.making import NOW, make_pool
 
 PATIENCE = 60
 SPEC: PoolSpec = parse_pool(make_pool("spot", provisioning="OnDemand", provisionTimeoutSeconds=PATIENCE))
 NOVELS, POEMS = ("demo/novels", "spot"), ("team/poems", "spot")
 NOBODY = Waiting()
+
+
+def of_status(crd: str, field: str) -> Obj:
+    schema: Obj = dig(schema_of(crd), "properties", "status", "properties", field)
+    return schema
 
 
 def ago(seconds: float) -> datetime:
@@ -264,4 +269,36 @@ def test_a_model_says_which_pools_until_when_and_a_process_without_memory_reads_
     model = {"status": {"undelivered": write_refusals(known)}}
     assert [one["pool"] for one in model["status"]["undelivered"]] == ["dear", "spot"]
     assert read_refusals(model) == known
-    assert read_refusals({"status": {"undelivered": [{"pool": "spot", "untilTime": "soon"}]}}) == {}
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        pytest.param({"untilTime": "soon"}, id="no moment"),
+        pytest.param({"untilTime": "9999-12-31T23:59:59Z"}, id="the last moment there is"),
+        pytest.param({"untilTime": "0001-01-01T00:00:00Z"}, id="the first moment there is"),
+        pytest.param({"seconds": 10**12}, id="longer than there are moments"),
+        pytest.param({"seconds": LONGEST_SECONDS + 1}, id="longer than the longest"),
+        pytest.param({"seconds": 0}, id="of no length"),
+        pytest.param({"pool": ""}, id="of no pool"),
+    ],
+)
+def test_what_no_operator_writes_is_not_remembered(wrong: Obj) -> None:
+    told = {"pool": "spot", "untilTime": "2026-11-22T12:05:00Z", "seconds": 300}
+    assert set(read_refusals({"status": {"undelivered": [told]}})) == {"spot"}
+    wrong = told | wrong
+    known = read_refusals({"status": {"undelivered": [wrong, told | {"pool": "dear"}]}})
+    assert set(known) == {"dear"}
+    pool = make_pool("spot")
+    pool["status"] = {"backOff": wrong}
+    assert wrong["pool"] == "" or read_back_off(pool) is None
+
+
+def test_the_longest_back_off_is_what_the_crds_allow() -> None:
+    known = BackOff(NOW + timedelta(seconds=LONGEST_SECONDS), LONGEST_SECONDS)
+    refused, backed_off = of_status("nlpmodels", "undelivered")["items"], of_status("devicepools", "backOff")
+    for schema in (refused, backed_off):
+        bounds = schema["properties"]["seconds"]
+        assert (bounds["minimum"], bounds["maximum"]) == (1, LONGEST_SECONDS)
+    assert refused["properties"]["pool"]["minLength"] == 1
+    assert read_refusals({"status": {"undelivered": write_refusals({"spot": known})}}) == {"spot": known}
