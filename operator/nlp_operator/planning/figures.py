@@ -20,7 +20,6 @@ from nlp_operator.api.conditions import (
 from nlp_operator.api.objects import Obj, dig, listed, name, namespace, number
 from nlp_operator.api.spec import parse_pool
 from nlp_operator.errors import SpecInvalid
-from nlp_operator.planning.readings import latency
 from nlp_operator.planning.readings.totals import Believed
 from nlp_operator.planning.scaling.wanted import Wanted
 
@@ -57,12 +56,7 @@ class LoadOf:
 
     @property
     def late_share(self) -> float | None:
-        """Of the requests that were answered; `None` when none was."""
-        answered = self.believed.latency.total
-        if not answered > 0:
-            return None
-        in_time = latency.at_most(self.believed.latency, self.wanted.target_seconds)
-        return min(max(1 - in_time / answered, 0.0), 1.0)
+        return self.believed.late_share(self.wanted.target_seconds)
 
     @property
     def latency_seconds(self) -> float | None:

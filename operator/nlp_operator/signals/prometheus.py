@@ -169,7 +169,7 @@ class Prometheus:
         if not followed:
             return {}, "", False
         bounds = {bound for one in followed for bound in one.bounds}
-        quantiles = {one.wanted.quantile for one in followed}
+        quantiles = [one.wanted.quantile for one in followed]
         moment = {"time": f"{self._clock.now().timestamp():.3f}"}
         rows: dict[str, Sequence[Row]] = {
             name: self._server.custom_query(query, params=moment)

@@ -320,10 +320,12 @@ def _load(known: Known, rate: float, took: float | None, failing: float) -> str:
     load = f"About {_rate(rate)} came in the last minute"
     load += f" and about {_about(expected)} are expected" if expected else ""
     failed = f"; {_about(100 * failing)} % of them failed" if failing >= TOLD_FAILURES else ""
-    if took is None:
-        return f"{load}{failed}."
-    share = f"{100 * known.wanted.quantile:g} %"
     target = f"{_about(1000 * known.wanted.target_seconds)} ms"
+    if took is None:
+        late = _late_share(known)
+        told = f"; {_about(100 * late)} % of them took longer than {target}" if late is not None else ""
+        return f"{load}{told}{failed}."
+    share = f"{100 * known.wanted.quantile:g} %"
     return (
         f"{load}; {share} of them took at most {_about(1000 * took)} ms, where {target} are wanted{failed}."
     )
@@ -406,9 +408,20 @@ def _limited(known: Known, took: float | None) -> Condition | None:
         return Condition(SCALE_LIMITED, "True", "NoRoom", why)
     if "pending" in clips:
         return Condition(SCALE_LIMITED, "True", "PodsPending", f"No replica is added: {clips['pending']}")
-    if decision.total >= known.highest and took is not None and took > known.wanted.target_seconds:
+    if decision.total >= known.highest and _is_late(known, took):
         return Condition(SCALE_LIMITED, "True", "MaxReplicas", _at_most(known))
     return None
+
+
+def _is_late(known: Known, took: float | None) -> bool:
+    if took is not None:
+        return took > known.wanted.target_seconds
+    late = _late_share(known)
+    return late is not None and late > 1 - known.wanted.quantile
+
+
+def _late_share(known: Known) -> float | None:
+    return known.believed.late_share(known.wanted.target_seconds) if known.believed is not None else None
 
 
 def _small(sentence: str) -> str:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import re
 from bisect import bisect_left
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
@@ -31,7 +31,7 @@ BOUNDS: Final = f"count by (le) ({BUCKETS})"
 SAME_MILLISECONDS: Final = 0.5
 """Bounds less far apart are one bound in two releases of the agent: one has none less than 1 ms apart."""
 MOST_QUANTILES: Final = 5
-"""Of latency targets: for each there is a query."""
+"""Of latency targets: for each there is a query. Of the models of others the late share is told."""
 
 _ENVOY = "namespace, pod, envoy_route"
 _OURS = "namespace, pod, model"
@@ -70,13 +70,15 @@ class Scraped:
     counters: Counters
 
 
-def queries(bounds: Collection[str], quantiles: Collection[float]) -> dict[str, str]:
-    """All of one look, by name. `bounds`: the buckets to bring; all of them would be most of the answer."""
+def queries(bounds: Collection[str], quantiles: Iterable[float]) -> dict[str, str]:
+    """All of one look, by name. `bounds`: the buckets to bring; all of them would be most of the answer.
+    `quantiles`: each as often as it is wanted; those that most want are asked for, of as many the highest."""
     found = dict(COUNTERS)
     if bounds:
         wanted = "|".join(sorted(map(re.escape, bounds))).replace("\\", "\\\\")
         found["latency"] = f'sum by ({_ENVOY}, le) ({BUCKETS}{{le=~"{wanted}"}})'
-    for quantile in sorted(quantiles)[:MOST_QUANTILES]:
+    wanted_by = Counter(quantiles)
+    for quantile in sorted(wanted_by, key=lambda one: (-wanted_by[one], -one))[:MOST_QUANTILES]:
         rates = f"sum by (namespace, envoy_route, le) (rate({BUCKETS}[1m]))"
         found[_quantile(quantile)] = f"histogram_quantile({quantile:g}, {rates})"
     return found

@@ -57,6 +57,13 @@ class Believed:
             return self.told.get(share)
         return latency.quantile(self.latency, share)
 
+    def late_share(self, seconds: float) -> float | None:
+        """Of the requests that were answered, those that took longer; `None` when none was."""
+        answered = self.latency.total
+        if not answered > 0:
+            return None
+        return min(max(1 - latency.at_most(self.latency, seconds) / answered, 0.0), 1.0)
+
 
 @dataclass(frozen=True)
 class _Mark:

@@ -104,6 +104,23 @@ def test_the_load_and_what_would_be_right_are_told_and_that_nothing_changes() ->
     )
 
 
+def without_quantile(known: Known) -> Known:
+    """Prometheus computes a few quantiles only."""
+    assert known.believed is not None
+    return replace(known, believed=replace(known.believed, told={}))
+
+
+def test_where_no_quantile_is_known_the_late_share_is_told() -> None:
+    late = said(without_quantile(make_known(milliseconds=300.0))).reason
+    assert late.startswith(
+        "About 25 requests/s came in the last minute; 52 % of them took longer than 150 ms. 3 replicas"
+    )
+    in_time = said(without_quantile(make_known())).reason
+    assert in_time.startswith(
+        "About 25 requests/s came in the last minute; 0 % of them took longer than 150 ms."
+    )
+
+
 def with_instances(count: int, known: Known) -> Known:
     given = replace(known.decision.given, instances=Instances("cpu", 1, 1, 4))
     return replace(known, decision=replace(known.decision, given=given, instances=count))
@@ -378,6 +395,16 @@ def futile(known: Known) -> Known:
         pytest.param(make_known(role="Acts"), "", id="nothing"),
         pytest.param(make_known(role="Acts", total=5), "", id="all that are allowed, and in time"),
         pytest.param(make_known(role="Acts", total=5, milliseconds=400.0), "MaxReplicas", id="the spec"),
+        pytest.param(
+            without_quantile(make_known(role="Acts", total=5, milliseconds=400.0)),
+            "MaxReplicas",
+            id="the spec, by a quantile that is not known",
+        ),
+        pytest.param(
+            without_quantile(make_known(role="Acts", total=5)),
+            "",
+            id="all that are allowed, and in time by a quantile that is not known",
+        ),
         pytest.param(make_known(role="Acts", milliseconds=400.0), "", id="late, and may grow"),
         pytest.param(make_known(role="Acts", refused="cpu"), "NoRoom", id="the pool"),
         pytest.param(make_known(role="Acts", clips=(PENDING,)), "PodsPending", id="pods that wait"),

@@ -60,6 +60,16 @@ def test_the_number_of_queries_follows_from_nothing_but_the_quantiles() -> None:
     assert "latency" not in queries((), ())
 
 
+def test_quantiles_that_few_want_take_no_place_from_those_that_many_want_and_then_the_highest_go_first() -> (
+    None
+):
+    odd = [0.11, 0.12, 0.13, 0.14, 0.15]
+    asked = queries((), [*odd, 0.999, *[0.95] * 3])
+    assert [name for name in asked if name.startswith("quantile")] == [
+        "quantile 0.95", "quantile 0.999", "quantile 0.15", "quantile 0.14", "quantile 0.13"
+    ]  # fmt: skip
+
+
 def test_no_query_makes_a_zero_of_what_is_not_there() -> None:
     for query in queries(LES, {0.95}).values():
         assert not re.search(r"vector\(|absent|\bor\b", query)
