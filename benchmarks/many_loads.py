@@ -41,6 +41,7 @@ APART_SECONDS = 1.7
 """Between two steps: no multiple of what anybody does every so often."""
 PATIENCE_SECONDS = 120.0
 IDLE_SECONDS = 60.0
+ASKED = "nlp_operator_prometheus_looks_total"
 SCRAPE_SECONDS = 10.0
 """As the PodMonitor has it."""
 
@@ -62,6 +63,7 @@ class Row:
     """Of the operator, while nothing changes."""
     cpu_seconds_per_look: float
     queries_per_look: float
+    """Of a look at Prometheus."""
     prometheus_cores: float
     load_average: float
 
@@ -155,12 +157,13 @@ class Stage:
         time.sleep(30.0)  # two windows, and the recalled past of those that have one
         known = self.known(operator)
         say(f"{source}: idle")
+        self.until_asked(operator, prometheus_pid)
         before, asked = operator.metrics(), queries()
-        cpu, other = operator.cpu_seconds(), cpu_seconds(prometheus_pid)
+        begun, cpu, other = time.monotonic(), operator.cpu_seconds(), cpu_seconds(prometheus_pid)
         time.sleep(IDLE_SECONDS)
+        self.until_asked(operator, prometheus_pid)
         cpu, other = operator.cpu_seconds() - cpu, cpu_seconds(prometheus_pid) - other
-        asked = queries() - asked
-        after = operator.metrics()
+        idle, asked, after = time.monotonic() - begun, queries() - asked, operator.metrics()
         looks = grown(before, after, "nlp_operator_autoscaler_look_seconds_count")
         took = grown(before, after, "nlp_operator_autoscaler_look_seconds_sum")
         say(f"{source}: steps")
@@ -175,12 +178,18 @@ class Stage:
             quantile(answered, 0.95),
             max(answered),
             took / looks,
-            cpu / IDLE_SECONDS,
+            cpu / idle,
             cpu / looks,
-            asked / looks,
-            other / IDLE_SECONDS,
+            asked / (grown(before, after, ASKED) or 1.0),
+            other / idle,
             round(os.getloadavg()[0], 1),
         )
+
+    def until_asked(self, operator: OperatorProcess, prometheus_pid: int) -> None:
+        """Until a look at Prometheus is over: only whole ones are to be counted."""
+        if prometheus_pid:
+            before = total(operator.metrics(), ASKED)
+            self.until(lambda: total(operator.metrics(), ASKED) > before, 60, "a look at Prometheus")
 
     def step(self, numbers: Sequence[int]) -> list[float]:
         """Seconds from the first page that told to the write; infinite where none came."""

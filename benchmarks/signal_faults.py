@@ -1,6 +1,6 @@
 """What wrong answers of Prometheus do to the replicas of models: nothing, and how long it takes afterwards.
 
-    python -m benchmarks.signal_faults --json build/signal_faults.json     # fourteen minutes; no root
+    python -m benchmarks.signal_faults --json build/signal_faults.json     # twenty minutes; no root
 
 A real API server with controllers and the operator as a process; a real Prometheus, which a server in front
 of it makes answer wrongly. Pods and their pages are emulated (kwok), so replicas need no machine. The models

@@ -108,10 +108,14 @@ class Prometheus:
 
     async def run(self) -> None:
         """Until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         try:
             while True:
                 await self.look()
-                await asyncio.sleep(self._every)
+                # What a look takes is not added to the time between two.
+                due = max(due + self._every, loop.time())
+                await asyncio.sleep(due - loop.time())
         finally:
             self._thread.shutdown(wait=False, cancel_futures=True)
             self._server.close()

@@ -30,6 +30,7 @@ from nlp_operator.signals.prometheus import Prometheus
 from tests.nlp_operator.agents.answering import make_server_pod, serving
 from tests.nlp_operator.planning.readings.answers import PodLoad, answer
 from tests.nlp_operator.planning.readings.pages import Load, make_page
+from tests.nlp_operator.virtual_time import in_virtual_time
 from tests.prometheus_server import PrometheusServer, Target, prometheus
 
 NOVELS = Model("demo", "novels")
@@ -85,6 +86,22 @@ class Asking:
             return found
         before, self.known = self.known, found
         return signals.between(before, found, ready)
+
+
+@in_virtual_time
+async def test_looks_begin_as_far_apart_whatever_one_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    server, begun, takes = Asking("http://127.0.0.1:1", every=10.0).server, list[float](), [3, 0, 25, 1, 1]
+
+    async def look() -> None:
+        begun.append(asyncio.get_running_loop().time())
+        if len(begun) > len(takes):
+            raise EOFError
+        await asyncio.sleep(takes[len(begun) - 1])
+
+    monkeypatch.setattr(server, "look", look)
+    with pytest.raises(EOFError):
+        await server.run()
+    assert begun == [0, 10, 20, 45, 55, 65], "one that took too long is followed at once"
 
 
 def reason(found: Window | Unknown) -> str:
