@@ -38,6 +38,25 @@ def keep(problem: Problem, current: Plan) -> Ledger:
     return ledger
 
 
+def stay_after_all(ledger: Ledger) -> bool:
+    """A model whose new place went to a higher priority is still where it was to leave. True where one stays
+    there now."""
+    vacated, leaving = list(ledger.vacated.values()), _all_leaving(ledger)
+    for server in vacated:
+        _keep_after_all(ledger, server)
+        if server.name in ledger.shared:
+            _relieve(ledger, ledger.shared[server.name])
+    for server in leaving:
+        model, pool = ledger.problem.model[server.models[0]], ledger.problem.pool.get(server.pool)
+        if pool is not None and (stays := _stays(ledger, model, pool, server)) > 0:
+            ledger.add_dedicated(model, pool.name, stays)
+    return list(ledger.vacated.values()) != vacated or _all_leaving(ledger) != leaving
+
+
+def _all_leaving(ledger: Ledger) -> list[Server]:
+    return sorted(one for by_pool in ledger.leaving.values() for one in by_pool.values())
+
+
 def put_back(ledger: Ledger, model: Model, before: Ledger) -> None:
     """Where it was, as far as there is room for it now."""
     _vacate_again(ledger, model, before)
@@ -96,14 +115,18 @@ def _keep_dedicated(ledger: Ledger, server: Server) -> None:
     if model is None or not model.replicas:
         return
     pool = ledger.problem.pool.get(server.pool)
-    if not model.shared and pool is not None and ledger.admitted(model, pool):
-        # Replicas that became wider or narrower stay in as many devices as before.
-        there = server.replicas * server.devices // model.devices
-        stays = min(there, dedicated_cap(ledger, model, pool))
-        if stays > 0:
-            ledger.add_dedicated(model, pool.name, stays)
-            return
-    ledger.stay_for_now(model.key, server)
+    if pool is not None and (stays := _stays(ledger, model, pool, server)) > 0:
+        ledger.add_dedicated(model, pool.name, stays)
+    else:
+        ledger.stay_for_now(model.key, server)
+
+
+def _stays(ledger: Ledger, model: Model, pool: Pool, server: Server) -> int:
+    """Replicas that became wider or narrower stay in as many devices as before."""
+    if model.shared or not ledger.admitted(model, pool):
+        return 0
+    there = server.replicas * server.devices // model.devices
+    return min(there, dedicated_cap(ledger, model, pool))
 
 
 def _keep_against_its_rules(ledger: Ledger, server: Server) -> None:
@@ -116,7 +139,7 @@ def _keep_against_its_rules(ledger: Ledger, server: Server) -> None:
         return  # no replica may be there any more: all of it leaves once the others serve
     counts = ledger.dedicated.get(model.key, {})
     here = counts.get(pool.name, 0)
-    ran = server.replicas * server.devices // model.devices
+    ran = min(server.replicas, server.replicas * server.devices // model.devices)  # more of it is new
     most = min(ran, model.split.get(pool.name, 0)) if model.split else ran
     more = min(most - here, model.replicas - sum(counts.values()))
     if more > 0:

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from nlp_operator.planning.packing.insert import insert
-from nlp_operator.planning.packing.keep import keep
+from nlp_operator.planning.packing.keep import keep, stay_after_all
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, first_free
 from nlp_operator.planning.packing.pack import pack, worth
 from nlp_operator.planning.packing.problem import Model, Plan, Problem, moved_by_model, price_micros
@@ -26,6 +26,8 @@ def plan(problem: Problem, current: Plan = NOTHING, *, closed_too: bool = True) 
     kept = keep(problem, current)
     anew = not (kept.dedicated or kept.shared or kept.leaving or kept.vacated)
     ledger = _fresh(problem) if anew else settle(kept)
+    while stay_after_all(ledger):
+        ledger = settle(ledger)
     if closed_too:
         use_closed(ledger)
     return with_names_of(ledger.plan(), current) if anew else ledger.plan()

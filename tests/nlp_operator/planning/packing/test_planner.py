@@ -282,6 +282,33 @@ def test_a_rule_that_is_edited_takes_nothing_from_what_runs(rule: dict[str, Any]
     assert shrunk.replicas(four.key) == {"spot": 2, "stable": 2}
 
 
+@pytest.mark.parametrize(
+    "rule", [{"spot_millis": 500}, {"spread": 2}], ids=["its share on spot", "its spread"]
+)
+def test_what_narrower_replicas_would_add_follows_the_rules(rule: dict[str, Any]) -> None:
+    """Of one that took two devices, two that take one are one that is there and one that comes."""
+    pools = [make_pool("spot", spot=True), make_pool("stable", price_micros=9_000_000)]
+    running = plan(make_problem(pools, [make_model("a", devices=2)]))
+    narrower = make_model("a", replicas=2, **rule)
+    found = plan(make_problem(pools, [narrower]), running)
+    assert found.replicas(narrower.key) == {"spot": 1, "stable": 1}
+
+
+@pytest.mark.parametrize("found", [0, 50], ids=["a pool as it says", "a pool whose nodes say less"])
+@pytest.mark.parametrize("shared", [True, False], ids=["shared", "dedicated"])
+def test_who_loses_the_place_it_moves_to_stays_where_it_was_to_leave(shared: bool, found: int) -> None:
+    new, old = make_pool("new", max_devices=1), make_pool("old", max_devices=1, price_micros=9_000_000)
+    a = make_model("a", shared=shared)
+    serves = plan(make_problem([old], [a]))
+    moving = plan(make_problem([new, old], [replace(a, pool_names=("new",))]), serves)
+    assert (places(moving), [one.pool for one in moving.leaving]) == ({"a": {"new": 1}}, ["old"])
+    vip = make_model("vip", priority=300, pool_names=("new",))
+    after = plan(make_problem([new, replace(old, found_mebibytes=found)], [a, vip]), moving)
+    assert places(after) == {"a": {"old": 1}, "vip": {"new": 1}}
+    assert (after.leaving, after.missing) == ((), {})
+    assert [one.name for one in after.servers if one.pool == "old"] == [one.name for one in serves.servers]
+
+
 def test_what_may_not_be_on_spot_any_more_leaves_when_the_others_serve() -> None:
     pools = [make_pool("spot", spot=True), make_pool("stable", price_micros=9_000_000)]
     model = make_model("a", replicas=4)

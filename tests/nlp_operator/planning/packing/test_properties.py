@@ -43,12 +43,13 @@ def wrongs(problem: Problem, found: Plan, before: Plan = NOTHING) -> list[str]:
             wrong.append(f"{server.name} is dedicated and holds several models")
         if server.devices * server.replicas > _devices_in(before, server):
             # Who opened a shared server may leave it in the same plan: who joined waits, and is planned anew.
-            there = not server.shared or any(one.name == server.name for one in before.servers)
-            if there and all(pool.name in one.undelivered for one in members):
+            old = not server.shared or any(one.name == server.name for one in before.servers)
+            if old and all(pool.name in one.undelivered for one in members):
                 wrong.append(f"{server.name} grew where its models waited in vain")
             if 0 < pool.most_on_node < server.devices:
                 wrong.append(f"{server.name} grew where no node holds it")
-        new = not any(one.name == server.name and {*server.models} <= {*one.models} for one in before.servers)
+        there = (*before.servers, *before.leaving)
+        new = not any(one.name == server.name and {*server.models} <= {*one.models} for one in there)
         if new and memory > pool.new_mebibytes * server.devices - pool.server_mebibytes:
             wrong.append(f"{server.name} got something new beyond what nodes say of {pool.name}")
         for one in members:
