@@ -151,8 +151,7 @@ def next_action(
             return Restart(name, model.late, "A new version waits for it.")
     due = [one.late_until for name, one in known.items() if _is_due(one, wanted[name])]
     moments = [one for one in due if one > now]
-    retry = _next_retry(known.values())
-    return Rest(min(moments + ([retry] if retry is not None else []), default=None))
+    return Rest(min([*moments, *_retries(known.values(), now)], default=None))
 
 
 def _held_by_change(model: Model) -> bool:
@@ -197,9 +196,9 @@ def may_try(model: Model, spec: Spec, now: float) -> bool:
     return model.refusal is None or model.refusal.spec != spec or model.refusal.retry_at <= now
 
 
-def _next_retry(models: Iterable[Model]) -> float | None:
-    moments = [model.refusal.retry_at for model in models if model.refusal is not None]
-    return min(moments, default=None)
+def _retries(models: Iterable[Model], now: float) -> list[float]:
+    """To come: one that has passed is of what nobody wants any more."""
+    return [one.refusal.retry_at for one in models if one.refusal is not None and one.refusal.retry_at > now]
 
 
 def recent_deaths(model: Model, now: float, timing: Timing) -> tuple[float, ...]:

@@ -86,6 +86,12 @@ def serving(spec: Spec, **more: Any) -> Model:
             [NEW], [serving(OLD, refusal=make_refusal(NEW))], Rest(NOW + 10), id="a refused update waits"
         ),
         pytest.param(
+            [OLD],
+            [serving(OLD, refusal=make_refusal(NEW, -1))],
+            Rest(None),
+            id="a moment that has passed is not waited for",
+        ),
+        pytest.param(
             [NEW],
             [Model("words", good=OLD)],
             Bring("words", OLD, None),
