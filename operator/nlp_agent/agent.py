@@ -17,7 +17,7 @@ import os
 import shutil
 import signal
 import tempfile
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -78,8 +78,6 @@ LATE_SECONDS = 10.0
 """So long a new version waits for a change of instances to end, before Triton is started anew for it."""
 COUNT_SECONDS = 1.0
 """How often is counted what works of a change of instances that goes on."""
-HOLD_SECONDS = 20.0
-"""How long a request waits for its backend to come back; a reload takes a second or two."""
 
 
 class Agent:
@@ -206,7 +204,6 @@ class Agent:
             self.loop.add_signal_handler(number, on_signal)
         self._prepare()
         await self._hold.start()
-        code = 0
         loops = [
             self.loop.create_task(work, name=name)
             for name, work in (
@@ -219,23 +216,16 @@ class Agent:
                 ("acting", self._keep_acting()),
             )
         ]
+        for task in loops:
+            task.add_done_callback(say_fault)
         waiting = self.loop.create_task(stop.wait(), name="stop")
         try:
-            done, _ = await asyncio.wait({waiting, *loops}, return_when=asyncio.FIRST_COMPLETED)
-            for task in done - {waiting}:
-                # A fault of ours: a new container starts clean, and the log says why.
-                code = 1
-                log(
-                    "a loop of the agent ended",
-                    level="error",
-                    loop=task.get_name(),
-                    error=repr(task.exception()),
-                )
+            await asyncio.wait({waiting, *loops}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             self.draining = True
             self._wake.set()
-            await self._drain(hurry, [waiting, *loops])
-        return code
+            failed = await self._drain(hurry, loops, waiting)
+        return 1 if failed else 0
 
     def _prepare(self) -> None:
         work = self.settings.work
@@ -259,9 +249,12 @@ class Agent:
         self._envoy.write_routes("", [], [], [])
         log("agent started", server=self.config.server if self.config else "", sharedMemoryRemoved=removed)
 
-    async def _drain(self, hurry: asyncio.Event, loops: Sequence[asyncio.Task[Any]]) -> None:
+    async def _drain(
+        self, hurry: asyncio.Event, loops: Sequence[asyncio.Task[None]], waiting: asyncio.Task[Any]
+    ) -> bool:
         """Not ready, wait for the endpoints to go, finish what is under way, then stop the processes, in this
-        order. The loops go on until then: a request may wait for a backend, or a Triton, that died.
+        order. The loops go on until then: a request may wait for a backend, or a Triton, that died. Whether
+        one failed.
         """
         timing = self.settings.timing
         log("draining", delaySeconds=timing.drain_delay)
@@ -269,9 +262,10 @@ class Agent:
             await self._envoy.ask_clients_to_leave()
             await self._unless(hurry, asyncio.sleep(timing.drain_delay))
             await self._unless(hurry, self._envoy.close_door(timing.drain_requests))
-        for task in loops:
+        failed = any(task.done() and task.exception() is not None for task in loops)
+        for task in (waiting, *loops):
             task.cancel()
-        await asyncio.gather(*loops, return_exceptions=True)
+        await asyncio.gather(waiting, *loops, return_exceptions=True)
         self._triton_state = "Stopping"
         await self._envoy.stop(2.0)
         await self._hold.stop()
@@ -287,6 +281,7 @@ class Agent:
         self._processes.close()
         clean_shared_memory(self.settings.work)
         log("stopped")
+        return failed
 
     @staticmethod
     async def _unless(hurry: asyncio.Event, work: Coroutine[Any, Any, object]) -> None:
@@ -398,12 +393,16 @@ class Agent:
                 ready = await self._envoy.is_ready()
                 if ready and not self._envoy_ready:
                     log("envoy is up", seconds=round(self.loop.time() - started, 3))
+                    if self.draining:
+                        await self._envoy.ask_clients_to_leave()
                 self._envoy_ready = ready
                 await asyncio.wait([child.exited], timeout=1.0 if ready else 0.05)
             self._envoy_ready = False
             failures = failures + 1 if self.loop.time() - started < LONG_LIFE_SECONDS else 0
             self.metrics.restarts.labels("envoy").inc()
             log("envoy ended", level="error", exitCode=child.exited.result(), lines=list(child.lines)[-5:])
+            if self._envoy.door_closed:
+                return
             await asyncio.sleep(min(2.0 ** max(failures - 2, 0) - 1, LONGEST_RESTART_DELAY))
 
     async def _publish(self, models: dict[str, Model]) -> None:
@@ -425,7 +424,7 @@ class Agent:
         # Two looks, for one may have begun just before. Counted and not timed: many requests that come at
         # once keep this loop from looking.
         enough = self._looks + 2
-        await wait_for(lambda: self._is_well(name), lambda: self._looks >= enough, HOLD_SECONDS)
+        await wait_for(lambda: self._is_well(name), lambda: self._looks >= enough, self.settings.timing.hold)
 
     def _is_well(self, name: str) -> bool | None:
         """`None`: it will not be."""
@@ -685,8 +684,16 @@ class Agent:
         self._wake.clear()
         if self.draining or self._client is None or self.config is None:
             return True
-        wanted, now = self.config.wanted(), self.loop.time()
-        return not isinstance(decisions.next_action(wanted, self.models, now, self.settings.timing), Rest)
+        return not isinstance(self._next_action(), Rest)
+
+    def _next_action(self) -> decisions.Action:
+        return decisions.next_action(*self._aim(), self.loop.time(), self.settings.timing)
+
+    def _aim(self) -> tuple[Mapping[str, Spec], Mapping[str, Model]]:
+        """What is wanted, and the models to get there."""
+        if self.draining:
+            return decisions.in_a_pod_that_ends(dict(self.models))
+        return self.config.wanted() if self.config is not None else {}, self.models
 
     # -- loop: acting ----------------------------------------------------------------------------------------
 
@@ -698,9 +705,7 @@ class Agent:
                 await self._wake.wait()
                 continue
             await self._publish(self.models)
-            action = decisions.next_action(
-                config.wanted(), self.models, self.loop.time(), self.settings.timing
-            )
+            action = self._next_action()
             if isinstance(action, Rest):
                 if not await self._profile_next(client):
                     await self._rest(action.until)
@@ -747,8 +752,7 @@ class Agent:
 
     def _is_urgent(self, action: Bring | Heal | GiveUp | Restart | Remove, client: TritonClient) -> bool:
         """Asked from the thread of a download, so it only reads."""
-        wanted = self.config.wanted() if self.config is not None else {}
-        return self._client is not client or decisions.put_off(action, wanted, dict(self.models))
+        return self._client is not client or decisions.put_off(action, self._aim()[0], dict(self.models))
 
     async def _rest(self, until: float | None) -> None:
         try:
@@ -905,6 +909,13 @@ class Agent:
         log("triton went away during an action", level="warning", model=action.name, error=str(gone))
         if triton.running:
             await asyncio.sleep(1.0)
+
+
+def say_fault(loop: asyncio.Task[None]) -> None:
+    """Of one that ended by an error, which is a fault of ours: nobody else would say why a new container
+    starts, or what is missing while this one ends."""
+    if not loop.cancelled() and (error := loop.exception()) is not None:
+        log("a loop of the agent ended", level="error", loop=loop.get_name(), error=repr(error))
 
 
 def check_writable(folder: Path, why: str) -> None:

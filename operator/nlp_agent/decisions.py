@@ -154,6 +154,18 @@ def next_action(
     return Rest(min([*moments, *_retries(known.values(), now)], default=None))
 
 
+def in_a_pod_that_ends(models: Mapping[str, Model]) -> tuple[dict[str, Spec], dict[str, Model]]:
+    """What is wanted while the last requests are answered, of which models: what serves, or served until its
+    Triton ended, is kept and brought back. Nothing else is begun."""
+    kept, wanted = {}, {}
+    for name, model in models.items():
+        spec = model.live or (model.good if returns(model) else None)
+        if spec is not None:
+            wanted[name] = spec
+            kept[name] = replace(model, late=None, late_over=False) if model.late_over else model
+    return wanted, kept
+
+
 def _held_by_change(model: Model) -> bool:
     return model.late is not None and not model.late_over
 

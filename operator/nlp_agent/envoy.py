@@ -34,6 +34,8 @@ class Envoy:
         self._triton = triton
         self._session: aiohttp.ClientSession | None = None
         self.child: Child | None = None
+        self.door_closed = False
+        """Nobody is let in any more: an Envoy that ends now had the last requests with it."""
         self.socket = settings.run / "envoy.sock"
 
     # -- files -----------------------------------------------------------------------------------------------
@@ -150,6 +152,7 @@ class Envoy:
 
     async def close_door(self, patience: float) -> int:
         """Take no new connection, wait for the requests in flight; how many were left at the end."""
+        self.door_closed = True
         await self.admin("POST", "/drain_listeners")
         loop = asyncio.get_running_loop()
         deadline = loop.time() + patience

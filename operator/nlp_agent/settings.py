@@ -89,6 +89,8 @@ class Timing:
     """From SIGTERM to closing the door: the time until the endpoints are gone from every node's proxy."""
     drain_requests: float = 20.0
     """Longest wait for requests in flight after that."""
+    hold: float = 20.0
+    """How long a request waits for its backend or for Triton to come back; a reload takes a second or two."""
     triton_exit: float = 5.0
     """Longest orderly stop of Triton; after a backend was reloaded it always takes all of it (Triton 2.51).
     """
@@ -234,6 +236,7 @@ def read_settings(env: Mapping[str, str] | None = None) -> Settings:
             hang=number("NLP_HANG_SECONDS", default.hang, 2, 3600),
             drain_delay=number("NLP_DRAIN_DELAY_SECONDS", default.drain_delay, 0, 600),
             drain_requests=number("NLP_DRAIN_REQUESTS_SECONDS", default.drain_requests, 0, 3600),
+            hold=number("NLP_HOLD_SECONDS", default.hold, 0, 3600),
             triton_exit=number("NLP_TRITON_EXIT_SECONDS", default.triton_exit, 1, 3600),
             first_retry=number("NLP_FIRST_RETRY_SECONDS", default.first_retry, 0.1, 3600),
             measure=number("NLP_MEASURE_SECONDS", default.measure, 0.1, 3600),

@@ -139,9 +139,9 @@ class RunningAgent:
     def get(self, path: str, port: int | None = None) -> tuple[int, str]:
         return call(f"http://127.0.0.1:{port or self.port}{path}")
 
-    def infer(self, model: str, text: str) -> tuple[int, Any]:
+    def infer(self, model: str, text: str, timeout: float = 30.0) -> tuple[int, Any]:
         body = {"inputs": [{"name": "text", "datatype": "BYTES", "shape": [1, 1], "data": [text]}]}
-        status, answer = call(f"http://127.0.0.1:{self.http}/v2/models/{model}/infer", body)
+        status, answer = call(f"http://127.0.0.1:{self.http}/v2/models/{model}/infer", body, timeout)
         if status != 200:
             return status, answer
         return status, {output["name"]: output["data"] for output in json.loads(answer)["outputs"]}

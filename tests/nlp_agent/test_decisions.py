@@ -113,6 +113,42 @@ def test_next_action(wanted: list[Spec], models: list[Model], expected: Action) 
 
 
 LATE = serving(OLD, late=THREE, late_until=NOW + 10)
+GONE = decisions.triton_ended(serving(OLD))
+
+
+@pytest.mark.parametrize(
+    ("models", "expected"),
+    [
+        pytest.param([serving(OLD)], Rest(None), id="what serves is left alone"),
+        pytest.param([serving(OLD, refusal=make_refusal(NEW, -1))], Rest(None), id="no update is tried"),
+        pytest.param([Model("words")], Rest(None), id="nothing is brought that nobody was promised"),
+        pytest.param([Model("words", refusal=make_refusal(OLD, -1))], Rest(None), id="nor tried again"),
+        pytest.param([serving(OLD, sick="x")], Heal("words", OLD, "x"), id="a sick backend is healed"),
+        pytest.param([GONE], Bring("words", OLD, None), id="a Triton that died is brought back"),
+        pytest.param(
+            [replace(GONE, refusal=make_refusal(OLD, -1))], Rest(None), id="but not what is refused since"
+        ),
+        pytest.param(
+            [Model("other"), GONE], Bring("words", OLD, None), id="also beside what never came to serve"
+        ),
+        pytest.param([LATE], Rest(None), id="a change of instances goes on"),
+        pytest.param([replace(LATE, late_over=True)], Rest(None), id="and is not proven"),
+        pytest.param([replace(LATE, sick="x")], Restart("words", THREE, "x"), id="a heal does not wait"),
+        pytest.param(
+            [replace(LATE, late_over=True, sick="x")], Heal("words", OLD, "x"), id="also when it is over"
+        ),
+    ],
+)
+def test_a_pod_that_ends_keeps_what_serves_and_begins_nothing(models: list[Model], expected: Action) -> None:
+    aim = decisions.in_a_pod_that_ends({model.name: model for model in models})
+    assert next_action(*aim, NOW, TIMING) == expected
+
+
+def test_a_download_of_what_never_served_ends_with_its_pod() -> None:
+    models = {"words": serving(OLD), "other": GONE}
+    wanted, _ = decisions.in_a_pod_that_ends(models)
+    assert decisions.put_off(Bring("words", NEW, OLD), wanted, models)
+    assert not decisions.put_off(Bring("words", OLD, None), wanted, models)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from tritonclient.utils import InferenceServerException
 from nlp_agent.triton import shm_prefix
 from tests.nlp_agent.artifacts import make_artifact, make_example
 from tests.nlp_agent.running import (
+    PATIENCE_SECONDS,
     SOURCES,
     RunningAgent,
     call,
@@ -38,6 +39,8 @@ from tests.nlp_agent.running import (
 )
 
 pytestmark = pytest.mark.triton
+LONG_SECONDS = 300.0
+"""No machine is so slow that a Triton takes longer to come back."""
 
 
 @pytest.fixture
@@ -713,19 +716,50 @@ def test_drain_is_not_ready_first_and_finishes_what_is_under_way() -> None:
 def test_what_waits_for_a_triton_that_died_is_answered_before_the_end() -> None:
     """As in a pod that goes on after it was frozen until it was told to end: the time of its backend's locks
     was over, which ends Triton."""
-    with running_agent(NLP_DRAIN_DELAY_SECONDS="1") as agent, ThreadPoolExecutor(4) as pool:
+    patience = dict.fromkeys(
+        ("NLP_DRAIN_REQUESTS_SECONDS", "NLP_HOLD_SECONDS", "NLP_REQUEST_SECONDS"), f"{LONG_SECONDS}"
+    )
+    with running_agent(NLP_DRAIN_DELAY_SECONDS="1", **patience) as agent, ThreadPoolExecutor(4) as pool:
         agent.want(make_wanted("echo", make_artifact(agent.store)))
         agent.start()
         agent.wait_ready()
-        under_way = [pool.submit(agent.infer, "echo", f"sleep {seconds}") for seconds in (1, 1, 1, 1)]
+        under_way = [pool.submit(agent.infer, "echo", "sleep 1", LONG_SECONDS) for _ in range(4)]
         wait_until("the requests are inside", lambda: pending(agent) >= len(under_way))
         (triton,) = agent.children("tritonserver")
         assert agent.process is not None
         agent.process.send_signal(signal.SIGTERM)
         os.kill(triton, signal.SIGKILL)
         assert [one.result()[0] for one in under_way] == [200] * len(under_way)
-        assert agent.process.wait(30) == 0
+        assert agent.process.wait(LONG_SECONDS) == 0
     wait_until("no process is left", lambda: session_members(agent.pid) == [])
+
+
+def test_an_envoy_that_dies_in_a_pod_that_ends_still_asks_its_clients_to_leave() -> None:
+    with running_agent(NLP_DRAIN_DELAY_SECONDS="600") as agent:
+        agent.want(make_wanted("echo", make_artifact(agent.store)))
+        agent.start()
+        agent.wait_ready()
+        assert agent.process is not None
+        agent.process.send_signal(signal.SIGTERM)
+        wait_until("it ends", lambda: agent.get("/readyz") == (503, "The server is draining.\n"))
+        wait_until("clients are asked to leave", lambda: asked_to_leave(agent))
+        (envoy,) = agent.children("envoy")
+        os.kill(envoy, signal.SIGKILL)
+        wait_until("another one runs", lambda: agent.children("envoy") not in ([], [envoy]))
+        wait_until("clients are asked to leave", lambda: asked_to_leave(agent))
+        assert agent.terminate() == 0, "a second signal ends the waits"
+
+
+def asked_to_leave(agent: RunningAgent) -> bool:
+    """False also where nobody answers."""
+    connection = http.client.HTTPConnection("127.0.0.1", agent.http, timeout=PATIENCE_SECONDS)
+    try:
+        connection.request("GET", "/v2/health/live")
+        return connection.getresponse().headers.get("connection") == "close"
+    except OSError:
+        return False
+    finally:
+        connection.close()
 
 
 def pending(agent: RunningAgent) -> float:
