@@ -42,6 +42,8 @@ from tests.prometheus_server import PrometheusServer, Target, following, prometh
 SLOTS = 4
 STEADY, RUSH, LULL = 12.0, 27.0, 3.0
 """Requests a second: two replicas bear 20, four 40."""
+LEAST = 2
+"""Replicas of the model; what a fault begins with, but where the load is to fall."""
 TARGET_SECONDS = 1.0
 MODEL = "steady"
 FAULT_SECONDS = 60.0
@@ -180,6 +182,13 @@ def bad(one: Asked) -> bool:
     return bool(one.failure) or one.took > TARGET_SECONDS
 
 
+def begins(rate: float, replicas: int, ready: int) -> bool:
+    """Whether a fault may, by the replicas that the model is to have and those that are ready."""
+    if rate == LULL:
+        return replicas > LEAST and ready > LEAST
+    return replicas == ready == LEAST
+
+
 class Stage:
     def __init__(
         self, cluster: Cluster, place: Place, server: PrometheusServer, asked: PrometheusFront
@@ -189,6 +198,11 @@ class Stage:
         self.server = server
         self.front = asked
         self.unscraped: frozenset[str] = frozenset()
+
+    def allow(self, most: int) -> None:
+        target = {"quantile": "0.95", "milliseconds": int(1000 * TARGET_SECONDS)}
+        scaling = {"minReplicas": LEAST, "maxReplicas": most, "latencyTarget": target}
+        self.place.apply(make_sleeper(self.place, MODEL, **scaling))
 
     def pods(self) -> list[Obj]:
         return [
@@ -244,15 +258,21 @@ class Stage:
         well."""
         if rate == LULL:  # so that there is something to take away
             offered.rate = RUSH
-        needed = 2 if rate != LULL else 3
-        until(lambda: self.well(offered, needed), "all is well before a fault", BOUNDED)
+        else:  # what was added in the fault before is not to bear this one
+            self.allow(LEAST)
+        until(
+            lambda: begins(rate, self.replicas(), self.place.ready(MODEL)) and self.well(offered, LEAST),
+            "all is well, with as many replicas as the fault is for",
+            BOUNDED,
+        )
         until(self.known, "the load is known before a fault", BOUNDED)
         seen = Watched(self.replicas(), self.place.ready(MODEL))
+        self.allow(SLOTS)
         begun = time.monotonic()
         offered.rate = rate
         note = begin() or ""
         over = ended = False
-        enough = seen.ready_before if rate != LULL else 2
+        enough = seen.ready_before if rate != LULL else LEAST
         while not over:
             now = time.monotonic() - begun
             seen.look(now, self.place.ready(MODEL), self.replicas())
@@ -464,8 +484,7 @@ def play(cluster: Cluster, wanted: Sequence[str]) -> tuple[list[Row], list[str]]
             following(server, stage.targets),
             measuring_by(cluster, "Prometheus", NLP_OPERATOR_PROMETHEUS_URL=asked.url),
         ):
-            target = {"quantile": "0.95", "milliseconds": int(1000 * TARGET_SECONDS)}
-            place.apply(make_sleeper(place, MODEL, minReplicas=2, maxReplicas=SLOTS, latencyTarget=target))
+            stage.allow(SLOTS)
             place.wait_ready(MODEL)
             with Offered(Load(place, MODEL)) as offered:
                 for name, play_one in faults(stage).items():

@@ -10,9 +10,13 @@ from benchmarks.autoscaling_live import Failure
 from benchmarks.live_faults import (
     CONTROL,
     HEADS,
+    LULL,
     MOST_TOLD,
+    RUSH,
+    STEADY,
     Row,
     Watched,
+    begins,
     broken_in,
     said,
     said_of_failures,
@@ -85,6 +89,23 @@ def test_what_is_written_has_the_reasons() -> None:
     written = asdict(row_of(watched()))
     assert written["reasons"] == {GONE: 2, CUT: 1}
     assert written["failures"][0] == {"at": 3.0, "took": 0.2, "how": CUT}
+
+
+@pytest.mark.parametrize(
+    ("rate", "replicas", "ready", "expected"),
+    [
+        pytest.param(STEADY, 2, 2, True, id="two"),
+        pytest.param(STEADY, 3, 3, False, id="more, which would bear the fault of one"),
+        pytest.param(STEADY, 2, 3, False, id="one has yet to go"),
+        pytest.param(RUSH, 2, 1, False, id="one has yet to come"),
+        pytest.param(LULL, 2, 2, False, id="nothing to take away"),
+        pytest.param(LULL, 4, 3, True, id="something to take away"),
+    ],
+)
+def test_a_fault_begins_with_as_many_replicas_as_it_is_for(
+    rate: float, replicas: int, ready: int, expected: bool
+) -> None:
+    assert begins(rate, replicas, ready) == expected
 
 
 GOOD = row_of(watched(), [])
