@@ -80,7 +80,3 @@ class Measured:
         if believed is None or self.latencies is None:
             return believed
         return replace(believed, told=self.latencies.get(model, {}))
-
-    def quarantined(self, model: Model) -> str:
-        totals = self._totals.get(model)
-        return totals.quarantined if totals is not None else ""

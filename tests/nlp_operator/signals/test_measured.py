@@ -17,16 +17,14 @@ WORDS, NOVELS = Model("demo", "words"), Model("demo", "novels")
 def test_models_are_kept_apart() -> None:
     measured = Measured(5.5)
     measured.put(WORDS, "a", True, Reading(1.0, Counters(waiting=3)))
-    measured.put(NOVELS, "b", False, Reading(1.0, Counters(quarantined="LoadFailed")))
+    measured.put(NOVELS, "b", False, Reading(1.0, Counters()))
     sample = measured.sample(WORDS, 0.1, 1.0)
     assert isinstance(sample, Sample)
     assert (sample.pods_up, sample.waiting) == (1, 3)
     other = measured.sample(NOVELS, 0.1, 1.0)
     assert isinstance(other, Sample)
     assert other.pods_up == 0
-    assert measured.quarantined(NOVELS) == "LoadFailed"
     assert measured.sample(Model("other", "words"), 0.1, 1.0) is None
-    assert measured.quarantined(Model("other", "words")) == ""
 
 
 def test_nothing_grows_when_pods_come_and_go() -> None:

@@ -207,7 +207,7 @@ async def test_the_number_of_queries_is_the_same_for_any_number_of_pods() -> Non
             before = len(server.queries)
             await asking.look()
             counts.append(len(server.queries) - before)
-        assert counts[0] == counts[1] == 18
+        assert counts[0] == counts[1] == 16
 
 
 @pytest.mark.parametrize(

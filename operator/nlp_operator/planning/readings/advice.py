@@ -116,6 +116,8 @@ class Told:
     """The rate that is expected, as far as a reader knows: that of the last minute where no other is told."""
     failing: float = 0.0
     """The share of requests that failed."""
+    queued: float = 0.0
+    """Seconds in Triton's queue: the mean, or where that is too little to be said the least that is."""
     kept: str = ""
     """What keeps it larger than its load asks for."""
     asked: float = 0.0
@@ -257,6 +259,7 @@ def _differs(before: Told, fresh: Told) -> bool:
         for old, new in (
             (before.rate, fresh.rate),
             (before.late, fresh.late),
+            (before.queued, fresh.queued),
             (before.expected, fresh.expected),
             (before.asked, fresh.asked),
         )
@@ -307,6 +310,7 @@ def _measured(known: Known, now: float) -> Told:
         took or 0.0,
         _expected(known, rate) or rate,
         failing,
+        max(believed.queued if believed is not None else 0.0, _least_queued(known)),
         kept.by if kept is not None else "",
         float(known.decision.wish) if kept is not None else 0.0,
         known_at=now,
@@ -319,16 +323,29 @@ def _load(known: Known, rate: float, took: float | None, failing: float) -> str:
     expected = _expected(known, rate)
     load = f"About {_rate(rate)} came in the last minute"
     load += f" and about {_about(expected)} are expected" if expected else ""
-    failed = f"; {_about(100 * failing)} % of them failed" if failing >= TOLD_FAILURES else ""
+    rest = _queued(known)
+    rest += f"; {_about(100 * failing)} % of them failed" if failing >= TOLD_FAILURES else ""
     target = f"{_about(1000 * known.wanted.target_seconds)} ms"
     if took is None:
         late = _late_share(known)
         told = f"; {_about(100 * late)} % of them took longer than {target}" if late is not None else ""
-        return f"{load}{told}{failed}."
+        return f"{load}{told}{rest}."
     share = f"{100 * known.wanted.quantile:g} %"
+    return f"{load}; {share} of them took at most {_about(1000 * took)} ms, where {target} are wanted{rest}."
+
+
+def _queued(known: Known) -> str:
+    """Replicas and instances help against that, and not against what the model itself takes."""
+    queued = known.believed.queued if known.believed is not None else 0.0
     return (
-        f"{load}; {share} of them took at most {_about(1000 * took)} ms, where {target} are wanted{failed}."
+        f"; they waited {_about(1000 * queued)} ms on average in Triton's queue"
+        if queued > _least_queued(known)
+        else ""
     )
+
+
+def _least_queued(known: Known) -> float:
+    return ABOUT * known.wanted.target_seconds
 
 
 def _rate(value: float) -> str:

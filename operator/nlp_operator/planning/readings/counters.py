@@ -10,8 +10,6 @@ from nlp_operator.planning.readings.latency import EMPTY, Histogram
 
 REASONS = ("REJECTED", "CANCELED", "BACKEND", "OTHER")
 """Why requests fail, in Triton's words."""
-RESULTS = ("right", "wrong", "slow", "unreachable", "failed")
-"""Of the agent's recorded questions."""
 NOT_ITS_FAULT = frozenset({"CANCELED"})
 """Failures that say nothing of the model: who asked went away."""
 MOST_OWED = 50.0
@@ -40,18 +38,15 @@ class Counters:
     compute_seconds: float = 0.0
     """Each request counts the execution it was in: one of eight requests counts eight times."""
     queue_seconds: float = 0.0
+    """That the requests that succeeded waited in Triton's queue, together."""
     waiting: float = 0.0
     """Requests in Triton's queue at that moment."""
-    canaries: Mapping[str, float] = field(default_factory=dict)
-    """Recorded questions of the agent, by result."""
     own: float = 0.0
     """Requests of the agent's own that have begun: recorded questions, proofs, profiles. Triton counts them
     when they end, Envoy does not."""
     active: float = 0.0
     """Requests and streams that Envoy has under way at that moment, for whatever model of the pod: over gRPC
     not all can be told apart."""
-    quarantined: str = ""
-    """Why the agent refuses a version of it; empty when it does not."""
 
 
 NOTHING = Counters()
@@ -69,11 +64,6 @@ class Reading:
     owed: float = 0.0
     """Requests that Triton may count from now on without their being new: they have come, or are the agent's
     own."""
-
-
-def own_requests(told: float, canaries: Mapping[str, float]) -> float:
-    """`Counters.own`, of what the agent says: one of an earlier release tells of its questions alone."""
-    return max(told, sum(canaries.values()))
 
 
 def begin(raw: Reading) -> Reading:
@@ -140,10 +130,8 @@ def plus(counters: Counters, came: Counters) -> Counters:
         compute_seconds=counters.compute_seconds + came.compute_seconds,
         queue_seconds=counters.queue_seconds + came.queue_seconds,
         waiting=came.waiting,
-        canaries=_sums(counters.canaries, came.canaries),
         own=counters.own + came.own,
         active=came.active,
-        quarantined=came.quarantined,
     )
 
 
@@ -166,10 +154,8 @@ def since(new: Counters, old: Counters) -> Counters:
         compute_seconds=_rise(new.compute_seconds, old.compute_seconds),
         queue_seconds=_rise(new.queue_seconds, old.queue_seconds),
         waiting=new.waiting,
-        canaries=_rises(new.canaries, old.canaries),
         own=_rise(new.own, old.own),
         active=new.active,
-        quarantined=new.quarantined,
     )
 
 

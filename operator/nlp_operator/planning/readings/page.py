@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
-from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of, own_requests
+from nlp_operator.planning.readings.counters import REASONS, Counters, one_of
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.scaling.signals import GREATEST
 
@@ -38,8 +38,6 @@ class _Model:
         self.numbers: dict[str, float] = {}
         self.buckets: dict[float, float] = {}
         self.failures: dict[str, float] = {}
-        self.canaries: dict[str, float] = {}
-        self.quarantined = ""
         self.serving = False
 
     def add(self, what: str, value: float) -> None:
@@ -59,10 +57,8 @@ class _Model:
             compute_seconds=number("compute_us", 0.0) / 1e6,
             queue_seconds=number("queue_us", 0.0) / 1e6,
             waiting=number("waiting", 0.0),
-            canaries=self.canaries,
-            own=own_requests(number("own", 0.0), self.canaries),
+            own=number("own", 0.0),
             active=active,
-            quarantined=self.quarantined,
         )
 
 
@@ -88,18 +84,8 @@ def _failure(model: _Model, labels: Labels, value: float) -> None:
     model.failures[reason] = model.failures.get(reason, 0.0) + value
 
 
-def _canary(model: _Model, labels: Labels, value: float) -> None:
-    result = one_of(RESULTS, labels["result"])
-    model.canaries[result] = model.canaries.get(result, 0.0) + value
-
-
 def _serving(model: _Model, labels: Labels, value: float) -> None:
     model.serving = value == 1
-
-
-def _quarantined(model: _Model, labels: Labels, value: float) -> None:
-    if value == 1:
-        model.quarantined = labels["reason"]
 
 
 SERIES: Final[Mapping[str, Callable[[_Model, Labels, float], None]]] = {
@@ -115,10 +101,8 @@ SERIES: Final[Mapping[str, Callable[[_Model, Labels, float], None]]] = {
     "nv_inference_compute_output_duration_us": _number("compute_us"),
     "nv_inference_queue_duration_us": _number("queue_us"),
     "nv_inference_pending_request_count": _number("waiting"),
-    "nlp_agent_canary_requests_total": _canary,
     "nlp_agent_own_requests_total": _number("own"),
     "nlp_agent_model_serving": _serving,
-    "nlp_agent_model_quarantined": _quarantined,
 }
 _STARTS = tuple(f"{name}{{" for name in (*SERIES, ENVOY_LIVE, ACTIVE))
 

@@ -17,7 +17,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from nlp_operator.planning.readings.counters import REASONS, RESULTS, Counters, one_of, own_requests
+from nlp_operator.planning.readings.counters import REASONS, Counters, one_of
 from nlp_operator.planning.readings.latency import make_histogram
 from nlp_operator.planning.readings.page import ACTIVE, INFERENCE, OWN_ANSWERS, REFUSED, TIMED_OUT
 from nlp_operator.planning.scaling.signals import GREATEST
@@ -39,8 +39,6 @@ _CODE = "envoy_response_code"
 COUNTERS: Final[Mapping[str, str]] = {
     "scraped": "timestamp(envoy_server_live)",
     "serving": f"max by ({_OURS}) (nlp_agent_model_serving)",
-    "quarantined": f"max by ({_OURS}, reason) (nlp_agent_model_quarantined)",
-    "canaries": f"sum by ({_OURS}, result) (nlp_agent_canary_requests_total)",
     "own": f"sum by ({_OURS}) (nlp_agent_own_requests_total)",
     "active": f'sum by (namespace, pod) ({ACTIVE}{{envoy_cluster_name=~"{"|".join(INFERENCE)}"}})',
     "sent on": f"sum by ({_ENVOY}) (envoy_vhost_route_upstream_rq_total)",
@@ -148,7 +146,6 @@ class Answers:
         if buckets and all(map(math.isinf, buckets)) and any(math.isfinite(float(one)) for one in bounds):
             # Without a finite bound all of its requests would be late.
             raise OtherBounds(f"pod {pod.namespace}/{pod.name} has other bounds of latency than other pods")
-        canaries = self._by("canaries", pod, model, "result", RESULTS)
         unanswered = self._by("unanswered", pod, model, _CODE, OWN_ANSWERS)
         refused = unanswered.get(REFUSED, 0.0)
         return Scraped(
@@ -165,17 +162,8 @@ class Answers:
                 compute_seconds=self._sum("compute", pod, model) / 1e6,
                 queue_seconds=self._sum("queue", pod, model) / 1e6,
                 waiting=self._sum("waiting", pod, model),
-                canaries=canaries,
-                own=own_requests(self._sum("own", pod, model), canaries),
+                own=self._sum("own", pod, model),
                 active=sum(map(_count, self._of("active", pod, ""))),
-                quarantined=next(
-                    (
-                        str(row["metric"]["reason"])
-                        for row in self._of("quarantined", pod, model)
-                        if _count(row)
-                    ),
-                    "",
-                ),
             ),
         )
 

@@ -51,6 +51,8 @@ class Believed:
     """Requests that failed."""
     told: Mapping[float, float] | None = None
     """Seconds by quantile, where somebody else has computed them: his histogram is finer."""
+    queued: float = 0.0
+    """Seconds that a request waited in Triton's queue, on average."""
 
     def quantile(self, share: float) -> float | None:
         if self.told is not None:
@@ -73,6 +75,7 @@ class _Mark:
     latency: Histogram
     rows: float
     requests: float
+    queued: float
 
 
 @dataclass
@@ -91,11 +94,11 @@ class Totals:
     latency: Histogram = EMPTY
     rows: float = 0.0
     """Of the requests that were executed."""
+    queued: float = 0.0
+    """Seconds that they waited in Triton's queue, together."""
     marks: deque[_Mark] = field(default_factory=deque)
     rows_each: float = 1.0
     """Of a request, on average, when there last were some."""
-    quarantined: str = ""
-    """Why an agent refuses a version of it."""
 
     def look(
         self, pods: Mapping[str, Pod], target_seconds: float, now: float, fresh_seconds: float
@@ -121,9 +124,6 @@ class Totals:
             if self.at is None or at > self.at:
                 self._mark(at)
             self.at, self.seen = at, frozenset(fresh)
-            self.quarantined = next(
-                (found for pod in fresh.values() if (found := pod.latest.counters.quarantined)), ""
-            )
         return Sample(
             [dict(self.values)],
             at,
@@ -151,6 +151,7 @@ class Totals:
             self.values[name] += count * share
         self.latency = latency.added(self.latency, latency.scaled(came.latency, share))
         self.rows += came.items * share
+        self.queued += came.queue_seconds * share
 
     def _lost(self, fresh: Mapping[str, Pod]) -> float:
         """The share of the time since the last look that nothing is known of; all of it when no pod of then
@@ -173,6 +174,7 @@ class Totals:
         self.values = dict.fromkeys(FIELDS, 0.0)
         self.latency = EMPTY
         self.rows = 0.0
+        self.queued = 0.0
         self.marks.clear()
 
     def _share(self, uid: str, before: float, latest: float) -> float:
@@ -191,6 +193,7 @@ class Totals:
                 self.latency,
                 self.rows,
                 self.values["items"],
+                self.queued,
             )
         )
         while len(self.marks) > 2 and self.marks[1].at <= at - BELIEVED_SECONDS:
@@ -204,12 +207,13 @@ class Totals:
         if len(self.marks) < 2:
             return None
         old, new = self.marks[0], self.marks[-1]
-        seconds = new.at - old.at
+        seconds, requests = new.at - old.at, new.requests - old.requests
         return Believed(
             seconds,
             (new.offered - old.offered) / seconds,
             latency.difference(new.latency, old.latency),
             new.failed - old.failed,
+            queued=(new.queued - old.queued) / requests if requests > 0 else 0.0,
         )
 
 

@@ -78,9 +78,7 @@ def _latency(one: PodLoad) -> Rows:
 _MAKERS: Mapping[str, Callable[[PodLoad], Rows]] = {
     "scraped": lambda one: [row(one.at, namespace=one.namespace, pod=one.pod, instance="i", job="j")],
     "serving": _of(lambda load: float(load.serving)),
-    "quarantined": _by(lambda load: {load.quarantined: 1} if load.quarantined else {}, "reason"),
-    "canaries": _by(lambda load: {"right": load.right}, "result"),
-    "own": lambda one: [] if one.load.own is None else _of(lambda load: load.own)(one),
+    "own": _of(lambda load: load.own),
     "active": lambda one: [row(one.load.active, namespace=one.namespace, pod=one.pod)],
     "sent on": _sent_on,
     "unanswered": _unanswered,

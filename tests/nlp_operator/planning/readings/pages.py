@@ -26,11 +26,8 @@ class Load:
     compute_us: float = 0
     queue_us: float = 0
     waiting: float = 0
-    right: float = 4
-    own: float | None = 6
-    """`None`: an agent of an earlier release."""
+    own: float = 6
     active: float = 0
-    quarantined: str = ""
     serving: bool = True
 
 
@@ -70,18 +67,13 @@ def make_page(
 
 def _agent(name: str, load: Load) -> list[str]:
     label = f'model="{name}"'
-    lines = [
+    return [
         "# TYPE nlp_agent_model_serving gauge",
         f"nlp_agent_model_serving{{{label}}} {float(load.serving)}",
-        "# TYPE nlp_agent_canary_requests counter",
-        f'nlp_agent_canary_requests_total{{{label},result="right"}} {load.right}',
-        f'nlp_agent_canary_requests_created{{{label},result="right"}} 1.795982469518135e+09',
+        "# TYPE nlp_agent_own_requests counter",
+        f"nlp_agent_own_requests_total{{{label}}} {load.own}",
+        f"nlp_agent_own_requests_created{{{label}}} 1.795982469518135e+09",
     ]
-    if load.own is not None:
-        lines.append(f"nlp_agent_own_requests_total{{{label}}} {load.own}")
-    if load.quarantined:
-        lines.append(f'nlp_agent_model_quarantined{{{label},reason="{load.quarantined}"}} 1.0')
-    return lines
 
 
 def _envoy(name: str, host: str, latencies: Sequence[float], load: Load, bounds: Sequence[str]) -> list[str]:

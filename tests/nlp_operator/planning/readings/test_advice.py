@@ -121,6 +121,20 @@ def test_where_no_quantile_is_known_the_late_share_is_told() -> None:
     )
 
 
+def queued(seconds: float, known: Known) -> Known:
+    assert known.believed is not None
+    return replace(known, believed=replace(known.believed, queued=seconds))
+
+
+def test_a_wait_in_the_queue_that_is_much_of_the_target_is_told() -> None:
+    assert "queue" not in said(queued(0.03, make_known())).reason
+    reason = said(queued(0.112, make_known(milliseconds=300.0))).reason
+    assert "300 ms, where 150 ms are wanted; they waited 110 ms on average in Triton's queue. 3" in reason
+    before = tell(None, queued(0.03, make_known()), 0.0)
+    assert tell(before, queued(0.035, make_known()), 100.0).at == 0, "neither is worth a word"
+    assert "queue" in tell(before, queued(0.09, make_known()), 100.0).advice.reason
+
+
 def with_instances(count: int, known: Known) -> Known:
     given = replace(known.decision.given, instances=Instances("cpu", 1, 1, 4))
     return replace(known, decision=replace(known.decision, given=given, instances=count))

@@ -48,7 +48,7 @@ def test_all_three_sources_are_joined_by_model() -> None:
     assert (counters.succeeded, counters.executions, counters.items) == (5, 3, 6)
     assert counters.compute_seconds == pytest.approx(0.3)
     assert counters.queue_seconds == pytest.approx(0.05)
-    assert (counters.waiting, counters.canaries, counters.quarantined) == (2, {"right": 4}, "")
+    assert counters.waiting == 2
     assert counters.own == 6
 
 
@@ -59,10 +59,6 @@ def test_what_is_under_way_in_the_pod_is_so_for_each_of_its_models_and_polls_are
         "words": 4,
         "third": 4,
     }
-
-
-def test_of_an_agent_that_does_not_count_its_requests_its_questions_are_known() -> None:
-    assert read(make_page({"words": Load(own=None)}))["words"].own == 4
 
 
 def test_a_model_without_requests_is_read_as_zero_because_envoy_is_there() -> None:
@@ -118,20 +114,13 @@ def test_nothing_is_said_of_a_model_that(page: str) -> None:
     assert read(page) == {}
 
 
-def test_a_refused_version_is_told_while_the_old_one_serves() -> None:
-    assert read(make_page({"words": Load(quarantined="WrongAnswers")}))["words"].quarantined == "WrongAnswers"
-
-
 def test_a_pod_that_thinks_up_words_fills_no_memory() -> None:
     page = make_page({"words": BUSY})
     more = "".join(
-        f'nv_inference_request_failure{{model="words",reason="R{n}",version="1"}} 1\n'
-        f'nlp_agent_canary_requests_total{{model="words",result="r{n}"}} 1\n'
-        for n in range(1000)
+        f'nv_inference_request_failure{{model="words",reason="R{n}",version="1"}} 1\n' for n in range(1000)
     )
     counters = read(page + more)["words"]
     assert counters.failures == {"OTHER": 1000, "BACKEND": 2, "CANCELED": 1, "REJECTED": 0}
-    assert counters.canaries == {"right": 4, "failed": 1000}
     with pytest.raises(ValueError, match="buckets"):
         read(make_page({"words": BUSY}, bounds=(*map(str, range(1, 300)), "+Inf")))
 

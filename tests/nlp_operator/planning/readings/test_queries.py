@@ -39,19 +39,12 @@ def test_the_counters_are_those_of_the_page() -> None:
     expected = read(make_page({"words": HTTP_ONLY}))["words"]
     assert scraped.counters.latency == Histogram((0.1, 0.11, math.inf), (2, 4, 4))
     for name in (
-        "offered", "refused", "timed_out", "succeeded", "executions", "items", "waiting", "canaries", "own",
-        "active",
+        "offered", "refused", "timed_out", "succeeded", "executions", "items", "waiting", "own", "active",
     ):  # fmt: skip
         assert getattr(scraped.counters, name) == getattr(expected, name), name
     assert scraped.counters.failures == {"BACKEND": 2, "CANCELED": 1}
     assert scraped.counters.compute_seconds == pytest.approx(expected.compute_seconds)
     assert scraped.counters.queue_seconds == pytest.approx(expected.queue_seconds)
-
-
-def test_of_an_agent_that_does_not_count_its_requests_its_questions_are_known() -> None:
-    scraped = Answers(rows_of(PodLoad(Load(own=None), 1.0))).read(POD, "words", LES)
-    assert scraped is not None
-    assert scraped.counters.own == 4
 
 
 def test_the_number_of_queries_follows_from_nothing_but_the_quantiles() -> None:

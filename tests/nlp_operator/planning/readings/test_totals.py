@@ -392,16 +392,6 @@ def test_a_pod_that_was_made_since_the_last_look_counts_from_its_beginning() -> 
     assert fleet.window(10).offered == 180
 
 
-def test_a_quarantine_is_told_and_forgotten() -> None:
-    fleet = Fleet()
-    fleet.read("a", 0, counted(0, quarantined="WrongAnswers"))  # type: ignore[arg-type]
-    fleet.look(0)
-    assert fleet.totals.quarantined == "WrongAnswers"
-    fleet.read("a", 10, counted(0))
-    fleet.look(10)
-    assert fleet.totals.quarantined == ""
-
-
 def test_executions_without_a_known_time_are_left_out() -> None:
     fleet = Fleet()
     fleet.read("a", 0, counted(0))
@@ -429,6 +419,17 @@ def test_the_last_minute_is_believed() -> None:
     assert (believed.seconds, believed.rate) == (60, 10)
     assert believed.quantile(0.95) == pytest.approx(0.059)
     assert len(fleet.totals.marks) == 7
+
+
+def test_the_wait_in_tritons_queue_is_the_mean_of_the_last_minutes_requests() -> None:
+    fleet = Fleet()
+    for at in range(0, 200, 10):
+        queued = 5.0 * min(at, 100) + 0.5 * max(at - 100, 0)
+        fleet.read("a", at, counted(10 * at, queue_seconds=queued))
+        fleet.look(at)
+    believed = fleet.totals.believed()
+    assert believed is not None
+    assert believed.queued == pytest.approx(0.05), "of ten requests a second, half a second each second"
 
 
 def test_nothing_is_believed_after_one_look() -> None:
