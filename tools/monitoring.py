@@ -68,6 +68,7 @@ def lines(title: str, unit: str, *queries: tuple[str, str], says: str = "", widt
     return Panel(title, tuple(Query(*one) for one in queries), unit, says=says, width=width)
 
 
+OF_NAMESPACE = 'namespace=~"$namespace"'
 OF_MODEL = 'namespace=~"$namespace",model=~"$model"'
 AT_ENVOY = 'namespace=~"$namespace",envoy_route=~"$model"'
 OF_POOL = 'pool=~"$pool"'
@@ -78,6 +79,13 @@ LEADER = "and on (instance) nlp_operator_leader"
 def mean(total: str, count: str, selector: str) -> str:
     """Of what happened lately; nothing where nothing did."""
     return f"sum(rate({total}{{{selector}}}{RATE})) / (sum(rate({count}{{{selector}}}{RATE})) > 0)"
+
+
+def came(selector: str) -> str:
+    """Requests a second by series: those that Envoy sent on, and those it refused, as the operator counts
+    them. Only the first have no code. In a pod that is full no more are sent on than it can take."""
+    names = "envoy_vhost_route_upstream_rq_total|envoy_vhost_route_upstream_rq"
+    return f'rate({{__name__=~"{names}",envoy_response_code=~"|503",{selector}}}{RATE})'
 
 
 def latency(quantile: float, selector: str) -> str:
@@ -112,7 +120,7 @@ FLEET = Dashboard(
         number("Replicas ready", 'sum(nlp_operator_model_replicas_ready{namespace=~"$namespace"})'),
         number(
             "Requests/s",
-            f'sum(rate(envoy_vhost_route_upstream_rq_total{{namespace=~"$namespace"}}{RATE}))',
+            f"sum({came(OF_NAMESPACE)})",
             "reqps",
         ),
         number(
@@ -124,8 +132,7 @@ FLEET = Dashboard(
             "Requests/s by model, the ten busiest",
             "reqps",
             (
-                "topk(10, sum by (namespace, envoy_route) (rate("
-                f'envoy_vhost_route_upstream_rq_total{{namespace=~"$namespace"}}{RATE})))',
+                f"topk(10, sum by (namespace, envoy_route) ({came(OF_NAMESPACE)}))",
                 "{{namespace}}/{{envoy_route}}",
             ),
         ),
@@ -209,7 +216,7 @@ MODEL = Dashboard(
         number("Ready", f"min(nlp_operator_model_ready{{{OF_MODEL}}})", "bool_yes_no"),
         number("Replicas ready", f"sum(nlp_operator_model_replicas_ready{{{OF_MODEL}}})"),
         number("Replicas wanted", f"sum(nlp_operator_model_replicas_wanted{{{OF_MODEL}}})"),
-        number("Requests/s", f"sum(rate(envoy_vhost_route_upstream_rq_total{{{AT_ENVOY}}}{RATE}))", "reqps"),
+        number("Requests/s", f"sum({came(AT_ENVOY)})", "reqps"),
         number("Latency, 95 %", latency(0.95, AT_ENVOY), "s"),
         number("Late", f"max(nlp_operator_model_late_ratio{{{OF_MODEL}}})", "percentunit"),
         lines(
@@ -223,7 +230,7 @@ MODEL = Dashboard(
         lines(
             "Requests/s that came, and answers",
             "reqps",
-            (f"sum(rate(envoy_vhost_route_upstream_rq_total{{{AT_ENVOY}}}{RATE}))", "came"),
+            (f"sum({came(AT_ENVOY)})", "came"),
             (
                 "sum by (envoy_response_code_class) (rate("
                 f"envoy_vhost_route_upstream_rq_xx{{{AT_ENVOY}}}{RATE}))",
@@ -328,8 +335,7 @@ POOL = Dashboard(
             "Requests/s by model",
             "reqps",
             (
-                "sum by (namespace, envoy_route) (rate("
-                f"envoy_vhost_route_upstream_rq_total{{{OF_POOL}}}{RATE}))",
+                f"sum by (namespace, envoy_route) ({came(OF_POOL)})",
                 "{{namespace}}/{{envoy_route}}",
             ),
         ),

@@ -20,7 +20,7 @@ ALERTS = FOLDER / "alerts.yaml"
 VARIABLES = {"$namespace": ".*", "$model": ".*", "$pool": ".*"}
 """What Grafana puts in for "All"."""
 NAME = re.compile(r"\b(?:nlp_operator|nlp_activator|nlp_agent|nv|envoy|process)_\w+\b")
-LABELS = {"envoy_route", "envoy_response_code_class"}
+LABELS = {"envoy_route", "envoy_response_code", "envoy_response_code_class"}
 
 
 @dataclass(frozen=True)
