@@ -14,6 +14,7 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
+from socketserver import ThreadingMixIn, UnixStreamServer
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ from nlp_agent.envoy_config import (
     make_grpc_routes,
     make_http_routes,
 )
-from nlp_agent.settings import Limits, Ports, Traces
+from nlp_agent.hold import AGAIN
+from nlp_agent.settings import HOLD_HTTP_SOCKET, Limits, Ports, Traces
 from nlp_agent.triton import TritonPorts
 from tests.nlp_agent.running import wait_until
 
@@ -248,6 +250,48 @@ class Silent(Answering):
         self.over.wait(300)
 
 
+class Resetting(Answering):
+    """As a backend that ends its Triton."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.close_connection = True
+
+
+class Again(Answering):
+    """As the agent where requests wait (`hold.py`)."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(AGAIN)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def address_string(self) -> str:
+        return "a socket"
+
+
+class HoldServer(ThreadingMixIn, UnixStreamServer):
+    daemon_threads = True
+
+
+@contextlib.contextmanager
+def holding(folder: Path) -> Iterator[None]:
+    server = HoldServer(str(folder / HOLD_HTTP_SOCKET), Again)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def without_triton(bootstrap: dict[str, Any]) -> None:
+    """Nobody listens where Envoy looks for it."""
+    text = json.dumps(bootstrap["static_resources"]["clusters"])
+    bootstrap["static_resources"]["clusters"] = json.loads(re.sub(r'("port_value": )\d+', r"\g<1>2", text))
+
+
 class Upstream(ThreadingHTTPServer):
     """Accepts all that Envoy opens at once: a connection that the kernel puts off counts as no request."""
 
@@ -383,3 +427,26 @@ def test_envoys_count_of_requests_lacks_those_that_it_refuses_for_want_of_room(t
         Silent.over.set()
     assert set(answers) == {503, 504}
     assert found == {"503": answers[503], "504": answers[504], "sent on": answers[504]}
+
+
+@pytest.mark.triton
+@pytest.mark.parametrize(
+    ("change", "tries"),
+    [
+        pytest.param(lambda bootstrap: None, 3, id="Triton ends each of its tries"),
+        pytest.param(without_triton, 1, id="Triton takes no connection: only the wait is sent on"),
+    ],
+)
+def test_a_request_that_is_tried_again_counts_for_each_try_that_was_sent_on_and_as_refused(
+    change: Callable[[dict[str, Any]], None], tries: int, tmp_path: Path
+) -> None:
+    """So `offered` is 2 to 4 for one request. Its retries are by route too, and also those that nothing was
+    sent on for: less these it would fall below zero."""
+    with holding(tmp_path), running_envoy(tmp_path, Resetting, change=change) as (door, admin):
+        wait_until("Envoy answers", lambda: post(door, 5) == 503)
+        assert [post(door, 5) for _ in range(9)] == [503] * 9
+        assert by_route(admin) == {"503": 10, "sent on": 10 * tries}
+        again = re.findall(
+            r"^envoy_vhost_route_upstream_rq_retry\{[^}]*\} (\d+)", page_of(admin, "upstream_rq_retry"), re.M
+        )
+        assert sum(map(int, again)) == 20
