@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
+from nlpctl.errors import NotPossible
+
 _BOUND = (
     "import ctypes, runpy, signal, sys\n"
     "ctypes.CDLL(None).prctl(1, signal.SIGTERM)\n"  # PR_SET_PDEATHSIG
@@ -58,13 +60,20 @@ GONE_SECONDS = 30.0
 
 def end_session(process: subprocess.Popen[Any]) -> None:
     """Kill a process we started with everything in its session, and wait until none of it runs: what is
-    killed may have been about to start more."""
+    killed may have been about to start more. Raises NotPossible when the kernel keeps some."""
     latest = time.monotonic() + GONE_SECONDS
     while (running := running_in_session(process.pid)) and time.monotonic() < latest:
         for pid in running:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
+    if running:
+        pids = ", ".join(map(str, sorted(running)))
+        raise NotPossible(
+            f"What was started could not be ended: {GONE_SECONDS:g} s after they were killed these processes "
+            f"still run: {pids}. The kernel waits for something in their name, often a device or a file "
+            f"system (ps -o pid,stat,wchan -p {pids.replace(', ', ',')})."
+        )
     process.wait()
 
 
