@@ -18,7 +18,7 @@ from nlp_operator.api.spec import ModelSpec, parse_model, parse_pool
 from nlp_operator.errors import SpecInvalid
 from nlp_operator.planning.measured import believed
 from nlp_operator.planning.outgrown import known_of
-from nlp_operator.planning.packing.bounds import Refusal, waited_in_vain
+from nlp_operator.planning.packing.bounds import Refusal, gave_no_node
 from nlp_operator.planning.packing.explain import HAS_ROOM, Explainer, Explanation, goes_on
 from nlp_operator.planning.packing.ledger import dedicated_name
 from nlp_operator.planning.packing.problem import Plan, Server
@@ -162,8 +162,8 @@ def _runs_here(told: Explanation, refusal: Refusal | None, *, stays: bool) -> st
 
 def _in_vain(made: Decision, told: Explanation, name: str) -> str:
     """Of a pool where it is, and where a pod of it waited in vain."""
-    found = waited_in_vain(made.problem, made.problem.model[told.model], made.problem.pool[name])
-    return "" if found is None else f" {found.message.replace(f'Pool {name}: it', 'The pool', 1)}"
+    back_off = made.problem.model[told.model].undelivered.get(name)
+    return "" if back_off is None else f" The pool {gave_no_node(back_off, made.problem.pool[name])}."
 
 
 def speeds(model: Obj, config_maps: Sequence[Obj], pools: Sequence[Obj]) -> tuple[str, ...]:

@@ -171,8 +171,8 @@ def test_the_decision_is_told_in_words_with_a_cheaper_place() -> None:
         pytest.param(
             True,
             0,
-            "it has room now; but no device of it is present and free, and nothing is moved to where it "
-            "would wait for more.",
+            "it has room now; nothing is moved to where it would wait for devices, and no device of it is "
+            "present and free.",
             id="no device there",
         ),
         pytest.param(

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from nlp_operator.planning.back_offs import BackOff
 from nlp_operator.planning.packing.problem import Model, Pool, Problem
 
 
@@ -184,14 +185,24 @@ def waited_in_vain(problem: Problem, model: Model, pool: Pool) -> Refusal | None
     back_off = model.undelivered.get(pool.name)
     if back_off is None:
         return None
-    again = f"{back_off.until:%H:%M:%S} UTC"
     return Refusal(
         pool.name,
         "NotDelivered",
-        f"Pool {pool.name}: it gave a pod of the model no node within {within(pool)}, and is asked for "
-        f"nothing more of it until {again}.",
-        f"it had a node when it is asked again, from {again} on",
+        f"Pool {pool.name}: it {gave_no_node(back_off, pool)}.",
+        f"it had a node when it is asked again, from {_moment(back_off)} on",
     )
+
+
+def gave_no_node(back_off: BackOff, pool: Pool) -> str:
+    """What the pool did to a model that is backed off from it, without its name."""
+    return (
+        f"gave a pod of the model no node within {within(pool)}, and is asked for nothing more of it until "
+        f"{_moment(back_off)}"
+    )
+
+
+def _moment(back_off: BackOff) -> str:
+    return f"{back_off.until:%H:%M:%S} UTC"
 
 
 def within(pool: Pool) -> str:

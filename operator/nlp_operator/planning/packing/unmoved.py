@@ -75,7 +75,7 @@ class Unmoved:
         free = (self.moment.free or {}).get(pool.name)
         if free is not None and self._would_go_to(pool):
             return (
-                f"but {_only(free)} present and free, and nothing is moved to where it would wait for more",
+                f"nothing is moved to where it would wait for devices, and {_only(free)} present and free",
                 "more of its devices were present and free",
             )
         return (

@@ -311,7 +311,7 @@ def test_a_cheaper_pool_with_room_is_taken_at_the_next_look_if_that_pays() -> No
             [T4, L4],
             [make_model()],
             Moment(free={"t4": 0, "l4": 9}),
-            "but no device of it is present and free, and nothing is moved to where it would wait for more.",
+            "nothing is moved to where it would wait for devices, and no device of it is present and free.",
             id="no device is there",
         ),
         pytest.param(
