@@ -230,7 +230,7 @@ def _tell(before: Told | None, known: Known, now: float) -> Told:
     before = before or Told(UNTOLD, -LEAST_SECONDS + now, known_at=now)
     signal = known.decision.signal
     if isinstance(signal, Unknown):
-        if now - before.known_at < BLIND_SECONDS:
+        if now - before.known_at < BLIND_SECONDS and not _rises(known):
             return before
         fresh = _unknown(known, signal, before, now)
     else:
@@ -280,10 +280,18 @@ def _unknown(known: Known, signal: Unknown, before: Told, now: float) -> Told:
     total = known.replicas
     holds = _holds(known) if total is None else f"{_replicas(total)} {'stays' if total == 1 else 'stay'}."
     reason = f"Nothing is known of the load, so nothing is {what}. {holds}"
+    if total is not None and _rises(known):
+        reason = f"Nothing is known of the load, but {known.decision.second}: {_replicas(total)} are wanted."
     condition = Condition(SIGNALS_AVAILABLE, "False", signal.reason, message)
     kind = f"{signal.reason}: {_NUMBERS.sub('#', message)}"
     advice = Advice(total, reason, condition, instances=known.instances)
     return Told(advice, now, kind, known_at=before.known_at)
+
+
+def _rises(known: Known) -> bool:
+    """Something else than its load asks for more, and it gets some."""
+    there = sum(known.decision.given.current.values())
+    return known.role == "Acts" and known.decision.second != "" and known.decision.total > there
 
 
 def _measured(known: Known, now: float) -> Told:

@@ -131,6 +131,8 @@ class ModelMemory:
     capacity: CapacityEstimate
     demand: DemandState
     counted: Counted | None = None
+    waited_at: float = -math.inf
+    """When the newest sample was taken of which it is known how many requests waited."""
     leaving: str = ""
     """The pool of a replica that goes once its successors in another pool serve."""
     leaving_since: float = -math.inf
@@ -188,6 +190,8 @@ class Decision:
     """In each replica."""
     counted: int = 1
     """Of these, as many as are at work or soon will be."""
+    second: str = ""
+    """What else tells, while its load is not known, that it lacks replicas; a clause."""
     futile: str = ""
     """Why requests are late whatever the number of replicas; empty: more may help, or none is."""
 
@@ -229,6 +233,7 @@ class Decision:
             "asked": _plain(self.request),
             "allocator": [asdict(move) for move in self.moves],
             "futile": self.futile,
+            "second": self.second,
             "refused": dict(self.refusals),
             "scarcity": dict(self.scarcity),
         }
@@ -253,6 +258,7 @@ class _Judged:
     instances: int
     counted: int
     futile: str
+    second: str = ""
 
 
 def decide(
@@ -454,13 +460,15 @@ def _memory_of(memory: Memory, given: ModelInput, now: float, settings: Settings
 def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) -> _Judged:
     kept = _memory_of(memory, given, now, settings)
     signal = _look(kept, given, now, settings)
+    waiting = _waiting(kept, given, signal, now, settings)
     if isinstance(signal, Window):
         _learn(kept, given, signal, settings)
     curve, wanted_seconds = kept.capacity.curve, given.target_seconds
     given = replace(given, target_seconds=_counted_for(kept, given))
     current = sum(given.current.values())
     had = given.instances.at_a_time(given.instances.working)
-    forecast = _forecast(kept, given, curve, signal, now, had)
+    backlog = _backlog(given, curve, waiting, had)
+    forecast = _forecast(kept, signal, backlog, now)
     bears = given.ready * had * curve.throughput(given.target_seconds)
     load = _load_share(signal, given.ready, bears)
     if now - kept.leaving_since > 3.0 * given.cold_start_seconds + 60.0:
@@ -481,10 +489,13 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
             bool(kept.leaving),
             _keeps(kept, given, curve, forecast, had, settings),
             given.quantile,
+            backlog > 0,
         ),
         now,
         settings.guard,
     )
+    lost = kept.guard.lost if isinstance(signal, Unknown) else 0
+    second = _second(signal, waiting if backlog > 0 else 0.0, lost)
     known = guard.is_known(kept.guard, now, settings.guard)
     count = _instances(kept, given, curve, forecast, signal, now, settings, known=known)
     counted = instances.counted(kept.instances, given.instances, count, now)
@@ -499,10 +510,11 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         late_share = kept.lately.share
         return _Judged(given, signal, curve, None, bounds, request, -1, late_share, count, counted, futile)
     most = _most(given, curve, forecast, current, at_a_time)
-    soon = _costs(curve, forecast.rates, given.target_seconds, most, weight, at_a_time)
+    soon = _without(lost, _costs(curve, forecast.rates, given.target_seconds, most, weight, at_a_time))
     # A replica that is given away is missed at once: by the load of this moment, and by that of the next
     # minutes.
     present = _costs(curve, (forecast.recent,), given.target_seconds, most, weight, at_a_time)
+    present = _without(lost, present)
     late = [max(a, b) for a, b in zip(present, soon, strict=True)]
     worthy = _worthy(late, given, settings, kept.leaving)
     settled = given.starting == 0 and given.pending == 0 and given.ready >= current
@@ -526,7 +538,42 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
     )
     wish = _wish(soon, given, settings)
     late_share = kept.lately.share
-    return _Judged(given, signal, curve, forecast, bounds, request, wish, late_share, count, counted, futile)
+    return _Judged(
+        given, signal, curve, forecast, bounds, request, wish, late_share, count, counted, futile, second
+    )
+
+
+def _waiting(
+    kept: ModelMemory, given: ModelInput, signal: Window | Unknown, now: float, settings: Settings
+) -> float:
+    """Requests in its pods at this moment; of an old sample nobody knows any more."""
+    if isinstance(signal, Window):
+        kept.waited_at = signal.end
+        return signal.waiting
+    found = signals.waiting_in(given.sample, now, kept.waited_at, settings.oldest_sample_seconds)
+    if found is None or given.sample is None or kept.guard.seen == -math.inf:
+        return 0.0  # as for all else, nothing is begun before its load was known once
+    kept.waited_at = signals.number(given.sample.at) or now
+    return found
+
+
+def _backlog(given: ModelInput, curve: ServiceCurve, waiting: float, at_a_time: int) -> float:
+    """The few that wait for the batch in execution, and those in it, are none."""
+    return waiting - 2.0 * max(given.ready, 1) * at_a_time * curve.usable_batch(given.target_seconds)
+
+
+def _second(signal: Window | Unknown, waiting: float, lost: int) -> str:
+    if isinstance(signal, Window):
+        return ""
+    said = [f"{waiting:,.0f} requests wait in its pods"] if waiting > 0 else []
+    said += ["1 replica is not ready any more"] if lost == 1 else []
+    said += [f"{lost} replicas are not ready any more"] if lost > 1 else []
+    return " and ".join(said)
+
+
+def _without(lost: int, costs: list[float]) -> list[float]:
+    """What so many replicas cost of which some do nothing."""
+    return costs[:1] * lost + costs
 
 
 def _instances(
@@ -651,20 +698,11 @@ def _futile(
     return bounds.useless
 
 
-def _forecast(
-    kept: ModelMemory,
-    given: ModelInput,
-    curve: ServiceCurve,
-    signal: Window | Unknown,
-    now: float,
-    at_a_time: int,
-) -> Forecast | None:
+def _forecast(kept: ModelMemory, signal: Window | Unknown, backlog: float, now: float) -> Forecast | None:
     last = kept.demand.last_seen
     if isinstance(signal, Unknown):
-        return demand.forecast(kept.demand, now, 0.0, max(now - last, 0.0))
-    # The few that wait for the batch in execution, and those in it, are no backlog.
-    usual = 2.0 * max(given.ready, 1) * at_a_time * curve.usable_batch(given.target_seconds)
-    return demand.forecast(kept.demand, last, signal.waiting - usual)
+        return demand.forecast(kept.demand, now, backlog, max(now - last, 0.0))
+    return demand.forecast(kept.demand, last, backlog)
 
 
 def _load_share(signal: Window | Unknown, ready: int, bears: float) -> float:
@@ -756,7 +794,8 @@ def _decision(
         {offer.pool: scarcity.get(offer.pool, 0.0) for offer in one.given.offers},
         one.instances,
         one.counted,
-        one.futile,
+        second=one.second,
+        futile=one.futile,
     )
 
 
@@ -769,7 +808,8 @@ def _reason(one: _Judged, total: int, moves: tuple[Move, ...], refused: Mapping[
             why = f"there is no room in {', '.join(sorted(refused) or shed)}"
         return f"{total} of the {had} replicas that ran: {why}."
     if isinstance(one.signal, Unknown):
-        return f"{total} replicas stay: {one.signal.message}"
+        why = f" But {one.second}." if one.second else ""
+        return f"{total} replicas{'' if total > had else ' stay'}: {one.signal.message}{why}"
     if one.forecast is None:
         return f"{total} replicas stay: nothing is known of the load yet."
     load = f"{one.forecast.expected:.3g} requests/s are expected, {one.forecast.recent:.3g} were seen"

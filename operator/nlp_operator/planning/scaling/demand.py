@@ -165,7 +165,7 @@ class Forecast:
     recent: float
     """Measured over the last window."""
     note: str
-    """What the forecast rests on: `first`, `trend` or `jump`."""
+    """What the forecast rests on: `first`, `trend`, `jump` or `queue` (what waits alone)."""
 
 
 @dataclass
@@ -250,7 +250,7 @@ def observe(state: DemandState, start: float, end: float, count: float) -> None:
 def forecast(
     state: DemandState, now: float, backlog: float = 0.0, blind_seconds: float = 0.0
 ) -> Forecast | None:
-    """What will be offered a horizon from now; `None` when nothing was observed yet. Changes nothing.
+    """What will be offered a horizon from now; `None` when nothing was observed, nor waits. Changes nothing.
 
     `backlog`: requests that wait now beyond what normally does; they must be served, too. `blind_seconds`:
     how long nothing has been observed; the spread grows with it.
@@ -262,6 +262,8 @@ def forecast(
     inputs = _inputs(state, seen)
     if inputs is None:
         mean = _first_mean(state, seen)
+        if mean is None and extra > 0:
+            return Forecast((extra,), extra, extra, "queue")
         if mean is None:
             return None
         return Forecast(

@@ -34,6 +34,11 @@ class GuardSettings:
     """A model grows by at most so many replicas, or this share of them, whichever is more, at once."""
     blind_seconds: float = 600.0
     """After so long without signals the model goes to the most it had in the last hour, if that is more."""
+    blind_rises: int = 2
+    """Without signals, requests that wait and replicas that are ready no more make a model larger so often,
+    and not again before signals are back: then it is known whether that helped."""
+    lost_seconds: float = 60.0
+    """A replica that was ready and is not for so long is lost: one that is evicted is replaced by then."""
     trusted_seconds: float = 60.0
     """For so long after the last observation of the load a forecast may still make a model larger."""
     useless_share: float = 0.5
@@ -82,6 +87,13 @@ class GuardState:
     """When the first of the requests failed that fail now, or did lately."""
     failed_at: float = -math.inf
     """When one failed last."""
+    whole_with: int = 0
+    """Replicas that were all ready, as of the last time."""
+    lost_since: float = math.inf
+    lost: int = 0
+    """Of those, how many are not ready any more, for long enough."""
+    blind_rises: int = 0
+    """How often it grew since signals were last valid, beyond what the last of them asked for."""
     recent_most: int = 0
     recent_until: float = -math.inf
 
@@ -109,6 +121,8 @@ class Seen:
     """By its load and its speed, its ready replicas are in time."""
     quantile: float = 0.95
     """Of the latency target."""
+    waits: bool = False
+    """More requests wait in its pods than are served in a moment."""
 
 
 @dataclass(frozen=True)
@@ -192,7 +206,10 @@ def _remember(state: GuardState, seen: Seen, now: float, current: int, settings:
         if state.grew_last not in (None, grew):
             state.turns, state.turned = turns(state, now, settings) + 1.0, now
         state.grew_last = grew
+    blind = isinstance(seen.signal, Unknown) and seen.blind_seconds > settings.trusted_seconds
+    state.blind_rises = state.blind_rises + (0 <= state.before < current) if blind else 0
     state.before = current
+    _note_lost(state, seen, now, current, settings)
     if isinstance(seen.signal, Window):
         state.seen = now
         if seen.signal.complete:
@@ -201,6 +218,17 @@ def _remember(state: GuardState, seen: Seen, now: float, current: int, settings:
             state.whole = now
         if now > state.recent_until or current >= state.recent_most:
             state.recent_most, state.recent_until = current, now + 3600.0
+
+
+def _note_lost(state: GuardState, seen: Seen, now: float, current: int, settings: GuardSettings) -> None:
+    if seen.ready >= current:
+        state.whole_with = current
+    state.whole_with = min(state.whole_with, current)
+    lost = max(state.whole_with - seen.ready - seen.pending, 0)
+    # Where none is left it is the model that is broken, and more of it would be, too.
+    counts = lost > 0 and seen.ready > 0 and not seen.rolling_out
+    state.lost_since = min(state.lost_since, now) if counts else math.inf
+    state.lost = lost if now - state.lost_since >= settings.lost_seconds else 0
 
 
 def _keeps(state: GuardState, seen: Seen, now: float, settings: GuardSettings, current: int) -> list[Clip]:
@@ -254,7 +282,11 @@ def _caps(state: GuardState, seen: Seen, settings: GuardSettings, current: int) 
     """Why the model may not grow, or not by so much."""
     clips = []
     if isinstance(seen.signal, Unknown) and seen.blind_seconds > settings.trusted_seconds:
-        return [Clip("unknown", "highest", max(current, state.recent_most), seen.signal.message)]
+        # What else tells that it lacks some may make it larger, a few times.
+        if not (seen.waits or state.lost) or state.blind_rises >= settings.blind_rises:
+            return [Clip("unknown", "highest", max(current, state.recent_most), seen.signal.message)]
+        if seen.starting > state.lost:
+            clips.append(Clip("starting", "highest", current, "What was added last does not serve yet."))
     if seen.pending > 0:
         wait = "waits" if seen.pending == 1 else "wait"
         why = f"{seen.pending} of its pods still {wait} for a device, or for leave to be made (a quota)."

@@ -147,6 +147,17 @@ def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -
     return Counted(min(at, now), tuple(values), int(up), waiting, begun, active)
 
 
+def waiting_in(sample: Sample | None, now: float, newer_than: float, oldest_seconds: float) -> float | None:
+    """Requests that waited in the pods that were seen, though the rest of the sample may tell nothing: this
+    needs no sample before it, and of few pods it is a part. `None`: not known, or since `newer_than`."""
+    if sample is None:
+        return None
+    at, waiting = number(sample.at), number(sample.waiting)
+    if at is None or not max(newer_than, now - oldest_seconds) < at <= now + FUTURE_SECONDS:
+        return None
+    return waiting if _counts(waiting) else None
+
+
 def between(before: Counted | None, after: Counted, ready: int) -> Window | Unknown:
     """What happened from one sample to the next. A counter that fell belongs to pods that started anew; one
     that began anew may be greater than before, and says nothing of the time between."""

@@ -393,6 +393,19 @@ def test_what_is_unknown_keeps_its_replicas_and_says_so() -> None:
     assert blind.advice.reason == ("Nothing is known of the load, so nothing is decided. 3 replicas stay.")
 
 
+def test_what_is_added_though_the_load_is_unknown_is_told_at_once_with_its_cause() -> None:
+    told = tell(None, make_known(role="Acts"), 0.0)
+    known = make_known(role="Acts", total=5, signal=NO_DATA)
+    second = replace(known, decision=replace(known.decision, second="80 requests wait in its pods"))
+    blind = tell(told, second, 10.0)
+    assert (blind.advice.replicas, blind.advice.desired) == (5, 5)
+    assert blind.advice.reason == (
+        "Nothing is known of the load, but 80 requests wait in its pods: 5 replicas are wanted."
+    )
+    advised = tell(None, replace(second, role="Advises"), 61.0)
+    assert "wait" not in advised.advice.reason
+
+
 SLOW = "A request takes 1,200 ms by itself, where 500 are wanted."
 PENDING = Clip(
     "pending", "highest", 3, "2 of its pods still wait for a device, or for leave to be made (a quota)."

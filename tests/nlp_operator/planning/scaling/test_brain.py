@@ -452,6 +452,7 @@ def test_a_decision_explains_itself_as_plain_data() -> None:
         "refused",
         "futile",
         "scarcity",
+        "second",
     }
 
 
