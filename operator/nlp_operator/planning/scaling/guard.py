@@ -298,7 +298,8 @@ def _caps(state: GuardState, seen: Seen, settings: GuardSettings, current: int) 
 
 def _useless(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -> str:
     """Why more replicas do not help, or nothing. Updates the state."""
-    if isinstance(seen.signal, Unknown):
+    if isinstance(seen.signal, Unknown) or seen.rolling_out:
+        # Of two versions at once, one of which has just begun, it is not known who is late and why.
         state.useless_since = state.calm_since = math.inf
         return ""
     late = seen.signal.late / seen.signal.answered if seen.signal.answered >= FEWEST_ANSWERS else 0.0

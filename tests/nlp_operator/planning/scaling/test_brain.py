@@ -99,6 +99,38 @@ def test_the_replicas_bear_the_load_with_some_to_spare() -> None:
     assert decision.total == decision.wish
 
 
+def roll_out(new_seconds: float) -> tuple[list[int], list[int]]:
+    """Replicas in a rollout of three minutes to a version of another speed, to which the requests move
+    evenly, and in the ten minutes after. Twenty requests a second, as many as before, of both together."""
+    memory, busy, current = Memory(), 0.0, 3
+    during: list[int] = []
+    after: list[int] = []
+    for now in range(0, 1390, 10):
+        moved = min(max((now - 600) / 180, 0.0), 1.0)
+        busy += 200.0 * (SERVICE_SECONDS + moved * (new_seconds - SERVICE_SECONDS))
+        given_ = make_input(make_sample(now, 20.0, busySeconds=busy), current, rolling_out=600 < now <= 780)
+        (decision,) = decide(memory, [given_], DEVICES, now, SETTINGS)
+        current = decision.total
+        if now >= 600:
+            assert decision.forecast is not None
+            assert decision.forecast.recent == pytest.approx(20.0), "the load is that of all pods"
+            (during if now <= 780 else after).append(current)
+    return during, after
+
+
+def test_a_slower_version_gets_its_replicas_while_it_comes() -> None:
+    during, after = roll_out(3 * SERVICE_SECONDS)  # two erlang become six
+    assert during == sorted(during)
+    assert during[-1] >= 6
+    assert min(after) >= 7
+
+
+def test_a_faster_version_gives_none_back_before_it_is_all_there() -> None:
+    during, after = roll_out(SERVICE_SECONDS / 3)
+    assert min(during) == during[0]
+    assert after[-1] < during[-1]
+
+
 def shrinks_after(
     blind_seconds: float, seen: int, instances: Instances | None = None, lowest: int = 1
 ) -> tuple[float, float]:

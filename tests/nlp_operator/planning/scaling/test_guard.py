@@ -195,6 +195,8 @@ def test_that_more_do_not_help_is_told_also_where_no_more_are_allowed() -> None:
         pytest.param(30, {"load_share": math.nan}, id="the load is unknown"),
         pytest.param(30, {"starting": 1}, id="more are starting"),
         pytest.param(30, {"pending": 1}, id="more wait for a device"),
+        pytest.param(30, {"rolling_out": True}, id="a new version has just begun"),
+        pytest.param(90, {"rolling_out": True}, id="most are late of a version that has just begun"),
     ],
 )
 def test_more_may_help_when(late: float, changes: dict[str, object]) -> None:
