@@ -36,7 +36,16 @@ from nlp_operator.planning.homes import decided_for, fits_in, homes_of, seat_of,
 from nlp_operator.planning.plan import EventWanted
 from nlp_operator.planning.pods import is_of_server, waits_for_node
 from nlp_operator.planning.profiles import owner_of as profiles_of
-from nlp_operator.planning.readings.advice import NOT_SERVING, UNTOLD, Known, Role, Told, busy_told, tell
+from nlp_operator.planning.readings.advice import (
+    BLIND_SECONDS,
+    NOT_SERVING,
+    UNTOLD,
+    Known,
+    Role,
+    Told,
+    busy_told,
+    tell,
+)
 from nlp_operator.planning.readings.totals import Believed, Newest
 from nlp_operator.planning.scaling import Scaled, early, headroom, past, wanted_replicas
 from nlp_operator.planning.scaling.allocator import Fits
@@ -365,9 +374,6 @@ class Autoscaler:
                 spec = parse_model(model)
                 keeps = wanted_replicas(spec, Scaled(sum(decision.given.current.values())))
                 believed = report.believed(key)
-                if believed is not None and isinstance(decision.signal, Window):
-                    load = LoadOf(believed, wanted, decision.instances)
-                    found.loads[Named(key.namespace, key.name)] = load
                 known = Known(
                     decision,
                     believed,
@@ -386,11 +392,25 @@ class Autoscaler:
                 if known.role == "Acts":
                     found.bearable[key] = early.bearable(decision)
                 self._announce(model, known, self._told.get(key), told)
+                load = self._load_of(key, known, told, now)
+                if load is not None:
+                    found.loads[Named(key.namespace, key.name)] = load
             elif key in self._failed and key in self._told:
                 found.told[key] = self._told[key]
             elif key in self._told:
                 found.told[key] = Told(NOT_SERVING, now, known_at=now)
         return found
+
+    def _load_of(self, key: Key, known: Known, told: Told, now: float) -> LoadOf | None:
+        """Between two looks that see something new, and while a pod starts anew, it is still known: alerts
+        and dashboards are not to begin anew with each of these."""
+        before = self.loads.get(Named(key.namespace, key.name))
+        seen = isinstance(known.decision.signal, Window)
+        if not seen and (before is None or now - told.known_at >= BLIND_SECONDS):
+            return None
+        if known.believed is None:
+            return before
+        return LoadOf(known.believed, known.wanted, known.decision.instances)
 
     def _role(self, key: Key, spec: ModelSpec) -> Role:
         if spec.scaling.mode != "Automatic":

@@ -32,7 +32,7 @@ from nlp_operator.planning.scaling.brain import Decision, Memory, ModelInput, de
 from nlp_operator.planning.scaling.guard import GuardSettings
 from nlp_operator.planning.scaling.observed import observe_model
 from nlp_operator.planning.scaling.past import Past, Stretch
-from nlp_operator.planning.scaling.signals import FIELDS, Sample
+from nlp_operator.planning.scaling.signals import FIELDS, Sample, Unknown, Window
 from tests.nlp_operator.making import NOW, SETTINGS, make_model
 from tests.nlp_operator.making import World as Making
 
@@ -47,6 +47,8 @@ class Cluster:
         self.rate: float | None = None
         self.events: list[str] = []
         self.offered, self.since = 0.0, 0.0
+        self.scrape_seconds = 0.0
+        """How often the counters are read; 0: at each look."""
         made = Making(make_model(**spec)).up()
         nowhere = cast(Any, None)
         clock = Clock(monotonic=lambda: self.now, now=lambda: NOW)
@@ -72,12 +74,11 @@ class Cluster:
     def sample(self, key: Key) -> Sample | None:
         if self.rate is None:
             return None
-        done = self.counted()
+        at = self.now // self.scrape_seconds * self.scrape_seconds if self.scrape_seconds else self.now
+        done = self.counted() - (self.now - at) * self.rate
         counters = dict.fromkeys(FIELDS, 0.0) | {"offered": done, "answered": done}
         ready = sum(one["status"]["readyReplicas"] for one in self.stores[kinds.DEPLOYMENT.name])
-        return Sample(
-            [counters | {"batches": done, "items": done, "busySeconds": done * 0.1}], self.now, ready
-        )
+        return Sample([counters | {"batches": done, "items": done, "busySeconds": done * 0.1}], at, ready)
 
     def counted(self) -> float:
         """Requests, at this rate since the last change of it."""
@@ -204,8 +205,24 @@ async def test_looks_and_changes_are_counted_and_a_load_that_is_lost_is_not_told
     (load,) = cluster.autoscaler.loads.values()
     assert (load.believed.rate, load.wanted.target_seconds) == (25.0, 0.5)
     cluster.rate = None
+    await cluster.looks(20)
+    assert cluster.autoscaler.loads, "not for a look or two"
     await cluster.looks(10)
     assert cluster.autoscaler.loads == {}
+
+
+async def test_a_load_that_is_scraped_seldomer_than_looked_at_is_known_all_the_time() -> None:
+    """An alert with `for: 10m` would begin anew with each look at a sample that was seen before."""
+    cluster = Cluster(scaling={"maxReplicas": 8, "latencyTarget": TARGET})
+    reporting(cluster)
+    cluster.rate, cluster.scrape_seconds = 5.0, 15.0
+    await cluster.looks(50)
+    signals = set()
+    for _ in range(20):
+        await cluster.looks(10)
+        signals.add(type(cluster.autoscaler.decisions[KEY].signal))
+        assert cluster.autoscaler.loads
+    assert signals == {Window, Unknown}
 
 
 @pytest.mark.parametrize(

@@ -230,19 +230,24 @@ def _tell(before: Told | None, known: Known, now: float) -> Told:
     before = before or Told(UNTOLD, -LEAST_SECONDS + now, known_at=now)
     signal = known.decision.signal
     if isinstance(signal, Unknown):
-        if now - before.known_at < BLIND_SECONDS and not _rises(known):
+        if now - before.known_at >= BLIND_SECONDS or _rises(known):
+            fresh = _unknown(known, signal, before, now)
+        elif not _changes(known, before.advice):
             return before
-        fresh = _unknown(known, signal, before, now)
+        else:
+            fresh = replace(_measured(known, before, now), known_at=before.known_at)
     else:
         before = replace(before, known_at=now)
-        fresh = _measured(known, now)
-    changes = known.role == "Acts" and (before.advice.desired, before.advice.instances) != (
-        fresh.advice.desired,
-        fresh.advice.instances,
-    )
+        fresh = _measured(known, before, now)
+    changes = _changes(known, before.advice)
     if not changes and (now - before.at < LEAST_SECONDS or not _differs(before, fresh)):
         return before
     return fresh
+
+
+def _changes(known: Known, before: Advice) -> bool:
+    """Something else is done from now on than what is said."""
+    return known.role == "Acts" and (before.desired, before.instances) != (known.replicas, known.instances)
 
 
 def _differs(before: Told, fresh: Told) -> bool:
@@ -294,13 +299,13 @@ def _rises(known: Known) -> bool:
     return known.role == "Acts" and known.decision.second != "" and known.decision.total > there
 
 
-def _measured(known: Known, now: float) -> Told:
+def _measured(known: Known, before: Told, now: float) -> Told:
+    """With the numbers of the last minute; where pods have just begun anew, with those told `before`."""
     decision, believed = known.decision, known.believed
-    rate = believed.rate if believed is not None else 0.0
-    took = believed.quantile(known.wanted.quantile) if believed is not None else None
-    failing = (
-        min(believed.failed / (rate * believed.seconds), 1.0) if believed is not None and rate > 0 else 0.0
-    )
+    rate, took, failing = before.rate, before.late or None, before.failing
+    if believed is not None:
+        rate, took = believed.rate, believed.quantile(known.wanted.quantile)
+        failing = min(believed.failed / (rate * believed.seconds), 1.0) if rate > 0 else 0.0
     kept = _kept(known)
     return Told(
         Advice(

@@ -494,7 +494,7 @@ def _judge(memory: Memory, given: ModelInput, now: float, settings: Settings) ->
         now,
         settings.guard,
     )
-    lost = kept.guard.lost if isinstance(signal, Unknown) else 0
+    lost = kept.guard.lost if isinstance(signal, Unknown) and not signal.repeated else 0
     second = _second(signal, waiting if backlog > 0 else 0.0, lost)
     known = guard.is_known(kept.guard, now, settings.guard)
     count = _instances(kept, given, curve, forecast, signal, now, settings, known=known)
@@ -563,7 +563,7 @@ def _backlog(given: ModelInput, curve: ServiceCurve, waiting: float, at_a_time: 
 
 
 def _second(signal: Window | Unknown, waiting: float, lost: int) -> str:
-    if isinstance(signal, Window):
+    if isinstance(signal, Window) or signal.repeated:
         return ""
     said = [f"{waiting:,.0f} requests wait in its pods"] if waiting > 0 else []
     said += ["1 replica is not ready any more"] if lost == 1 else []

@@ -77,6 +77,8 @@ class GuardState:
     """Replicas at the last decision; -1: there was none."""
     worthy: deque[tuple[float, float]] = field(default_factory=deque)
     """When how much, in reference replicas, was worth its price."""
+    useless: str = ""
+    """Why more replicas did not help when signals were last valid; empty: they may have."""
     useless_since: float = math.inf
     calm_since: float = math.inf
     """Since when it should be in time, and nothing is under way that could mend it."""
@@ -298,15 +300,21 @@ def _caps(state: GuardState, seen: Seen, settings: GuardSettings, current: int) 
 
 def _useless(state: GuardState, seen: Seen, now: float, settings: GuardSettings) -> str:
     """Why more replicas do not help, or nothing. Updates the state."""
-    if isinstance(seen.signal, Unknown) or seen.rolling_out:
+    if isinstance(seen.signal, Window) and not seen.rolling_out:
+        state.useless = _useless_by(state, seen, seen.signal, now, settings)
+    elif seen.rolling_out or (isinstance(seen.signal, Unknown) and not seen.signal.repeated):
         # Of two versions at once, one of which has just begun, it is not known who is late and why.
         state.useless_since = state.calm_since = math.inf
-        return ""
-    late = seen.signal.late / seen.signal.answered if seen.signal.answered >= FEWEST_ANSWERS else 0.0
+        state.useless = ""
+    return state.useless
+
+
+def _useless_by(state: GuardState, seen: Seen, signal: Window, now: float, settings: GuardSettings) -> str:
+    late = signal.late / signal.answered if signal.answered >= FEWEST_ANSWERS else 0.0
     helpless = late > settings.useless_share and seen.load_share < 0.5 and seen.starting == 0
     state.useless_since = min(state.useless_since, now) if helpless else math.inf
     calm = seen.keeps and seen.load_share < 0.5 and seen.starting == 0 and seen.pending == 0
-    calmly = _calmly_late(state, seen.signal, calm, now, settings)
+    calmly = _calmly_late(state, signal, calm, now, settings)
     if now - state.useless_since < 60.0:
         late = calmly
         if late <= 1.0 - seen.quantile + settings.late_margin:

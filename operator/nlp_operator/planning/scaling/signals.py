@@ -88,6 +88,9 @@ class Unknown:
     """`NoData`, `Ambiguous`, `NotANumber`, `Stale`, `FromTheFuture`, `NoneReady`, `Partial`, `FirstSample`
     or `CounterReset`."""
     message: str
+    repeated: bool = False
+    """It is the sample of the last look, as when a Prometheus scrapes seldomer than the brain looks: that is
+    neither news nor a loss."""
 
 
 def number(value: object) -> float | None:
@@ -164,7 +167,7 @@ def between(before: Counted | None, after: Counted, ready: int) -> Window | Unkn
     if before is None:
         return Unknown("FirstSample", "One sample says nothing of a rate; the next one will.")
     if after.at <= before.at:
-        return Unknown("Stale", "The metrics are those of the last look.")
+        return Unknown("Stale", "The metrics are those of the last look.", repeated=True)
     fell = any(new < old for old, new in zip(before.values, after.values, strict=True))
     if fell or before.begun != after.begun:
         return Unknown("CounterReset", "Its counters began anew. The next sample will tell.")

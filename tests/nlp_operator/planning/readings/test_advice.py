@@ -378,12 +378,17 @@ def test_otherwise_nothing_is_done_and_it_is_said_why(role: Role, words: str) ->
     assert advice.reason.endswith(f"3 replicas would be right. {words}")
 
 
-def test_another_number_of_replicas_is_told_at_once_and_done_before_it_is_told() -> None:
+def test_another_number_of_replicas_is_told_at_once_whatever_this_look_knew() -> None:
     told = tell(None, make_known(role="Acts"), 0.0)
     more = tell(told, make_known(role="Acts", total=4), 10.0)
     assert (more.advice.replicas, more.advice.desired) == (4, 4)
     blind = tell(more, make_known(role="Acts", total=5, signal=NO_DATA), 20.0)
-    assert (blind.advice.replicas, blind.advice.desired) == (5, 4)
+    assert (blind.advice.replicas, blind.advice.desired) == (5, 5)
+    assert blind.advice.reason.endswith("5 replicas are wanted.")
+    anew = replace(make_known(role="Acts", total=6, signal=RESET), believed=None)
+    raised = tell(blind, anew, 25.0)
+    assert raised.advice.reason == blind.advice.reason.replace("5 replicas", "6 replicas")
+    assert raised.known_at == 10.0, "it is told soon that nothing is known"
 
 
 def test_what_is_unknown_keeps_its_replicas_and_says_so() -> None:

@@ -279,6 +279,21 @@ def test_what_two_instances_of_a_pod_stretch_is_not_what_a_request_takes_by_itse
     assert (took <= 0.08, decision.futile) == (True, "")
 
 
+@pytest.mark.parametrize("every", [2, 10, 11, 13, 15])
+@pytest.mark.parametrize(("late", "seconds"), [(1.0, 120), (0.3, 300)])
+def test_that_more_do_not_help_is_known_however_often_samples_are_new(
+    every: int, late: float, seconds: int
+) -> None:
+    """A Prometheus scrapes; the brain looks every ten seconds."""
+    memory = Memory()
+    for look in range(0, seconds + 1, 10):
+        at = float(look // every * every)
+        sample = make_sample(at, 4.0, late=4.0 * at * late)
+        (decision,) = decide(memory, [make_input(sample, 2)], DEVICES, float(look), SETTINGS)
+    assert decision.futile
+    assert decision.total <= 2
+
+
 def test_that_more_do_not_help_is_not_told_for_ever_of_a_model_that_nobody_asks() -> None:
     memory = Memory()
     (*_, told) = slow(memory, 1.2, 1500)

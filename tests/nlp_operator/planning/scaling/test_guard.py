@@ -203,6 +203,22 @@ def test_more_may_help_when(late: float, changes: dict[str, object]) -> None:
     assert looks(late, 1000, 1600, GuardState(started=0.0, before=6), **changes).useless == ""
 
 
+def test_a_look_at_the_sample_of_the_last_one_changes_nothing_of_that() -> None:
+    """A Prometheus that scrapes every 15 s: of three looks, one or two see a new sample."""
+    state = GuardState(started=0.0, before=6)
+    unknown: dict[str, object] = {"load_share": math.nan, "blind_seconds": 10.0}
+    for now in range(1000, 1120, 30):
+        looks(30, now, now, state)
+        repeated = Unknown("Stale", "The metrics are those of the last look.", repeated=True)
+        again = looks(0, now + 10, now + 10, state, **unknown | {"signal": repeated})
+        assert (again.highest, again.useless) == (12, "")
+    told = looks(30, 1120, 1120, state)
+    again = looks(0, 1130, 1130, state, **unknown | {"signal": repeated})
+    assert (again.highest, again.useless) == (told.highest, told.useless) == (6, told.useless)
+    lost = Unknown("NoData", "No metrics.")
+    assert looks(0, 1140, 1140, state, **unknown | {"signal": lost}).useless == ""
+
+
 def test_what_is_left_of_a_backlog_says_nothing_of_more_replicas() -> None:
     state = GuardState(started=0.0, before=6)
     assert looks(100, 1000, 1010, state).useless == ""
