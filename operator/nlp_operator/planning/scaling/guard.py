@@ -17,6 +17,9 @@ FEWEST_ANSWERS = 10
 CALM_HALF_LIFE_SECONDS = 60.0
 """What is left of a backlog is late for some looks after the load is borne again."""
 
+RECENT_SECONDS = 3600.0
+"""A model that is blind for long goes back to the most it had in so long."""
+
 
 @dataclass(frozen=True)
 class GuardSettings:
@@ -96,8 +99,13 @@ class GuardState:
     """Of those, how many are not ready any more, for long enough."""
     blind_rises: int = 0
     """How often it grew since signals were last valid, beyond what the last of them asked for."""
-    recent_most: int = 0
-    recent_until: float = -math.inf
+    recent: deque[tuple[float, float]] = field(default_factory=deque)
+    """When how many replicas it had, while signals were valid."""
+
+    @property
+    def recent_most(self) -> int:
+        """The most in the last hour of valid signals; 0: there were none."""
+        return int(self.recent[0][1]) if self.recent else 0
 
 
 @dataclass(frozen=True)
@@ -218,8 +226,7 @@ def _remember(state: GuardState, seen: Seen, now: float, current: int, settings:
             if not is_known(state, now, settings):
                 state.again = now
             state.whole = now
-        if now > state.recent_until or current >= state.recent_most:
-            state.recent_most, state.recent_until = current, now + 3600.0
+        most_lately(state.recent, current, now, RECENT_SECONDS, known=True)
 
 
 def _note_lost(state: GuardState, seen: Seen, now: float, current: int, settings: GuardSettings) -> None:

@@ -247,6 +247,15 @@ def test_blind_for_long_it_goes_back_to_the_most_of_the_last_hour() -> None:
     assert judged(unknown, now=1601.0, state=state).lowest == 8
 
 
+def test_the_most_of_the_last_hour_is_not_what_an_older_hour_ended_with() -> None:
+    """A peak that ended just before signals were lost counts, and one of more than an hour ago does not."""
+    state = GuardState(started=0.0, before=10)
+    for now, current in ((0, 10), (1000, 5), (3500, 9), (3650, 5)):
+        judged(make_seen(current=current), now=now, state=state)
+    unknown = make_seen(signal=Unknown("NoData", "No metrics."), current=5, load_share=math.nan)
+    assert judged(unknown, now=4500.0, state=state).lowest == 9
+
+
 def test_the_specs_bounds_hold_whatever_else() -> None:
     result = judged(make_seen(lowest=2, highest=4, current=9, pending=3))
     assert 2 <= result.lowest <= result.highest <= 4
