@@ -93,7 +93,7 @@ def test_a_model_whose_isolation_changed_is_told_that_it_runs_and_what_it_waits_
     (pool,) = told.pools
     assert (pool.verdict, pool.change) == ("RunsHere", "1 device more were free there")
     assert pool.message == (
-        "The model runs here, and has no place as its spec is now: it has 1 device, of which 1 are taken; "
+        "The model runs here, and has no place as its spec is now: it has 1 device, of which 1 is taken; "
         "one replica takes 1."
     )
     told = explain(model, [make_pool("small", max_devices=2)], [model])

@@ -171,7 +171,7 @@ def test_no_room_says_how_much_is_needed_and_left(
     stalled = scene.wait_for("second", "Stalled", "True", "NoRoom")
     assert_as_promised(scene.get(kinds.MODEL, "second"), request)
 
-    assert f"Pool {tiny_pool}: it has 1 device, of which 1 are taken" in stalled["message"]
+    assert f"Pool {tiny_pool}: it has 1 device, of which 1 is taken" in stalled["message"]
     assert stalled["message"].endswith(
         f"Nearest: pool {tiny_pool} would take a replica more if 1 device more were free there."
     )

@@ -83,7 +83,7 @@ def test_a_higher_priority_takes_the_last_device_and_the_lower_one_waits(scene: 
     scene.apply_model("high", placement=placement, scaling={"priority": 200})
     scene.wait_ready("high")
     stalled = scene.wait_for("low", "Stalled", "True", "NoRoom")
-    assert f"Pool {pool}: it has 1 device, of which 1 are taken" in stalled["message"]
+    assert f"Pool {pool}: it has 1 device, of which 1 is taken" in stalled["message"]
     assert (running(scene, "high"), running(scene, "low")) == ({pool: 1}, {})
     assert most_at_once(scene, pool) == 1, "no budget is passed on the way"
     scene.plane.kubectl("-n", scene.namespace, "delete", "nlpmodel", "high")

@@ -581,7 +581,7 @@ def test_a_model_that_gave_its_device_to_a_higher_priority_stops_at_once() -> No
     assert (world.reason(), world.state()["Available"]) == ("NoRoom", "False")
     assert world.condition("Placed")["message"] == (
         "There is no place for its replica: no pool that admits it has room. Pool cpu: it has 1 device, of "
-        "which 1 are taken; one replica takes 1. Nearest: pool cpu would take a replica more if 1 device "
+        "which 1 is taken; one replica takes 1. Nearest: pool cpu would take a replica more if 1 device "
         "more were free there."
     )
 

@@ -96,23 +96,25 @@ def too_little_memory(problem: Problem, model: Model, pool: Pool) -> Refusal | N
     needed, there = problem.mebibytes(model, pool.name), problem.slot_mebibytes(pool, model.devices)
     if needed <= there or not pool.memory_mebibytes:
         return None
-    lacks = needed - there
-    # Where the server alone takes all of it, no smaller model would do.
-    change = f"the model took {lacks:,} MiB less"
-    if model.need(pool.name).memory.source == "its pod's":
-        most = pool.memory_mebibytes * model.devices
-        change = f"spec.serving.pod.resources said no more than {most:,} MiB of memory"
-    elif there <= 0:
-        change = f"each device there had {-(-lacks // model.devices):,} MiB more"
     return Refusal(
         pool.name,
         "TooLittleMemory",
         f"Pool {pool.name}: {_memory_needed(problem, model, pool)}",
-        change,
+        _less_memory(model, pool, needed, there, pool.memory_mebibytes),
         needed - min(there, 0),
         max(there, 0),
         "MiB",
     )
+
+
+def _less_memory(model: Model, pool: Pool, needed: int, there: int, of_device: int) -> str:
+    """Where the server alone takes all that is there, no smaller model would do."""
+    lacks = needed - there
+    if model.need(pool.name).memory.source == "its pod's":
+        return f"spec.serving.pod.resources said no more than {of_device * model.devices:,} MiB of memory"
+    if there <= 0:
+        return f"each device there had {-(-lacks // model.devices):,} MiB more"
+    return f"the model took {lacks:,} MiB less"
 
 
 def _memory_needed(problem: Problem, model: Model, pool: Pool) -> str:
@@ -157,9 +159,9 @@ def too_little_on_its_nodes(problem: Problem, model: Model, pool: Pool) -> Refus
         pool.name,
         "TooLittleMemory",
         f"Pool {pool.name}: its nodes say that a device has {pool.new_mebibytes:,} MiB, and not "
-        f"{pool.memory_mebibytes:,} as the pool does; {needed - max(there, 0):,} more are needed.",
-        f"the model took {needed - max(there, 0):,} MiB less",
-        needed,
+        f"{pool.memory_mebibytes:,} as the pool does; {needed - there:,} more are needed.",
+        _less_memory(model, pool, needed, there, pool.new_mebibytes),
+        needed - min(there, 0),
         max(there, 0),
         "MiB",
     )

@@ -14,6 +14,8 @@ from nlp_operator.planning.packing.bounds import (
     counted,
     more_on_spot,
     too_few_for_spot,
+    too_little_memory,
+    too_little_on_its_nodes,
 )
 from nlp_operator.planning.packing.keep import keep
 from nlp_operator.planning.packing.ledger import Ledger, SharedServer, group_of
@@ -103,9 +105,10 @@ class Explainer:
 
     def _against(self, model: Model, pool: Pool) -> list[Refusal]:
         """Everything that speaks against one replica more there, the price apart."""
-        found = [
-            one for check in (*CHECKS, *NEW_CHECKS) if (one := check(self.problem, model, pool)) is not None
-        ]
+        # What its nodes say is less than the pool does: a model that fits the former fits both.
+        less = too_little_on_its_nodes(self.problem, model, pool) is not None
+        checks = (one for one in (*CHECKS, *NEW_CHECKS) if not (less and one is too_little_memory))
+        found = [one for check in checks if (one := check(self.problem, model, pool)) is not None]
         return found + self._own_rules(model, pool) + self._no_room(model, pool) + _closed(pool)
 
     def _own_rules(self, model: Model, pool: Pool) -> list[Refusal]:
@@ -164,35 +167,41 @@ class Explainer:
         for the replicas that its server lacks."""
         if model.shared and not self.ledger.missing(model) and self._can_join(model, pool):
             return []
+        replicas = self._replicas_there(model, pool)
+        needed = replicas * model.devices
+        takes = (
+            f"one replica takes {needed}"
+            if replicas == 1
+            else f"all its replicas move together, and {replicas} more there take {needed}"
+        )
         held, used_by = self.ledger.used[pool.name], self.ledger.used_by.get((pool.name, model.namespace), 0)
         limit = pool.namespaces.get(model.namespace)
-        needed = model.devices
         found = []
-        full = pool.max_devices - held < needed
-        if full and (busy := self._too_busy(model, pool)) is not None:
+        free = pool.max_devices - held
+        if free < needed and (busy := self._too_busy(model, pool, replicas)) is not None:
             found.append(busy)
-        elif full:
+        elif free < needed:
+            are = "is" if held == 1 else "are"
             found.append(
                 Refusal(
                     pool.name,
                     "NoRoom",
-                    f"Pool {pool.name}: it has {counted(pool.max_devices, 'device')}, of which {held} are "
-                    f"taken; one replica takes {needed}.",
-                    f"{counted(needed - max(pool.max_devices - held, 0), 'device')} more were free there",
+                    f"Pool {pool.name}: it has {counted(pool.max_devices, 'device')}, of which {held} {are} "
+                    f"taken; {takes}.",
+                    f"{counted(needed - free, 'device')} more were free there",
                     needed,
-                    max(pool.max_devices - held, 0),
+                    free,
                     "devices",
                 )
             )
         if limit is not None and limit.max_devices is not None and limit.max_devices - used_by < needed:
-            free = max(limit.max_devices - used_by, 0)
+            free = limit.max_devices - used_by
             found.append(
                 Refusal(
                     pool.name,
                     "NamespaceFull",
                     f"Pool {pool.name}: namespace {model.namespace} may have "
-                    f"{counted(limit.max_devices, 'device')} there and has {used_by}; one replica takes "
-                    f"{needed}.",
+                    f"{counted(limit.max_devices, 'device')} there and has {used_by}; {takes}.",
                     f"the namespace were allowed {counted(needed - free, 'device')} more there",
                     needed,
                     free,
@@ -200,6 +209,20 @@ class Explainer:
                 )
             )
         return found
+
+    def _replicas_there(self, model: Model, pool: Pool) -> int:
+        """How many more have to be there for one more of the model's. One that has a server elsewhere moves
+        with all that it has: to a server of its own, or into one that grows by what it has too few."""
+        home = self.ledger.home.get(model.key)
+        if home is None or home.pool is pool:
+            return 1
+        wanted = self.ledger.granted(model) + (1 if self.ledger.missing(model) else 0)
+        joined = (
+            max(wanted - one.replicas, 0)
+            for one in self._with_memory_for(model, pool)
+            if not one.over_with(max(wanted, one.replicas), model)
+        )
+        return min([wanted, *joined])
 
     def _can_join(self, model: Model, pool: Pool) -> bool:
         there = self._with_memory_for(model, pool)
@@ -215,20 +238,22 @@ class Explainer:
             if one.pool is pool and model.key not in one.members and one.left_mebibytes >= size
         ]
 
-    def _too_busy(self, model: Model, pool: Pool) -> Refusal | None:
-        """Of a pool without a free slot: there is memory in a server, and no time."""
+    def _too_busy(self, model: Model, pool: Pool, slots: int) -> Refusal | None:
+        """Of a pool without so many free slots: there is memory in a server, and no time."""
         there = [one for one in self._with_memory_for(model, pool) if one.over_with(one.replicas, model)]
         if not there:
             return None
         best = min(there, key=lambda one: (one.busy_with(one.replicas, model), one.name))
+        slot = "slot" if slots == 1 else "slots"
         with_it, may, whole = best.busy_with(best.replicas, model), best.capacity_millis, self._whole(best)
         return Refusal(
             pool.name,
             "TooBusy",
-            f"Pool {pool.name}: it has no free slot, and server {shared_name(best.name)} has memory for it, "
-            f"but would be {percent(with_it, whole)} busy with it; neighbours may keep a slot "
-            f"{percent(may, whole)} busy.",
-            f"a slot were free there, or server {shared_name(best.name)} had time for it",
+            f"Pool {pool.name}: it has {'no' if slots == 1 else f'not {slots}'} free {slot}, and server "
+            f"{shared_name(best.name)} has memory for it, but would be {percent(with_it, whole)} busy with "
+            f"it; neighbours may keep a slot {percent(may, whole)} busy.",
+            f"{'a' if slots == 1 else slots} {slot} were free there, or server {shared_name(best.name)} had "
+            "time for it",
             with_it,
             may,
             "millis",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -87,6 +88,63 @@ def test_a_pool_without_time_is_refused_for_that() -> None:
 
 
 @pytest.mark.parametrize(
+    ("pool", "missing", "message", "change"),
+    [
+        pytest.param(
+            {"max_devices": 2},
+            1,
+            "it has 2 devices, of which 0 are taken; all its replicas move together, and 3 more there take "
+            "3.",
+            "1 device more were free there",
+            id="too few devices for all",
+        ),
+        pytest.param(
+            {"namespaces": {"team": NamespaceLimit(1)}},
+            1,
+            "namespace team may have 1 device there and has 0; all its replicas move together, and 3 more "
+            "there take 3.",
+            "the namespace were allowed 2 devices more there",
+            id="too small a limit for all",
+        ),
+        pytest.param(
+            {"max_devices": 2},
+            0,
+            "it has 2 devices, of which 0 are taken; all its replicas move together, and 3 more there take "
+            "3.",
+            "1 device more were free there",
+            id="cheaper, and too few devices for all",
+        ),
+    ],
+)
+def test_a_shared_model_moves_with_all_its_replicas(
+    pool: dict[str, Any], missing: int, message: str, change: str
+) -> None:
+    here = make_pool("here", max_devices=3 - missing, price_micros=9_000_000)
+    there = make_pool("there", **pool)
+    model = make_shared(replicas=3)
+    running = plan(make_problem([here], [model]))
+    problem = make_problem([here, there], [model])
+    found = explain(problem, plan(problem, running), model.key)
+    assert (found.missing, found.replicas) == (missing, {"here": 3 - missing})
+    assert [(one.message, one.change) for one in found.refusals] == [(f"Pool there: {message}", change)]
+
+
+def test_a_shared_model_needs_what_a_server_that_it_may_join_has_too_few() -> None:
+    here, there = make_pool("here", max_devices=2), make_pool("there", max_devices=4, price_micros=9_000_000)
+    words = make_shared(replicas=3)
+    others = [
+        make_shared("other", 200, replicas=2, pool_names=("there",)),
+        make_model("alone", 900, replicas=2, pool_names=("there",)),
+    ]
+    problem = make_problem([here, there], [words, *others])
+    found = explain(problem, plan(problem, plan(make_problem([here], [words]))), words.key)
+    assert (found.missing, found.replicas) == (1, {"here": 2})
+    assert [one.message for one in found.refusals] == [
+        "Pool there: it has 4 devices, of which 4 are taken; one replica takes 1."
+    ]
+
+
+@pytest.mark.parametrize(
     ("pool", "model", "message", "change"),
     [
         pytest.param(
@@ -109,6 +167,29 @@ def test_a_pool_without_time_is_refused_for_that() -> None:
             "Pool t4: it has 1 device, of which 0 are taken; one replica takes 2.",
             "Nearest: pool t4 would take a replica more if 1 device more were free there.",
             id="devices",
+        ),
+        pytest.param(
+            make_pool("t4", max_devices=2, taken={"gone": 3}),
+            make_model(),
+            "Pool t4: it has 2 devices, of which 3 are taken; one replica takes 1.",
+            "Nearest: pool t4 would take a replica more if 2 devices more were free there.",
+            id="more is held than may be",
+        ),
+        pytest.param(
+            make_pool("t4", memory_mebibytes=700, found_mebibytes=500),
+            make_model(mebibytes=800),
+            "Pool t4: its nodes say that a device has 500 MiB, and not 700 as the pool does; 300 more are "
+            "needed.",
+            "Nearest: pool t4 would take a replica more if the model took 300 MiB less.",
+            id="memory of the pool and of its nodes",
+        ),
+        pytest.param(
+            make_pool("t4", found_mebibytes=100, server_mebibytes=256),
+            make_model(mebibytes=50),
+            "Pool t4: its nodes say that a device has 100 MiB, and not 1,000 as the pool does; 206 more are "
+            "needed.",
+            "Nearest: pool t4 would take a replica more if each device there had 206 MiB more.",
+            id="memory of its nodes that the server alone takes",
         ),
         pytest.param(
             make_pool("t4", namespaces={"team": NamespaceLimit(0)}),
@@ -338,8 +419,8 @@ def test_a_cheaper_pool_with_room_is_taken_at_the_next_look_if_that_pays() -> No
             id="a neighbour does not fit there",
         ),
         pytest.param(
-            [replace(T4, max_devices=1), make_pool("a", price_micros=430_000), L4],
-            [make_shared(replicas=2)],
+            [T4, make_pool("a", price_micros=430_000), L4],
+            [make_shared(mebibytes=300), make_shared("other", mebibytes=600)],
             Moment(),
             "the operator moves the model to pool a at its next look for savings (every "
             "NLP_OPERATOR_REPACK_SECONDS; 0: never).",
