@@ -70,6 +70,7 @@ class Believed:
 @dataclass(frozen=True)
 class _Mark:
     at: float
+    """Without what was skipped, so each is later than the one before."""
     offered: float
     failed: float
     latency: Histogram
@@ -84,6 +85,8 @@ class Totals:
 
     at: float | None = None
     """Of the last sample that any pod was seen in: the mean of their readings."""
+    skipped: float = 0.0
+    """Seconds by which that mean moved only because other pods are seen."""
     seen: frozenset[str] = frozenset()
     """The pods in it."""
     counted: dict[str, Reading] = field(default_factory=dict)
@@ -116,13 +119,14 @@ class Totals:
         }
         if self._lost(fresh) > MOST_LOST:
             self._begin_anew(now)
+        self.skipped += self._jump(fresh)
         for uid, pod in fresh.items():
             self._count(uid, pod, target_seconds)
         at = max(pod.latest.at for pod in pods.values())
         if fresh:
             at = sum(pod.latest.at for pod in fresh.values()) / len(fresh)
-            if self.at is None or at > self.at:
-                self._mark(at)
+            if not self.marks or at - self.skipped > self.marks[-1].at:
+                self._mark(at - self.skipped)
             self.at, self.seen = at, frozenset(fresh)
         return Sample(
             [dict(self.values)],
@@ -132,6 +136,7 @@ class Totals:
             self.rows_each,
             self.begun,
             sum(pod.latest.counters.active for pod in fresh.values()),
+            self.skipped,
         )
 
     def _counted(self, uid: str, pod: Pod) -> Reading:
@@ -167,6 +172,19 @@ class Totals:
         forgotten = sum(before.at - then for then, before, _ in known)
         unseen = sum(latest.unseen - before.unseen for _, before, latest in known)
         return (forgotten + unseen) / seconds if seconds > 0 else 0.0
+
+    def _jump(self, fresh: Mapping[str, Pod]) -> float:
+        """How far the mean of these pods' readings, as of the last look, is from that of those seen then. One
+        that fell silent leaves its age behind, in which nothing was counted; what is old and is seen again,
+        may take the mean back."""
+        at = self.at
+        if at is None or not fresh or self.seen == fresh.keys():
+            return 0.0
+        since = [
+            self._counted(uid, pod).at if uid in self.seen else min(at, pod.latest.at)
+            for uid, pod in fresh.items()
+        ]
+        return sum(since) / len(since) - at
 
     def _begin_anew(self, now: float) -> None:
         """The brain takes no difference across: that would be a load that nobody saw."""

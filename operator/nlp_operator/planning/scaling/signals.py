@@ -43,6 +43,9 @@ class Sample:
     in between is not in them."""
     active: object = 0
     """Requests and streams under way in the pods at that moment, for whatever model of theirs."""
+    skipped: object = 0.0
+    """Seconds by which `at` has moved, since the counters began, only because other pods are seen: nothing is
+    counted of these."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +59,7 @@ class Counted:
     waiting: float
     begun: float = 0.0
     active: float = 0.0
+    skipped: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -116,9 +120,9 @@ def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -
         return Unknown(
             "Ambiguous", f"{len(sample.series)} series answer to this model's name; one is wanted."
         )
-    at, begun = number(sample.at), number(sample.begun)
-    if at is None or begun is None:
-        found = sample.at if at is None else sample.begun
+    at, begun, skipped = number(sample.at), number(sample.begun), number(sample.skipped)
+    if at is None or begun is None or skipped is None:
+        found = next(one for one in (sample.at, sample.begun, sample.skipped) if number(one) is None)
         return Unknown("NotANumber", f"The time of the sample is {_short(found)}, which is not a moment.")
     if at > now + FUTURE_SECONDS:
         return Unknown(
@@ -147,7 +151,7 @@ def read(sample: Sample | None, now: float, ready: int, oldest_seconds: float) -
         return Unknown("NoneReady", "None of its pods is ready; that no request is counted is no idleness.")
     if up < max(1.0, ready / 2):
         return Unknown("Partial", f"{up:.0f} of {ready} ready pods were seen; at least half are needed.")
-    return Counted(min(at, now), tuple(values), int(up), waiting, begun, active)
+    return Counted(min(at, now), tuple(values), int(up), waiting, begun, active, skipped)
 
 
 def waiting_in(sample: Sample | None, now: float, newer_than: float, oldest_seconds: float) -> float | None:
@@ -171,6 +175,9 @@ def between(before: Counted | None, after: Counted, ready: int) -> Window | Unkn
     fell = any(new < old for old, new in zip(before.values, after.values, strict=True))
     if fell or before.begun != after.begun:
         return Unknown("CounterReset", "Its counters began anew. The next sample will tell.")
+    start = before.at + (after.skipped - before.skipped)
+    if after.at <= start:
+        return Unknown("Stale", "The metrics are those of the last look.", repeated=True)
     complete = after.pods_up >= ready
     # Callers ask pods alike. Else the load would seem to fall as pods are lost from sight, whatever it does,
     # and to jump when they are back.
@@ -179,7 +186,7 @@ def between(before: Counted | None, after: Counted, ready: int) -> Window | Unkn
         (new - old) * times for old, new in zip(before.values, after.values, strict=True)
     )
     return Window(
-        before.at, after.at, offered, answered, late, failed, batches, items, busy, after.waiting * times,
+        start, after.at, offered, answered, late, failed, batches, items, busy, after.waiting * times,
         complete, after.active,
     )  # fmt: skip
 

@@ -39,13 +39,14 @@ class Fleet:
     totals: Totals = field(default_factory=Totals)
     pods: dict[str, Pod] = field(default_factory=dict)
     known: Counted | None = None
+    fresh: float = FRESH
 
     def read(self, pod: str, at: float, counters: Counters, ready: bool = True) -> None:
         self.pods[pod] = read_again(self.pods.get(pod), ready, Reading(at, counters))
 
     def look(self, now: float, ready: int | None = None) -> Window | Unknown:
         """As the brain looks."""
-        sample = self.totals.look(self.pods, 0.1, now, FRESH)
+        sample = self.totals.look(self.pods, 0.1, now, self.fresh)
         ready = len(self.pods) if ready is None else ready
         found = signals.read(sample, now, ready, OLDEST)
         if isinstance(found, Unknown):
@@ -350,6 +351,31 @@ def test_what_a_pod_counted_while_only_it_was_silent_is_no_sudden_load() -> None
     for pod in "ab":
         fleet.read(pod, 60, counted(600))
     assert fleet.window(60).offered == pytest.approx(200)
+
+
+def test_a_pod_that_falls_silent_is_no_time_without_load() -> None:
+    """Scraped every 15 s by a Prometheus, where a reading counts for 45: two pods of 5 requests a second."""
+    fleet = Fleet(fresh=45.0)
+    for now in range(420):
+        for pod in "ab":
+            if now % 15 == 0 and not (pod == "b" and 200 <= now < 256):
+                fleet.read(pod, now, counted(5 * now))
+        found = fleet.look(now) if now % 10 == 0 else None
+        if isinstance(found, Window):
+            assert found.offered / found.seconds == pytest.approx(10)
+            assert found.seconds <= 30
+
+
+def test_time_never_goes_back_whatever_pods_are_seen() -> None:
+    """An older reading joins, and goes: the mean of all falls, and rises again."""
+    fleet = Fleet(fresh=45.0)
+    for now, pods in ((101, {"a": 100}), (111, {"a": 100, "b": 90}), (112, {"a": 100}), (122, {"a": 120})):
+        fleet.pods = {pod: fleet.pods[pod] for pod in fleet.pods if pod in pods}
+        for pod, at in pods.items():
+            fleet.read(pod, at, counted(5 * at))
+        fleet.look(now)
+    assert fleet.totals.believed() is not None
+    assert fleet.totals.believed().rate == pytest.approx(5)  # type: ignore[union-attr]
 
 
 def test_half_of_the_pods_are_enough_and_fewer_are_not() -> None:
