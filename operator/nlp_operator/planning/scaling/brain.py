@@ -170,7 +170,7 @@ class Decision:
     wish: int
     """Replicas on the reference pool it would take if nothing limited it; -1 when that is not known."""
     reason: str
-    """One or two sentences for the status."""
+    """One or two sentences for the log; those of the status are made by `readings/advice.py`."""
     signal: Window | Unknown
     curve: ServiceCurve
     forecast: Forecast | None
